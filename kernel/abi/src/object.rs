@@ -1,0 +1,183 @@
+//! Object types and their methods.
+
+use crate::syscall::numbered;
+
+numbered! {
+    /// Types of kernel objects.
+    pub enum ObjectType {
+        /// An empty slot.
+        None = 0,
+        /// A range of physical memory.
+        Memory = 1,
+        /// An address space, a capability table, a pool of page-table memory.
+        Partition = 2,
+        /// A native flow of control bound to one CPU.
+        Thread = 3,
+        /// A guest processor.
+        Vcpu = 4,
+        /// Guest-physical memory.
+        GuestSpace = 5,
+        /// A rendezvous for call and reply on one CPU.
+        Endpoint = 6,
+        /// A word of signal bits.
+        Notification = 7,
+        /// A range of I/O ports.
+        IoPorts = 8,
+        /// A range of global system interrupts.
+        Interrupt = 9,
+        /// A share of a CPU: priority, budget and period.
+        Window = 10,
+    }
+}
+
+numbered! {
+    /// Methods that every capability has, whatever its type. Slots are of the caller's own table unless said otherwise.
+    pub enum AnyMethod {
+        /// Child with the same object: `rdx` destination slot, `r10` rights to keep, `r8` badge (kept if the source's is not 0),
+        /// `r9` partition slot in whose table the destination lies, or [`SELF_TABLE`]. Needs `GRANT` (and `CONTROL` of that partition).
+        Derive = 0,
+        /// Child over a part of a range: `rdx` destination slot, `r10` rights, `r8` first unit, `r9` number of units, both relative
+        /// to the source. Unit: bytes for Memory (page multiples), ports for IoPorts, interrupts for Interrupt. Needs `GRANT`.
+        DeriveRange = 1,
+        /// Destroy all that was derived from the capability, before the call returns. Needs `REVOKE`.
+        Revoke = 2,
+        /// Empty the slot. What was derived from it goes to its parent. The last capability to an object destroys the object.
+        Delete = 3,
+        /// Returns `rdi` = [`ObjectType`], `rsi` = rights, `rdx` = badge; for ranges `r10` = size in units and `r8` = first unit
+        /// (Memory: physical address, 0 without `DMA`).
+        Inspect = 4,
+    }
+}
+
+/// In place of a partition slot: the caller's own capability table.
+pub const SELF_TABLE: u64 = u64::MAX;
+/// Number of the first method that is particular to an object type.
+pub const FIRST_OWN_METHOD: u64 = 16;
+
+numbered! {
+    /// Methods of `Memory`.
+    pub enum MemoryMethod {
+        /// Make a kernel object of the memory: `rdx` = [`ObjectType`] | pages << 8 (0: the type's minimum), `r10` destination
+        /// slot, `r8` = offset in the memory, `r9` = argument by type: Partition: slots in its table (rounded up to pages);
+        /// Thread: partition slot | window slot << 32; Vcpu: guest-space slot | thread slot << 32 (it runs on that thread's CPU);
+        /// GuestSpace: [`GuestPaging`]; Endpoint: CPU; Notification: 0; Window: parent window slot | packed
+        /// parameters follow by [`WindowMethod::Configure`]. Needs `CREATE`; the memory must be neither mapped nor in use.
+        /// The new capability is a child of the memory's.
+        Create = 16,
+        /// Zero a range: `rdx` offset, `r10` bytes. Preemptible. Needs `WRITE`.
+        Zero = 17,
+    }
+}
+
+numbered! {
+    /// Methods of `Partition`. All need `CONTROL`.
+    pub enum PartitionMethod {
+        /// Map memory: `rdx` memory slot (of the caller), `r10` virtual address, `r8` = `Rights` (READ, WRITE, EXECUTE) | [`MAP_UNCACHED`],
+        /// whole capability. One capability is mapped at most once; derive another to map again.
+        /// WRITE with EXECUTE is refused.
+        Map = 16,
+        /// Undo the mapping of the memory capability in slot `rdx` (of the caller), wherever it is mapped.
+        Unmap = 17,
+        /// Add memory to the pool for page tables: `rdx` memory slot (neither mapped nor in use). The capability stays;
+        /// revoking it destroys the partition.
+        Donate = 18,
+        /// Allow the ports of the IoPorts capability in slot `rdx` (of the caller) to the partition's threads.
+        MapPorts = 19,
+        /// Returns `rdx` = pages left in the pool, `r10` = slots in the table, `r8` = generation.
+        Inspect = 20,
+    }
+}
+
+/// With `PartitionMethod::Map`: map with the uncached memory type (device registers).
+pub const MAP_UNCACHED: u64 = 1 << 32;
+
+numbered! {
+    /// Methods of `Thread`. All need `CONTROL`, except as said.
+    pub enum ThreadMethod {
+        /// Set where it starts: `rdx` = instruction pointer, `r10` = stack pointer, `r8` = value of `rdi`. It must not be running.
+        SetRegisters = 16,
+        /// Start or resume. Needs `RUN`.
+        Start = 17,
+        /// Stop; returns after it has left its CPU. Needs `RUN`.
+        Stop = 18,
+        /// Bind the notification in slot `rdx`: signals end its `ReplyReceive` and `Run`. Needs `WAIT` on it.
+        BindNotification = 19,
+        /// Name the notification (slot `rdx`, needs `SIGNAL`) that a fault of this thread signals.
+        SetFaultNotification = 20,
+        /// Name the slot `rdx` that receives transferred capabilities.
+        SetReceiveSlot = 21,
+        /// Copy the registers and the fault, as [`crate::FaultReport`], to address `rdx` of the caller's space
+        /// (page-aligned, mapped writable). Needs `READ`; the thread must be stopped or faulted.
+        ReadFault = 22,
+        /// Move to the window in slot `rdx`; it must be of the same CPU.
+        SetWindow = 23,
+    }
+}
+
+numbered! {
+    /// Methods of `GuestSpace`. All need `CONTROL`.
+    pub enum GuestSpaceMethod {
+        /// Map memory: `rdx` memory slot, `r10` guest-physical address, `r8` = `Rights` (READ, WRITE, EXECUTE), whole capability.
+        Map = 16,
+        /// Undo the mapping of the memory capability in slot `rdx`.
+        Unmap = 17,
+        /// Add memory to the pool for EPT or shadow tables: `rdx` memory slot.
+        Donate = 18,
+        /// Bind a guest I/O port to a notification: `rdx` = port, `r10` = notification slot (needs `SIGNAL`); `out` to the port
+        /// signals the capability's badge and does not exit to the vmm. At most [`MAX_DOORBELLS`].
+        BindDoorbell = 19,
+        /// Withdraw the doorbell of port `rdx`.
+        UnbindDoorbell = 20,
+    }
+}
+
+/// Doorbells of one guest space.
+pub const MAX_DOORBELLS: usize = 64;
+
+numbered! {
+    /// How a guest space translates.
+    pub enum GuestPaging {
+        /// Extended page tables.
+        Ept = 0,
+        /// Shadow page tables.
+        Shadow = 1,
+    }
+}
+
+numbered! {
+    /// Methods of `Vcpu`. All need `CONTROL`.
+    pub enum VcpuMethod {
+        /// Map the vCPU's [`crate::VcpuState`] page (and nothing else) at virtual address `rdx` of the caller's space.
+        MapState = 16,
+        /// Read state groups `rdx` ([`crate::StateGroups`]) from the hardware's control structure into the state page.
+        Fetch = 17,
+        /// Allow the guest direct access to MSR `rdx`: `r10` bit 0 reads, bit 1 writes. Only MSRs that the kernel switches for
+        /// the guest (FS/GS base, KERNEL_GS_BASE, STAR family, SYSENTER family, PAT) and the TSC (read) are accepted.
+        PassMsr = 18,
+    }
+}
+
+numbered! {
+    /// Methods of `Interrupt`. All need `CONTROL`. The capability must cover exactly one interrupt.
+    pub enum InterruptMethod {
+        /// Route to CPU `r10` and bind to the notification in slot `rdx` (needs `SIGNAL`). `r8` bit 0: level-triggered,
+        /// bit 1: active low. Unmasks.
+        Bind = 16,
+        /// Allow the next interrupt, after the device has been served.
+        Acknowledge = 17,
+    }
+}
+
+numbered! {
+    /// Methods of `Window`. Need `CONTROL`.
+    pub enum WindowMethod {
+        /// `rdx` = CPU, `r10` = priority (0 lowest to 63; at most the parent's), `r8` = budget in TSC ticks per period,
+        /// `r9` = period in TSC ticks (0: no limit).
+        Configure = 16,
+        /// Returns `rdx` = TSC ticks consumed since boot.
+        Consumed = 17,
+        /// On the root window only: seal the system. From then on no object can be created, and no port, interrupt or
+        /// window right be derived.
+        Seal = 18,
+    }
+}

@@ -1,0 +1,2 @@
+//! Native partition that measures system calls, IPC and notifications.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Tiny built-in test guests.
+fn main() {}

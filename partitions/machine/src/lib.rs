@@ -1,0 +1,3 @@
+//! The virtual PC of a guest, hardware-free: device models, loaders, instruction emulation, CPUID and MSR policy.
+#![no_std]
+#![forbid(unsafe_code)]

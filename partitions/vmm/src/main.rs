@@ -1,0 +1,2 @@
+//! The per-guest virtual machine monitor.
+fn main() {}

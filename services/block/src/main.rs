@@ -1,0 +1,2 @@
+//! The block service: IDE driver and virtio-blk device emulators.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The host command of Bulkhead.
+fn main() {}

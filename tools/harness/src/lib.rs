@@ -1,0 +1,2 @@
+//! Runs images under Bochs or QEMU with hard limits, and watches their serial lines.
+#![forbid(unsafe_code)]

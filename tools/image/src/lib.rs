@@ -1,0 +1,2 @@
+//! Builds the bootable GRUB image.
+#![forbid(unsafe_code)]
