@@ -1,3 +1,10 @@
 //! The virtual PC of a guest, hardware-free: device models, loaders, instruction emulation, CPUID and MSR policy.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod acpi;
+pub mod bus;
+pub mod devices;
+pub mod policy;

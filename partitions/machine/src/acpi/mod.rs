@@ -1,0 +1,1 @@
+//! The ACPI tables that describe the virtual PC to its guest.
