@@ -1,0 +1,347 @@
+//! The control page between a virtual machine monitor (control plane) and the emulator of a virtio device (data plane).
+//!
+//! # Layout, in words
+//! | word | written by | holds |
+//! | --- | --- | --- |
+//! | 0 | emulator | generation: 0 = no device yet; every start of the emulator adds one |
+//! | 1 | emulator | capacity in 512-byte sectors |
+//! | 2 | emulator | logical block size, bits 0-31; physical block exponent, 32-39; segments, 48-63 |
+//! | 3 | emulator | features offered |
+//! | 4 | emulator | queues, bits 0-15; largest queue, 16-31 |
+//! | 5-7 | emulator | serial number, 20 bytes little-endian, then 0 |
+//! | 8 | emulator | acknowledgement: sequence, bits 0-31; outcome, 32-39 (1 done, 2 refused) |
+//! | 9 | emulator | 1: the device needs a reset |
+//! | 16 | both | interrupts wanted: the emulator sets bits, the monitor takes them all |
+//! | 24 | monitor | command: sequence, bits 0-31; kind, 32-39 (1 reset, 2 configure) |
+//! | 25 | monitor | features accepted |
+//! | 32+4n.. | monitor | queue n: size in bits 0-15 and enabled in bit 16; descriptors; driver area; device area |
+//!
+//! # Protocol
+//! 1. The emulator writes words 1-9, then the generation, and signals the monitor. The description does not change within a
+//!    generation.
+//! 2. The monitor writes words 25 and up, then the command word with the next sequence number, and signals the emulator. It
+//!    gives no other command before the acknowledgement: until then, a reset is not finished and the device status that the guest
+//!    reads stays as it was.
+//! 3. The emulator reads the command once, checks it, obeys, writes the acknowledgement and signals the monitor. A command comes
+//!    before the doorbells that arrive with it, since the guest rings only after the monitor let it go on.
+//! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already.
+//! 5. A new generation means that the emulator lost all state: the monitor has the guest reset the device.
+
+use crate::description::*;
+use crate::{AtomicU64, TooSmall};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+const GENERATION: usize = 0;
+const CAPACITY: usize = 1;
+const BLOCK: usize = 2;
+const FEATURES: usize = 3;
+const QUEUES: usize = 4;
+const SERIAL: usize = 5;
+const ACKNOWLEDGEMENT: usize = 8;
+const NEEDS_RESET: usize = 9;
+const INTERRUPTS: usize = 16;
+const COMMAND: usize = 24;
+const DRIVER_FEATURES: usize = 25;
+const QUEUE: usize = 32;
+const QUEUE_WORDS: usize = 4;
+/// Words of a device channel; a page has 512.
+pub const DEVICE_CHANNEL_WORDS: usize = QUEUE + QUEUE_WORDS * MAX_QUEUES;
+
+const COMMAND_RESET: u8 = 1;
+const COMMAND_CONFIGURE: u8 = 2;
+const OUTCOME_DONE: u8 = 1;
+const OUTCOME_REFUSED: u8 = 2;
+const QUEUE_ENABLED: u64 = 1 << 16;
+
+/// The page's words.
+struct Page<'a>(&'a [AtomicU64; DEVICE_CHANNEL_WORDS]);
+
+impl<'a> Page<'a> {
+    fn new(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
+        match words.first_chunk() {
+            Some(page) => Ok(Self(page)),
+            None => Err(TooSmall {
+                needed: DEVICE_CHANNEL_WORDS,
+                given: words.len(),
+            }),
+        }
+    }
+
+    /// Writes `values` from word `first` on; what lies outside the page is left out.
+    fn set(&self, first: usize, values: &[u64]) {
+        for (word, value) in self.0.iter().skip(first).zip(values) {
+            word.store(*value, Relaxed);
+        }
+    }
+
+    /// Reads `N` words from word `first` on, each once; what lies outside the page is 0.
+    fn get<const N: usize>(&self, first: usize) -> [u64; N] {
+        let mut values = [0; N];
+        for (value, word) in values.iter_mut().zip(self.0.iter().skip(first)) {
+            *value = word.load(Relaxed);
+        }
+        values
+    }
+
+    fn set_serial(&self, serial: &[u8; SERIAL_LENGTH]) {
+        let mut words = [0; SERIAL_LENGTH.div_ceil(8)];
+        for (word, part) in words.iter_mut().zip(serial.chunks(8)) {
+            *word = part
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+        self.set(SERIAL, &words);
+    }
+
+    fn serial(&self) -> [u8; SERIAL_LENGTH] {
+        let mut serial = [0; SERIAL_LENGTH];
+        let words: [u64; SERIAL_LENGTH.div_ceil(8)] = self.get(SERIAL);
+        for (part, word) in serial.chunks_mut(8).zip(words) {
+            for (to, from) in part.iter_mut().zip(word.to_le_bytes()) {
+                *to = from;
+            }
+        }
+        serial
+    }
+
+    fn set_queue(&self, index: usize, queue: Option<QueueConfiguration>) {
+        let value = queue.unwrap_or_default();
+        let enabled = if queue.is_some() { QUEUE_ENABLED } else { 0 };
+        let words = [
+            u64::from(value.size) | enabled,
+            value.descriptors,
+            value.driver,
+            value.device,
+        ];
+        self.set(QUEUE + QUEUE_WORDS * index, &words);
+    }
+
+    fn queue(&self, index: usize) -> Option<QueueConfiguration> {
+        let [first, descriptors, driver, device] = self.get(QUEUE + QUEUE_WORDS * index);
+        let queue = QueueConfiguration {
+            size: first as u16,
+            descriptors,
+            driver,
+            device,
+        };
+        (first & QUEUE_ENABLED != 0).then_some(queue)
+    }
+}
+
+/// A sequence number and a code in one word.
+const fn pack(sequence: u32, code: u8) -> u64 {
+    sequence as u64 | (code as u64) << 32
+}
+
+/// Sequence number and code of a word.
+const fn unpack(word: u64) -> (u32, u8) {
+    (word as u32, (word >> 32) as u8)
+}
+
+/// The emulator's side of a device channel.
+pub struct EmulatorSide<'a> {
+    page: Page<'a>,
+    description: DeviceDescription,
+    /// Sequence number of the command acknowledged last.
+    answered: u32,
+    /// Sequence number of the command taken last.
+    taken: u32,
+}
+
+/// Why an emulator could not publish its device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PublishError {
+    /// The channel's memory is too small.
+    Memory(TooSmall),
+    /// The description is wrong.
+    Description(Invalid),
+}
+
+impl<'a> EmulatorSide<'a> {
+    /// Publishes a device in a new generation. The monitor has to be signalled.
+    pub fn publish(
+        words: &'a [AtomicU64],
+        description: DeviceDescription,
+    ) -> Result<Self, PublishError> {
+        let page = Page::new(words).map_err(PublishError::Memory)?;
+        let description = description.validate().map_err(PublishError::Description)?;
+        let generation = page.0[GENERATION].swap(0, AcqRel);
+        // Commands that an emulator of an earlier generation left unanswered are void.
+        let (answered, _) = unpack(page.0[COMMAND].load(Acquire));
+        page.0[CAPACITY].store(description.capacity_sectors, Relaxed);
+        let block = u64::from(description.logical_block_size)
+            | u64::from(description.physical_block_exponent) << 32
+            | u64::from(description.segments) << 48;
+        page.0[BLOCK].store(block, Relaxed);
+        page.0[FEATURES].store(description.features, Relaxed);
+        page.0[QUEUES].store(
+            u64::from(description.queues) | u64::from(description.queue_size) << 16,
+            Relaxed,
+        );
+        page.set_serial(&description.serial);
+        page.0[NEEDS_RESET].store(0, Relaxed);
+        page.0[INTERRUPTS].store(0, Relaxed);
+        page.0[ACKNOWLEDGEMENT].store(pack(answered, OUTCOME_DONE), Relaxed);
+        page.0[GENERATION].store(generation.wrapping_add(1).max(1), Release);
+        Ok(Self {
+            page,
+            description,
+            answered,
+            taken: answered,
+        })
+    }
+
+    /// The device as published.
+    pub fn description(&self) -> &DeviceDescription {
+        &self.description
+    }
+
+    /// Takes the monitor's next command, checked; each command is taken once.
+    pub fn next_command(&mut self) -> Option<Command> {
+        let (sequence, kind) = unpack(self.page.0[COMMAND].load(Acquire));
+        if sequence == self.taken {
+            return None;
+        }
+        self.taken = sequence;
+        Some(match kind {
+            COMMAND_RESET => Command::Reset,
+            COMMAND_CONFIGURE => self
+                .configuration()
+                .map_or_else(Command::Refused, Command::Configure),
+            _ => Command::Refused(Invalid::Command),
+        })
+    }
+
+    fn configuration(&self) -> Result<Configuration, Invalid> {
+        let features = self.page.0[DRIVER_FEATURES].load(Relaxed);
+        if features & !self.description.features != 0 {
+            return Err(Invalid::Features);
+        }
+        let mut configuration = Configuration {
+            features,
+            ..Default::default()
+        };
+        for (index, slot) in configuration.queues.iter_mut().enumerate() {
+            if let Some(queue) = self.page.queue(index) {
+                if index >= usize::from(self.description.queues) {
+                    return Err(Invalid::QueueCount);
+                }
+                *slot = Some(queue.validate(self.description.queue_size)?);
+            }
+        }
+        Ok(configuration)
+    }
+
+    /// Acknowledges the command taken last: done, or refused. The monitor has to be signalled.
+    pub fn acknowledge(&mut self, done: bool) {
+        self.answered = self.taken;
+        let code = if done { OUTCOME_DONE } else { OUTCOME_REFUSED };
+        self.page.0[ACKNOWLEDGEMENT].store(pack(self.answered, code), Release);
+    }
+
+    /// Asks for interrupts. Returns whether the monitor has to be signalled.
+    #[must_use]
+    pub fn raise(&self, interrupts: Interrupts) -> bool {
+        self.page.0[INTERRUPTS].fetch_or(interrupts.0, AcqRel) & interrupts.0 != interrupts.0
+    }
+
+    /// Says whether the guest must reset the device before it can be used again. Returns whether the monitor has to be
+    /// signalled.
+    #[must_use]
+    pub fn set_needs_reset(&self, needed: bool) -> bool {
+        self.page.0[NEEDS_RESET].store(needed.into(), Release);
+        needed && self.raise(Interrupts::CONFIGURATION)
+    }
+}
+
+/// The monitor's side of a device channel.
+pub struct MonitorSide<'a> {
+    page: Page<'a>,
+    /// Sequence number of the command given last.
+    sequence: u32,
+}
+
+/// One life of an emulator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Generation(u64);
+
+impl<'a> MonitorSide<'a> {
+    /// Takes the monitor's side of the channel in `words`. A monitor that was restarted should begin with a reset.
+    pub fn attach(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
+        let page = Page::new(words)?;
+        let (sequence, _) = unpack(page.0[COMMAND].load(Relaxed));
+        Ok(Self { page, sequence })
+    }
+
+    /// The emulator's present generation; `None` while there is no device.
+    pub fn generation(&self) -> Option<Generation> {
+        match self.page.0[GENERATION].load(Acquire) {
+            0 => None,
+            generation => Some(Generation(generation)),
+        }
+    }
+
+    /// The device that the emulator offers; `None` while there is none, an error if it is nonsense.
+    pub fn description(&self) -> Option<Result<(Generation, DeviceDescription), Invalid>> {
+        let generation = self.generation()?;
+        let block = self.page.0[BLOCK].load(Relaxed);
+        let queues = self.page.0[QUEUES].load(Relaxed);
+        let description = DeviceDescription {
+            capacity_sectors: self.page.0[CAPACITY].load(Relaxed),
+            logical_block_size: block as u32,
+            physical_block_exponent: (block >> 32) as u8,
+            features: self.page.0[FEATURES].load(Relaxed),
+            serial: self.page.serial(),
+            segments: (block >> 48) as u16,
+            queues: queues as u16,
+            queue_size: (queues >> 16) as u16,
+        };
+        Some(
+            description
+                .validate()
+                .map(|description| (generation, description)),
+        )
+    }
+
+    /// Gives the next command. The emulator has to be signalled.
+    fn command(&mut self, code: u8) {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.page.0[COMMAND].store(pack(self.sequence, code), Release);
+    }
+
+    /// Asks the emulator to forget the driver; the emulator has to be signalled. Interrupts still wanted are dropped.
+    pub fn reset(&mut self) {
+        self.page.0[INTERRUPTS].store(0, Release);
+        self.command(COMMAND_RESET);
+    }
+
+    /// Hands the driver's choice to the emulator, which has to be signalled.
+    pub fn configure(&mut self, configuration: &Configuration) {
+        self.page.0[DRIVER_FEATURES].store(configuration.features, Relaxed);
+        for (index, queue) in configuration.queues.iter().enumerate() {
+            self.page.set_queue(index, *queue);
+        }
+        self.command(COMMAND_CONFIGURE);
+    }
+
+    /// How the emulator answered the command given last.
+    pub fn outcome(&self) -> Outcome {
+        let (sequence, code) = unpack(self.page.0[ACKNOWLEDGEMENT].load(Acquire));
+        match code {
+            _ if sequence != self.sequence => Outcome::Pending,
+            OUTCOME_DONE => Outcome::Done,
+            _ => Outcome::Refused,
+        }
+    }
+
+    /// Takes the interrupts that the emulator asked for.
+    pub fn take_interrupts(&self) -> Interrupts {
+        Interrupts(self.page.0[INTERRUPTS].swap(0, AcqRel))
+    }
+
+    /// The emulator says that the guest must reset the device.
+    pub fn needs_reset(&self) -> bool {
+        self.page.0[NEEDS_RESET].load(Acquire) != 0
+    }
+}

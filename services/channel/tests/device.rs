@@ -1,0 +1,263 @@
+//! The device channel: what one side says is what the other hears, and nonsense is refused.
+#![cfg(not(loom))]
+
+use bulkhead_channel::*;
+use proptest::prelude::*;
+use std::sync::atomic::Ordering::Relaxed;
+
+fn memory() -> Vec<AtomicU64> {
+    (0..512).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn disk() -> DeviceDescription {
+    DeviceDescription {
+        capacity_sectors: 2048,
+        logical_block_size: 512,
+        physical_block_exponent: 3,
+        features: 1 << 32 | 1 << 9,
+        serial: *b"bulkhead-disk-000001",
+        segments: 128,
+        queues: 1,
+        queue_size: 256,
+    }
+}
+
+fn queue() -> QueueConfiguration {
+    QueueConfiguration {
+        size: 128,
+        descriptors: 0x1000,
+        driver: 0x2000,
+        device: 0x3000,
+    }
+}
+
+#[test]
+fn a_device_is_published_configured_and_reset() {
+    let words = memory();
+    let mut monitor = MonitorSide::attach(&words).unwrap();
+    assert!(monitor.description().is_none());
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    let (generation, description) = monitor.description().unwrap().unwrap();
+    assert_eq!(description, disk());
+    assert_eq!(emulator.next_command(), None);
+
+    let mut configuration = Configuration {
+        features: 1 << 32,
+        ..Default::default()
+    };
+    configuration.queues[0] = Some(queue());
+    monitor.configure(&configuration);
+    assert_eq!(monitor.outcome(), Outcome::Pending);
+    assert_eq!(
+        emulator.next_command(),
+        Some(Command::Configure(configuration))
+    );
+    assert_eq!(emulator.next_command(), None);
+    emulator.acknowledge(true);
+    assert_eq!(monitor.outcome(), Outcome::Done);
+
+    assert!(emulator.raise(Interrupts::queue(0)));
+    assert!(!emulator.raise(Interrupts::queue(0)));
+    assert_eq!(monitor.take_interrupts(), Interrupts::queue(0));
+    assert!(monitor.take_interrupts().is_empty());
+
+    assert!(emulator.set_needs_reset(true));
+    assert!(monitor.needs_reset());
+    monitor.reset();
+    assert_eq!(emulator.next_command(), Some(Command::Reset));
+    assert!(!emulator.set_needs_reset(false));
+    emulator.acknowledge(true);
+    assert!(!monitor.needs_reset());
+    assert_eq!(monitor.outcome(), Outcome::Done);
+
+    // The emulator crashed with a command outstanding, and was restarted.
+    monitor.configure(&configuration);
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    assert_ne!(monitor.generation(), Some(generation));
+    assert_eq!(emulator.next_command(), None);
+    assert_eq!(monitor.outcome(), Outcome::Done);
+    monitor.reset();
+    assert_eq!(emulator.next_command(), Some(Command::Reset));
+
+    // The monitor crashed, and was restarted.
+    let mut monitor = MonitorSide::attach(&words).unwrap();
+    monitor.reset();
+    assert_eq!(emulator.next_command(), Some(Command::Reset));
+}
+
+#[test]
+fn a_driver_that_asks_for_too_much_is_refused() {
+    let words = memory();
+    let mut monitor = MonitorSide::attach(&words).unwrap();
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    let mut refuse = |features, index: usize, queue, reason| {
+        let mut configuration = Configuration {
+            features,
+            ..Default::default()
+        };
+        configuration.queues[index] = Some(queue);
+        monitor.configure(&configuration);
+        assert_eq!(emulator.next_command(), Some(Command::Refused(reason)));
+        emulator.acknowledge(false);
+        assert_eq!(monitor.outcome(), Outcome::Refused);
+    };
+    refuse(1, 0, queue(), Invalid::Features);
+    refuse(0, 1, queue(), Invalid::QueueCount);
+    for size in [0, 3, 512] {
+        refuse(
+            0,
+            0,
+            QueueConfiguration { size, ..queue() },
+            Invalid::QueueSize,
+        );
+    }
+    refuse(
+        0,
+        0,
+        QueueConfiguration {
+            descriptors: 8,
+            ..queue()
+        },
+        Invalid::QueueAddress,
+    );
+    refuse(
+        0,
+        0,
+        QueueConfiguration {
+            driver: 1,
+            ..queue()
+        },
+        Invalid::QueueAddress,
+    );
+    refuse(
+        0,
+        0,
+        QueueConfiguration {
+            device: 0xffff_ffff_ffff_fffc,
+            ..queue()
+        },
+        Invalid::QueueAddress,
+    );
+    words[24].store(1 << 20 | 77 << 32, Relaxed);
+    assert_eq!(
+        emulator.next_command(),
+        Some(Command::Refused(Invalid::Command))
+    );
+}
+
+#[test]
+fn wrong_descriptions_are_refused() {
+    let wrong = [
+        (
+            DeviceDescription {
+                logical_block_size: 513,
+                ..disk()
+            },
+            Invalid::BlockSize,
+        ),
+        (
+            DeviceDescription {
+                logical_block_size: 0,
+                ..disk()
+            },
+            Invalid::BlockSize,
+        ),
+        (
+            DeviceDescription {
+                logical_block_size: 8192,
+                ..disk()
+            },
+            Invalid::BlockSize,
+        ),
+        (
+            DeviceDescription {
+                physical_block_exponent: 8,
+                ..disk()
+            },
+            Invalid::BlockSize,
+        ),
+        (
+            DeviceDescription {
+                capacity_sectors: u64::MAX,
+                ..disk()
+            },
+            Invalid::Capacity,
+        ),
+        (
+            DeviceDescription {
+                capacity_sectors: 7,
+                logical_block_size: 4096,
+                ..disk()
+            },
+            Invalid::Capacity,
+        ),
+        (
+            DeviceDescription {
+                queues: 0,
+                ..disk()
+            },
+            Invalid::QueueCount,
+        ),
+        (
+            DeviceDescription {
+                queues: 9,
+                ..disk()
+            },
+            Invalid::QueueCount,
+        ),
+        (
+            DeviceDescription {
+                queue_size: 100,
+                ..disk()
+            },
+            Invalid::QueueSize,
+        ),
+    ];
+    for (description, reason) in wrong {
+        let words = memory();
+        assert_eq!(
+            EmulatorSide::publish(&words, description).err(),
+            Some(PublishError::Description(reason))
+        );
+    }
+}
+
+proptest! {
+    /// Whatever is in the page, neither side panics, and whatever is accepted is valid.
+    #[test]
+    fn nonsense_is_survived(contents in proptest::collection::vec(prop_oneof![any::<u64>(), 0u64..70000], DEVICE_CHANNEL_WORDS)) {
+        let words = memory();
+        let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+        for (word, value) in words.iter().zip(contents) {
+            word.store(value, Relaxed);
+        }
+        let monitor = MonitorSide::attach(&words).unwrap();
+        if let Some(Ok((_, description))) = monitor.description() {
+            prop_assert!(description.validate().is_ok());
+        }
+        let _ = monitor.outcome();
+        if let Some(Command::Configure(configuration)) = emulator.next_command() {
+            prop_assert_eq!(configuration.features & !disk().features, 0);
+            for queue in configuration.queues.iter().flatten() {
+                prop_assert!(queue.validate(disk().queue_size).is_ok());
+            }
+        }
+    }
+
+    /// A valid configuration arrives as it was sent.
+    #[test]
+    fn configurations_arrive(log in 0u32..9, descriptors: u32, driver: u32, device: u32, features: u64) {
+        let words = memory();
+        let mut monitor = MonitorSide::attach(&words).unwrap();
+        let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+        let mut configuration = Configuration { features: features & disk().features, ..Default::default() };
+        configuration.queues[0] = Some(QueueConfiguration {
+            size: 1 << log,
+            descriptors: u64::from(descriptors) << 4,
+            driver: u64::from(driver) << 1,
+            device: u64::from(device) << 2,
+        });
+        monitor.configure(&configuration);
+        prop_assert_eq!(emulator.next_command(), Some(Command::Configure(configuration)));
+    }
+}
