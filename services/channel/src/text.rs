@@ -56,6 +56,11 @@ impl<'a> TextChannel<'a> {
         self.sender.space()
     }
 
+    /// See [`ByteSender::capacity`].
+    pub fn capacity(&self) -> usize {
+        self.sender.capacity()
+    }
+
     /// See [`ByteReceiver::available`].
     pub fn available(&mut self) -> usize {
         self.receiver.available()
