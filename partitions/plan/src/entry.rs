@@ -1,0 +1,555 @@
+//! The entries of an environment: the record, and what each kind of it means.
+
+use crate::Name;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Declares an enum with numbers and `from_number`.
+macro_rules! numbered {
+    ($(#[$top:meta])* pub enum $name:ident { $($(#[$doc:meta])* $item:ident = $number:literal,)* }) => {
+        $(#[$top])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum $name { $($(#[$doc])* $item = $number,)* }
+
+        impl $name {
+            /// The item with this number, if there is one.
+            pub const fn from_number(number: u64) -> Option<Self> {
+                match number { $($number => Some(Self::$item),)* _ => None }
+            }
+        }
+    };
+}
+pub(crate) use numbered;
+
+numbered! {
+    /// What an [`EnvironmentEntry`] grants. Fields that a kind does not mention are 0.
+    pub enum EntryKind {
+        /// See [`Channel`]. `slot`, `bit`, `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
+        Channel = 1,
+        /// See [`Memory`]. `address`, `size`, `physical`; parameters: 1 if writable.
+        Memory = 2,
+        /// See [`IoPorts`]. `slot`; parameters: first port, ports, index of the range in its device.
+        IoPorts = 3,
+        /// See [`Interrupt`]. `slot`, `bit`; parameters: global system interrupt, flags of `InterruptMethod::Bind`, index in its device.
+        Interrupt = 4,
+        /// See [`GuestMemory`]. `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
+        GuestMemory = 5,
+        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes.
+        GuestSpace = 6,
+        /// See [`Vcpu`]. `slot`, `address` for its state page; parameters: index, CPU, index of the thread that runs it.
+        Vcpu = 7,
+        /// See [`Thread`]. A further thread: `slot`, `address` = stack top, `size` = stack bytes; parameters: index (from 1),
+        /// slot of its notification, CPU.
+        Thread = 8,
+        /// See [`Module`]. `address` (mapped read-only), `size` in bytes as loaded.
+        Module = 9,
+        /// Text in the environment itself: `address`, `size` in bytes; see [`crate::Environment::text`].
+        Text = 10,
+        /// See [`Disk`]. `peer` = guest (in the service) or service (in the vmm); the channel and it have the same name;
+        /// parameters: first sector, sectors, [`Disk::READ_ONLY`]..., index of the disk in its guest.
+        Disk = 11,
+        /// See [`Memory`]: the heap. `address`, `size`.
+        Heap = 12,
+        /// See [`StatusPage`]. `slot` = capability to signal init, `address`, `size` of the page shared with init. In init: `bit`
+        /// that the partition `peer` signals, both when it reports and when it faults.
+        Status = 13,
+        /// See [`Endpoint`]. `slot`, `peer`; parameters: [`EndpointSide`], badge.
+        Endpoint = 14,
+    }
+}
+
+numbered! {
+    /// Which end of a channel a partition is.
+    pub enum Role {
+        /// The first of the manifest's `between`; the device side of a disk channel; the program's side of a console channel.
+        First = 0,
+        /// The second; the guest's side of a disk channel; the console service's side of a console channel.
+        Second = 1,
+    }
+}
+
+numbered! {
+    /// What a channel's memory holds.
+    pub enum ChannelKind {
+        /// Two byte rings, lines of text: a native program's console.
+        Text = 0,
+        /// Two byte rings, raw: a guest's serial port.
+        Serial = 1,
+        /// Control page of a virtio device: a disk.
+        Disk = 2,
+        /// Whatever the two programs agree on.
+        Raw = 3,
+    }
+}
+
+numbered! {
+    /// Which side of an endpoint a partition is.
+    pub enum EndpointSide {
+        /// Receives and replies.
+        Server = 0,
+        /// Calls.
+        Client = 1,
+    }
+}
+
+numbered! {
+    /// How a guest's memory is translated.
+    pub enum Paging {
+        /// Extended page tables where the processor has them.
+        Auto = 0,
+        /// Extended page tables.
+        Ept = 1,
+        /// Shadow page tables.
+        Shadow = 2,
+    }
+}
+
+/// One entry of an [`crate::Environment`]: the same fields for every [`EntryKind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EnvironmentEntry {
+    /// [`EntryKind`].
+    pub kind: u32,
+    /// Signal bit (0 to 63) in the partition's own notification, [`NO_BIT`] for none.
+    pub bit: u32,
+    /// Name, unique among the entries of its kind, except [`EntryKind::IoPorts`], [`EntryKind::Interrupt`] (several a device) and
+    /// [`EntryKind::GuestMemory`] (two ranges for a guest with more than 3 GiB).
+    pub name: Name,
+    /// The partition at the other end.
+    pub peer: Name,
+    /// Slot of the capability in the partition's table, 0 for none.
+    pub slot: u64,
+    /// Virtual address in the partition, 0 for none.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Host-physical address, where the manifest grants it to be known (for a device's DMA); else 0. Init fills it in.
+    pub physical: u64,
+    /// By kind.
+    pub parameters: [u64; 4],
+}
+
+/// In place of a signal bit: none.
+pub const NO_BIT: u32 = u32::MAX;
+
+impl EnvironmentEntry {
+    /// The entry's kind; `None` if the number is unknown (a parsed environment holds none such).
+    pub const fn kind(&self) -> Option<EntryKind> {
+        EntryKind::from_number(self.kind as u64)
+    }
+}
+
+/// What `TryFrom`-like conversions of this module share: an entry is viewed as its kind, or not at all.
+pub(crate) trait View<'a>: Sized {
+    /// The entry as this view; `None` if it is of another kind or holds a value outside its documentation.
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self>;
+}
+
+/// A channel to another partition: shared memory, and a signal each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Partition at the other end.
+    pub peer: &'a str,
+    /// Capability to signal the peer.
+    pub slot: u64,
+    /// Bit by which the peer signals this partition.
+    pub bit: u32,
+    /// The shared memory.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Which end this is.
+    pub role: Role,
+    /// What the memory holds.
+    pub kind: ChannelKind,
+}
+
+/// Memory that the partition has for itself, or shares as the manifest says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Host-physical address, 0 if the partition may not know it.
+    pub physical: u64,
+    /// Whether it is mapped writable.
+    pub writable: bool,
+}
+
+/// A range of I/O ports of a device, allowed to the partition's threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoPorts<'a> {
+    /// Device.
+    pub name: &'a str,
+    /// Capability.
+    pub slot: u64,
+    /// First port.
+    pub first: u16,
+    /// Number of ports.
+    pub count: u32,
+    /// Index of the range among the device's.
+    pub index: u64,
+}
+
+/// An interrupt of a device, bound to the partition's notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt<'a> {
+    /// Device.
+    pub name: &'a str,
+    /// Capability, to acknowledge.
+    pub slot: u64,
+    /// Bit that it signals.
+    pub bit: u32,
+    /// Global system interrupt.
+    pub line: u32,
+    /// Flags as for `InterruptMethod::Bind`: bit 0 level-triggered, bit 1 active low.
+    pub flags: u64,
+    /// Index among the device's interrupts.
+    pub index: u64,
+}
+
+/// A range of a guest's RAM, mapped in the partition (and by init in the guest's space).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestMemory<'a> {
+    /// Guest.
+    pub guest: &'a str,
+    /// Where it is mapped in the partition.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Host-physical address, 0 if the partition may not know it (the vmm may not).
+    pub physical: u64,
+    /// Guest-physical address of its first byte.
+    pub guest_physical: u64,
+}
+
+/// The guest space of a vmm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestSpace {
+    /// Capability, for doorbells.
+    pub slot: u64,
+    /// Translation.
+    pub paging: Paging,
+    /// RAM of the guest in bytes.
+    pub memory: u64,
+}
+
+/// A guest processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vcpu {
+    /// Capability.
+    pub slot: u64,
+    /// Where the vmm maps its state page (`VcpuMethod::MapState`).
+    pub state: u64,
+    /// Number in the guest, from 0; also its APIC id.
+    pub index: u32,
+    /// CPU that it runs on.
+    pub cpu: u32,
+    /// The vmm's thread that runs it: 0 the first, else the index of a [`Thread`].
+    pub thread: u32,
+}
+
+/// A further thread of the partition, that its first thread sets up and starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Capability (rights `CONTROL` and `RUN`).
+    pub slot: u64,
+    /// Its notification, bound to it (rights `WAIT` and `SIGNAL`).
+    pub notification: u64,
+    /// Index, from 1.
+    pub index: u32,
+    /// CPU that it runs on.
+    pub cpu: u32,
+    /// End of its stack.
+    pub stack_top: u64,
+    /// Bytes of its stack.
+    pub stack_bytes: u64,
+}
+
+/// A file that the boot loader brought, mapped read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module<'a> {
+    /// Name: `kernel` or `initrd` in a vmm.
+    pub name: &'a str,
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A guest's disk: a range of a physical disk, served by a block service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk<'a> {
+    /// Name of it and of its channel.
+    pub name: &'a str,
+    /// The guest, in the service; the service, in the vmm.
+    pub peer: &'a str,
+    /// First sector (512 bytes) on the physical disk; 0 in the vmm.
+    pub first_sector: u64,
+    /// Sectors.
+    pub sectors: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Number of the disk in its guest, from 0.
+    pub index: u32,
+}
+
+impl Disk<'_> {
+    /// Bit of the entry's third parameter: writes are refused.
+    pub const READ_ONLY: u64 = 1;
+}
+
+/// The page through which a partition tells init how it fares; its first word is a [`crate::StatusReport`] number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusPage<'a> {
+    /// In init: the partition that reports. In a partition: `init`.
+    pub peer: &'a str,
+    /// Capability to signal init; 0 in init.
+    pub slot: u64,
+    /// Bit that the partition signals, in init.
+    pub bit: Option<u32>,
+    /// The page.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// An endpoint that the partition serves or calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// The server, in a client; empty in the server.
+    pub peer: &'a str,
+    /// Capability.
+    pub slot: u64,
+    /// Which side this is.
+    pub side: EndpointSide,
+    /// In a client: the badge that the server sees.
+    pub badge: u64,
+}
+
+fn bit(entry: &EnvironmentEntry) -> Option<u32> {
+    (entry.bit < crate::layout::SIGNAL_BITS).then_some(entry.bit)
+}
+
+fn small(value: u64) -> Option<u32> {
+    u32::try_from(value).ok()
+}
+
+fn has_range(entry: &EnvironmentEntry) -> Option<()> {
+    let end = entry.address.checked_add(entry.size)?;
+    let aligned = entry.address.is_multiple_of(bulkhead_abi::PAGE_SIZE);
+    (entry.address != 0 && entry.size != 0 && aligned && end <= bulkhead_abi::USER_END)
+        .then_some(())
+}
+
+fn of_kind(entry: &EnvironmentEntry, kind: EntryKind) -> Option<()> {
+    (entry.kind == kind as u32).then_some(())
+}
+
+fn has_slot(entry: &EnvironmentEntry) -> Option<()> {
+    (entry.slot != 0).then_some(())
+}
+
+impl<'a> View<'a> for Channel<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Channel)?;
+        has_slot(entry)?;
+        has_range(entry)?;
+        let [role, kind, _, _] = entry.parameters;
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            slot: entry.slot,
+            bit: bit(entry)?,
+            address: entry.address,
+            size: entry.size,
+            role: Role::from_number(role)?,
+            kind: ChannelKind::from_number(kind)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for Memory<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Memory).or(of_kind(entry, EntryKind::Heap))?;
+        has_range(entry)?;
+        let writable = entry.kind == EntryKind::Heap as u32 || entry.parameters[0] & 1 != 0;
+        let (name, address) = (entry.name.as_str(), entry.address);
+        Some(Self {
+            name,
+            address,
+            size: entry.size,
+            physical: entry.physical,
+            writable,
+        })
+    }
+}
+
+impl<'a> View<'a> for IoPorts<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::IoPorts)?;
+        has_slot(entry)?;
+        let [first, count, index, _] = entry.parameters;
+        let inside = count >= 1 && first.checked_add(count)? <= 0x1_0000;
+        inside.then_some(())?;
+        let first = u16::try_from(first).ok()?;
+        Some(Self {
+            name: entry.name.as_str(),
+            slot: entry.slot,
+            first,
+            count: small(count)?,
+            index,
+        })
+    }
+}
+
+impl<'a> View<'a> for Interrupt<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Interrupt)?;
+        has_slot(entry)?;
+        let [line, flags, index, _] = entry.parameters;
+        let (name, slot) = (entry.name.as_str(), entry.slot);
+        (flags <= 3).then_some(())?;
+        Some(Self {
+            name,
+            slot,
+            bit: bit(entry)?,
+            line: small(line)?,
+            flags,
+            index,
+        })
+    }
+}
+
+impl<'a> View<'a> for GuestMemory<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::GuestMemory)?;
+        has_range(entry)?;
+        let guest_physical = entry.parameters[0];
+        guest_physical.checked_add(entry.size)?;
+        Some(Self {
+            guest: entry.peer.as_str(),
+            address: entry.address,
+            size: entry.size,
+            physical: entry.physical,
+            guest_physical,
+        })
+    }
+}
+
+impl View<'_> for GuestSpace {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::GuestSpace)?;
+        has_slot(entry)?;
+        let [paging, memory, _, _] = entry.parameters;
+        Some(Self {
+            slot: entry.slot,
+            paging: Paging::from_number(paging)?,
+            memory,
+        })
+    }
+}
+
+impl View<'_> for Vcpu {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Vcpu)?;
+        has_slot(entry)?;
+        has_range(entry)?;
+        let [index, cpu, thread, _] = entry.parameters;
+        let (index, cpu, thread) = (small(index)?, small(cpu)?, small(thread)?);
+        Some(Self {
+            slot: entry.slot,
+            state: entry.address,
+            index,
+            cpu,
+            thread,
+        })
+    }
+}
+
+impl View<'_> for Thread {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Thread)?;
+        has_slot(entry)?;
+        let stack_top = entry.address;
+        let bottom = stack_top.checked_sub(entry.size)?;
+        let [index, notification, cpu, _] = entry.parameters;
+        (bottom != 0 && stack_top.is_multiple_of(bulkhead_abi::PAGE_SIZE) && notification != 0)
+            .then_some(())?;
+        let (index, cpu) = (small(index)?, small(cpu)?);
+        Some(Self {
+            slot: entry.slot,
+            notification,
+            index,
+            cpu,
+            stack_top,
+            stack_bytes: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Module<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Module)?;
+        has_range(entry)?;
+        Some(Self {
+            name: entry.name.as_str(),
+            address: entry.address,
+            size: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Disk<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Disk)?;
+        let [first_sector, sectors, flags, index] = entry.parameters;
+        first_sector.checked_add(sectors)?.checked_mul(512)?;
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            first_sector,
+            sectors,
+            read_only: flags & Self::READ_ONLY != 0,
+            index: small(index)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for StatusPage<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Status)?;
+        has_range(entry)?;
+        let (peer, slot) = (entry.peer.as_str(), entry.slot);
+        Some(Self {
+            peer,
+            slot,
+            bit: bit(entry),
+            address: entry.address,
+            size: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Endpoint<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Endpoint)?;
+        has_slot(entry)?;
+        let [side, badge, _, _] = entry.parameters;
+        let (name, peer) = (entry.name.as_str(), entry.peer.as_str());
+        Some(Self {
+            name,
+            peer,
+            slot: entry.slot,
+            side: EndpointSide::from_number(side)?,
+            badge,
+        })
+    }
+}

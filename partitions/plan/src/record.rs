@@ -1,0 +1,275 @@
+//! The tables of a plan: fixed-size little-endian records that name each other by index.
+
+use crate::Name;
+use crate::entry::numbered;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Value of [`PlanHeader::magic`].
+pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
+/// Value of [`PlanHeader::version`].
+pub const PLAN_VERSION: u32 = 1;
+/// In place of an index: none.
+pub const NO_INDEX: u32 = u32::MAX;
+
+/// Where a table lies in the plan.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Table {
+    /// Byte offset from the start of the plan, a multiple of 8.
+    pub offset: u32,
+    /// Number of records (bytes, for the table of environments).
+    pub count: u32,
+}
+
+/// The first bytes of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PlanHeader {
+    /// [`PLAN_MAGIC`].
+    pub magic: u64,
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// Bytes of the whole plan.
+    pub size: u32,
+    /// Name of the system.
+    pub name: Name,
+    /// [`EndKind`].
+    pub end: u32,
+    /// For [`EndKind::Partition`]: index of the partition.
+    pub end_partition: u32,
+    /// For [`EndKind::After`]: microseconds from the start.
+    pub end_after_us: u64,
+    /// `bulkhead_abi::CpuFeatures` that the system as a whole needs.
+    pub features: u64,
+    /// CPUs that the manifest counts on.
+    pub cpus: u32,
+    /// Not used, 0.
+    pub reserved: u32,
+    /// [`ModuleRecord`]s.
+    pub modules: Table,
+    /// [`PartitionRecord`]s; the first is init itself.
+    pub partitions: Table,
+    /// [`ThreadRecord`]s.
+    pub threads: Table,
+    /// [`GuestRecord`]s.
+    pub guests: Table,
+    /// [`RegionRecord`]s.
+    pub regions: Table,
+    /// [`ChannelRecord`]s.
+    pub channels: Table,
+    /// [`EndpointRecord`]s.
+    pub endpoints: Table,
+    /// [`BindingRecord`]s, one for each environment entry.
+    pub bindings: Table,
+    /// Bytes of the environments.
+    pub environments: Table,
+}
+
+numbered! {
+    /// When the system ends.
+    pub enum EndKind {
+        /// When every partition with `must_finish` has reported `Finished`; with failure as soon as one has failed for good.
+        MustFinish = 0,
+        /// When one partition has finished.
+        Partition = 1,
+        /// After a time.
+        After = 2,
+        /// Never.
+        Never = 3,
+    }
+}
+
+/// A file that the boot loader loads. Its boot command line is its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ModuleRecord {
+    /// Name: the module's command line.
+    pub name: Name,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+    /// Bytes of the file.
+    pub length: u64,
+}
+
+numbered! {
+    /// What a partition is.
+    pub enum PartitionKind {
+        /// Init itself: it exists already; init carries out the entries for itself, too.
+        Init = 0,
+        /// A native program.
+        Native = 1,
+        /// The virtual machine monitor of a guest.
+        Guest = 2,
+    }
+}
+
+numbered! {
+    /// What init does when a partition crashes or asks to be started anew.
+    pub enum RestartPolicy {
+        /// Leaves it stopped: it has failed.
+        Never = 0,
+        /// Starts it anew.
+        Always = 1,
+        /// Starts it anew at most `restart_limit` times.
+        Limit = 2,
+    }
+}
+
+/// A partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PartitionRecord {
+    /// Name.
+    pub name: Name,
+    /// [`PartitionKind`].
+    pub kind: u32,
+    /// Index of its program's module, an ELF executable; [`NO_INDEX`] for init.
+    pub program: u32,
+    /// Index of its guest; [`NO_INDEX`] unless the kind is [`PartitionKind::Guest`].
+    pub guest: u32,
+    /// Index of its first thread. Init has none.
+    pub first_thread: u32,
+    /// Number of its threads; the first one is started by init, the others by the partition.
+    pub thread_count: u32,
+    /// Index of its first binding.
+    pub first_binding: u32,
+    /// Number of its bindings: as many as its environment has entries, in the same order.
+    pub binding_count: u32,
+    /// Byte offset of its environment in the table of environments, a multiple of 8.
+    pub environment_offset: u32,
+    /// Bytes of its environment.
+    pub environment_size: u32,
+    /// Slots in its capability table. For init: the first slot that the plan does not use.
+    pub table_slots: u32,
+    /// Pages that its page tables need at most, program and stacks included.
+    pub pool_pages: u32,
+    /// [`RestartPolicy`].
+    pub restart: u32,
+    /// For [`RestartPolicy::Limit`].
+    pub restart_limit: u32,
+    /// 1: the system's end waits for it, and its failure is the system's.
+    pub must_finish: u32,
+    /// Bit in init's notification that its faults and its reports signal; [`crate::NO_BIT`] for init.
+    pub init_bit: u32,
+    /// Not used, 0.
+    pub reserved: u32,
+    /// Bytes that the segments of its program occupy in memory, in whole pages.
+    pub program_bytes: u64,
+    /// `bulkhead_abi::CpuFeatures` that it needs.
+    pub features: u64,
+}
+
+/// A thread with its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ThreadRecord {
+    /// CPU.
+    pub cpu: u32,
+    /// Priority, 0 lowest to 63.
+    pub priority: u32,
+    /// Budget in each period, in microseconds; 0 for no limit.
+    pub budget_us: u64,
+    /// Period in microseconds; 0 for no limit.
+    pub period_us: u64,
+    /// End of its stack.
+    pub stack_top: u64,
+    /// Bytes of its stack.
+    pub stack_bytes: u64,
+    /// Slot of it in its partition's table.
+    pub slot: u64,
+    /// Slot of its notification in its partition's table.
+    pub notification_slot: u64,
+}
+
+/// A guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GuestRecord {
+    /// Index of its vmm's partition.
+    pub partition: u32,
+    /// [`crate::Paging`].
+    pub paging: u32,
+    /// Number of its processors; vCPU `n` runs on thread `n` of the partition.
+    pub vcpus: u32,
+    /// Index of the region of its RAM at guest-physical 0.
+    pub low_memory: u32,
+    /// Index of the region of its RAM at [`crate::layout::GUEST_HIGH_RAM`]; [`NO_INDEX`] for none.
+    pub high_memory: u32,
+    /// Pages for the tables of its guest space.
+    pub pool_pages: u32,
+}
+
+/// A contiguous range of physical memory, zeroed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RegionRecord {
+    /// Bytes, in whole pages.
+    pub size: u64,
+    /// Alignment in bytes, a power of two of at least a page.
+    pub alignment: u64,
+    /// Physical address that it must have; 0 for any.
+    pub physical: u64,
+}
+
+/// One end of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ChannelEnd {
+    /// Index of the partition.
+    pub partition: u32,
+    /// Bit in this partition's notification that the other end signals: the badge of the other end's capability is `1 << bit`.
+    pub bit: u32,
+    /// Slot of this partition's capability to signal the other end.
+    pub slot: u64,
+}
+
+/// A channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ChannelRecord {
+    /// Name, for reports.
+    pub name: Name,
+    /// [`crate::ChannelKind`].
+    pub kind: u32,
+    /// Index of the region of its memory.
+    pub region: u32,
+    /// Its ends, by [`crate::Role`]. They are different partitions.
+    pub ends: [ChannelEnd; 2],
+}
+
+/// An endpoint: one server, any number of clients, all on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct EndpointRecord {
+    /// Name, for reports.
+    pub name: Name,
+    /// Index of the server's partition.
+    pub server: u32,
+    /// CPU.
+    pub cpu: u32,
+}
+
+/// What the environment entry with the same number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BindingRecord {
+    /// Index in the table that the entry's kind implies (see [`crate::Resource`]); [`NO_INDEX`] for kinds without one.
+    pub target: u32,
+    /// [`BindingFlags`] bits.
+    pub flags: u32,
+}
+
+/// Bits of [`BindingRecord::flags`].
+#[derive(Clone, Copy, Debug)]
+pub struct BindingFlags;
+
+impl BindingFlags {
+    /// Map writable.
+    pub const WRITE: u32 = 1;
+    /// Tell the partition the physical address.
+    pub const PHYSICAL: u32 = 2;
+    /// Map with the uncached memory type.
+    pub const UNCACHED: u32 = 4;
+}
