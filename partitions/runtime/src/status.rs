@@ -1,0 +1,116 @@
+//! The page that a partition shares with init.
+//!
+//! | offset | written by | holds |
+//! | --- | --- | --- |
+//! | 0 | partition | `u32`: [`StatusReport`] |
+//! | 4 | partition | `u32`: code for the log |
+//! | 8 | init | `u32`: [`Command`] |
+//! | 64 | partition | `u32`: bytes of the text |
+//! | 68 | partition | text for the log, UTF-8 |
+//!
+//! After it has written a command init signals the partition, with the bit [`COMMAND_SIGNAL`].
+
+use crate::shared::SharedMemory;
+use bulkhead_plan::StatusReport;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Signal by which init says that it has written a command. A channel may use the same bit: a signal only says "look".
+pub const COMMAND_SIGNAL: u64 = 1 << 63;
+/// Most bytes of the text.
+pub const TEXT_MAX: usize = 256;
+const REPORT: usize = 0;
+const CODE: usize = 4;
+const COMMAND: usize = 8;
+const TEXT_LENGTH: usize = 64;
+const TEXT: usize = 68;
+
+/// What init asks of a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Command {
+    /// Nothing.
+    None = 0,
+    /// Of the partition that has the ports named `power`: send what is still to be sent, then power the machine off.
+    PowerOff = 1,
+}
+
+/// A status page, seen from either side.
+#[derive(Clone, Copy, Debug)]
+pub struct Status<'a>(SharedMemory<'a>);
+
+impl<'a> Status<'a> {
+    /// The status in a page.
+    pub const fn new(page: SharedMemory<'a>) -> Self {
+        Self(page)
+    }
+
+    fn store(self, offset: usize, value: u32) {
+        if let Ok(word) = self.0.atomic::<AtomicU32>(offset) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    fn load(self, offset: usize) -> u32 {
+        self.0
+            .atomic::<AtomicU32>(offset)
+            .map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Writes a report; the caller then signals init.
+    pub fn set_report(self, report: StatusReport, code: u32, text: &str) {
+        let bytes = text.as_bytes();
+        let length = bytes.len().min(TEXT_MAX);
+        if self
+            .0
+            .write(TEXT, bytes.get(..length).unwrap_or_default())
+            .is_ok()
+        {
+            self.store(TEXT_LENGTH, length as u32);
+        }
+        self.store(CODE, code);
+        self.store(REPORT, report as u32);
+    }
+
+    /// The report and its code; `None` if the number is no report.
+    pub fn report(self) -> Option<(StatusReport, u32)> {
+        let report = StatusReport::from_number(u64::from(self.load(REPORT)))?;
+        Some((report, self.load(CODE)))
+    }
+
+    /// Copies the text into `buffer`; what of it is UTF-8.
+    pub fn text(self, buffer: &mut [u8; TEXT_MAX]) -> &str {
+        let length = (self.load(TEXT_LENGTH) as usize).min(TEXT_MAX);
+        let Some(bytes) = buffer.get_mut(..length) else {
+            return "";
+        };
+        if self.0.read(TEXT, bytes).is_err() {
+            return "";
+        }
+        match core::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => bytes
+                .get(..error.valid_up_to())
+                .and_then(|valid| core::str::from_utf8(valid).ok())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Writes a command; init then signals the partition.
+    pub fn set_command(self, command: Command) {
+        self.store(COMMAND, command as u32);
+    }
+
+    /// What init asks.
+    pub fn command(self) -> Command {
+        match self.load(COMMAND) {
+            1 => Command::PowerOff,
+            _ => Command::None,
+        }
+    }
+
+    /// Forgets report and command, before the partition starts anew.
+    pub fn clear(self) {
+        self.set_report(StatusReport::Running, 0, "");
+        self.set_command(Command::None);
+    }
+}
