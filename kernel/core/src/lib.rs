@@ -2,6 +2,33 @@
 //!
 //! Owns: physical-memory references, frame accounting, capabilities, page-table building, scheduler queues. Must never:
 //! execute a privileged instruction, or know a device.
+//!
+//! Everything here runs under the kernel's one lock: objects consist of [`core::cell::Cell`]s and are reached by shared
+//! references. Whatever may take long is cut into steps that answer [`Progress`]; between two steps every structure is valid,
+//! and the state that the next step needs lies in the slot or object that it works on.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod engine;
+pub mod frames;
+pub mod object;
+pub mod page_table;
 pub mod phys;
+pub mod queue;
+pub mod slot;
+pub mod table;
+
+#[cfg(test)]
+mod tests;
+
+/// What a step of a long operation achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Progress {
+    /// The operation is complete.
+    Done,
+    /// There is more to do: call again, now or after other work.
+    Again,
+}

@@ -2,6 +2,11 @@
 //!
 //! The only unsafe code of this crate. On the target the window is the direct map; in tests it is a heap block.
 
+use crate::frames::Group;
+use crate::object::ObjectHeader;
+use crate::slot::Slot;
+use bulkhead_abi::{ObjectType, PAGE_SIZE};
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -46,7 +51,7 @@ impl<T: KernelObject> Deref for Ref<T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: a `Ref` is made only by `Window::object`, whose caller promises a live object; see the type's text.
+        // SAFETY: a `Ref` is made only by the unsafe functions of this module, whose callers promise a live object.
         unsafe { self.0.as_ref() }
     }
 }
@@ -88,7 +93,7 @@ impl HostPhysical {
     #[inline(always)]
     pub unsafe fn object<T: KernelObject>(self) -> Ref<T> {
         let pointer = self.0.wrapping_add(window_base()) as *mut T;
-        // SAFETY: the window base is in the upper half, so the sum is never null.
+        // SAFETY: the window lies in the kernel's half of the address space or, in tests, in the heap: no object of it is at null.
         Ref(unsafe { NonNull::new_unchecked(pointer) }, PhantomData)
     }
 }
@@ -99,4 +104,127 @@ impl<T> Ref<T> {
     pub fn physical(self) -> HostPhysical {
         HostPhysical(self.address().wrapping_sub(window_base()))
     }
+}
+
+/// A kernel object that a capability of type `TYPE` names.
+///
+/// # Safety
+/// The type must be `repr(C)` with an [`ObjectHeader`] as its first field, and must fit in the pages with which objects of
+/// `TYPE` are created; only one Rust type may claim each `TYPE`.
+pub unsafe trait TypedObject: KernelObject {
+    /// The type of the capabilities that name it.
+    const TYPE: ObjectType;
+}
+
+impl Slot {
+    /// The object that the slot's capability names, if it is of `T`'s type and the slot has `rights`.
+    #[inline(always)]
+    pub fn expect_object<T: TypedObject>(
+        &self,
+        rights: bulkhead_abi::Rights,
+    ) -> Result<Ref<T>, bulkhead_abi::Error> {
+        let address = self.expect(T::TYPE, rights)?;
+        // SAFETY: the engine writes a slot's type together with the address of a live object of that type, never null, and
+        // empties the slot before the object's pages are released.
+        Ok(Ref(unsafe { NonNull::new_unchecked(address as *mut T) }, PhantomData))
+    }
+
+    /// The header of the object that the slot's capability names. The slot must hold a capability to an object.
+    pub(crate) fn object_header(&self) -> Ref<ObjectHeader> {
+        // SAFETY: as above; the callers (the engine) have checked that the capability is not to a range.
+        Ref(unsafe { NonNull::new_unchecked(self.first() as *mut ObjectHeader) }, PhantomData)
+    }
+}
+
+impl<T: TypedObject> Ref<T> {
+    /// The header at the object's beginning.
+    #[inline(always)]
+    pub fn header(self) -> Ref<ObjectHeader> {
+        Ref(self.0.cast(), PhantomData)
+    }
+}
+
+impl Ref<ObjectHeader> {
+    /// The object that the header begins, if it is of `T`'s type.
+    #[inline(always)]
+    pub fn downcast<T: TypedObject>(self) -> Option<Ref<T>> {
+        (self.object_type() == T::TYPE).then(|| Ref(self.0.cast(), PhantomData))
+    }
+}
+
+/// An array of objects in the physical window.
+#[repr(C)]
+pub struct Array<T> {
+    first: Ref<T>,
+    length: u64,
+}
+
+impl<T> Clone for Array<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Array<T> {}
+
+impl<T: KernelObject> Array<T> {
+    /// The array of `length` objects that begins with `first`.
+    ///
+    /// # Safety
+    /// All `length` objects must be alive, one after another, for as long as the array is used.
+    pub const unsafe fn new(first: Ref<T>, length: u64) -> Self {
+        Self { first, length }
+    }
+
+    /// Number of objects.
+    #[inline(always)]
+    pub const fn length(self) -> u64 {
+        self.length
+    }
+
+    /// The object with this index.
+    #[inline(always)]
+    pub fn get(self, index: u64) -> Option<Ref<T>> {
+        if index >= self.length {
+            return None;
+        }
+        // SAFETY: the index is in bounds, and the array's maker promised that many objects.
+        Some(Ref(unsafe { self.first.0.add(index as usize) }, PhantomData))
+    }
+}
+
+/// The words of a page, as page tables and free lists use it.
+pub type PageWords = [Cell<u64>; (PAGE_SIZE / 8) as usize];
+
+// SAFETY: cells of plain integers.
+unsafe impl KernelObject for PageWords {}
+// SAFETY: a cell of a plain integer.
+unsafe impl KernelObject for Cell<u32> {}
+// SAFETY: cells of plain integers.
+unsafe impl KernelObject for Group {}
+// SAFETY: cells of integers and of references that are `None` when zero.
+unsafe impl KernelObject for Slot {}
+// SAFETY: cells of integers and of references that are `None` when zero.
+unsafe impl KernelObject for ObjectHeader {}
+
+impl HostPhysical {
+    /// The words of the page at this address. For pages that [`crate::frames::FrameTable`] holds as the kernel's, and for pages
+    /// that a Memory capability's holder asked to zero: nothing else in this crate may call it.
+    #[inline(always)]
+    pub(crate) fn page_words(self) -> Ref<PageWords> {
+        // SAFETY: by the rule above, the page is RAM in the window, and nothing keeps Rust references into it.
+        unsafe { self.object() }
+    }
+
+    /// The header of the object at this address; its pages must be claimed and zeroed.
+    pub(crate) fn new_header(self) -> Ref<ObjectHeader> {
+        // SAFETY: the caller (`Engine::create_step`) has claimed and zeroed the pages.
+        unsafe { self.object() }
+    }
+}
+
+/// Fills a page with zeros.
+pub(crate) fn zero_page(page: HostPhysical) {
+    let words = page.page_words();
+    // SAFETY: the words are inside one page that `page_words` vouches for; zero is a valid value of a cell of an integer.
+    unsafe { core::ptr::write_bytes(words.address() as *mut PageWords, 0, 1) };
 }

@@ -1,0 +1,110 @@
+//! Making kernel objects of memory.
+
+use super::{Engine, PAGES_PER_STEP, adopt};
+use crate::frames::FrameRange;
+use crate::object::ObjectHeader;
+use crate::phys::{HostPhysical, Ref, zero_page};
+use crate::slot::{Capability, Slot};
+use crate::table::Table;
+use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
+
+/// Most pages of one object: a partition with 2^16 slots has 2049 or a few more.
+pub const MOST_OBJECT_PAGES: u64 = 4096;
+
+/// What a step of [`Engine::create_step`] achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Creation {
+    /// The memory is not all zeroed yet: repeat the call with the same arguments.
+    Again,
+    /// The object exists, zero but for its header; the caller initialises the rest before it gives up the kernel lock.
+    Ready(Ref<ObjectHeader>),
+}
+
+/// The rights of the first capability to an object of this type.
+pub const fn object_rights(object_type: ObjectType) -> Rights {
+    let own = match object_type {
+        ObjectType::Partition | ObjectType::GuestSpace | ObjectType::Window => Rights::CONTROL,
+        ObjectType::Thread | ObjectType::Vcpu => Rights::CONTROL.union(Rights::RUN),
+        ObjectType::Endpoint => Rights::CALL.union(Rights::RECEIVE),
+        ObjectType::Notification => Rights::SIGNAL.union(Rights::WAIT),
+        _ => return Rights::empty(),
+    };
+    own.union(Rights::READ)
+        .union(Rights::WRITE)
+        .union(Rights::GRANT)
+        .union(Rights::REVOKE)
+}
+
+impl Engine {
+    /// Makes an object of `pages` pages of a Memory capability, from `offset` on, and puts a capability with all rights, a child
+    /// of the memory's, into a table. Needs `CREATE`. The memory must be neither mapped nor in use; it is zeroed, at most
+    /// [`PAGES_PER_STEP`] pages a step; the state between steps is in the destination slot.
+    pub fn create_step(
+        &self,
+        memory: Ref<Slot>,
+        object_type: ObjectType,
+        offset: u64,
+        pages: u64,
+        table: Table,
+        index: u64,
+    ) -> Result<Creation, Error> {
+        if self.sealed.get() {
+            return Err(Error::Sealed);
+        }
+        let base = memory.expect(ObjectType::Memory, Rights::CREATE)?;
+        if super::is_range(object_type) {
+            return Err(Error::BadArgument);
+        }
+        if !offset.is_multiple_of(PAGE_SIZE) {
+            return Err(Error::Misaligned);
+        }
+        if pages == 0 || pages > MOST_OBJECT_PAGES {
+            return Err(Error::BadArgument);
+        }
+        let length = pages * PAGE_SIZE;
+        if offset > memory.count() || length > memory.count() - offset {
+            return Err(Error::OutOfRange);
+        }
+        let first = HostPhysical(base.wrapping_add(offset));
+        let slot = table.lookup(index)?;
+        if !table.owner().is_live() {
+            return Err(Error::Gone);
+        }
+        if slot.is_vacant() {
+            self.frames.claim_for_kernel(FrameRange::new(first, length)?)?;
+            slot.begin_creating(object_type, first, length);
+            adopt(memory, slot);
+        } else if !(slot.is_creating()
+            && slot.parent.get() == Some(memory)
+            && slot.badge() == object_type as u64
+            && slot.physical() == first
+            && slot.count() == length)
+        {
+            return Err(Error::SlotOccupied);
+        }
+        let done = slot.progress.get();
+        let end = length.min(done + PAGES_PER_STEP * PAGE_SIZE);
+        let mut next = done;
+        while next < end {
+            zero_page(HostPhysical(first.0.wrapping_add(next)));
+            next += PAGE_SIZE;
+        }
+        slot.progress.set(next);
+        if next < length {
+            return Ok(Creation::Again);
+        }
+        let object = first.new_header();
+        self.initialise_object(object, object_type, pages as u32);
+        object.add_reference();
+        slot.progress.set(0);
+        slot.set(Capability {
+            object_type,
+            rights: object_rights(object_type),
+            badge: 0,
+            object: object.address(),
+            count: 0,
+        });
+        Ok(Creation::Ready(object))
+    }
+}
