@@ -55,7 +55,10 @@ impl FrameRange {
         if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
             return Err(FrameError::BadRange);
         }
-        Ok(Self { first: base.0 / PAGE_SIZE, end: end / PAGE_SIZE })
+        Ok(Self {
+            first: base.0 / PAGE_SIZE,
+            end: end / PAGE_SIZE,
+        })
     }
 
     /// The page at this address.
@@ -96,7 +99,11 @@ impl FrameTable {
     /// A table for the pages from `first` (a multiple of 2 MiB) on, one entry of `pages` each, all of them no RAM yet. `groups`
     /// must have [`Self::groups_for`] entries; surplus pages are left out otherwise.
     pub fn new(first: HostPhysical, pages: Array<Cell<u32>>, groups: Array<Group>) -> Self {
-        let table = Self { first: first.0 / PAGE_SIZE, pages, groups };
+        let table = Self {
+            first: first.0 / PAGE_SIZE,
+            pages,
+            groups,
+        };
         for index in 0..pages.length() {
             table.set(index, DEVICE);
         }
@@ -111,7 +118,13 @@ impl FrameTable {
 
     /// Declares a range to be free RAM. For the boot, before anything is mapped or claimed there.
     pub fn add_ram(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.for_each_page(range, |entry| if entry == DEVICE { Ok(()) } else { Err(FrameError::InUse) })?;
+        self.for_each_page(range, |entry| {
+            if entry == DEVICE {
+                Ok(())
+            } else {
+                Err(FrameError::InUse)
+            }
+        })?;
         self.update_pages(range, |_| 0);
         Ok(())
     }
@@ -123,8 +136,14 @@ impl FrameTable {
 
     /// Whether every page is RAM that is neither mapped nor the kernel's.
     pub fn is_free(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| if entry == 0 { Ok(()) } else { Err(FrameError::InUse) })
-            .is_ok()
+        self.for_each_page(range, |entry| {
+            if entry == 0 {
+                Ok(())
+            } else {
+                Err(FrameError::InUse)
+            }
+        })
+        .is_ok()
     }
 
     /// Whether every page is RAM that is not the kernel's, mapped or not.
@@ -138,8 +157,14 @@ impl FrameTable {
 
     /// Whether every page is the kernel's.
     pub fn is_kernel(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| if entry == KERNEL { Ok(()) } else { Err(FrameError::InUse) })
-            .is_ok()
+        self.for_each_page(range, |entry| {
+            if entry == KERNEL {
+                Ok(())
+            } else {
+                Err(FrameError::InUse)
+            }
+        })
+        .is_ok()
     }
 
     /// Gives free RAM to the kernel.
@@ -154,7 +179,9 @@ impl FrameTable {
         }
         self.update_pages(range, |index| {
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group.unmappable.set(group.unmappable.get().saturating_sub(1));
+                group
+                    .unmappable
+                    .set(group.unmappable.get().saturating_sub(1));
             }
             0
         });
@@ -166,7 +193,9 @@ impl FrameTable {
         for part in self.parts(range) {
             let count = match part {
                 Part::Group(index) => {
-                    let Some(group) = self.groups.get(index) else { continue };
+                    let Some(group) = self.groups.get(index) else {
+                        continue;
+                    };
                     if group.unmappable.get() != 0 {
                         return Err(FrameError::InUse);
                     }
@@ -213,7 +242,9 @@ impl FrameTable {
         }
         self.update_pages(range, |index| {
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group.unmappable.set(group.unmappable.get().saturating_add(1));
+                group
+                    .unmappable
+                    .set(group.unmappable.get().saturating_add(1));
             }
             mark
         });
@@ -222,11 +253,18 @@ impl FrameTable {
 
     /// Calls `check` with the entry of each page, `MOST_MAPPINGS` if the page is mapped by its group; a page outside the table
     /// fails.
-    fn for_each_page(&self, range: FrameRange, check: impl Fn(u32) -> Result<(), FrameError>) -> Result<(), FrameError> {
+    fn for_each_page(
+        &self,
+        range: FrameRange,
+        check: impl Fn(u32) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
         for page in range.first..range.end {
             let index = page.checked_sub(self.first).ok_or(FrameError::InUse)?;
             let entry = self.entry(index).ok_or(FrameError::InUse)?;
-            let group = self.groups.get(index / GROUP_PAGES).ok_or(FrameError::InUse)?;
+            let group = self
+                .groups
+                .get(index / GROUP_PAGES)
+                .ok_or(FrameError::InUse)?;
             if group.mappings.get() != 0 && entry <= MOST_MAPPINGS {
                 return Err(FrameError::InUse);
             }
@@ -245,7 +283,10 @@ impl FrameTable {
 
     /// The whole groups and single pages of a range that lie in the table.
     fn parts(&self, range: FrameRange) -> impl Iterator<Item = Part> {
-        let end = range.end.saturating_sub(self.first).min(self.pages.length());
+        let end = range
+            .end
+            .saturating_sub(self.first)
+            .min(self.pages.length());
         let mut next = range.first.saturating_sub(self.first);
         core::iter::from_fn(move || {
             if next >= end {

@@ -46,7 +46,9 @@ impl Usage {
             2 => Self::Mapped,
             3 => Self::Unmapping,
             4 => Self::Donated,
-            _ => Self::RollingBack(Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
+            _ => Self::RollingBack(
+                Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState),
+            ),
         }
     }
 }
@@ -126,7 +128,8 @@ impl Slot {
     /// The type of the capability; `None` if the slot is empty, or its object is being created or taken apart.
     #[inline(always)]
     pub fn object_type(&self) -> ObjectType {
-        ObjectType::from_number(u64::from(self.type_and_rights.get() as u16)).unwrap_or(ObjectType::None)
+        ObjectType::from_number(u64::from(self.type_and_rights.get() as u16))
+            .unwrap_or(ObjectType::None)
     }
 
     /// The rights of the capability.
@@ -258,7 +261,8 @@ impl Slot {
 
     /// Takes every right away, so that nothing new can be derived while the capability is deleted.
     pub(crate) fn strip_rights(&self) {
-        self.type_and_rights.set(self.type_and_rights.get() & 0xffff);
+        self.type_and_rights
+            .set(self.type_and_rights.get() & 0xffff);
     }
 
     pub(crate) fn set_usage(&self, usage: Usage) {

@@ -72,7 +72,8 @@ impl Engine {
             return Err(Error::Gone);
         }
         if slot.is_vacant() {
-            self.frames.claim_for_kernel(FrameRange::new(first, length)?)?;
+            self.frames
+                .claim_for_kernel(FrameRange::new(first, length)?)?;
             slot.begin_creating(object_type, first, length);
             adopt(memory, slot);
         } else if !(slot.is_creating()

@@ -90,7 +90,13 @@ impl Engine {
         index: u64,
     ) -> Result<Ref<Slot>, Error> {
         let slot = table.vacant(index)?;
-        slot.set(Capability { object_type, rights, badge: 0, object: first, count });
+        slot.set(Capability {
+            object_type,
+            rights,
+            badge: 0,
+            object: first,
+            count,
+        });
         Ok(slot)
     }
 
@@ -116,7 +122,12 @@ impl Engine {
     }
 
     /// Makes the header of an object whose pages are claimed and zeroed.
-    pub fn initialise_object(&self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u32) {
+    pub fn initialise_object(
+        &self,
+        object: Ref<ObjectHeader>,
+        object_type: ObjectType,
+        pages: u32,
+    ) {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         object.initialise(object_type, pages, generation);
@@ -147,7 +158,13 @@ impl Engine {
 
     /// Puts a child of `source` into a slot that is part of a kernel object, not of a table: how an object binds another, so
     /// that the binding goes when the capability does. The slot must be vacant. Bounded.
-    pub fn derive_to(&self, source: Ref<Slot>, rights: Rights, badge: u64, slot: Ref<Slot>) -> Result<(), Error> {
+    pub fn derive_to(
+        &self,
+        source: Ref<Slot>,
+        rights: Rights,
+        badge: u64,
+        slot: Ref<Slot>,
+    ) -> Result<(), Error> {
         if !slot.is_vacant() {
             return Err(Error::SlotOccupied);
         }
@@ -170,7 +187,6 @@ impl Engine {
 
     /// Puts a child of `source` over a part of its range into a table: `count` units from unit `first`, relative to the source.
     /// Needs `GRANT`. Bounded.
-    #[expect(clippy::too_many_arguments, reason = "the arguments of the system call")]
     pub fn derive_range(
         &self,
         source: Ref<Slot>,
@@ -188,7 +204,9 @@ impl Engine {
                     return Err(Error::Misaligned);
                 }
             }
-            ObjectType::IoPorts | ObjectType::Interrupt if self.sealed.get() => return Err(Error::Sealed),
+            ObjectType::IoPorts | ObjectType::Interrupt if self.sealed.get() => {
+                return Err(Error::Sealed);
+            }
             ObjectType::IoPorts | ObjectType::Interrupt => {}
             _ => return Err(Error::WrongType),
         }

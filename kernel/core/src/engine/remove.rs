@@ -68,6 +68,18 @@ impl Engine {
         Progress::Again
     }
 
+    /// Empties a slot that is part of a kernel object, as [`Engine::derive_to`] fills it. To be repeated until `Done`. An object
+    /// that this was the last capability to joins the queue of the dying.
+    pub fn unbind_step(&self, slot: Ref<Slot>, hooks: &impl Hooks) -> Progress {
+        if !slot.is_vacant() {
+            if self.remove_step(slot, hooks) == Progress::Again {
+                return Progress::Again;
+            }
+            slot.clear();
+        }
+        Progress::Done
+    }
+
     /// Takes dying objects apart a bit further. `Done`: there are none left.
     pub fn destroy_step(&self, hooks: &impl Hooks) -> Progress {
         let Some(object) = self.first_dying.get() else {
@@ -90,7 +102,11 @@ impl Engine {
             },
             ObjectState::Dead => self.release_page(object),
         }
-        if self.first_dying.get().is_none() { Progress::Done } else { Progress::Again }
+        if self.first_dying.get().is_none() {
+            Progress::Done
+        } else {
+            Progress::Again
+        }
     }
 
     /// Zeroes and frees the last page of a dead object that no capability names.
@@ -100,14 +116,23 @@ impl Engine {
         if rest == 0 {
             self.dequeue(object);
         }
-        let page = HostPhysical(object.physical().0.wrapping_add(u64::from(rest) * PAGE_SIZE));
+        let page = HostPhysical(
+            object
+                .physical()
+                .0
+                .wrapping_add(u64::from(rest) * PAGE_SIZE),
+        );
         zero_page(page);
         self.release(page, PAGE_SIZE);
     }
 
     fn release(&self, first: HostPhysical, length: u64) {
-        let released = FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
-        debug_assert!(released.is_ok(), "a page of a kernel object was not the kernel's");
+        let released =
+            FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
+        debug_assert!(
+            released.is_ok(),
+            "a page of a kernel object was not the kernel's"
+        );
     }
 
     /// One step of taking a capability out of the tree and ending its use. `Done`: the slot is outside the tree, and its content

@@ -40,7 +40,11 @@ impl Engine {
                 Progress::Done => Err(error),
             };
         }
-        let outcome = if space.is_live() { hooks.map_step(&slot) } else { Err(Error::Gone) };
+        let outcome = if space.is_live() {
+            hooks.map_step(&slot)
+        } else {
+            Err(Error::Gone)
+        };
         match outcome {
             Ok(Progress::Again) => Ok(Progress::Again),
             Ok(Progress::Done) => {
@@ -65,7 +69,9 @@ impl Engine {
             return Err(Error::Gone);
         }
         match slot.object_type() {
-            ObjectType::Memory if slot.count() > MOST_MAPPED_BYTES => return Err(Error::OutOfRange),
+            ObjectType::Memory if slot.count() > MOST_MAPPED_BYTES => {
+                return Err(Error::OutOfRange);
+            }
             ObjectType::Memory => self.frames.add_mapping(range_of(&slot)?)?,
             ObjectType::IoPorts => {}
             ObjectType::None => return Err(Error::SlotEmpty),
@@ -158,7 +164,8 @@ impl Engine {
                 slot.set_usage(Usage::Donated);
                 link_use(slot, space);
             }
-            Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
+            Usage::Donated
+                if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
         }
         let mut given = slot.progress.get();
@@ -170,7 +177,11 @@ impl Engine {
             given += PAGE_SIZE;
         }
         slot.progress.set(given);
-        Ok(if given < slot.count() { Progress::Again } else { Progress::Done })
+        Ok(if given < slot.count() {
+            Progress::Again
+        } else {
+            Progress::Done
+        })
     }
 
     /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
