@@ -16,4 +16,4 @@ mod tool;
 pub use error::ImageError;
 pub use iso::build_image;
 pub use module::Module;
-pub use tool::{TOOLS, Tool};
+pub use tool::{TOOLS, Tool, install_line};

@@ -46,9 +46,11 @@ impl Tool {
     }
 }
 
-/// The command that installs `missing`.
-pub(crate) fn install_line(missing: &[Tool]) -> String {
-    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+/// The command that installs the packages of `missing`.
+pub fn install_line<'a>(missing: impl IntoIterator<Item = &'a Tool>) -> String {
+    let mut packages: Vec<_> = missing.into_iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
     format!(
         "apt-get install --no-install-recommends {}",
         packages.join(" ")

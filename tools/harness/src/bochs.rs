@@ -1,0 +1,209 @@
+//! Bochs: its configuration, its command line, and what its log says about the end.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    End, HarnessError, Run,
+    emulator::{Ended, Prepared},
+};
+
+/// The processor model unless the run names one: EPT, unrestricted guest, APIC virtualization, preemption timer.
+const DEFAULT_CPU: &str = "corei7_skylake_x";
+/// Ticks of the machine's clock that pass for a second: a large value costs guests few timer interrupts.
+const TICKS_PER_SECOND: u32 = 50_000_000;
+/// Second at which the machine's clock starts; fixed, so that runs are identical.
+const START_TIME: u32 = 1_700_000_000;
+/// Most processors of one machine that Bochs is known to start.
+const MAX_CPUS: u32 = 8;
+
+/// The processor models that the installed Bochs knows.
+///
+/// # Errors
+/// If Bochs cannot be run.
+pub fn cpu_models() -> Result<Vec<String>, HarnessError> {
+    let output = Command::new("bochs")
+        .args(["--help", "cpu"])
+        .output()
+        .map_err(|error| HarnessError::Process {
+            program: "bochs",
+            error,
+        })?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok(models_of(&text))
+}
+
+fn models_of(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| !line.contains("Supported CPU models"))
+        .skip(1)
+        .skip_while(|line| line.trim().is_empty())
+        .take_while(|line| !line.trim().is_empty())
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// Writes the configuration into the run's directory and returns the command that starts Bochs.
+pub(crate) fn prepare(run: &Run, serial: &str) -> Result<Prepared, HarnessError> {
+    let known = cpu_models()?;
+    if let Some(model) = run
+        .cpu_model
+        .as_ref()
+        .filter(|model| !known.contains(model))
+    {
+        return Err(HarnessError::UnknownCpuModel {
+            model: model.clone(),
+            known,
+        });
+    }
+    let write = |name: &str, text: &str| {
+        let path = run.directory.join(name);
+        fs::write(&path, text).map_err(HarnessError::file(path))
+    };
+    write("bochsrc", &configuration(run, serial)?)?;
+    // Debian's Bochs has the debugger built in, which waits for a command before the first instruction.
+    write("commands", "c\n")?;
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "bochs",
+            "-unlock",
+            "-f",
+            "bochsrc",
+            "-rc",
+            "commands",
+        ])
+        .current_dir(&run.directory);
+    Ok(Prepared {
+        command,
+        program: "bochs",
+    })
+}
+
+fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
+    let model = run.cpu_model.as_deref().unwrap_or(DEFAULT_CPU);
+    let cpus = run.cpus.clamp(1, MAX_CPUS);
+    let memory = run.memory_mib;
+    let image = expressible(&run.image)?;
+    // A processor's panic is a triple fault, which must end the run; any other is worth a line in the log.
+    let fatal: String = (0..cpus).map(|cpu| format!(", cpu{cpu}=fatal")).collect();
+    let disk = match &run.disk {
+        Some(disk) => {
+            let path = expressible(disk)?;
+            format!("ata0-master: type=disk, path=\"{path}\", mode=flat, translation=auto\n")
+        }
+        None => String::new(),
+    };
+    Ok(format!(
+        "cpu: model={model}, count={cpus}, ips={TICKS_PER_SECOND}, reset_on_triple_fault=0\n\
+         memory: guest={memory}, host={memory}\n\
+         romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot\n\
+         vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
+         display_library: rfb, options=\"timeout=0\"\n\
+         clock: sync=none, time0={START_TIME}\n\
+         com1: enabled=1, mode=term, dev={serial}\n\
+         port_e9_hack: enabled=1\n\
+         mouse: enabled=0\n\
+         {disk}\
+         ata0-slave: type=cdrom, path=\"{image}\", status=inserted\n\
+         boot: cdrom\n\
+         panic: action=report{fatal}\n\
+         error: action=report\n\
+         info: action=report\n\
+         debug: action=ignore\n\
+         log: bochs.log\n"
+    ))
+}
+
+/// The absolute path as text, if the configuration file can hold it.
+fn expressible(path: &Path) -> Result<String, HarnessError> {
+    let absolute = std::path::absolute(path).map_err(HarnessError::file(path))?;
+    match absolute.to_str() {
+        Some(text) if !text.contains(['"', '\n', ',']) => Ok(text.to_owned()),
+        _ => Err(HarnessError::Path(path.to_owned())),
+    }
+}
+
+/// Reads the log that a run left. The exit status says nothing: it is 1 after a clean power-off too.
+pub(crate) fn interpret(directory: &Path) -> Ended {
+    let log = fs::read(directory.join("bochs.log")).unwrap_or_default();
+    let console = fs::read(directory.join("emulator.out")).unwrap_or_default();
+    judge(
+        &String::from_utf8_lossy(&log),
+        &String::from_utf8_lossy(&console),
+    )
+}
+
+fn judge(log: &str, console: &str) -> Ended {
+    let panic = log
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once(">>PANIC<< "))
+        .map(|(_, message)| message);
+    let end = match panic {
+        Some(message) if message.contains("soft power off") => End::PoweredOff,
+        Some(message) if message.contains("3rd (") => End::TripleFault,
+        Some(message) => End::EmulatorFailed(message.to_owned()),
+        None => End::EmulatorFailed(last_words(console)),
+    };
+    let ticks = log
+        .lines()
+        .rev()
+        .find_map(|line| line.get(..11)?.parse().ok());
+    Ended { end, ticks }
+}
+
+fn last_words(console: &str) -> String {
+    let lines: Vec<_> = console
+        .lines()
+        .filter(|line| !line.starts_with("===="))
+        .collect();
+    lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_read_from_the_help() {
+        let help = "====\n  Bochs\n====\nSupported CPU models:\n\nbx_generic\ncorei7_skylake_x\n\n000i[SIM] quit\n";
+        assert_eq!(models_of(help), ["bx_generic", "corei7_skylake_x"]);
+        assert!(models_of("").is_empty());
+    }
+
+    #[test]
+    fn log_tells_the_end_and_the_ticks() {
+        let off = "00000000000i[      ] start\n00064047962p[ACPI  ] >>PANIC<< ACPI control: soft power off\n\
+                   00064047962i[SIM   ] quit_sim called with exit code 1\n";
+        assert_eq!(
+            judge(off, ""),
+            Ended {
+                end: End::PoweredOff,
+                ticks: Some(64_047_962)
+            }
+        );
+        let fault =
+            "00067329018p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
+        assert_eq!(judge(fault, "").end, End::TripleFault);
+        let usage = judge("", "====\nbochsrc:3: unknown parameter\n====\n");
+        assert_eq!(
+            usage.end,
+            End::EmulatorFailed("bochsrc:3: unknown parameter".to_owned())
+        );
+        assert_eq!(usage.ticks, None);
+    }
+
+    #[test]
+    fn configuration_cannot_be_injected_through_a_path() {
+        for path in ["/a\nb", "/a\"b", "/a,b"] {
+            assert!(
+                matches!(expressible(Path::new(path)), Err(HarnessError::Path(_))),
+                "{path:?}"
+            );
+        }
+        assert_eq!(expressible(Path::new("/a b/c")).unwrap(), "/a b/c");
+    }
+}
