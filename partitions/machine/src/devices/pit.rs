@@ -1,0 +1,573 @@
+//! The 8254 interval timer (channels 0 and 2) with system control port 0x61.
+//!
+//! Channel 0 drives interrupt request 0; channel 2 has its gate and output at port 0x61, where operating systems measure the
+//! speed of the TSC. Channel 1 (memory refresh of the first PCs) answers but counts for nobody.
+
+use super::clock::Clock;
+
+/// Input clock of the three channels in Hz.
+pub const FREQUENCY: u64 = 1_193_182;
+
+/// Which bytes of the counter an access moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Access {
+    Low,
+    High,
+    LowThenHigh,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// 0: output rises at the terminal count.
+    TerminalCount,
+    /// 1: one-shot started by the gate.
+    GateOneShot,
+    /// 2: periodic, low for one clock.
+    RateGenerator,
+    /// 3: periodic, low for the second half.
+    SquareWave,
+    /// 4: low for one clock after the count.
+    SoftwareStrobe,
+    /// 5: like 4, started by the gate.
+    HardwareStrobe,
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    mode: Mode,
+    access: Access,
+    bcd: bool,
+    /// Count that was written: 1 to 65,536 (10,000 in BCD).
+    reload: u32,
+    /// Device clock at which counting began from `reload`; none while no count was loaded since the mode was set.
+    started: Option<u64>,
+    /// Clocks counted before the gate stopped it.
+    paused: Option<u64>,
+    gate: bool,
+    /// The low byte of a two-byte write.
+    low_written: Option<u8>,
+    latched_count: Option<u16>,
+    latched_status: Option<u8>,
+    high_next: bool,
+    /// Count at which the output of modes 0 and 4 has already been told, so that it is told once.
+    told: u64,
+}
+
+impl Channel {
+    const fn new(gate: bool) -> Self {
+        Self {
+            mode: Mode::TerminalCount,
+            access: Access::LowThenHigh,
+            bcd: false,
+            reload: 0x1_0000,
+            started: None,
+            paused: None,
+            gate,
+            low_written: None,
+            latched_count: None,
+            latched_status: None,
+            high_next: false,
+            told: 0,
+        }
+    }
+
+    /// Clocks counted since the count was loaded or triggered.
+    fn elapsed(&self, clock: u64) -> Option<u64> {
+        let started = self.started?;
+        Some(self.paused.unwrap_or_else(|| clock.saturating_sub(started)))
+    }
+
+    fn periodic(&self) -> bool {
+        matches!(self.mode, Mode::RateGenerator | Mode::SquareWave)
+    }
+
+    /// Level of OUT.
+    fn output(&self, clock: u64) -> bool {
+        let Some(elapsed) = self.elapsed(clock) else {
+            return self.mode != Mode::TerminalCount;
+        };
+        let reload = u64::from(self.reload);
+        match self.mode {
+            Mode::TerminalCount | Mode::GateOneShot => elapsed >= reload,
+            Mode::RateGenerator => !self.gate || elapsed % reload != reload - 1,
+            Mode::SquareWave => !self.gate || elapsed % reload < reload.div_ceil(2),
+            Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != reload,
+        }
+    }
+
+    /// The counting element, as a read finds it.
+    fn count(&self, clock: u64) -> u16 {
+        let reload = u64::from(self.reload);
+        let modulus = if self.bcd { 10_000 } else { 0x1_0000 };
+        let count = match self.elapsed(clock) {
+            None => reload,
+            Some(elapsed) => match self.mode {
+                Mode::RateGenerator => reload - elapsed % reload,
+                // Counts by two, once per half period.
+                Mode::SquareWave => {
+                    let half = reload.div_ceil(2);
+                    let phase = elapsed % reload;
+                    reload - 2 * if phase < half { phase } else { phase - half }.min(reload / 2)
+                }
+                _ => (reload + modulus - elapsed % modulus) % modulus,
+            },
+        } % modulus;
+        if self.bcd {
+            to_bcd(count)
+        } else {
+            count as u16
+        }
+    }
+
+    fn status(&self, clock: u64) -> u8 {
+        let access = match self.access {
+            Access::Low => 1,
+            Access::High => 2,
+            Access::LowThenHigh => 3,
+        };
+        let mode = match self.mode {
+            Mode::TerminalCount => 0,
+            Mode::GateOneShot => 1,
+            Mode::RateGenerator => 2,
+            Mode::SquareWave => 3,
+            Mode::SoftwareStrobe => 4,
+            Mode::HardwareStrobe => 5,
+        };
+        u8::from(self.output(clock)) << 7
+            | u8::from(self.started.is_none()) << 6
+            | access << 4
+            | mode << 1
+            | u8::from(self.bcd)
+    }
+
+    fn latch_count(&mut self, clock: u64) {
+        if self.latched_count.is_none() {
+            self.latched_count = Some(self.count(clock));
+        }
+    }
+
+    fn latch_status(&mut self, clock: u64) {
+        if self.latched_status.is_none() {
+            self.latched_status = Some(self.status(clock));
+        }
+    }
+
+    fn set_mode(&mut self, control: u8) {
+        self.access = match control >> 4 & 3 {
+            1 => Access::Low,
+            2 => Access::High,
+            _ => Access::LowThenHigh,
+        };
+        self.mode = match control >> 1 & 7 {
+            0 => Mode::TerminalCount,
+            1 => Mode::GateOneShot,
+            2 | 6 => Mode::RateGenerator,
+            3 | 7 => Mode::SquareWave,
+            4 => Mode::SoftwareStrobe,
+            _ => Mode::HardwareStrobe,
+        };
+        self.bcd = control & 1 != 0;
+        self.started = None;
+        self.paused = None;
+        self.low_written = None;
+        self.latched_count = None;
+        self.latched_status = None;
+        self.high_next = false;
+    }
+
+    fn read(&mut self, clock: u64) -> u8 {
+        if let Some(status) = self.latched_status.take() {
+            return status;
+        }
+        let count = self.latched_count.unwrap_or_else(|| self.count(clock));
+        let [low, high] = count.to_le_bytes();
+        let (value, complete) = match self.access {
+            Access::Low => (low, true),
+            Access::High => (high, true),
+            Access::LowThenHigh if self.high_next => (high, true),
+            Access::LowThenHigh => (low, false),
+        };
+        self.high_next = !complete;
+        if complete {
+            self.latched_count = None;
+        }
+        value
+    }
+
+    fn write(&mut self, value: u8, clock: u64) {
+        let count = match self.access {
+            Access::Low => u16::from(value),
+            Access::High => u16::from(value) << 8,
+            Access::LowThenHigh => match self.low_written.take() {
+                None => {
+                    self.low_written = Some(value);
+                    if self.mode == Mode::TerminalCount {
+                        // The first byte stops the count.
+                        self.started = None;
+                    }
+                    return;
+                }
+                Some(low) => u16::from_le_bytes([low, value]),
+            },
+        };
+        let count = if self.bcd {
+            from_bcd(count)
+        } else {
+            u32::from(count)
+        };
+        self.reload = match count {
+            0 if self.bcd => 10_000,
+            0 => 0x1_0000,
+            1 if self.periodic() => 2,
+            count => count,
+        };
+        // Modes 1 and 5 wait for the gate; the periodic ones would finish their period first, which nobody relies on.
+        if !matches!(self.mode, Mode::GateOneShot | Mode::HardwareStrobe) {
+            self.start(clock);
+        }
+    }
+
+    fn start(&mut self, clock: u64) {
+        self.started = Some(clock);
+        self.paused = if self.gate { None } else { Some(0) };
+        self.told = 0;
+    }
+
+    fn set_gate(&mut self, gate: bool, clock: u64) {
+        if gate == self.gate {
+            return;
+        }
+        let elapsed = self.elapsed(clock);
+        self.gate = gate;
+        match self.mode {
+            Mode::GateOneShot | Mode::HardwareStrobe if gate => self.start_counting(clock),
+            Mode::GateOneShot | Mode::HardwareStrobe => {}
+            Mode::RateGenerator | Mode::SquareWave if gate && elapsed.is_some() => {
+                self.start_counting(clock)
+            }
+            _ => match elapsed {
+                Some(elapsed) if gate => {
+                    self.started = Some(clock.saturating_sub(elapsed));
+                    self.paused = None;
+                }
+                Some(elapsed) => self.paused = Some(elapsed),
+                None => {}
+            },
+        }
+    }
+
+    fn start_counting(&mut self, clock: u64) {
+        self.started = Some(clock);
+        self.paused = None;
+        self.told = 0;
+    }
+
+    /// Clocks, counted from the start, at which OUT rises next after `told`.
+    fn next_rise(&self) -> Option<u64> {
+        let reload = u64::from(self.reload);
+        match self.mode {
+            _ if self.started.is_none() || self.paused.is_some() => None,
+            Mode::RateGenerator | Mode::SquareWave => Some(
+                (self.told / reload)
+                    .saturating_add(1)
+                    .saturating_mul(reload),
+            ),
+            Mode::TerminalCount | Mode::GateOneShot => (self.told < reload).then_some(reload),
+            Mode::SoftwareStrobe | Mode::HardwareStrobe => {
+                (self.told <= reload).then_some(reload + 1)
+            }
+        }
+    }
+
+    /// Whether OUT rose since it was told last.
+    fn take_rise(&mut self, clock: u64) -> bool {
+        let (Some(rise), Some(elapsed)) = (self.next_rise(), self.elapsed(clock)) else {
+            return false;
+        };
+        if elapsed < rise {
+            return false;
+        }
+        self.told = elapsed;
+        true
+    }
+}
+
+fn to_bcd(count: u64) -> u16 {
+    (0..4).fold(0, |bcd, digit| {
+        bcd | ((count / 10u64.pow(digit) % 10) as u16) << (4 * digit)
+    })
+}
+
+fn from_bcd(bcd: u16) -> u32 {
+    (0..4).rev().fold(0, |count, digit| {
+        count * 10 + u32::from(bcd >> (4 * digit) & 0xf)
+    }) % 10_000
+}
+
+/// Ports 0x40 to 0x43 and 0x61.
+#[derive(Clone, Debug)]
+pub struct Pit {
+    clock: Clock,
+    channels: [Channel; 3],
+    speaker: bool,
+    refresh: bool,
+    /// TSC value at which channel 0 has something to tell.
+    deadline: Option<u64>,
+}
+
+impl Pit {
+    /// A timer whose channels have no count yet.
+    pub const fn new(tsc_hertz: u64) -> Self {
+        Self {
+            clock: Clock::new(FREQUENCY, tsc_hertz),
+            channels: [Channel::new(true), Channel::new(true), Channel::new(false)],
+            speaker: false,
+            refresh: false,
+            deadline: None,
+        }
+    }
+
+    /// Reads port 0x40 to 0x43 or 0x61.
+    pub fn read(&mut self, port: u16, now: u64) -> u8 {
+        let clock = self.clock.units(now);
+        match port {
+            0x40..=0x42 => match self.channels.get_mut(usize::from(port & 3)) {
+                Some(channel) => channel.read(clock),
+                None => 0xff,
+            },
+            0x61 => {
+                self.refresh = !self.refresh;
+                let [.., two] = &self.channels;
+                u8::from(two.gate)
+                    | u8::from(self.speaker) << 1
+                    | u8::from(self.refresh) << 4
+                    | u8::from(two.output(clock)) << 5
+            }
+            _ => 0xff,
+        }
+    }
+
+    /// Writes port 0x40 to 0x43 or 0x61. [`line`](Self::line) may change.
+    pub fn write(&mut self, port: u16, value: u8, now: u64) {
+        let clock = self.clock.units(now);
+        match port {
+            0x40..=0x42 => {
+                if let Some(channel) = self.channels.get_mut(usize::from(port & 3)) {
+                    channel.write(value, clock);
+                }
+            }
+            0x43 if value >> 6 == 3 => {
+                for (index, channel) in self.channels.iter_mut().enumerate() {
+                    if value & (2 << index) != 0 {
+                        if value & 0x20 == 0 {
+                            channel.latch_count(clock);
+                        }
+                        if value & 0x10 == 0 {
+                            channel.latch_status(clock);
+                        }
+                    }
+                }
+            }
+            0x43 => {
+                if let Some(channel) = self.channels.get_mut(usize::from(value >> 6)) {
+                    if value & 0x30 == 0 {
+                        channel.latch_count(clock);
+                    } else {
+                        channel.set_mode(value);
+                    }
+                }
+            }
+            0x61 => {
+                let [.., two] = &mut self.channels;
+                two.set_gate(value & 1 != 0, clock);
+                self.speaker = value & 2 != 0;
+            }
+            _ => {}
+        }
+        self.deadline = self.rise_at();
+    }
+
+    /// Level of channel 0's output: interrupt request 0.
+    pub fn line(&self, now: u64) -> bool {
+        let [zero, ..] = &self.channels;
+        zero.output(self.clock.units(now))
+    }
+
+    /// Whether channel 0's output rose since the last call (any number of times: missed ticks are not made up for).
+    pub fn take_tick(&mut self, now: u64) -> bool {
+        if !self.deadline.is_some_and(|deadline| deadline <= now) {
+            return false;
+        }
+        let clock = self.clock.units(now);
+        let [zero, ..] = &mut self.channels;
+        let rose = zero.take_rise(clock);
+        self.deadline = self.rise_at();
+        rose
+    }
+
+    /// TSC value at which [`take_tick`](Self::take_tick) answers yes.
+    pub const fn next_deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
+    fn rise_at(&self) -> Option<u64> {
+        let [zero, ..] = &self.channels;
+        Some(
+            self.clock
+                .ticks(zero.started?.saturating_add(zero.next_rise()?)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TSC: u64 = 100_000_000;
+
+    fn at(clocks: u64) -> u64 {
+        Clock::new(FREQUENCY, TSC).ticks(clocks)
+    }
+
+    #[test]
+    fn channel_two_calibrates_the_tsc() {
+        // The sequence of Linux's pit_calibrate_tsc: gate on, speaker off, mode 0, count, wait for OUT.
+        let mut pit = Pit::new(TSC);
+        let start = 12_345_678;
+        let value = pit.read(0x61, start);
+        pit.write(0x61, (value & !2) | 1, start);
+        pit.write(0x43, 0xb0, start);
+        pit.write(0x42, 0x9b, start);
+        pit.write(0x42, 0x2e, start);
+        let mut now = start;
+        while pit.read(0x61, now) & 0x20 == 0 {
+            now += 100;
+        }
+        let expected = 0x2e9b * TSC / FREQUENCY;
+        assert!((now - start).abs_diff(expected) < 300);
+    }
+
+    #[test]
+    fn quick_calibration_sees_the_high_byte_fall() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x61, 1, 0);
+        pit.write(0x43, 0xb0, 0);
+        pit.write(0x42, 0xff, 0);
+        pit.write(0x42, 0xff, 0);
+        pit.read(0x42, 1);
+        assert_eq!(pit.read(0x42, 1), 0xff);
+        pit.read(0x42, at(300));
+        assert_eq!(pit.read(0x42, at(300)), 0xfe);
+    }
+
+    #[test]
+    fn rate_generator_ticks() {
+        let mut pit = Pit::new(TSC);
+        assert_eq!(pit.next_deadline(), None);
+        pit.write(0x43, 0x34, 0);
+        pit.write(0x40, 0xa9, 0);
+        pit.write(0x40, 0x04, 0);
+        let mut ticks = 0;
+        let mut now = 0;
+        while let Some(deadline) = pit.next_deadline().filter(|deadline| *deadline < TSC) {
+            assert!(deadline > now);
+            now = deadline;
+            assert!(!pit.take_tick(now - 1));
+            assert!(pit.take_tick(now));
+            ticks += 1;
+        }
+        assert_eq!(ticks, 1000);
+    }
+
+    #[test]
+    fn one_shot_tells_once() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x43, 0x30, 0);
+        assert!(!pit.line(0));
+        pit.write(0x40, 10, 0);
+        pit.write(0x40, 0, 0);
+        assert!(!pit.take_tick(at(9)));
+        assert!(pit.take_tick(at(10)));
+        assert!(pit.line(at(10)));
+        assert_eq!(pit.next_deadline(), None);
+        pit.write(0x40, 10, at(20));
+        assert!(!pit.line(at(20)), "first byte lowers the output");
+        pit.write(0x40, 0, at(20));
+        assert_eq!(pit.next_deadline(), Some(at(at_count(20) + 10)));
+    }
+
+    fn at_count(clocks: u64) -> u64 {
+        Clock::new(FREQUENCY, TSC).units(at(clocks))
+    }
+
+    #[test]
+    fn latch_and_readback() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x43, 0x34, 0);
+        pit.write(0x40, 0, 0);
+        pit.write(0x40, 0x10, 0);
+        pit.write(0x43, 0xc2, at(0x10));
+        assert_eq!(pit.read(0x40, at(0x20)), 0xb4);
+        assert_eq!(pit.read(0x40, at(0x20)), 0xf0);
+        assert_eq!(pit.read(0x40, at(0x20)), 0x0f);
+        assert_eq!(pit.read(0x40, at(0x20)), 0xe0, "the latch is used up");
+    }
+
+    #[test]
+    fn bcd_counts() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x43, 0x31, 0);
+        pit.write(0x40, 0x00, 0);
+        pit.write(0x40, 0x10, 0);
+        assert_eq!(pit.read(0x40, at(1)), 0x99);
+        assert_eq!(pit.read(0x40, at(1)), 0x09);
+        assert_eq!(from_bcd(0x1234), 1234);
+        assert_eq!(to_bcd(9876), 0x9876);
+    }
+
+    #[test]
+    fn square_wave_halves() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x43, 0x36, 0);
+        pit.write(0x40, 100, 0);
+        pit.write(0x40, 0, 0);
+        assert!(pit.line(at(49)));
+        assert!(!pit.line(at(50)));
+        assert!(pit.line(at(100)));
+    }
+
+    #[test]
+    fn gate_pauses_mode_zero() {
+        let mut pit = Pit::new(TSC);
+        pit.write(0x61, 1, 0);
+        pit.write(0x43, 0xb0, 0);
+        pit.write(0x42, 100, 0);
+        pit.write(0x42, 0, 0);
+        pit.write(0x61, 0, at(50));
+        assert_eq!(pit.read(0x61, at(500)) & 0x20, 0);
+        pit.write(0x61, 1, at(500));
+        assert_eq!(pit.read(0x61, at(540)) & 0x20, 0);
+        assert_eq!(pit.read(0x61, at(551)) & 0x20, 0x20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_sequence_is_survived(steps in proptest::collection::vec((any::<bool>(), 0usize..5, any::<u8>(), any::<u32>()), 0..300)) {
+            let ports = [0x40, 0x41, 0x42, 0x43, 0x61];
+            let mut pit = Pit::new(TSC);
+            let mut now = u64::MAX - (1 << 40);
+            for (write, port, value, step) in steps {
+                now = now.saturating_add(u64::from(step));
+                if write {
+                    pit.write(ports[port], value, now);
+                } else {
+                    pit.read(ports[port], now);
+                }
+                pit.take_tick(now);
+                pit.line(now);
+                prop_assert!(pit.next_deadline().is_none_or(|deadline| deadline > now || deadline == u64::MAX));
+            }
+        }
+    }
+}
