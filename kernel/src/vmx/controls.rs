@@ -1,0 +1,168 @@
+//! The VM-execution, VM-exit and VM-entry controls that guests run under (SDM vol. 3, 25.6 to 25.8).
+
+use crate::vmx::capabilities::Capabilities;
+use crate::vmx::vmcs::Vmcs;
+use x86::vmx::vmcs::control::{
+    self, EntryControls, ExitControls, PinbasedControls, PrimaryControls, SecondaryControls,
+};
+
+/// CR0.PE.
+const CR0_PE: u64 = 1 << 0;
+/// CR0.ET, which is always 1.
+const CR0_ET: u64 = 1 << 4;
+/// CR0.NE, which VMX wants to be 1.
+const CR0_NE: u64 = 1 << 5;
+/// CR0.NW.
+const CR0_NW: u64 = 1 << 29;
+/// CR0.CD: guests do not switch the processor's cache off.
+const CR0_CD: u64 = 1 << 30;
+/// CR0.PG.
+const CR0_PG: u64 = 1 << 31;
+/// CR4.MCE: machine checks are the host's affair.
+const CR4_MCE: u64 = 1 << 6;
+/// Bits of CR4 that guests may change as they like, if the processor has them: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR,
+/// OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP.
+const CR4_GUEST: u64 = 0x0037_0fbf;
+/// Exception vector of machine checks.
+const MACHINE_CHECK: u64 = 18;
+
+/// The controls of one vCPU, and which bits of the control registers stay the kernel's.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls {
+    /// Pin-based, without the preemption timer.
+    pub pin: u32,
+    /// Primary processor-based, without windows.
+    pub primary: u32,
+    secondary: u32,
+    exit: u32,
+    /// VM-entry, without the guest's mode.
+    pub entry: u32,
+    /// Bits of CR0 that the guest reads from the shadow, and the values that they have in truth.
+    pub cr0: OwnedBits,
+    /// The same for CR4.
+    pub cr4: OwnedBits,
+}
+
+/// Bits of a control register that belong to the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnedBits {
+    /// Which they are.
+    pub mask: u64,
+    /// Their values while the guest runs.
+    pub values: u64,
+}
+
+impl OwnedBits {
+    /// The register's true value for this value as the guest sees it.
+    #[inline(always)]
+    pub const fn merge(self, guest_view: u64) -> u64 {
+        guest_view & !self.mask | self.values
+    }
+
+    /// The guest's view of this true value, given the shadow.
+    #[inline(always)]
+    pub const fn view(self, truth: u64, shadow: u64) -> u64 {
+        truth & !self.mask | shadow & self.mask
+    }
+}
+
+impl Controls {
+    /// The controls for a processor with these capabilities and this CR4; nothing if it lacks one that guests cannot do
+    /// without.
+    pub fn compute(capabilities: &Capabilities, with_vpid: bool, host_cr4: u64) -> Option<Self> {
+        let needed_pin =
+            PinbasedControls::EXTERNAL_INTERRUPT_EXITING | PinbasedControls::NMI_EXITING;
+        let needed_primary = PrimaryControls::USE_TSC_OFFSETTING
+            | PrimaryControls::HLT_EXITING
+            | PrimaryControls::MWAIT_EXITING
+            | PrimaryControls::RDPMC_EXITING
+            | PrimaryControls::CR8_LOAD_EXITING
+            | PrimaryControls::CR8_STORE_EXITING
+            | PrimaryControls::MOV_DR_EXITING
+            | PrimaryControls::USE_IO_BITMAPS
+            | PrimaryControls::USE_MSR_BITMAPS
+            | PrimaryControls::MONITOR_EXITING
+            | PrimaryControls::SECONDARY_CONTROLS;
+        let needed_exit = ExitControls::HOST_ADDRESS_SPACE_SIZE
+            | ExitControls::ACK_INTERRUPT_ON_EXIT
+            | ExitControls::SAVE_DEBUG_CONTROLS
+            | ExitControls::SAVE_IA32_PAT
+            | ExitControls::LOAD_IA32_PAT
+            | ExitControls::SAVE_IA32_EFER
+            | ExitControls::LOAD_IA32_EFER;
+        let needed_entry = EntryControls::LOAD_DEBUG_CONTROLS
+            | EntryControls::LOAD_IA32_PAT
+            | EntryControls::LOAD_IA32_EFER;
+        let unwanted = PrimaryControls::CR3_LOAD_EXITING
+            | PrimaryControls::CR3_STORE_EXITING
+            | PrimaryControls::INVLPG_EXITING;
+        let complete = capabilities.has_ept()
+            && capabilities.pin.offers(needed_pin.bits())
+            && capabilities.primary.offers(needed_primary.bits())
+            && capabilities.primary.ones & unwanted.bits() == 0
+            && capabilities.exit.offers(needed_exit.bits())
+            && capabilities.entry.offers(needed_entry.bits());
+        if !complete {
+            return None;
+        }
+        let mut secondary = SecondaryControls::ENABLE_EPT
+            | SecondaryControls::ENABLE_RDTSCP
+            | SecondaryControls::ENABLE_INVPCID
+            | SecondaryControls::WBINVD_EXITING
+            | SecondaryControls::UNRESTRICTED_GUEST;
+        secondary.set(SecondaryControls::ENABLE_VPID, with_vpid);
+        let secondary = capabilities.secondary.adjust(secondary.bits());
+        // With unrestricted guests paging and protection are the guest's own, whatever the fixed bits say (SDM vol. 3, 24.8).
+        let unrestricted = secondary & SecondaryControls::UNRESTRICTED_GUEST.bits() != 0;
+        let cr0_fixed = capabilities.cr0.0 & if unrestricted { !(CR0_PE | CR0_PG) } else { !0 };
+        let cr4_values = capabilities.cr4.0 | host_cr4 & CR4_MCE;
+        Some(Self {
+            pin: capabilities
+                .pin
+                .adjust((needed_pin | PinbasedControls::VIRTUAL_NMIS).bits()),
+            primary: capabilities.primary.adjust(needed_primary.bits()),
+            secondary,
+            exit: capabilities.exit.adjust(needed_exit.bits()),
+            entry: capabilities.entry.adjust(needed_entry.bits()),
+            cr0: OwnedBits {
+                mask: cr0_fixed | CR0_NE | CR0_CD | CR0_NW,
+                values: cr0_fixed | CR0_NE | CR0_ET,
+            },
+            cr4: OwnedBits {
+                mask: !(CR4_GUEST & capabilities.cr4.1) | cr4_values,
+                values: cr4_values,
+            },
+        })
+    }
+
+    /// Virtual NMIs are on, so that NMI windows can be asked for.
+    pub const fn has_nmi_window(&self) -> bool {
+        self.pin & PinbasedControls::VIRTUAL_NMIS.bits() != 0
+    }
+
+    /// Writes them to the VMCS, with the fields that never change.
+    pub fn load(&self, vmcs: Vmcs) {
+        // SAFETY: controls that the processor allows; none lets a guest out of its page tables or past the kernel. Counts of
+        // MSR areas, and addresses, are written by their owners.
+        unsafe {
+            vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(self.pin));
+            vmcs.write(
+                control::PRIMARY_PROCBASED_EXEC_CONTROLS,
+                u64::from(self.primary),
+            );
+            vmcs.write(
+                control::SECONDARY_PROCBASED_EXEC_CONTROLS,
+                u64::from(self.secondary),
+            );
+            vmcs.write(control::VMEXIT_CONTROLS, u64::from(self.exit));
+            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry));
+            vmcs.write(control::EXCEPTION_BITMAP, 1 << MACHINE_CHECK);
+            vmcs.write(control::PAGE_FAULT_ERR_CODE_MASK, 0);
+            vmcs.write(control::PAGE_FAULT_ERR_CODE_MATCH, 0);
+            vmcs.write(control::CR3_TARGET_COUNT, 0);
+            vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0);
+            vmcs.write(control::CR0_GUEST_HOST_MASK, self.cr0.mask);
+            vmcs.write(control::CR4_GUEST_HOST_MASK, self.cr4.mask);
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! From the hardware to the shared page: why the guest stopped, and as much of its state as the monitor needs for that.
+//!
+//! | exit | groups in `VcpuState::valid` | members besides |
+//! | --- | --- | --- |
+//! | CPUID, RDMSR, WRMSR, VMCALL and other instructions | RIP, RFLAGS | `instruction_length` |
+//! | HLT, window exits, deadline | RIP, RFLAGS, INTERRUPTIBILITY | `instruction_length` (HLT) |
+//! | IN, OUT | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`, `instruction_length` |
+//! | INS, OUTS | the same and CONTROL_REGISTERS | and `guest_linear`, `instruction_information`, `segments[CS]` |
+//! | control and debug registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
+//! | EPT violation, misconfiguration | RIP, RFLAGS, RSP, INTERRUPTIBILITY, CONTROL_REGISTERS | `exit_qualification`, `guest_physical`, `guest_linear`, `idt_vectoring`, `segments[CS]` |
+//! | any other | all that the hardware keeps | every member about the exit |
+//!
+//! General registers and `exit_reason` are stored at every exit.
+
+use crate::vmx::cpu::VmxCpu;
+use crate::vmx::guest_space::Doorbell;
+use crate::vmx::load::end_shadow;
+use crate::vmx::msr;
+use crate::vmx::state::{State, get, put, store};
+use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vmcs::Vmcs;
+use bulkhead_abi::{ExitReason, StateGroups, segment};
+use x86::vmx::vmcs::{control, guest, ro};
+
+/// Basic exit reasons (SDM vol. 3, appendix C).
+pub mod reason {
+    /// Exception or NMI.
+    pub const EXCEPTION: u32 = 0;
+    /// External interrupt.
+    pub const EXTERNAL_INTERRUPT: u32 = 1;
+    /// The guest could take an interrupt.
+    pub const INTERRUPT_WINDOW: u32 = 7;
+    /// The guest could take an NMI.
+    pub const NMI_WINDOW: u32 = 8;
+    /// CPUID.
+    pub const CPUID: u32 = 10;
+    /// GETSEC.
+    pub const GETSEC: u32 = 11;
+    /// HLT.
+    pub const HLT: u32 = 12;
+    /// INVD.
+    pub const INVD: u32 = 13;
+    /// RDPMC.
+    pub const RDPMC: u32 = 15;
+    /// VMCALL; the other VMX instructions follow.
+    pub const VMCALL: u32 = 18;
+    /// VMXON, the last of the VMX instructions.
+    pub const VMXON: u32 = 27;
+    /// Access to a control register.
+    pub const CONTROL_REGISTER: u32 = 28;
+    /// Access to a debug register.
+    pub const DEBUG_REGISTER: u32 = 29;
+    /// I/O instruction.
+    pub const IO: u32 = 30;
+    /// RDMSR.
+    pub const RDMSR: u32 = 31;
+    /// WRMSR.
+    pub const WRMSR: u32 = 32;
+    /// VM entry failed: invalid guest state.
+    pub const INVALID_GUEST_STATE: u32 = 33;
+    /// MWAIT.
+    pub const MWAIT: u32 = 36;
+    /// MONITOR.
+    pub const MONITOR: u32 = 39;
+    /// EPT violation.
+    pub const EPT_VIOLATION: u32 = 48;
+    /// EPT misconfiguration.
+    pub const EPT_MISCONFIGURATION: u32 = 49;
+    /// The preemption timer reached 0.
+    pub const PREEMPTION_TIMER: u32 = 52;
+    /// WBINVD.
+    pub const WBINVD: u32 = 54;
+    /// XSETBV.
+    pub const XSETBV: u32 = 55;
+}
+
+/// What the caller of a run has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Handle this external interrupt, which has been acknowledged, then run again.
+    Interrupt(u8),
+    /// Handle an NMI of the host; NMIs are blocked until the next IRET.
+    Nmi,
+    /// Handle a machine check.
+    MachineCheck,
+    /// Signal this notification; the instruction is done. Then run again.
+    Doorbell(Doorbell),
+    /// Run again.
+    Again,
+    /// Return to the monitor.
+    Vmm(ExitReason),
+}
+
+/// Exit reason: the entry failed.
+const ENTRY_FAILURE: u32 = 1 << 31;
+/// Interruption information: valid.
+const VALID: u64 = 1 << 31;
+/// Type and vector in interruption information.
+const TYPE_AND_VECTOR: u64 = 0x7ff;
+/// NMI, as type and vector.
+const NMI: u64 = 2 << 8 | 2;
+/// Machine check, as hardware exception and vector.
+const MACHINE_CHECK: u64 = 3 << 8 | 18;
+/// I/O qualification: direction is in.
+const IO_IN: u64 = 1 << 3;
+/// I/O qualification: string instruction.
+const IO_STRING: u64 = 1 << 4;
+/// EPT qualification: the access was IRET's, which had ended the blocking of NMIs.
+const UNBLOCKED_NMI: u64 = 1 << 12;
+/// Interruptibility: blocking by NMI.
+const BLOCKING_BY_NMI: u64 = 1 << 3;
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
+/// Pending debug exceptions: single step.
+const PENDING_SINGLE_STEP: u64 = 1 << 14;
+/// Access rights of a code segment: 64-bit.
+const LONG_CODE: u64 = 1 << 13;
+
+/// Groups after an exit that is about whether the guest takes interrupts.
+const INTERRUPT_STATE: StateGroups = StateGroups::RIP
+    .union(StateGroups::RFLAGS)
+    .union(StateGroups::INTERRUPTIBILITY);
+
+impl Vcpu {
+    /// Finds out why the guest stopped.
+    #[inline(always)]
+    pub(super) fn exited(&self, vmcs: Vmcs, cpu: &VmxCpu) -> Outcome {
+        let reason = vmcs.read(ro::EXIT_REASON) as u32;
+        let state = self.state();
+        match reason {
+            reason::CPUID | reason::RDMSR | reason::WRMSR => self.instruction(vmcs, state, reason),
+            reason::IO => self.io(vmcs, state),
+            reason::EXTERNAL_INTERRUPT => {
+                Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8)
+            }
+            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => {
+                self.memory(vmcs, state, reason)
+            }
+            reason::HLT => self.halt(vmcs, state),
+            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
+                put!(state, exit_reason, u64::from(reason));
+                self.store_interrupt_state(vmcs, state);
+                // It may have been waiting, if the monitor entered it so.
+                put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
+                Outcome::Vmm(ExitReason::Hardware)
+            }
+            _ => self.rare(vmcs, cpu, state, reason),
+        }
+    }
+
+    /// An instruction that needs no more than registers.
+    #[inline(always)]
+    fn instruction(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
+        put!(state, exit_reason, u64::from(reason));
+        store!(vmcs, state, rip, guest::RIP);
+        store!(vmcs, state, rflags, guest::RFLAGS);
+        put!(
+            state,
+            instruction_length,
+            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
+        );
+        put!(
+            state,
+            valid,
+            (StateGroups::RIP | StateGroups::RFLAGS).bits()
+        );
+        Outcome::Vmm(ExitReason::Hardware)
+    }
+
+    #[inline(always)]
+    fn halt(&self, vmcs: Vmcs, state: State) -> Outcome {
+        put!(state, exit_reason, u64::from(reason::HLT));
+        self.store_interrupt_state(vmcs, state);
+        put!(
+            state,
+            instruction_length,
+            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
+        );
+        Outcome::Vmm(ExitReason::Hardware)
+    }
+
+    #[inline(always)]
+    fn io(&self, vmcs: Vmcs, state: State) -> Outcome {
+        let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
+        if qualification & (IO_IN | IO_STRING) == 0
+            && let Some(space) = self.space.get()
+            && let Some(doorbell) = space.doorbell((qualification >> 16) as u16)
+        {
+            skip_instruction(vmcs);
+            return Outcome::Doorbell(doorbell);
+        }
+        put!(state, exit_reason, u64::from(reason::IO));
+        put!(state, exit_qualification, qualification);
+        self.store_interrupt_state(vmcs, state);
+        put!(
+            state,
+            instruction_length,
+            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
+        );
+        if qualification & IO_STRING != 0 {
+            store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
+            put!(
+                state,
+                instruction_information,
+                vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32
+            );
+            self.store_control_registers(vmcs, state);
+            vmcs.store_segment(state, segment::CS);
+            put!(
+                state,
+                valid,
+                (INTERRUPT_STATE | StateGroups::CONTROL_REGISTERS).bits()
+            );
+        }
+        Outcome::Vmm(ExitReason::Hardware)
+    }
+
+    /// An access to memory that is not mapped, or not so: a device, as a rule.
+    #[inline(always)]
+    fn memory(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
+        let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
+        let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
+        if qualification & UNBLOCKED_NMI != 0
+            && vectoring & VALID == 0
+            && reason == reason::EPT_VIOLATION
+        {
+            let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
+            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
+        }
+        put!(state, exit_reason, u64::from(reason));
+        put!(state, exit_qualification, qualification);
+        put!(state, idt_vectoring, vectoring as u32);
+        if vectoring & VALID != 0 {
+            put!(
+                state,
+                idt_vectoring_error_code,
+                vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32
+            );
+            put!(
+                state,
+                instruction_length,
+                vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
+            );
+        }
+        store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
+        store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
+        store!(vmcs, state, rsp, guest::RSP);
+        self.store_interrupt_state(vmcs, state);
+        self.store_control_registers(vmcs, state);
+        vmcs.store_segment(state, segment::CS);
+        put!(
+            state,
+            valid,
+            (INTERRUPT_STATE | StateGroups::RSP | StateGroups::CONTROL_REGISTERS).bits()
+        );
+        Outcome::Vmm(ExitReason::Hardware)
+    }
+
+    /// The exits whose cost does not matter.
+    #[inline(never)]
+    fn rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, reason: u32) -> Outcome {
+        if reason & ENTRY_FAILURE != 0 {
+            return self.entry_failed(vmcs, state, reason & !ENTRY_FAILURE);
+        }
+        match reason {
+            reason::EXCEPTION => match vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & TYPE_AND_VECTOR {
+                NMI => Outcome::Nmi,
+                MACHINE_CHECK => Outcome::MachineCheck,
+                _ => self.everything(vmcs, state, reason),
+            },
+            reason::PREEMPTION_TIMER => match cpu.timer_ticks(self.deadline.get()) {
+                Some(_) => Outcome::Again,
+                None => self.deadline_passed(vmcs),
+            },
+            reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
+                store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
+                let outcome = self.instruction(vmcs, state, reason);
+                self.fetch_groups(vmcs, StateGroups::RSP | StateGroups::CONTROL_REGISTERS);
+                outcome
+            }
+            reason::GETSEC | reason::INVD | reason::RDPMC | reason::VMCALL..=reason::VMXON => {
+                self.instruction(vmcs, state, reason)
+            }
+            reason::MWAIT | reason::MONITOR | reason::WBINVD | reason::XSETBV => {
+                self.instruction(vmcs, state, reason)
+            }
+            _ => self.everything(vmcs, state, reason),
+        }
+    }
+
+    /// An exit that this kernel has no opinion about: triple fault, task switch, and what future processors add.
+    fn everything(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
+        put!(state, exit_reason, u64::from(reason));
+        store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
+        store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
+        store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
+        put!(
+            state,
+            instruction_length,
+            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
+        );
+        put!(
+            state,
+            instruction_information,
+            vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32
+        );
+        put!(
+            state,
+            interruption,
+            vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u32
+        );
+        put!(
+            state,
+            interruption_error_code,
+            vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32
+        );
+        put!(
+            state,
+            idt_vectoring,
+            vmcs.read(ro::IDT_VECTORING_INFO) as u32
+        );
+        put!(
+            state,
+            idt_vectoring_error_code,
+            vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32
+        );
+        put!(state, valid, 0);
+        self.fetch_groups(vmcs, StateGroups::all());
+        Outcome::Vmm(ExitReason::Hardware)
+    }
+
+    /// The hardware left the entry half-way: the reason says whether for guest state (33), MSRs (34) or a machine check (41).
+    #[cold]
+    fn entry_failed(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
+        drop_injection(vmcs);
+        put!(state, exit_reason, u64::from(reason));
+        store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
+        put!(state, valid, 0);
+        Outcome::Vmm(ExitReason::EntryFailed)
+    }
+
+    /// The hardware refused the entry for the VMCS as such: its error goes to the qualification.
+    #[cold]
+    pub(super) fn entry_refused(&self, vmcs: Vmcs) -> Outcome {
+        drop_injection(vmcs);
+        let state = self.state();
+        put!(state, exit_reason, 0);
+        put!(
+            state,
+            exit_qualification,
+            vmcs.read(ro::VM_INSTRUCTION_ERROR)
+        );
+        put!(state, valid, 0);
+        Outcome::Vmm(ExitReason::EntryFailed)
+    }
+
+    /// The deadline has passed, in the guest or before it was entered. What is dirty still has not been loaded, and is not
+    /// overwritten.
+    pub(super) fn deadline_passed(&self, vmcs: Vmcs) -> Outcome {
+        put!(self.state(), valid, 0);
+        self.fetch_groups(vmcs, INTERRUPT_STATE);
+        Outcome::Vmm(ExitReason::Deadline)
+    }
+
+    /// Stores what a monitor needs that is told of a signal in place of an exit. For a vCPU whose last run ended with
+    /// [`Outcome::Interrupt`] or the like; `cpu` is the processor at hand.
+    pub fn store_for_signal(&self, cpu: &VmxCpu) {
+        self.fetch(cpu, INTERRUPT_STATE);
+    }
+
+    /// Stores groups in the shared page, except those that wait there to be loaded. False, and nothing stored, if the vCPU is
+    /// not current on this processor: it has not run here since another one did.
+    pub fn fetch(&self, cpu: &VmxCpu, groups: StateGroups) -> bool {
+        let current = cpu
+            .current
+            .get()
+            .is_some_and(|vcpu| core::ptr::eq(&*vcpu, self));
+        if current {
+            // SAFETY: the VMCS is current, by the comparison.
+            self.fetch_groups(unsafe { Vmcs::current() }, groups);
+        }
+        current
+    }
+
+    fn fetch_groups(&self, vmcs: Vmcs, groups: StateGroups) {
+        let state = self.state();
+        let groups = groups - StateGroups::from_bits_truncate(get!(state, dirty));
+        if groups.contains(StateGroups::RIP) {
+            store!(vmcs, state, rip, guest::RIP);
+        }
+        if groups.contains(StateGroups::RFLAGS) {
+            store!(vmcs, state, rflags, guest::RFLAGS);
+        }
+        if groups.contains(StateGroups::RSP) {
+            store!(vmcs, state, rsp, guest::RSP);
+        }
+        if groups.contains(StateGroups::INJECTION) {
+            put!(
+                state,
+                injection,
+                vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32
+            );
+        }
+        if groups.contains(StateGroups::INTERRUPTIBILITY) {
+            put!(
+                state,
+                interruptibility,
+                vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
+            );
+            put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
+        }
+        if groups.contains(StateGroups::CONTROL_REGISTERS) {
+            self.store_control_registers(vmcs, state);
+        }
+        if groups.contains(StateGroups::SEGMENTS) {
+            for index in 0..8 {
+                vmcs.store_segment(state, index);
+            }
+            for (place, base, limit) in [
+                (
+                    state.descriptor_tables()[0],
+                    guest::GDTR_BASE,
+                    guest::GDTR_LIMIT,
+                ),
+                (
+                    state.descriptor_tables()[1],
+                    guest::IDTR_BASE,
+                    guest::IDTR_LIMIT,
+                ),
+            ] {
+                let value = bulkhead_abi::Segment {
+                    base: vmcs.read(base),
+                    limit: vmcs.read(limit) as u32,
+                    ..Default::default()
+                };
+                // SAFETY: a member of the state page.
+                unsafe { place.write_volatile(value) };
+            }
+        }
+        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
+            self.store_system_registers(vmcs, state);
+        }
+        if groups.contains(StateGroups::TSC_OFFSET) {
+            store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL);
+        }
+        if groups.contains(StateGroups::XCR0) {
+            put!(state, xcr0, self.xcr0());
+        }
+        if groups.contains(StateGroups::PDPTES) {
+            let entries = [
+                guest::PDPTE0_FULL,
+                guest::PDPTE1_FULL,
+                guest::PDPTE2_FULL,
+                guest::PDPTE3_FULL,
+            ];
+            put!(state, pdptes, entries.map(|field| vmcs.read(field)));
+        }
+        put!(
+            state,
+            valid,
+            (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits()
+        );
+    }
+
+    #[inline(always)]
+    fn store_interrupt_state(&self, vmcs: Vmcs, state: State) {
+        store!(vmcs, state, rip, guest::RIP);
+        store!(vmcs, state, rflags, guest::RFLAGS);
+        put!(
+            state,
+            interruptibility,
+            vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
+        );
+        // An instruction has just been executed, so the processor was active.
+        put!(state, activity, 0);
+        put!(state, valid, INTERRUPT_STATE.bits());
+    }
+
+    #[inline(always)]
+    fn store_control_registers(&self, vmcs: Vmcs, state: State) {
+        let cr0 = self
+            .cr0
+            .get()
+            .view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
+        let cr4 = self
+            .cr4
+            .get()
+            .view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
+        put!(state, cr0, cr0);
+        put!(state, cr4, cr4);
+        store!(vmcs, state, cr3, guest::CR3);
+        store!(vmcs, state, efer, guest::IA32_EFER_FULL);
+    }
+
+    fn store_system_registers(&self, vmcs: Vmcs, state: State) {
+        store!(vmcs, state, dr7, guest::DR7);
+        store!(vmcs, state, sysenter_cs, guest::IA32_SYSENTER_CS);
+        store!(vmcs, state, sysenter_esp, guest::IA32_SYSENTER_ESP);
+        store!(vmcs, state, sysenter_eip, guest::IA32_SYSENTER_EIP);
+        store!(vmcs, state, pat, guest::IA32_PAT_FULL);
+        put!(state, star, self.msrs.guest_value(msr::STAR));
+        put!(state, lstar, self.msrs.guest_value(msr::LSTAR));
+        put!(state, fmask, self.msrs.guest_value(msr::FMASK));
+        put!(
+            state,
+            kernel_gs_base,
+            self.msrs.guest_value(msr::KERNEL_GS_BASE)
+        );
+    }
+}
+
+/// Withdraws an event that a failed entry has not delivered: the monitor decides about it anew.
+fn drop_injection(vmcs: Vmcs) {
+    // SAFETY: no event.
+    unsafe { vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0) };
+}
+
+/// Moves the guest past the instruction that exited, which the kernel has completed.
+fn skip_instruction(vmcs: Vmcs) {
+    let rip = vmcs.read(guest::RIP);
+    let mut next = rip.wrapping_add(vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) & 0xf);
+    // Outside 64-bit code the instruction pointer wraps at 4 GiB.
+    if (next ^ rip) >> 32 != 0 && vmcs.read(guest::CS_ACCESS_RIGHTS) & LONG_CODE == 0 {
+        next &= 0xffff_ffff;
+    }
+    vmcs.set_guest::<{ guest::RIP }>(next);
+    end_shadow(vmcs);
+    if vmcs.read(guest::RFLAGS) & TRAP_FLAG != 0 {
+        let pending = vmcs.read(guest::PENDING_DBG_EXCEPTIONS);
+        vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(pending | PENDING_SINGLE_STEP);
+    }
+}

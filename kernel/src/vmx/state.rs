@@ -1,0 +1,72 @@
+//! The page that a vCPU shares with its monitor. The monitor may change it at any moment, on another CPU: every access is
+//! one volatile read or write of a member, and what was read is judged before it is used.
+
+use bulkhead_abi::{Segment, VcpuState};
+
+/// Where the shared page of a vCPU is.
+#[derive(Clone, Copy)]
+pub struct State(*mut VcpuState);
+
+impl State {
+    /// The state page at this address.
+    ///
+    /// # Safety
+    /// It must be a page of a vCPU, used as a `State` for as long as the vCPU lives.
+    #[inline(always)]
+    pub const unsafe fn new(pointer: *mut VcpuState) -> Self {
+        Self(pointer)
+    }
+
+    /// The page.
+    #[inline(always)]
+    pub const fn pointer(self) -> *mut VcpuState {
+        self.0
+    }
+
+    /// A segment register's place.
+    #[inline(always)]
+    pub const fn segment(self, index: usize) -> *mut Segment {
+        // SAFETY: the index is kept below the array's length; no reference is made.
+        unsafe {
+            (&raw mut (*self.0).segments)
+                .cast::<Segment>()
+                .add(index & 7)
+        }
+    }
+
+    /// Where GDTR and IDTR are.
+    pub const fn descriptor_tables(self) -> [*mut Segment; 2] {
+        // SAFETY: members of the state page; no reference is made.
+        unsafe { [&raw mut (*self.0).gdtr, &raw mut (*self.0).idtr] }
+    }
+}
+
+/// Reads a member of the shared page, once.
+macro_rules! get {
+    ($state:expr, $($member:tt)+) => {{
+        let pointer = $state.pointer();
+        // SAFETY: the state page is valid memory for as long as the vCPU, and any bytes are a valid integer.
+        unsafe { (&raw const (*pointer).$($member)+).read_volatile() }
+    }};
+}
+
+/// Writes a member of the shared page.
+macro_rules! put {
+    ($state:expr, $member:ident, $value:expr) => {{
+        let pointer = $state.pointer();
+        let value = $value;
+        // SAFETY: the state page is valid memory for as long as the vCPU.
+        unsafe { (&raw mut (*pointer).$member).write_volatile(value) }
+    }};
+}
+
+/// Stores a field of the VMCS in a 64-bit member of the shared page: `store!(vmcs, state, rip, guest::RIP)`.
+macro_rules! store {
+    ($vmcs:expr, $state:expr, $member:ident, $field:expr) => {
+        $vmcs.store::<{ $field }, { core::mem::offset_of!(bulkhead_abi::VcpuState, $member) }>(
+            $state,
+        )
+    };
+}
+
+pub(super) use {get, put, store};
