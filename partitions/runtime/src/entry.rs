@@ -165,3 +165,9 @@ pub fn die(text: &str) -> ! {
 fn panic(information: &PanicInfo<'_>) -> ! {
     die_with(format_args!("{information}"))
 }
+
+/// Where code of the precompiled `alloc` would go on after a clean-up; panics here end the program, so nothing ever unwinds.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    die("unwinding without a panic")
+}

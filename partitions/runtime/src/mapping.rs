@@ -1,11 +1,11 @@
 //! Memory that a program maps into its own space: with the view on it, so that no address has to be trusted.
 
-use crate::object::{Capability, Memory, Partition, Thread, Vcpu};
+use crate::object::{Capability, Memory, Partition, Table, Thread, Vcpu};
 use crate::shared::SharedMemory;
 use crate::syscall::{self, Slot};
 use bulkhead_abi::{
-    Error, ExitReason, FaultReport, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights, StateGroups,
-    ThreadMethod, VcpuMethod, VcpuState,
+    BootInfo, Error, ExitReason, FaultReport, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights,
+    StateGroups, ThreadMethod, VcpuMethod, VcpuState, init_slot,
 };
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -78,6 +78,34 @@ impl Drop for Mapping {
         // It fails only if the memory is no longer mapped there, which is what was wanted.
         let _ = self.partition.unmap(self.memory);
     }
+}
+
+/// Maps boot module `index` for good, read-only, at an address inside [`MAPPING_ADDRESSES`]: for init, whose own partition
+/// it names. `slot` receives the capability that is mapped.
+///
+/// Modules' memory is never writable for anybody, hence the plain bytes.
+pub fn map_module(
+    boot: &BootInfo,
+    index: usize,
+    slot: Slot,
+    address: u64,
+) -> Result<&'static [u8], Error> {
+    let count = usize::try_from(boot.module_count).unwrap_or(0);
+    let module = boot
+        .modules
+        .get(..count)
+        .and_then(|modules| modules.get(index));
+    let length = module.ok_or(Error::OutOfRange)?.length;
+    let root = Memory(Slot(init_slot::FIRST_MODULE + index as u64));
+    root.derive(slot, Rights::READ, 0, Table::Own)?;
+    let own = Partition(Slot(init_slot::PARTITION));
+    let view = Mapping::new(own, Memory(slot), address, Rights::READ, 0)?.leak();
+    let length = usize::try_from(length).map_err(|_| Error::OutOfRange)?;
+    if length > view.len() {
+        return Err(Error::OutOfRange);
+    }
+    // SAFETY: so many bytes are mapped there for good, and nobody can write to them.
+    Ok(unsafe { core::slice::from_raw_parts(address as usize as *const u8, length) })
 }
 
 /// Where [`Thread::read_fault`] has the kernel write.

@@ -221,6 +221,11 @@ impl Memory {
         ];
         invoke(self.0, MemoryMethod::Create as u64, arguments).map(|_| ())
     }
+
+    /// Zeroes a range. The program must see the memory, if it does at all, as shared memory only.
+    pub fn zero(self, offset: u64, length: u64) -> Result<(), Error> {
+        invoke(self.0, MemoryMethod::Zero as u64, [offset, length, 0, 0]).map(|_| ())
+    }
 }
 
 /// What [`Partition::account`] tells.

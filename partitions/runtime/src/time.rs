@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 static TICKS_A_SECOND: AtomicU64 = AtomicU64::new(1_000_000_000);
 
-/// Set once, at the program's entry, from the environment.
-pub(crate) fn set_frequency(hz: u64) {
+/// Sets the frequency, once: at the entry from the environment, in init from the boot information.
+pub fn set_frequency(hz: u64) {
     if hz != 0 {
         TICKS_A_SECOND.store(hz, Ordering::Relaxed);
     }

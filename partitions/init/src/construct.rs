@@ -1,0 +1,478 @@
+//! Carrying out the plan: objects, memory and capabilities of every partition.
+//!
+//! The plan has chosen every slot, bit and address. Here its tables are walked, in the order that objects need each other:
+//! regions, notifications, endpoints, and then each partition with its guest, its program and what its environment names
+//! ([`crate::grants`]).
+
+use crate::allocator::{Allocator, Block};
+use crate::failure::{Cause, During, Failure};
+use crate::grants;
+use crate::image::Image;
+use crate::modules::Module;
+use alloc::vec;
+use alloc::vec::Vec;
+use bulkhead_runtime::abi::{
+    BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot,
+};
+use bulkhead_runtime::mapping::Mapping;
+use bulkhead_runtime::object::{
+    Capability, Endpoint, GuestSpace, Memory, NewObject, Notification, Partition, Table, Thread,
+    Window,
+};
+use bulkhead_runtime::plan::{self, EnvironmentCopy, NO_BIT, Paging, PartitionKind, Plan, layout};
+use bulkhead_runtime::program::mask;
+use bulkhead_runtime::shared::SharedMemory;
+use bulkhead_runtime::status::Status;
+use bulkhead_runtime::syscall::Slot;
+use zerocopy::IntoBytes;
+
+/// Init's own partition.
+pub const OWN: Partition = Partition(Slot(init_slot::PARTITION));
+/// Where init maps memory for a moment, to fill it.
+const TEMPORARY: u64 = 0x1000_0000_0000;
+
+/// Memory that is allocated once and mapped where the plan says.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    /// All of it; never mapped itself.
+    pub memory: Memory,
+    /// Where it lies.
+    pub block: Block,
+    /// Partitions that map it.
+    pub users: u32,
+}
+
+/// A partition that was built.
+#[derive(Debug)]
+pub struct Built {
+    /// What the plan says.
+    pub plan: plan::Partition<'static>,
+    /// The partition.
+    pub handle: Partition,
+    /// Its threads; init starts the first one.
+    pub threads: Vec<Thread>,
+    /// The notification of its first thread.
+    pub notification: Notification,
+    /// Its program.
+    pub image: Image,
+    /// The program's memory: the image's segments, one behind the other.
+    pub program: Memory,
+    /// The memory of the environment.
+    pub environment: Memory,
+    /// The memory of each thread's stack.
+    pub stacks: Vec<Memory>,
+    /// Memory that nobody else has: zeroed when the partition starts anew.
+    pub private: Vec<(Memory, u64)>,
+    /// Entries of its environment that tell a physical address.
+    pub physical: Vec<(usize, u64)>,
+}
+
+/// A partition of the plan, or why there is none.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was built.
+    Built(Built),
+    /// The machine cannot run it.
+    Refused(plan::Partition<'static>, Failure),
+}
+
+/// The state of carrying out a plan.
+pub struct Construction<'a> {
+    pub(crate) boot: &'a BootInfo,
+    pub(crate) plan: Plan<'static>,
+    pub(crate) allocator: Allocator,
+    pub(crate) modules: Vec<Module>,
+    pub(crate) regions: Vec<Region>,
+    /// Of each partition's first thread, in the plan's order; the first one is init's.
+    pub(crate) notifications: Vec<Notification>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Status pages, by partition.
+    pub(crate) statuses: Vec<Option<Status<'static>>>,
+}
+
+impl<'a> Construction<'a> {
+    /// Allocates what several partitions share.
+    pub fn new(
+        boot: &'a BootInfo,
+        plan: Plan<'static>,
+        mut allocator: Allocator,
+        modules: Vec<Module>,
+    ) -> Result<Self, Failure> {
+        let system = plan.name();
+        let mut regions = Vec::with_capacity(plan.regions().len());
+        for record in plan.regions() {
+            let block = match record.physical {
+                0 => allocator.take(record.size, record.alignment),
+                fixed => allocator.take_at(fixed, record.size),
+            };
+            let block = block.during("allocate the memory of", system)?;
+            let memory = allocator
+                .capability(&block)
+                .during("allocate the memory of", system)?;
+            regions.push(Region {
+                memory,
+                block,
+                users: 0,
+            });
+        }
+        let mut notifications = Vec::new();
+        for partition in plan.partitions() {
+            let slot = allocator
+                .create(NewObject::Notification)
+                .during("make the notification of partition", partition.name())?;
+            notifications.push(Notification(slot));
+        }
+        let mut endpoints = Vec::new();
+        for record in plan.endpoints() {
+            let slot = allocator
+                .create(NewObject::Endpoint {
+                    cpu: u64::from(record.cpu),
+                })
+                .during("make the endpoint", record.name.as_str())?;
+            endpoints.push(Endpoint(slot));
+        }
+        let statuses = vec![None; notifications.len()];
+        let mut construction = Self {
+            boot,
+            plan,
+            allocator,
+            modules,
+            regions,
+            notifications,
+            endpoints,
+            statuses,
+        };
+        for partition in plan.partitions() {
+            for grant in partition.grants() {
+                construction.count_user(&grant.resource);
+            }
+        }
+        Ok(construction)
+    }
+
+    fn count_user(&mut self, resource: &plan::Resource<'_>) {
+        let region = match resource {
+            plan::Resource::Region { index, .. } => *index,
+            plan::Resource::Channel { region, .. } | plan::Resource::Status { region } => *region,
+            _ => return,
+        };
+        if let Some(region) = self.regions.get_mut(region) {
+            region.users += 1;
+        }
+    }
+
+    /// Init's notification.
+    pub fn own_notification(&self) -> Option<Notification> {
+        self.notifications.first().copied()
+    }
+
+    /// Builds a partition; `Refused` if the machine cannot run it.
+    pub fn build(&mut self, partition: plan::Partition<'static>) -> Result<Outcome, Failure> {
+        if let Err(cause) = self.can_run(&partition) {
+            let failure = Failure::new("run partition", partition.name(), cause);
+            return Ok(Outcome::Refused(partition, failure));
+        }
+        let name = partition.name();
+        let record = partition.record;
+        let image = self.image(&partition).during("load partition", name)?;
+
+        let allocator = &mut self.allocator;
+        let slots = u64::from(record.table_slots);
+        let handle = allocator
+            .create(NewObject::Partition { slots })
+            .during("make partition", name)?;
+        let handle = Partition(handle);
+        let pool = allocator.pool(u64::from(record.pool_pages).max(1));
+        let pool = pool.during("allocate the page tables of partition", name)?;
+        handle
+            .donate(pool)
+            .during("give page tables to partition", name)?;
+
+        let notification = self.notifications.get(partition.index).copied();
+        let contradiction = || Cause::Contradiction("a partition without a notification");
+        let notification = notification
+            .ok_or_else(contradiction)
+            .during("make partition", name)?;
+        let mut built = Built {
+            plan: partition,
+            handle,
+            threads: Vec::new(),
+            notification,
+            program: self
+                .load(handle, &image)
+                .during("load the program of partition", name)?,
+            image,
+            environment: self
+                .environment_memory(&partition, handle)
+                .during("map the environment of partition", name)?,
+            stacks: Vec::new(),
+            private: Vec::new(),
+            physical: Vec::new(),
+        };
+        self.threads(&mut built)
+            .during("make the threads of partition", name)?;
+        let space = self
+            .guest_space(&built)
+            .during("make the guest of partition", name)?;
+        grants::carry_out(self, &mut built, space)?;
+        built
+            .write_environment(self.boot.tsc_hz, 0)
+            .during("write the environment of partition", name)?;
+        Ok(Outcome::Built(built))
+    }
+
+    /// Whether the machine has what the partition needs.
+    fn can_run(&self, partition: &plan::Partition<'_>) -> Result<(), Cause> {
+        let needed = CpuFeatures::from_bits_truncate(partition.record.features);
+        let present = CpuFeatures::from_bits_truncate(self.boot.features);
+        let missing = needed.difference(present);
+        if !missing.is_empty() {
+            return Err(Cause::Features(missing));
+        }
+        for thread in partition.threads() {
+            let wanted = u64::from(thread.cpu);
+            if wanted >= self.boot.cpus {
+                return Err(Cause::Cpu {
+                    wanted,
+                    present: self.boot.cpus,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn image(&self, partition: &plan::Partition<'_>) -> Result<Image, Cause> {
+        let module = partition
+            .program()
+            .and_then(|(index, _)| self.modules.get(index));
+        let image = Image::parse(
+            module
+                .ok_or(Cause::Contradiction("a partition without a program"))?
+                .bytes,
+        )?;
+        if image.length() != partition.record.program_bytes {
+            return Err(Cause::Contradiction(
+                "its program has another size than the plan says",
+            ));
+        }
+        Ok(image)
+    }
+
+    /// Copies the program into memory of its own and maps that, segment by segment.
+    fn load(&mut self, handle: Partition, image: &Image) -> Result<Memory, Cause> {
+        let (memory, _) = self.allocator.memory(image.length(), PAGE_SIZE)?;
+        fill(memory, |view| image.load(view))?;
+        let mut offset = 0;
+        for segment in image.segments() {
+            let part = self
+                .allocator
+                .child(memory, segment.rights, offset, segment.length)?;
+            handle
+                .map(part, segment.address, segment.rights, 0)
+                .map_err(Cause::Kernel)?;
+            offset += segment.length;
+        }
+        Ok(memory)
+    }
+
+    fn environment_memory(
+        &mut self,
+        partition: &plan::Partition<'_>,
+        handle: Partition,
+    ) -> Result<Memory, Cause> {
+        let length = (partition.environment.bytes().len() as u64).next_multiple_of(PAGE_SIZE);
+        let (memory, _) = self.allocator.memory(length, PAGE_SIZE)?;
+        let part = self.allocator.child(memory, Rights::READ, 0, length)?;
+        handle
+            .map(part, layout::ENVIRONMENT, Rights::READ, 0)
+            .map_err(Cause::Kernel)?;
+        Ok(memory)
+    }
+
+    /// Makes windows, threads, stacks and notifications.
+    fn threads(&mut self, built: &mut Built) -> Result<(), Cause> {
+        let faults = self.fault_notification(&built.plan)?;
+        for (index, record) in built.plan.threads().iter().enumerate() {
+            let cpu = u64::from(record.cpu);
+            let parent = Window(Slot(init_slot::FIRST_WINDOW + cpu));
+            let window = Window(self.allocator.create(NewObject::Window { parent })?);
+            let (budget, period) = (self.ticks(record.budget_us), self.ticks(record.period_us));
+            window
+                .configure(cpu, u64::from(record.priority), budget, period)
+                .map_err(Cause::Kernel)?;
+            let object = NewObject::Thread {
+                partition: built.handle,
+                window,
+            };
+            let thread = Thread(self.allocator.create(object)?);
+            let notification = match index {
+                0 => built.notification,
+                _ => Notification(self.allocator.create(NewObject::Notification)?),
+            };
+            let table = Table::Of(built.handle);
+            let control = if index == 0 {
+                Rights::CONTROL
+            } else {
+                Rights::CONTROL | Rights::RUN
+            };
+            let make = || {
+                thread.bind_notification(notification)?;
+                thread.set_fault_notification(faults)?;
+                thread.derive(Slot(record.slot), control, 0, table)?;
+                let rights = Rights::WAIT | Rights::SIGNAL;
+                notification.derive(Slot(record.notification_slot), rights, 0, table)
+            };
+            make().map_err(Cause::Kernel)?;
+
+            let (stack, block) = self.allocator.memory(record.stack_bytes, PAGE_SIZE)?;
+            let rights = Rights::READ | Rights::WRITE;
+            let part = self.allocator.child(stack, rights, 0, block.length)?;
+            let bottom = record.stack_top - record.stack_bytes;
+            built
+                .handle
+                .map(part, bottom, rights, 0)
+                .map_err(Cause::Kernel)?;
+            built.stacks.push(stack);
+            built.private.push((stack, block.length));
+            built.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Init's notification with the badge by which a partition's faults and reports arrive.
+    pub(crate) fn fault_notification(
+        &mut self,
+        partition: &plan::Partition<'_>,
+    ) -> Result<Notification, Cause> {
+        let bit = partition.record.init_bit;
+        let own = self.own_notification().filter(|_| bit != NO_BIT);
+        let own = own.ok_or(Cause::Contradiction("a partition without a bit in init"))?;
+        let slot = self.allocator.slot()?;
+        own.derive(slot, Rights::SIGNAL | Rights::GRANT, mask(bit), Table::Own)
+            .map_err(Cause::Kernel)?;
+        Ok(Notification(slot))
+    }
+
+    fn guest_space(&mut self, built: &Built) -> Result<Option<GuestSpace>, Cause> {
+        let Some((_, record)) = built.plan.guest() else {
+            return Ok(None);
+        };
+        let features = CpuFeatures::from_bits_truncate(self.boot.features);
+        let paging = match Paging::from_number(u64::from(record.paging)) {
+            Some(Paging::Shadow) => GuestPaging::Shadow,
+            Some(Paging::Auto) if !features.contains(CpuFeatures::EPT) => GuestPaging::Shadow,
+            _ => GuestPaging::Ept,
+        };
+        let space = GuestSpace(self.allocator.create(NewObject::GuestSpace { paging })?);
+        let pool = self.allocator.pool(u64::from(record.pool_pages).max(1))?;
+        space.donate(pool).map_err(Cause::Kernel)?;
+        let ranges = [
+            (record.low_memory, 0),
+            (record.high_memory, layout::GUEST_HIGH_RAM),
+        ];
+        for (region, guest_physical) in ranges {
+            let Some(region) = self.regions.get(region as usize).copied() else {
+                continue;
+            };
+            let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE;
+            let part = self
+                .allocator
+                .child(region.memory, rights, 0, region.block.length)?;
+            space
+                .map(part, guest_physical, rights)
+                .map_err(Cause::Kernel)?;
+        }
+        Ok(Some(space))
+    }
+
+    fn ticks(&self, microseconds: u64) -> u64 {
+        let ticks = u128::from(microseconds) * u128::from(self.boot.tsc_hz) / 1_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
+    /// Maps a region into a partition.
+    pub(crate) fn map_region(
+        &mut self,
+        handle: Partition,
+        region: usize,
+        address: u64,
+        rights: Rights,
+        uncached: bool,
+    ) -> Result<Region, Cause> {
+        let region = self.regions.get(region).copied();
+        let region = region.ok_or(Cause::Contradiction("a region that is not there"))?;
+        let part = self
+            .allocator
+            .child(region.memory, rights, 0, region.block.length)?;
+        let attributes = if uncached { MAP_UNCACHED } else { 0 };
+        handle
+            .map(part, address, rights, attributes)
+            .map_err(Cause::Kernel)?;
+        Ok(region)
+    }
+
+    /// Maps a region into init's own space, for good.
+    pub(crate) fn map_own(
+        &mut self,
+        region: usize,
+        address: u64,
+    ) -> Result<SharedMemory<'static>, Cause> {
+        let region = self.regions.get(region).copied();
+        let region = region.ok_or(Cause::Contradiction("a region that is not there"))?;
+        let rights = Rights::READ | Rights::WRITE;
+        let part = self
+            .allocator
+            .child(region.memory, rights, 0, region.block.length)?;
+        Ok(Mapping::new(OWN, part, address, rights, 0)
+            .map_err(Cause::Kernel)?
+            .leak())
+    }
+
+    /// Starts what init has itself: its console and the partitions' status pages.
+    pub fn furnish_init(&mut self) -> Result<(), Failure> {
+        let Some(partition) = self
+            .plan
+            .partition(0)
+            .filter(|own| own.kind() == PartitionKind::Init)
+        else {
+            let cause = Cause::Contradiction("its first partition is not init");
+            return Err(Failure::new("carry out the plan", self.plan.name(), cause));
+        };
+        grants::furnish_init(self, &partition)
+    }
+}
+
+impl Built {
+    /// Writes the environment into its memory, with what only init knows.
+    pub fn write_environment(&self, tsc_hz: u64, generation: u64) -> Result<(), Cause> {
+        let source = &self.plan.environment;
+        let mut words = vec![0u64; source.bytes().len().div_ceil(size_of::<u64>())];
+        let mut copy = EnvironmentCopy::new(source, words.as_mut_bytes())
+            .ok_or(Cause::Contradiction("an environment that cannot be copied"))?;
+        copy.set_clock(tsc_hz, generation);
+        for (entry, address) in &self.physical {
+            copy.set_physical(*entry, *address);
+        }
+        fill(self.environment, |view| {
+            view.write(0, words.as_bytes())
+                .map_err(|_| Cause::Contradiction("an environment that does not fit"))
+        })
+    }
+
+    /// Loads the program again, into zeroed memory.
+    pub fn reload(&self) -> Result<(), Cause> {
+        self.program
+            .zero(0, self.image.length())
+            .map_err(Cause::Kernel)?;
+        fill(self.program, |view| self.image.load(view))
+    }
+}
+
+/// Maps memory in init's space while it is filled.
+pub fn fill(
+    memory: Memory,
+    work: impl FnOnce(SharedMemory<'_>) -> Result<(), Cause>,
+) -> Result<(), Cause> {
+    let mapping = Mapping::new(OWN, memory, TEMPORARY, Rights::READ | Rights::WRITE, 0);
+    work(mapping.map_err(Cause::Kernel)?.view())
+}

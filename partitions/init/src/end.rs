@@ -1,0 +1,105 @@
+//! The system's end: when it has come, what it was, and switching the machine off.
+
+use crate::supervise::{State, Supervised};
+use alloc::string::String;
+use bulkhead_runtime::plan::{End, Plan};
+use bulkhead_runtime::status::{COMMAND_SIGNAL, Command};
+use bulkhead_runtime::{console, events, println, time};
+
+/// Name of the device whose ports switch the machine off.
+const POWER: &str = "power";
+/// How long a system lives of which a needed partition was refused, in milliseconds: the others get to speak.
+const REFUSED_LIFE: u64 = 10_000;
+/// How long init waits at most until its last lines have been read, in milliseconds.
+const PATIENCE: u64 = 5_000;
+
+/// Whether the end has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It has: well, or for this reason not.
+    Ended(Result<(), String>),
+    /// It has not, but will so many ticks after the start.
+    After(u64),
+    /// It depends on what partitions do.
+    Open,
+}
+
+/// Compares the plan's end condition with how the partitions fare, `elapsed` ticks after the start.
+pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verdict {
+    let end = plan.end();
+    let needed = |partition: &&Supervised| match end {
+        End::Partition(index) => partition.plan.index == index,
+        End::MustFinish | End::After(_) | End::Never => partition.plan.must_finish(),
+    };
+    let mut refused = None;
+    let mut running = 0;
+    let mut count = 0;
+    for partition in partitions.iter().filter(needed) {
+        count += 1;
+        match &partition.state {
+            State::Failed(reason) => {
+                return Verdict::Ended(Err(alloc::format!(
+                    "partition {}: {reason}",
+                    partition.name()
+                )));
+            }
+            State::Refused(reason) => refused = Some(reason.clone()),
+            State::Built | State::Running => running += 1,
+            State::Finished => {}
+        }
+    }
+    if let (End::After(microseconds), None) = (end, &refused) {
+        return timed(elapsed, ticks(microseconds), Ok(()));
+    }
+    match (end, refused) {
+        (End::Never, _) => Verdict::Open,
+        (_, Some(reason)) if running == 0 => {
+            timed(elapsed, time::milliseconds(REFUSED_LIFE), Err(reason))
+        }
+        (_, Some(_)) => Verdict::Open,
+        (_, None) if count != 0 && running == 0 => Verdict::Ended(Ok(())),
+        (_, None) => Verdict::Open,
+    }
+}
+
+fn timed(elapsed: u64, end: u64, outcome: Result<(), String>) -> Verdict {
+    if elapsed >= end {
+        Verdict::Ended(outcome)
+    } else {
+        Verdict::After(end)
+    }
+}
+
+fn ticks(microseconds: u64) -> u64 {
+    u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000)
+        .unwrap_or(u64::MAX)
+}
+
+/// Says how it ended, and asks the partition that has the power ports to switch the machine off.
+pub fn finish(outcome: &Result<(), String>, partitions: &[Supervised]) {
+    match outcome {
+        Ok(()) => println!("bulkhead: end: ok"),
+        Err(reason) => println!("bulkhead: end: failed: {reason}"),
+    }
+    let patience = time::now().saturating_add(time::milliseconds(PATIENCE));
+    while !console::is_drained() && time::now() < patience {
+        events::wait(time::now().saturating_add(time::milliseconds(1)));
+    }
+    for partition in partitions {
+        let has_power = partition
+            .plan
+            .environment
+            .ports()
+            .any(|ports| ports.name == POWER);
+        if let (true, Some(status), Some(built)) = (has_power, partition.status(), &partition.built)
+        {
+            status.set_command(Command::PowerOff);
+            if built.notification.signal(COMMAND_SIGNAL).is_err() {
+                println!(
+                    "bulkhead: partition {} cannot be told to switch off",
+                    partition.name()
+                );
+            }
+        }
+    }
+}

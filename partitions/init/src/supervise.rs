@@ -1,0 +1,270 @@
+//! After the seal: starting partitions, and what init does when one of them faults or reports.
+
+use crate::construct::{Built, Outcome};
+use crate::end::{self, Verdict};
+use crate::failure::Cause;
+use crate::faults;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
+use bulkhead_runtime::mapping::FaultPage;
+use bulkhead_runtime::plan::{self, PartitionKind, Plan, Restart, StatusReport, layout};
+use bulkhead_runtime::program::mask;
+use bulkhead_runtime::status::{Status, TEXT_MAX};
+use bulkhead_runtime::{events, println, time};
+
+/// How a partition fares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The machine cannot run it.
+    Refused(String),
+    /// Not started yet.
+    Built,
+    /// It runs.
+    Running,
+    /// It has reported that its work is done. It may still run, and can still crash.
+    Finished,
+    /// It has failed, and is not started anew.
+    Failed(String),
+}
+
+/// A partition under supervision.
+#[derive(Debug)]
+pub struct Supervised {
+    /// What the plan says.
+    pub plan: plan::Partition<'static>,
+    /// How it fares.
+    pub state: State,
+    /// What it consists of; none if it was refused.
+    pub built: Option<Built>,
+    status: Option<Status<'static>>,
+    restarts: u32,
+}
+
+/// What init does after the seal.
+#[derive(Debug)]
+pub struct Supervisor {
+    plan: Plan<'static>,
+    tsc_hz: u64,
+    partitions: Vec<Supervised>,
+    fault_page: Box<FaultPage>,
+}
+
+impl Supervisor {
+    /// Supervises what was built. `statuses`: by partition of the plan, init included.
+    pub fn new(
+        boot: &BootInfo,
+        plan: Plan<'static>,
+        outcomes: Vec<Outcome>,
+        statuses: &[Option<Status<'static>>],
+    ) -> Self {
+        let partitions = outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Built(built) => Supervised {
+                    plan: built.plan,
+                    state: State::Built,
+                    status: statuses.get(built.plan.index).copied().flatten(),
+                    built: Some(built),
+                    restarts: 0,
+                },
+                Outcome::Refused(plan, failure) => Supervised {
+                    plan,
+                    state: State::Refused(alloc::format!("{failure}")),
+                    status: None,
+                    built: None,
+                    restarts: 0,
+                },
+            })
+            .collect();
+        Self {
+            plan,
+            tsc_hz: boot.tsc_hz,
+            partitions,
+            fault_page: Box::default(),
+        }
+    }
+
+    /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
+    pub fn run(&mut self) {
+        for kind in [PartitionKind::Native, PartitionKind::Guest] {
+            for partition in &mut self.partitions {
+                if partition.plan.kind() == kind && partition.state == State::Built {
+                    partition.start();
+                }
+            }
+        }
+        let started = time::now();
+        loop {
+            let verdict = end::verdict(
+                &self.plan,
+                &self.partitions,
+                time::now().saturating_sub(started),
+            );
+            let deadline = match verdict {
+                Verdict::Ended(outcome) => return end::finish(&outcome, &self.partitions),
+                Verdict::After(ticks) => started.saturating_add(ticks),
+                Verdict::Open => NO_DEADLINE,
+            };
+            let bits = events::wait(deadline);
+            for partition in &mut self.partitions {
+                if bits & mask(partition.plan.record.init_bit) != 0 {
+                    partition.attend(self.tsc_hz, &mut self.fault_page);
+                }
+            }
+        }
+    }
+}
+
+impl Supervised {
+    /// Name.
+    pub fn name(&self) -> &'static str {
+        self.plan.name()
+    }
+
+    /// Its status page.
+    pub fn status(&self) -> Option<Status<'static>> {
+        self.status
+    }
+
+    fn start(&mut self) {
+        let started = match &self.built {
+            Some(built) => start_first_thread(built),
+            None => return,
+        };
+        self.state = match started {
+            Ok(()) => State::Running,
+            Err(cause) => {
+                println!(
+                    "bulkhead: partition {} cannot be started: {cause:?}",
+                    self.name()
+                );
+                State::Failed(String::from("it cannot be started"))
+            }
+        };
+    }
+
+    /// Looks what the partition signalled for.
+    fn attend(&mut self, tsc_hz: u64, page: &mut FaultPage) {
+        let Some(built) = &self.built else { return };
+        if let Some(cause) = faults::report(built, page) {
+            for thread in &built.threads {
+                // A thread that has faulted, or was never started, is stopped already.
+                let _ = thread.stop();
+            }
+            return self.failed(cause, tsc_hz);
+        }
+        if self.state != State::Running {
+            return;
+        }
+        let Some(status) = self.status else { return };
+        let Some((report, code)) = status.report() else {
+            return self.failed(String::from("its report is none"), tsc_hz);
+        };
+        let mut buffer = [0; TEXT_MAX];
+        let text = String::from(status.text(&mut buffer));
+        match report {
+            StatusReport::Running => {}
+            StatusReport::Finished => {
+                println!(
+                    "bulkhead: partition {} has finished: {text} (code {code})",
+                    self.name()
+                );
+                self.state = State::Finished;
+            }
+            StatusReport::Failed => {
+                println!(
+                    "bulkhead: partition {} has failed: {text} (code {code})",
+                    self.name()
+                );
+                self.failed(text, tsc_hz);
+            }
+            StatusReport::Restart => {
+                println!(
+                    "bulkhead: partition {} asks to be started anew: {text}",
+                    self.name()
+                );
+                self.failed(String::from("it asked to be started anew"), tsc_hz);
+            }
+        }
+    }
+
+    /// Starts the partition anew if the manifest says so; else it has failed for good.
+    fn failed(&mut self, reason: String, tsc_hz: u64) {
+        let anew = match self.plan.restart() {
+            Restart::Never => false,
+            Restart::Always => true,
+            Restart::Limit(most) => self.restarts < most,
+        };
+        if !anew {
+            println!(
+                "bulkhead: partition {} stays stopped: {reason}",
+                self.name()
+            );
+            self.stop();
+            self.state = State::Failed(reason);
+            return;
+        }
+        self.restarts = self.restarts.saturating_add(1);
+        println!(
+            "bulkhead: partition {} is started anew ({})",
+            self.name(),
+            self.restarts
+        );
+        self.stop();
+        let renewed = match &self.built {
+            Some(built) => renew(built, self.status, tsc_hz, self.restarts),
+            None => return,
+        };
+        match renewed {
+            Ok(()) => self.start(),
+            Err(cause) => {
+                println!(
+                    "bulkhead: partition {} cannot be renewed: {cause:?}",
+                    self.name()
+                );
+                self.state = State::Failed(String::from("it cannot be renewed"));
+            }
+        }
+    }
+
+    fn stop(&self) {
+        for thread in self.built.iter().flat_map(|built| &built.threads) {
+            // A thread that has faulted, or was never started, is stopped already.
+            let _ = thread.stop();
+        }
+    }
+}
+
+/// Sets the first thread's registers and starts it.
+fn start_first_thread(built: &Built) -> Result<(), Cause> {
+    let none = Cause::Contradiction("a partition without a thread");
+    let (Some(thread), Some(record)) = (built.threads.first(), built.plan.threads().first()) else {
+        return Err(none);
+    };
+    let start = || {
+        thread.set_registers(built.image.entry, record.stack_top, layout::ENVIRONMENT)?;
+        thread.start()
+    };
+    start().map_err(Cause::Kernel)
+}
+
+/// Makes a stopped partition as it was at first: program loaded, private memory zeroed, nothing reported. Its kernel objects
+/// stay, and so do the channels that it shares with others.
+fn renew(
+    built: &Built,
+    status: Option<Status<'_>>,
+    tsc_hz: u64,
+    generation: u32,
+) -> Result<(), Cause> {
+    for (memory, length) in &built.private {
+        memory.zero(0, *length).map_err(Cause::Kernel)?;
+    }
+    built.reload()?;
+    built.write_environment(tsc_hz, u64::from(generation))?;
+    if let Some(status) = status {
+        status.clear();
+    }
+    Ok(())
+}
