@@ -3,8 +3,13 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod acpi;
 pub mod bus;
 pub mod devices;
+pub mod emulate;
+pub mod loader;
+pub mod memory;
 pub mod policy;

@@ -1,0 +1,589 @@
+//! Instruction bytes to the few operations that the emulator executes, and a small cache of what was decoded.
+
+use super::fetch::{Fetched, LONGEST};
+use super::registers::{flags, mask, read_register};
+use alloc::boxed::Box;
+use alloc::vec;
+use bulkhead_abi::{VcpuState, segment};
+use iced_x86::{
+    Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register,
+};
+
+/// Default operand and address size of the code being executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Real mode, virtual-8086 mode, and 16-bit segments.
+    Bits16 = 16,
+    /// 32-bit segments.
+    Bits32 = 32,
+    /// 64-bit mode.
+    Bits64 = 64,
+}
+
+impl Mode {
+    /// The mode of the code at `state`'s CS.
+    #[inline]
+    pub fn new(state: &VcpuState) -> Self {
+        const LONG: u32 = 1 << 13;
+        const DEFAULT_32: u32 = 1 << 14;
+        const EFER_LMA: u64 = 1 << 10;
+        let access = state.segments[segment::CS].access;
+        if access & LONG != 0 && state.efer & EFER_LMA != 0 {
+            Mode::Bits64
+        } else if access & DEFAULT_32 != 0 && state.rflags & flags::VM == 0 {
+            Mode::Bits32
+        } else {
+            Mode::Bits16
+        }
+    }
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Move,
+    /// Source of `source_width` bytes to a wider register.
+    MoveZeroExtend,
+    MoveSignExtend,
+    MoveSwapped,
+    Alu(Alu),
+    /// Only flags: `Alu::Subtract` for CMP, `Alu::And` for TEST.
+    Compare(Alu),
+    Increment,
+    Decrement,
+    Not,
+    Negate,
+    Exchange,
+    ExchangeAdd,
+    CompareExchange,
+    CompareExchange8Bytes,
+    BitTest(BitChange),
+    Shift(Shift),
+    MultiplySigned,
+    ConditionalMove(Condition),
+    ConditionalSet(Condition),
+    Push,
+    Pop,
+    String(StringOperation),
+    /// Prefetches, cache-line flushes, multi-byte no-operations.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alu {
+    Add,
+    AddCarry,
+    Subtract,
+    SubtractBorrow,
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitChange {
+    None,
+    Set,
+    Reset,
+    Complement,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    Left,
+    Right,
+    RightArithmetic,
+    RotateLeft,
+    RotateRight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringOperation {
+    Store,
+    Load,
+    Move,
+    Compare,
+    Scan,
+}
+
+/// A condition code: its number in the encoding (0 = O, 1 = NO, 2 = B, ... 15 = G).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition(pub u8);
+
+/// A general register operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterOperand {
+    /// Encoding order.
+    pub index: u8,
+    /// AH, CH, DH or BH: bits 15 to 8.
+    pub high: bool,
+}
+
+/// An operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    None,
+    Register(RegisterOperand),
+    /// Sign-extended to 64 bits.
+    Immediate(u64),
+    /// The operand at [`Decoded::memory`].
+    Memory,
+}
+
+/// How the address of a memory operand comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryOperand {
+    /// Segment register, in encoding order.
+    pub segment: u8,
+    /// Base register.
+    pub base: Base,
+    /// Index register and the shift of its scale.
+    pub index: Option<(u8, u8)>,
+    /// Displacement; relative to the start of the instruction if the base is [`Base::InstructionPointer`].
+    pub displacement: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    None,
+    Register(u8),
+    InstructionPointer,
+}
+
+/// The kind of repeat prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    Once,
+    /// REP or REPE.
+    WhileEqual,
+    /// REPNE.
+    WhileNotEqual,
+}
+
+/// A decoded instruction; valid at any RIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    pub operation: Operation,
+    /// Bytes of the instruction.
+    pub length: u8,
+    /// Bytes of the memory operand, and of a register operand next to it.
+    pub width: u8,
+    /// Bytes of the destination register of widening moves.
+    pub wide: u8,
+    /// Bytes of an address: 2, 4 or 8.
+    pub address_width: u8,
+    pub repeat: Repeat,
+    pub destination: Operand,
+    pub source: Operand,
+    /// The factor of a three-operand IMUL.
+    pub third: Operand,
+    pub memory: MemoryOperand,
+}
+
+/// Why bytes are not a [`Decoded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The instruction is longer than the bytes.
+    Incomplete,
+    /// No instruction.
+    Invalid,
+    /// An instruction that is not emulated.
+    Unsupported,
+}
+
+/// Decodes the instruction that `bytes` start with.
+pub fn decode(bytes: &[u8], mode: Mode) -> Result<Decoded, DecodeError> {
+    let mut decoder = Decoder::new(mode as u32, bytes, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    match decoder.last_error() {
+        DecoderError::None => convert(&instruction, mode).ok_or(DecodeError::Unsupported),
+        DecoderError::NoMoreBytes => Err(DecodeError::Incomplete),
+        _ => Err(DecodeError::Invalid),
+    }
+}
+
+fn general(register: Register) -> Option<(RegisterOperand, u8)> {
+    let within = |first: Register| (register as u32).wrapping_sub(first as u32) as u8;
+    let number = register as u32;
+    let plain = |index| RegisterOperand { index, high: false };
+    Some(
+        if number >= Register::AL as u32 && number <= Register::BL as u32 {
+            (plain(within(Register::AL)), 1)
+        } else if number >= Register::AH as u32 && number <= Register::BH as u32 {
+            (
+                RegisterOperand {
+                    index: within(Register::AH),
+                    high: true,
+                },
+                1,
+            )
+        } else if number >= Register::SPL as u32 && number <= Register::R15L as u32 {
+            (plain(within(Register::SPL) + 4), 1)
+        } else if number >= Register::AX as u32 && number <= Register::R15W as u32 {
+            (plain(within(Register::AX)), 2)
+        } else if number >= Register::EAX as u32 && number <= Register::R15D as u32 {
+            (plain(within(Register::EAX)), 4)
+        } else if number >= Register::RAX as u32 && number <= Register::R15 as u32 {
+            (plain(within(Register::RAX)), 8)
+        } else {
+            return None;
+        },
+    )
+}
+
+fn segment_index(register: Register) -> Option<u8> {
+    Some(match register {
+        Register::ES => segment::ES,
+        Register::CS => segment::CS,
+        Register::SS => segment::SS,
+        Register::DS => segment::DS,
+        Register::FS => segment::FS,
+        Register::GS => segment::GS,
+        _ => return None,
+    } as u8)
+}
+
+fn width_of(size: MemorySize) -> Option<u8> {
+    Some(match size {
+        MemorySize::UInt8 | MemorySize::Int8 => 1,
+        MemorySize::UInt16 | MemorySize::Int16 => 2,
+        MemorySize::UInt32 | MemorySize::Int32 => 4,
+        MemorySize::UInt64 | MemorySize::Int64 => 8,
+        _ => return None,
+    })
+}
+
+fn operation_of(mnemonic: Mnemonic) -> Option<Operation> {
+    use Mnemonic as M;
+    use Operation as O;
+    Some(match mnemonic {
+        M::Mov | M::Movnti => O::Move,
+        M::Movzx => O::MoveZeroExtend,
+        M::Movsx | M::Movsxd => O::MoveSignExtend,
+        M::Movbe => O::MoveSwapped,
+        M::Add => O::Alu(Alu::Add),
+        M::Adc => O::Alu(Alu::AddCarry),
+        M::Sub => O::Alu(Alu::Subtract),
+        M::Sbb => O::Alu(Alu::SubtractBorrow),
+        M::And => O::Alu(Alu::And),
+        M::Or => O::Alu(Alu::Or),
+        M::Xor => O::Alu(Alu::Xor),
+        M::Cmp => O::Compare(Alu::Subtract),
+        M::Test => O::Compare(Alu::And),
+        M::Inc => O::Increment,
+        M::Dec => O::Decrement,
+        M::Not => O::Not,
+        M::Neg => O::Negate,
+        M::Xchg => O::Exchange,
+        M::Xadd => O::ExchangeAdd,
+        M::Cmpxchg => O::CompareExchange,
+        M::Cmpxchg8b => O::CompareExchange8Bytes,
+        M::Bt => O::BitTest(BitChange::None),
+        M::Bts => O::BitTest(BitChange::Set),
+        M::Btr => O::BitTest(BitChange::Reset),
+        M::Btc => O::BitTest(BitChange::Complement),
+        M::Shl | M::Sal => O::Shift(Shift::Left),
+        M::Shr => O::Shift(Shift::Right),
+        M::Sar => O::Shift(Shift::RightArithmetic),
+        M::Rol => O::Shift(Shift::RotateLeft),
+        M::Ror => O::Shift(Shift::RotateRight),
+        M::Imul => O::MultiplySigned,
+        M::Push => O::Push,
+        M::Pop => O::Pop,
+        M::Stosb | M::Stosw | M::Stosd | M::Stosq => O::String(StringOperation::Store),
+        M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq => O::String(StringOperation::Load),
+        M::Movsb | M::Movsw | M::Movsd | M::Movsq => O::String(StringOperation::Move),
+        M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => O::String(StringOperation::Compare),
+        M::Scasb | M::Scasw | M::Scasd | M::Scasq => O::String(StringOperation::Scan),
+        M::Nop
+        | M::Prefetchnta
+        | M::Prefetcht0
+        | M::Prefetcht1
+        | M::Prefetcht2
+        | M::Prefetchw
+        | M::Clflush
+        | M::Clflushopt
+        | M::Clwb => O::Nothing,
+        M::Cmovo
+        | M::Cmovno
+        | M::Cmovb
+        | M::Cmovae
+        | M::Cmove
+        | M::Cmovne
+        | M::Cmovbe
+        | M::Cmova
+        | M::Cmovs
+        | M::Cmovns
+        | M::Cmovp
+        | M::Cmovnp
+        | M::Cmovl
+        | M::Cmovge
+        | M::Cmovle
+        | M::Cmovg => O::ConditionalMove(condition_of(mnemonic)?),
+        M::Seto
+        | M::Setno
+        | M::Setb
+        | M::Setae
+        | M::Sete
+        | M::Setne
+        | M::Setbe
+        | M::Seta
+        | M::Sets
+        | M::Setns
+        | M::Setp
+        | M::Setnp
+        | M::Setl
+        | M::Setge
+        | M::Setle
+        | M::Setg => O::ConditionalSet(condition_of(mnemonic)?),
+        _ => return None,
+    })
+}
+
+fn condition_of(mnemonic: Mnemonic) -> Option<Condition> {
+    use Mnemonic as M;
+    Some(Condition(match mnemonic {
+        M::Cmovo | M::Seto => 0,
+        M::Cmovno | M::Setno => 1,
+        M::Cmovb | M::Setb => 2,
+        M::Cmovae | M::Setae => 3,
+        M::Cmove | M::Sete => 4,
+        M::Cmovne | M::Setne => 5,
+        M::Cmovbe | M::Setbe => 6,
+        M::Cmova | M::Seta => 7,
+        M::Cmovs | M::Sets => 8,
+        M::Cmovns | M::Setns => 9,
+        M::Cmovp | M::Setp => 10,
+        M::Cmovnp | M::Setnp => 11,
+        M::Cmovl | M::Setl => 12,
+        M::Cmovge | M::Setge => 13,
+        M::Cmovle | M::Setle => 14,
+        M::Cmovg | M::Setg => 15,
+        _ => return None,
+    }))
+}
+
+fn operand_of(instruction: &Instruction, index: u32) -> Option<Operand> {
+    if index >= instruction.op_count() {
+        return Some(Operand::None);
+    }
+    Some(match instruction.op_kind(index) {
+        OpKind::Register => Operand::Register(general(instruction.op_register(index))?.0),
+        OpKind::Memory => Operand::Memory,
+        OpKind::Immediate8
+        | OpKind::Immediate16
+        | OpKind::Immediate32
+        | OpKind::Immediate64
+        | OpKind::Immediate8to16
+        | OpKind::Immediate8to32
+        | OpKind::Immediate8to64
+        | OpKind::Immediate32to64 => Operand::Immediate(instruction.immediate(index)),
+        _ => return None,
+    })
+}
+
+/// The address size of a string instruction's operands.
+fn string_address_width(instruction: &Instruction) -> Option<u8> {
+    (0..instruction.op_count()).find_map(|index| match instruction.op_kind(index) {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => Some(2),
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => Some(4),
+        OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => Some(8),
+        _ => None,
+    })
+}
+
+fn memory_of(instruction: &Instruction, mode: Mode) -> Option<(MemoryOperand, u8)> {
+    let segment = segment_index(instruction.memory_segment())?;
+    let displacement = instruction.memory_displacement64();
+    let mut width = match (mode, instruction.memory_displ_size()) {
+        (_, size @ (2 | 4 | 8)) => size as u8,
+        (Mode::Bits64, _) => 8,
+        (Mode::Bits32, _) => 4,
+        (Mode::Bits16, _) => 2,
+    };
+    let mut take_width = |register| {
+        general(register).map(|(operand, size)| {
+            width = size;
+            operand.index
+        })
+    };
+    let base = match instruction.memory_base() {
+        Register::None => Base::None,
+        Register::RIP | Register::EIP => Base::InstructionPointer,
+        register => Base::Register(take_width(register)?),
+    };
+    let index = match instruction.memory_index() {
+        Register::None => None,
+        register => Some((
+            take_width(register)?,
+            instruction.memory_index_scale().trailing_zeros() as u8,
+        )),
+    };
+    Some((
+        MemoryOperand {
+            segment,
+            base,
+            index,
+            displacement,
+        },
+        width,
+    ))
+}
+
+const NO_MEMORY: MemoryOperand = MemoryOperand {
+    segment: segment::DS as u8,
+    base: Base::None,
+    index: None,
+    displacement: 0,
+};
+
+fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
+    let operation = operation_of(instruction.mnemonic())?;
+    let mut decoded = Decoded {
+        operation,
+        length: instruction.len() as u8,
+        width: 1,
+        wide: 0,
+        address_width: 8,
+        repeat: Repeat::Once,
+        destination: Operand::None,
+        source: Operand::None,
+        third: Operand::None,
+        memory: NO_MEMORY,
+    };
+    if let Operation::String(_) = operation {
+        decoded.width = width_of(instruction.memory_size())?;
+        decoded.address_width = string_address_width(instruction)?;
+        decoded.memory.segment =
+            segment_index(instruction.memory_segment()).unwrap_or(segment::ES as u8);
+        decoded.repeat = if instruction.has_repne_prefix() {
+            Repeat::WhileNotEqual
+        } else if instruction.has_repe_prefix() {
+            Repeat::WhileEqual
+        } else {
+            Repeat::Once
+        };
+        return Some(decoded);
+    }
+    let has_memory =
+        (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+    if !has_memory {
+        return None;
+    }
+    (decoded.memory, decoded.address_width) = memory_of(instruction, mode)?;
+    if operation == Operation::Nothing {
+        return Some(decoded);
+    }
+    decoded.width = width_of(instruction.memory_size())?;
+    decoded.destination = operand_of(instruction, 0)?;
+    decoded.source = operand_of(instruction, 1)?;
+    decoded.third = operand_of(instruction, 2)?;
+    if let OpKind::Register = instruction.op0_kind() {
+        decoded.wide = general(instruction.op0_register())?.1;
+    }
+    Some(decoded)
+}
+
+/// An instruction as it was when it was decoded.
+#[derive(Clone, Copy)]
+struct Entry {
+    bytes: u128,
+    /// Ones for the bytes that belong to the instruction; zero marks an empty entry.
+    significant: u128,
+    mode: Mode,
+    decoded: Decoded,
+}
+
+/// Recently decoded instructions. A hit compares all bytes of the instruction, so the cache never needs to be flushed.
+pub struct DecodeCache {
+    entries: Box<[Option<Entry>]>,
+}
+
+impl DecodeCache {
+    const SIZE: usize = 64;
+
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self {
+            entries: vec![None; Self::SIZE].into_boxed_slice(),
+        }
+    }
+
+    /// The decoded instruction at `rip`.
+    #[inline]
+    pub(super) fn decode(
+        &mut self,
+        rip: u64,
+        fetched: &Fetched,
+        mode: Mode,
+    ) -> Result<Decoded, DecodeError> {
+        let bytes = pack(&fetched.bytes);
+        // Instructions are at least two bytes long, so their neighbours' low bits differ.
+        let slot = (rip ^ rip >> 6) as usize % Self::SIZE;
+        if let Some(Some(entry)) = self.entries.get(slot)
+            && (entry.bytes ^ bytes) & entry.significant == 0
+            && entry.mode == mode
+            && entry.decoded.length <= fetched.length
+        {
+            return Ok(entry.decoded);
+        }
+        self.miss(slot, bytes, fetched, mode)
+    }
+
+    #[cold]
+    fn miss(
+        &mut self,
+        slot: usize,
+        bytes: u128,
+        fetched: &Fetched,
+        mode: Mode,
+    ) -> Result<Decoded, DecodeError> {
+        let available = fetched
+            .bytes
+            .get(..usize::from(fetched.length))
+            .unwrap_or(&fetched.bytes);
+        let decoded = decode(available, mode)?;
+        let significant =
+            u128::MAX >> (128 - 8 * u32::from(decoded.length).clamp(1, LONGEST as u32));
+        if let Some(entry) = self.entries.get_mut(slot) {
+            *entry = Some(Entry {
+                bytes,
+                significant,
+                mode,
+                decoded,
+            });
+        }
+        Ok(decoded)
+    }
+}
+
+impl Default for DecodeCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn pack(bytes: &[u8; LONGEST]) -> u128 {
+    let mut padded = [0; 16];
+    padded[..LONGEST].copy_from_slice(bytes);
+    u128::from_le_bytes(padded)
+}
+
+impl MemoryOperand {
+    /// The offset in the segment.
+    #[inline]
+    pub fn offset(&self, state: &VcpuState, address_width: u8) -> u64 {
+        let mut offset = self.displacement;
+        match self.base {
+            Base::Register(register) => {
+                offset = offset.wrapping_add(read_register(state, register));
+            }
+            Base::InstructionPointer => offset = offset.wrapping_add(state.rip),
+            Base::None => (),
+        }
+        if let Some((register, shift)) = self.index {
+            offset = offset.wrapping_add(read_register(state, register) << (shift & 3));
+        }
+        offset & mask(address_width)
+    }
+}

@@ -1,0 +1,104 @@
+//! Completes in software the guest instructions that hardware stopped at because of what they access.
+//!
+//! Everything here works on a [`VcpuState`] whose groups [`REQUIRED`] are valid, on the guest's RAM and on a callback for
+//! device registers. Hardware has begun each of these instructions and checked it; between then and now another guest processor may
+//! have changed the instruction, its operands or the page tables. Whatever is found is therefore judged anew, and no
+//! permission that the hardware did not check is taken for granted.
+
+mod alu;
+mod decode;
+mod execute;
+mod fetch;
+mod mmio;
+#[cfg(test)]
+mod mmio_test;
+mod operand;
+mod pio;
+mod registers;
+mod strings;
+mod walk;
+
+pub use decode::{DecodeCache, Mode};
+pub use mmio::{Hint, emulate};
+pub use pio::{PioExit, PortIo, complete_in, emulate_string_pio};
+pub use registers::{advance, read_register, write_register};
+pub use walk::{Access, PageFault, Paging, walk};
+
+use crate::memory::GuestPhysical;
+use bulkhead_abi::{StateGroups, VcpuState};
+
+/// Groups of [`VcpuState`] that must be valid when an instruction is emulated.
+pub const REQUIRED: StateGroups = StateGroups::RIP
+    .union(StateGroups::RFLAGS)
+    .union(StateGroups::RSP)
+    .union(StateGroups::CONTROL_REGISTERS)
+    .union(StateGroups::SEGMENTS);
+
+/// Device registers in guest-physical memory. A guest address that is not RAM ends here, whatever is or is not there.
+pub trait Mmio {
+    /// Reads `size` bytes (1, 2, 4 or 8; 3, 5, 6 or 7 where an access crosses a page) at `address`.
+    fn read(&mut self, address: GuestPhysical, size: u8) -> u64;
+
+    /// Writes the low `size` bytes of `value` at `address`.
+    fn write(&mut self, address: GuestPhysical, size: u8, value: u64);
+}
+
+/// An exception that the guest must receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// #UD.
+    InvalidOpcode,
+    /// #SS, error code 0.
+    StackFault,
+    /// #GP, error code 0.
+    GeneralProtection,
+    /// #PF; its address belongs into CR2.
+    PageFault(PageFault),
+}
+
+impl Exception {
+    /// Asks for the injection of this exception at the next entry. The caller puts the address of a page fault into CR2.
+    pub fn inject(&self, state: &mut VcpuState) {
+        /// Valid, hardware exception, delivers an error code (SDM vol. 3, 25.8.3).
+        const EXCEPTION: u32 = 1 << 31 | 3 << 8;
+        const ERROR_CODE: u32 = 1 << 11;
+        let (vector, code) = match self {
+            Self::InvalidOpcode => (6, None),
+            Self::StackFault => (12, Some(0)),
+            Self::GeneralProtection => (13, Some(0)),
+            Self::PageFault(fault) => (14, Some(fault.code)),
+        };
+        state.injection = EXCEPTION | vector | if code.is_some() { ERROR_CODE } else { 0 };
+        state.injection_error_code = code.unwrap_or(0);
+        state.dirty |= StateGroups::INJECTION.bits();
+    }
+}
+
+/// How an emulation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The instruction is complete; RIP stands behind it.
+    Done,
+    /// A repeated instruction has done some of its work; RIP stands on it, and to enter the guest goes on with it.
+    Again,
+    /// The guest must get this exception; RIP stands on the instruction.
+    Exception(Exception),
+    /// An instruction that this emulator does not know, with its first bytes.
+    Unsupported {
+        /// The bytes, zeroes after the instruction's end in memory.
+        bytes: [u8; 15],
+    },
+}
+
+/// Why an emulation stops before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Exception(Exception),
+    Unsupported,
+}
+
+impl From<PageFault> for Stop {
+    fn from(fault: PageFault) -> Self {
+        Self::Exception(Exception::PageFault(fault))
+    }
+}
