@@ -57,7 +57,10 @@ fn build() -> Result<(), String> {
     }
     let target = Target::detect()?;
     let images = images_directory()?;
+    fs::create_dir_all(&images).map_err(|error| format!("{}: {error}", images.display()))?;
+    write(&images.join("target"), target.triple)?;
 
+    println!("cargo:rustc-env=BULKHEAD_IMAGES={}", images.display());
     let kernel = target.build("kernel", &["bulkhead-kernel"], &images)?;
     let programs = target.build("native", &PROGRAMS, &images)?;
     for image in kernel.iter().chain(&programs) {
@@ -177,6 +180,9 @@ impl Target {
         images: &Path,
     ) -> Result<Vec<Image>, String> {
         let directory = images.join(kind);
+        let flags = self.flags(kind).join("\u{1f}");
+        // For lints of these programs, which take the same flags.
+        write(&images.join(kind).with_extension("flags"), &flags)?;
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args([
             "build",
@@ -194,7 +200,7 @@ impl Target {
         }
         command
             .env("CARGO_TARGET_DIR", &directory)
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(kind).join("\u{1f}"));
+            .env("CARGO_ENCODED_RUSTFLAGS", &flags);
         let output = command
             .output()
             .map_err(|error| format!("cannot run cargo: {error}"))?;
@@ -263,6 +269,10 @@ fn without_flag_warnings(messages: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join("\n\n")
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Copies an image without its debug information; symbols stay, for backtraces.

@@ -42,7 +42,7 @@ impl Backend {
                 },
                 Tool {
                     file: "/usr/share/bochs/VGABIOS-lgpl-latest",
-                    package: "bochs",
+                    package: "vgabios",
                 },
                 Tool {
                     file: "setpriv",

@@ -35,8 +35,8 @@ pub struct Run {
     pub memory_mib: u32,
     /// The IDE disk (primary master), a raw image; none if `None`.
     pub disk: Option<PathBuf>,
-    /// After this long the emulator is killed.
-    pub timeout: Duration,
+    /// After this long the emulator is killed; never if `None`.
+    pub timeout: Option<Duration>,
     /// Where configuration and logs go; made if it is not there.
     pub directory: PathBuf,
 }
@@ -112,7 +112,7 @@ impl Run {
             answered: 0,
             on_serial,
         };
-        let (cause, serial) = watch.until_end(emulator, started + self.timeout)?;
+        let (cause, serial) = watch.until_end(emulator, self.timeout.map(|limit| started + limit))?;
         let ended = match self.backend {
             Backend::Bochs => bochs::interpret(&self.directory),
             Backend::Qemu | Backend::Kvm => qemu::interpret(
@@ -180,7 +180,7 @@ impl Watch<'_> {
     fn until_end(
         mut self,
         mut emulator: Emulator,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Result<(Cause, Vec<u8>), HarnessError> {
         loop {
             if let Some(status) = emulator.ended()? {
@@ -192,11 +192,11 @@ impl Watch<'_> {
                     self.serial,
                 ));
             }
-            let now = Instant::now();
-            if now >= deadline {
+            let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
                 return Ok((Cause::TimedOut, self.serial));
             }
-            match self.events.recv_timeout(POLL.min(deadline - now)) {
+            match self.events.recv_timeout(POLL.min(left)) {
                 Ok(Event::Serial(bytes)) => self.receive(&bytes),
                 Ok(Event::Input(bytes)) => self.send(bytes),
                 Ok(Event::Stop) => return Ok((Cause::Stopped, self.serial)),

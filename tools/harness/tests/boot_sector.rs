@@ -121,7 +121,7 @@ fn run(backend: Backend, directory: &Path, text: &str) -> Run {
         cpus: 2,
         memory_mib: 64,
         disk: None,
-        timeout: Duration::from_secs(60),
+        timeout: Some(Duration::from_secs(60)),
         directory: directory.join("run"),
     }
 }
@@ -174,7 +174,7 @@ fn time_limit_ends_a_machine_that_hangs() {
     for backend in backends() {
         let directory = TempDir::new().unwrap();
         let mut run = run(backend, directory.path(), "bulkhead: end: ok\r\n");
-        run.timeout = Duration::from_secs(6);
+        run.timeout = Some(Duration::from_secs(6));
         let report = execute(&run, press("h"));
         assert_eq!(report.verdict(), Verdict::TimedOut, "{backend}");
         assert!(
