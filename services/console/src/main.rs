@@ -1,2 +1,152 @@
 //! The console service: owns the UART and multiplexes it.
-fn main() {}
+//!
+//! Its environment names the UART (a range of eight ports and an interrupt) and a text or serial channel for each partition that
+//! may print; whoever is at the other end is printed before its lines. It must never interpret what partitions print.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+use bulkhead_console::{Client, Multiplexer, Registers, Uart};
+use bulkhead_runtime::abi::NO_DEADLINE;
+use bulkhead_runtime::channel::{TextChannel, Transfer};
+use bulkhead_runtime::plan::ChannelKind;
+use bulkhead_runtime::ports::PortRange;
+use bulkhead_runtime::program::{Channel, DeviceInterrupt};
+use bulkhead_runtime::{Program, die, entry, events, time};
+
+entry!(main);
+
+/// How long to wait at most for the UART's interrupt while output waits, in milliseconds.
+const TRANSMIT_PATIENCE: u64 = 5;
+
+/// The UART's ports. A port outside the range reads as all ones.
+struct UartPorts(PortRange);
+
+impl Registers for UartPorts {
+    fn read(&self, offset: u16) -> u8 {
+        self.0.read_u8(offset).unwrap_or(u8::MAX)
+    }
+
+    fn write(&self, offset: u16, value: u8) {
+        // The range has eight ports; a manifest with fewer has no UART.
+        let _ = self.0.write_u8(offset, value);
+    }
+}
+
+/// The channel of a partition.
+struct Partition {
+    channel: Channel,
+    text: TextChannel<'static>,
+    label: &'static str,
+}
+
+impl Partition {
+    fn finish(&self, transfer: Transfer) -> usize {
+        if transfer.signal {
+            self.channel.signal_peer();
+        }
+        transfer.bytes
+    }
+}
+
+impl Client for Partition {
+    fn label(&self) -> &str {
+        self.label
+    }
+
+    fn echoes(&self) -> bool {
+        self.channel.entry.kind == ChannelKind::Serial
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> usize {
+        let transfer = self.text.receive(buffer);
+        self.finish(transfer)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        let transfer = self.text.send(bytes);
+        self.finish(transfer)
+    }
+}
+
+fn main(program: Program) {
+    let Some(device) = program.environment().ports().next().map(|ports| ports.name) else {
+        die("the console service has no UART")
+    };
+    let Some(ports) = program.ports(device, 0) else {
+        die("the console service has no UART")
+    };
+    let interrupt = program.interrupt(device);
+    let mut uart = Uart::start(UartPorts(ports));
+    let mut terminal = Multiplexer::new();
+    add_clients(&program, &mut terminal);
+    serve(&mut uart, interrupt, &mut terminal)
+}
+
+/// Adds all text and serial channels, guests first; the first of all is chosen.
+fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
+    for kind in [ChannelKind::Serial, ChannelKind::Text] {
+        for channel in program
+            .channels()
+            .filter(|channel| channel.entry.kind == kind)
+        {
+            let Some(text) = channel.text() else { continue };
+            // A guest and its monitor are one partition with two channels.
+            let guest = program.channels().any(|other| {
+                other.entry.kind == ChannelKind::Serial && other.entry.peer == channel.entry.peer
+            });
+            let label = if kind == ChannelKind::Text && guest {
+                channel.entry.name
+            } else {
+                channel.entry.peer
+            };
+            if terminal
+                .add(Partition {
+                    channel,
+                    text,
+                    label,
+                })
+                .is_err()
+            {
+                terminal.announce(&["console| too many partitions; not shown: ", label]);
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    time::to_microseconds(time::now()) / 1000
+}
+
+fn serve(
+    uart: &mut Uart<UartPorts>,
+    interrupt: Option<DeviceInterrupt>,
+    terminal: &mut Multiplexer<Partition>,
+) {
+    loop {
+        uart.receive(|byte| terminal.type_byte(byte));
+        loop {
+            terminal.pump(now());
+            if !uart.transmit(|| terminal.next_output()) {
+                break;
+            }
+        }
+        uart.want_empty(!terminal.is_quiet());
+        let patience = (!terminal.is_quiet()).then(|| now().saturating_add(TRANSMIT_PATIENCE));
+        let deadline = [patience, terminal.deadline()].into_iter().flatten().min();
+        let signals = events::wait(deadline.map_or(NO_DEADLINE, |at| time::milliseconds(at + 1)));
+        if let Some(interrupt) = &interrupt
+            && signals & interrupt.signal != 0
+        {
+            // An edge that comes while the UART is being served must not be lost, hence the order; a level would come again at once.
+            let level = interrupt.entry.flags & 1 != 0;
+            if !level {
+                let _ = interrupt.interrupt.acknowledge();
+            }
+            uart.on_interrupt(|byte| terminal.type_byte(byte));
+            if level {
+                let _ = interrupt.interrupt.acknowledge();
+            }
+        }
+    }
+}
