@@ -1,2 +1,36 @@
-//! The host command of Bulkhead.
-fn main() {}
+//! The host command of Bulkhead: checks manifests, builds boot images, runs them on emulators.
+//!
+//! Exit status: 0 when a run met its manifest's end condition, 1 when it did not, 124 when its time ran out, 2 for a
+//! usage or set-up error, which says what mends it.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod programs;
+mod progress;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+/// Exit status of a usage or set-up error.
+const SETUP_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Doctor => commands::doctor::run(),
+        Command::Check { manifest } => commands::check::run(&manifest),
+        Command::Build(arguments) => commands::build::run(&arguments),
+        Command::Run(arguments) => commands::run::run(&arguments),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(report) => {
+            eprintln!("{report:?}");
+            ExitCode::from(SETUP_ERROR)
+        }
+    }
+}

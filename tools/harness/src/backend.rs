@@ -2,7 +2,10 @@
 
 use std::{fmt, fs, str::FromStr};
 
+use bulkhead_abi::CpuFeatures;
 use bulkhead_image::Tool;
+
+use crate::bochs;
 
 /// What runs the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,16 @@ impl Backend {
                     package: "util-linux",
                 },
             ],
+        }
+    }
+
+    /// What the backend's processor of this model can do, as far as it matters to partitions; `None` if that shows at boot
+    /// only.
+    pub fn features(self, model: Option<&str>) -> Option<CpuFeatures> {
+        match self {
+            Self::Bochs => bochs::features(model.unwrap_or(bochs::DEFAULT_CPU)),
+            Self::Qemu => Some(CpuFeatures::empty()),
+            Self::Kvm => None,
         }
     }
 

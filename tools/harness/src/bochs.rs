@@ -2,13 +2,15 @@
 
 use std::{fs, path::Path, process::Command};
 
+use bulkhead_abi::CpuFeatures;
+
 use crate::{
     End, HarnessError, Run,
     emulator::{Ended, Prepared},
 };
 
 /// The processor model unless the run names one: EPT, unrestricted guest, APIC virtualization, preemption timer.
-const DEFAULT_CPU: &str = "corei7_skylake_x";
+pub(crate) const DEFAULT_CPU: &str = "corei7_skylake_x";
 /// Ticks of the machine's clock that pass for a second: a large value costs guests few timer interrupts.
 const TICKS_PER_SECOND: u32 = 50_000_000;
 /// Second at which the machine's clock starts; fixed, so that runs are identical.
@@ -41,6 +43,21 @@ fn models_of(help: &str) -> Vec<String> {
         .take_while(|line| !line.trim().is_empty())
         .map(|line| line.trim().to_owned())
         .collect()
+}
+
+/// What Bochs' models with VMX offer, by its own tables; `None` for a model that is not known here.
+pub(crate) fn features(model: &str) -> Option<CpuFeatures> {
+    let minimal = CpuFeatures::VMX;
+    let first_ept = minimal | CpuFeatures::EPT | CpuFeatures::VPID | CpuFeatures::PREEMPTION_TIMER;
+    let unrestricted = first_ept | CpuFeatures::UNRESTRICTED_GUEST;
+    let virtual_apic = unrestricted | CpuFeatures::VIRTUAL_APIC;
+    match model {
+        "core2_penryn_t9600" => Some(minimal),
+        "corei5_lynnfield_750" => Some(first_ept),
+        "corei7_sandy_bridge_2600k" => Some(unrestricted),
+        "corei7_skylake_x" => Some(virtual_apic),
+        _ => None,
+    }
 }
 
 /// Writes the configuration into the run's directory and returns the command that starts Bochs.
@@ -172,6 +189,18 @@ mod tests {
         let help = "====\n  Bochs\n====\nSupported CPU models:\n\nbx_generic\ncorei7_skylake_x\n\n000i[SIM] quit\n";
         assert_eq!(models_of(help), ["bx_generic", "corei7_skylake_x"]);
         assert!(models_of("").is_empty());
+    }
+
+    #[test]
+    fn models_differ_in_what_guests_may_need() {
+        let skylake = features(DEFAULT_CPU).unwrap();
+        assert!(skylake.contains(CpuFeatures::VIRTUAL_APIC | CpuFeatures::UNRESTRICTED_GUEST));
+        assert!(
+            !features("core2_penryn_t9600")
+                .unwrap()
+                .contains(CpuFeatures::EPT)
+        );
+        assert_eq!(features("tigerlake"), None);
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Run {
             answered: 0,
             on_serial,
         };
-        let (cause, serial) = watch.until_end(emulator, self.timeout.map(|limit| started + limit))?;
+        let (cause, serial) =
+            watch.until_end(emulator, self.timeout.map(|limit| started + limit))?;
         let ended = match self.backend {
             Backend::Bochs => bochs::interpret(&self.directory),
             Backend::Qemu | Backend::Kvm => qemu::interpret(
@@ -192,7 +193,9 @@ impl Watch<'_> {
                     self.serial,
                 ));
             }
-            let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(POLL, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return Ok((Cause::TimedOut, self.serial));
             }

@@ -1,0 +1,100 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bulkhead_harness::Backend;
+use clap::{Args, Parser, Subcommand};
+
+/// Bulkhead, a microkernel-style separation kernel for x86-64.
+#[derive(Parser)]
+#[command(name = "bulkhead", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show what this machine has, and what is missing
+    Doctor,
+    /// Check a manifest and show everything that is wrong with it
+    Check {
+        /// The manifest, a TOML file
+        manifest: PathBuf,
+    },
+    /// Build a bootable image (a CD for a PC BIOS)
+    Build(BuildArguments),
+    /// Build an image and run it on an emulated machine
+    Run(RunArguments),
+}
+
+#[derive(Args)]
+pub struct BuildArguments {
+    /// The manifest, a TOML file
+    pub manifest: PathBuf,
+    /// Where the image goes [default: beside the other outputs under target/]
+    #[arg(short, long, value_name = "F.iso")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct RunArguments {
+    /// The manifest, a TOML file
+    pub manifest: PathBuf,
+    /// What runs the image: auto (kvm where guests of KVM get VMX, else bochs), kvm, bochs, or qemu (emulated, no guests)
+    #[arg(long, default_value = "auto", value_parser = parse_backend, value_name = "BACKEND")]
+    pub backend: BackendChoice,
+    /// Processor model, in the emulator's terms
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// Processors [default: as many as the manifest wants]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: Option<u32>,
+    /// Main memory in MiB [default: as much as the manifest wants]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub memory: Option<u32>,
+    /// Seconds after which the run is ended with status 124 [default: none at a terminal, 900 elsewhere]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub timeout: Option<u64>,
+    /// Also write the machine's serial output to a file
+    #[arg(long, value_name = "FILE")]
+    pub serial: Option<PathBuf>,
+    /// The machine's IDE disk, a raw image; made if it is not there [default: one for each manifest, under target/]
+    #[arg(long, value_name = "FILE")]
+    pub disk: Option<PathBuf>,
+}
+
+/// The value of `--backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendChoice {
+    Auto,
+    Fixed(Backend),
+}
+
+fn parse_backend(name: &str) -> Result<BackendChoice, String> {
+    if name == "auto" {
+        Ok(BackendChoice::Auto)
+    } else {
+        name.parse().map(BackendChoice::Fixed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_sound() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn backends_are_known_by_name() {
+        assert_eq!(parse_backend("auto"), Ok(BackendChoice::Auto));
+        assert_eq!(
+            parse_backend("bochs"),
+            Ok(BackendChoice::Fixed(Backend::Bochs))
+        );
+        assert!(parse_backend("vmware").is_err());
+    }
+}

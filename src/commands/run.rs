@@ -1,0 +1,121 @@
+//! `bulkhead run`: the image on an emulated machine, its serial line on this terminal.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    time::Duration,
+};
+
+use bulkhead_harness::{Backend, Input, Report, Run, Verdict};
+use miette::{IntoDiagnostic, WrapErr};
+
+use crate::{
+    arguments::{BackendChoice, RunArguments},
+    system::{self, System},
+};
+
+/// Exit status when the manifest's end condition is not met.
+const FAILED: u8 = 1;
+/// Exit status when time ran out, as of timeout(1).
+const TIMED_OUT: u8 = 124;
+/// Time limit of a run that nobody watches.
+const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
+
+/// Builds, boots, watches; the status tells how it went.
+pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
+    let Some(system) = System::compile(&arguments.manifest)? else {
+        return Ok(crate::SETUP_ERROR);
+    };
+    let directory = system::directory(&arguments.manifest)?;
+    let image = directory.join("image.iso");
+    system.build_image(&image)?;
+    let backend = match arguments.backend {
+        BackendChoice::Auto => Backend::for_guests(),
+        BackendChoice::Fixed(backend) => backend,
+    };
+    system.check_features(backend, arguments.cpu.as_deref())?;
+    let run = Run {
+        image,
+        backend,
+        cpu_model: arguments.cpu.clone(),
+        cpus: system.cpus(arguments.cpus)?,
+        memory_mib: system.memory_mib(arguments.memory)?,
+        disk: system.disk(arguments.disk.as_deref(), &directory)?,
+        timeout: time_limit(arguments.timeout),
+        directory: directory.join(backend.to_string()),
+    };
+    announce(&run);
+    let report = execute(&run, arguments.serial.as_deref())?;
+    Ok(conclude(&report))
+}
+
+fn time_limit(seconds: Option<u64>) -> Option<Duration> {
+    match seconds {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => (!io::stdin().is_terminal()).then_some(UNATTENDED_LIMIT),
+    }
+}
+
+fn announce(run: &Run) {
+    let limit = match run.timeout {
+        Some(limit) => format!("limit {} s", limit.as_secs()),
+        None => "no time limit".to_owned(),
+    };
+    let keys = if io::stdin().is_terminal() {
+        "; Control-A X ends the run"
+    } else {
+        ""
+    };
+    eprintln!(
+        "bulkhead: {}, {} CPUs, {} MiB, {limit}{keys}",
+        run.backend, run.cpus, run.memory_mib
+    );
+}
+
+fn execute(run: &Run, serial: Option<&Path>) -> miette::Result<Report> {
+    let mut file = match serial {
+        Some(path) => Some(
+            File::create(path)
+                .into_diagnostic()
+                .wrap_err_with(|| path.display().to_string())?,
+        ),
+        None => None,
+    };
+    let mut file_error = None;
+    let mut stdout = io::stdout();
+    let report = run.execute(Input::Terminal, &mut |bytes| {
+        // A reader of standard output that has gone away does not end the run.
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(bytes)) {
+            file_error.get_or_insert(error);
+        }
+    })?;
+    match (file_error, serial) {
+        (Some(error), Some(path)) => Err(error)
+            .into_diagnostic()
+            .wrap_err_with(|| path.display().to_string()),
+        _ => Ok(report),
+    }
+}
+
+fn conclude(report: &Report) -> u8 {
+    let seconds = report.duration.as_secs_f64();
+    match report.verdict() {
+        Verdict::Passed => {
+            eprintln!("bulkhead: passed in {seconds:.1} s");
+            0
+        }
+        Verdict::Failed(reason) => {
+            eprintln!("bulkhead: failed after {seconds:.1} s: {reason}");
+            FAILED
+        }
+        Verdict::TimedOut => {
+            eprintln!(
+                "bulkhead: timed out after {seconds:.1} s; the emulator's log is in {}",
+                report.directory.display()
+            );
+            TIMED_OUT
+        }
+    }
+}
