@@ -1,2 +1,94 @@
 //! The manifest compiler: TOML to checked model to compiled plan.
+//!
+//! Owns: the manifest's language, the checks of what it says, and the choices that the plan fixes (signal bits, virtual
+//! addresses, capability slots). Must never: be needed on the target, or stop at the first error.
+//!
+//! [`check`] needs nothing but the manifest; [`compile()`] also needs the built programs and the guests' files.
 #![forbid(unsafe_code)]
+
+mod checks;
+mod command;
+mod compile;
+mod diagnostic;
+mod files;
+mod machine;
+mod model;
+mod read;
+
+pub use command::{check_command, render};
+pub use compile::{Compiled, Needs};
+pub use diagnostic::{Diagnostic, Place};
+
+use checks::Context;
+use diagnostic::Reporter;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Programs that a partition can name when only a check is asked for.
+pub const PROGRAMS: [&str; 5] = ["bench", "block", "console", "hello", "vmm"];
+
+/// Finds the file of a `package:` or `builtin:` reference: `Ok(None)` if it is known but not there yet (not fetched, not
+/// built), `Err` with the reason if there can be no such file.
+pub type ImageResolver<'a> = &'a dyn Fn(&str) -> Result<Option<PathBuf>, String>;
+
+/// What the compiler is told about the world outside the manifest.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Native programs by name, as ELF executables; `None` for a check without them.
+    pub programs: Option<&'a BTreeMap<String, PathBuf>>,
+    /// Finds guests' kernels and initial RAM disks that are not plain files.
+    pub image_resolver: ImageResolver<'a>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            programs: None,
+            image_resolver: &|_| Ok(None),
+        }
+    }
+}
+
+/// Checks a manifest. Files of guests are checked in depth where they are there already.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the file.
+pub fn check(path: &Path, options: &Options<'_>) -> Result<(), Vec<Diagnostic>> {
+    examine(path, options, false).map(drop)
+}
+
+/// Checks a manifest and compiles it.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the file; also files that are not there.
+pub fn compile(path: &Path, options: &Options<'_>) -> Result<Compiled, Vec<Diagnostic>> {
+    let (manifest, files, reporter) = examine(path, options, true)?;
+    compile::compile(&manifest, &files, &reporter).ok_or_else(|| reporter.into_diagnostics())
+}
+
+fn examine(
+    path: &Path,
+    options: &Options<'_>,
+    all_files: bool,
+) -> Result<(model::Manifest, files::Files, Reporter), Vec<Diagnostic>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Err(vec![Diagnostic::unreadable(path, &error)]),
+    };
+    let reporter = Reporter::new(path, Arc::from(text.as_str()));
+    let manifest = read::manifest(&text, &reporter, path);
+    let files = files::Files::find(&manifest, path, options, all_files, &reporter);
+    checks::all(&Context {
+        manifest: &manifest,
+        files: &files,
+        reporter: &reporter,
+    });
+    if reporter.is_empty() {
+        Ok((manifest, files, reporter))
+    } else {
+        Err(reporter.into_diagnostics())
+    }
+}

@@ -1,0 +1,66 @@
+//! Processors.
+
+use super::Context;
+use bulkhead_plan::layout::{MAX_CPUS, MAX_VCPUS};
+
+/// A machine has 1 to 64 CPUs.
+pub(super) fn machine_has_cpus(context: &Context<'_>) {
+    let cpus = &context.manifest.machine.cpus;
+    if !(1..=u64::from(MAX_CPUS)).contains(&cpus.value) {
+        context
+            .reporter
+            .error(
+                "cpus::machine_has_none",
+                &cpus.span,
+                format!("a machine cannot have {} CPUs", cpus.value),
+            )
+            .help(format!("write 1 to {MAX_CPUS}"));
+    }
+}
+
+/// Everybody runs on CPUs that the machine has.
+pub(super) fn cpus_exist(context: &Context<'_>) {
+    let machine = &context.manifest.machine;
+    let count = machine.cpus.value;
+    if count == 0 {
+        return;
+    }
+    for subject in context.manifest.subjects() {
+        for cpu in subject.cpus().iter().filter(|cpu| cpu.value >= count) {
+            let only = if count == 1 {
+                "only CPU 0".to_owned()
+            } else {
+                format!("CPUs 0 to {}", count - 1)
+            };
+            context
+                .reporter
+                .error(
+                    "cpus::does_not_exist",
+                    &cpu.span,
+                    format!("CPU {} is not there: the machine has {only}", cpu.value),
+                )
+                .also(&machine.cpus.span, "the machine's CPUs")
+                .help(format!(
+                    "choose one of {only}, or raise `cpus` in [machine]"
+                ));
+        }
+    }
+}
+
+/// A guest has 1 to 16 processors.
+pub(super) fn vcpus_are_not_too_many(context: &Context<'_>) {
+    for guest in &context.manifest.guests {
+        if !(1..=MAX_VCPUS).contains(&guest.cpus.len()) {
+            context
+                .reporter
+                .error(
+                    "cpus::vcpu_count",
+                    &guest.cpus_span,
+                    format!("a guest cannot have {} processors", guest.cpus.len()),
+                )
+                .help(format!(
+                    "list 1 to {MAX_VCPUS} CPUs, one for each processor of the guest"
+                ));
+        }
+    }
+}

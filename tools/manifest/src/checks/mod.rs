@@ -1,0 +1,148 @@
+//! The checks: one function for each rule, named in its errors as `module::rule`.
+//!
+//! A check looks at the model alone, reports all that breaks its rule, and leaves values that could not be read to the
+//! reader, which has reported them.
+
+mod channels;
+mod cpus;
+mod devices;
+mod disks;
+mod guests;
+mod memory;
+mod modules;
+mod names;
+mod time;
+
+use crate::{
+    diagnostic::{Reporter, Span},
+    files::Files,
+    model::{Located, Manifest},
+};
+
+pub(crate) use channels::USABLE_BITS;
+
+/// What checks look at.
+pub(crate) struct Context<'a> {
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) files: &'a Files,
+    pub(crate) reporter: &'a Reporter,
+}
+
+/// Every check.
+pub(crate) fn all(context: &Context<'_>) {
+    const CHECKS: &[fn(&Context<'_>)] = &[
+        names::names_are_valid,
+        names::names_are_unique,
+        names::system_is_not_empty,
+        names::end_names_somebody,
+        names::consoles_are_known,
+        names::settings_are_valid,
+        time::priorities_are_in_range,
+        time::budgets_fit_their_periods,
+        time::cpus_are_not_over_committed,
+        cpus::machine_has_cpus,
+        cpus::cpus_exist,
+        cpus::vcpus_are_not_too_many,
+        memory::sizes_are_whole_pages,
+        memory::heaps_and_stacks_fit,
+        memory::fixed_ranges_are_inside_the_machine,
+        memory::fixed_ranges_are_apart,
+        memory::addresses_are_apart,
+        memory::owners_are_known,
+        memory::everything_fits_the_machine,
+        channels::ends_are_known,
+        channels::ends_differ,
+        channels::kinds_are_known,
+        channels::endpoints_are_on_one_cpu,
+        channels::signal_bits_suffice,
+        devices::devices_are_known,
+        devices::devices_have_one_owner,
+        devices::descriptions_are_possible,
+        devices::resources_are_apart,
+        guests::paging_is_known,
+        guests::memory_holds_the_kernel,
+        guests::initrd_needs_linux,
+        modules::modules_are_not_too_many,
+        disks::machine_has_a_disk,
+        disks::services_are_known,
+        disks::data_is_shared,
+        disks::ranges_are_whole_sectors,
+        disks::ranges_are_on_the_disk,
+        disks::ranges_are_apart,
+    ];
+    for check in CHECKS {
+        check(context);
+    }
+}
+
+/// The name that a misspelt one was probably meant to be.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
+    let near = known.iter().min_by_key(distance)?;
+    let close = distance(&near) * 3 <= name.len().max(near.len()).max(3);
+    let part = near.starts_with(name) || name.starts_with(near);
+    (close || (part && name.len() >= 3)).then_some(near)
+}
+
+impl Context<'_> {
+    /// Reports that a name stands for nothing.
+    fn unknown(&self, check: &'static str, name: &Located<String>, what: &str, known: &[&str]) {
+        let help = match nearest(&name.value, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("the manifest has no {what}"),
+            None => format!("there are {}", known.join(", ")),
+        };
+        self.reporter
+            .error(
+                check,
+                &name.span,
+                format!("there is no {what} `{}`", name.value),
+            )
+            .help(help);
+    }
+
+    /// Reports each pair of overlapping ranges among `ranges` once: (start, size, place, name).
+    fn overlaps(
+        &self,
+        check: &'static str,
+        ranges: &[(u64, u64, &Span, String)],
+        show: impl Fn(u64, u64) -> String,
+        help: &str,
+    ) {
+        let end = |start: u64, size: u64| u128::from(start) + u128::from(size);
+        for (index, (start, size, span, name)) in ranges.iter().enumerate() {
+            for (other_start, other_size, other_span, other) in ranges.iter().take(index) {
+                let apart = end(*start, *size) <= u128::from(*other_start)
+                    || end(*other_start, *other_size) <= u128::from(*start);
+                if apart || *size == 0 || *other_size == 0 {
+                    continue;
+                }
+                let (one, two) = (show(*start, *size), show(*other_start, *other_size));
+                self.reporter
+                    .error(
+                        check,
+                        span,
+                        format!("{name} ({one}) overlaps {other} ({two})"),
+                    )
+                    .label(format!("{name}: {one}"))
+                    .also(other_span, format!("{other}: {two}"))
+                    .help(help);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn suggestions_are_near() {
+        let known = ["memory", "priority", "cpus", "kernel"];
+        assert_eq!(nearest("memroy", &known), Some("memory"));
+        assert_eq!(nearest("prio", &known), Some("priority"));
+        assert_eq!(nearest("cpu", &known), Some("cpus"));
+        assert_eq!(nearest("restart", &known), None);
+        assert_eq!(nearest("x", &[]), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Guests: their RAM, guest space, processors, files and disks.
+
+use super::{Compiler, channels::End, plan_name, space::table_pages, without_target};
+use crate::{
+    files::Image,
+    model::{Guest, Located},
+};
+use bulkhead_abi::PAGE_SIZE;
+use bulkhead_plan::{
+    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord,
+    NO_INDEX, Paging, RegionRecord, layout,
+};
+
+/// Memory of a disk's channel.
+const DISK_CHANNEL_MEMORY: u64 = PAGE_SIZE;
+/// Bytes of a sector.
+const SECTOR: u64 = 512;
+/// Pages of a guest space's pool beyond what the RAM needs: pages that the monitor maps later.
+const SPARE_PAGES: u32 = 24;
+/// Alignment of RAM, so that large pages can map it.
+const LARGE_PAGE: u64 = 2 << 20;
+
+/// A range of a guest's RAM.
+#[derive(Clone, Copy)]
+struct Ram {
+    region: u32,
+    guest_physical: u64,
+    size: u64,
+}
+
+impl Compiler<'_> {
+    pub(super) fn guests(&mut self) {
+        for (number, guest) in (0..).zip(&self.manifest.guests) {
+            let Some(index) = self.index_of(&guest.name.value) else {
+                continue;
+            };
+            let memory = guest.memory.as_ref().map_or(0, |memory| memory.value);
+            let ram = self.ram(memory);
+            let mappings: Vec<_> = ram
+                .iter()
+                .map(|part| (part.guest_physical, part.size))
+                .collect();
+            self.writer.guests.push(GuestRecord {
+                partition: index as u32,
+                paging: paging(guest) as u32,
+                vcpus: guest.cpus.len() as u32,
+                low_memory: ram.first().map_or(NO_INDEX, |part| part.region),
+                high_memory: ram.get(1).map_or(NO_INDEX, |part| part.region),
+                pool_pages: table_pages(&mappings) + SPARE_PAGES,
+            });
+            self.map_ram(index, guest, &ram, BindingFlags::WRITE);
+            self.processors(index, number, guest, memory);
+            self.guest_file(index, "kernel", guest, guest.kernel.as_ref());
+            self.guest_file(index, "initrd", guest, guest.initrd.as_ref());
+            if let (Some(line), Some(space)) = (&guest.command_line, self.spaces.get_mut(index)) {
+                space.push_text(plan_name("command-line"), &line.value);
+            }
+            self.disks(index, guest, &ram);
+        }
+    }
+
+    /// The regions of a guest's RAM: below the PCI hole, and above 4 GiB.
+    fn ram(&mut self, memory: u64) -> Vec<Ram> {
+        let low = memory.min(layout::GUEST_LOW_RAM_END);
+        let parts = [(0, low), (layout::GUEST_HIGH_RAM, memory - low)];
+        let mut ram = Vec::new();
+        for (guest_physical, size) in parts.into_iter().filter(|(_, size)| *size != 0) {
+            let region = self.writer.region(RegionRecord {
+                size,
+                alignment: LARGE_PAGE,
+                physical: 0,
+            });
+            ram.push(Ram {
+                region,
+                guest_physical,
+                size,
+            });
+        }
+        ram
+    }
+
+    /// Maps a guest's RAM in a partition: its monitor, or a service that works on its memory.
+    fn map_ram(&mut self, index: usize, guest: &Guest, ram: &[Ram], flags: u32) {
+        let Some(space) = self.spaces.get_mut(index) else {
+            return;
+        };
+        let name = plan_name(&guest.name.value);
+        for part in ram {
+            let address = space.guest_address(part.size);
+            let entry = EnvironmentEntry {
+                address,
+                size: part.size,
+                peer: name,
+                parameters: [part.guest_physical, 0, 0, 0],
+                ..EnvironmentEntry::new(EntryKind::GuestMemory, name)
+            };
+            space.push(
+                entry,
+                BindingRecord {
+                    target: part.region,
+                    flags,
+                },
+            );
+        }
+    }
+
+    /// Guest space, processors, and the further threads that run them.
+    fn processors(&mut self, index: usize, number: u32, guest: &Guest, memory: u64) {
+        let Some(space) = self.spaces.get_mut(index) else {
+            return;
+        };
+        let binding = BindingRecord {
+            target: number,
+            flags: 0,
+        };
+        let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, 0, 0]);
+        let name = plan_name(&guest.name.value);
+        space.push(
+            EnvironmentEntry {
+                slot,
+                parameters,
+                ..EnvironmentEntry::new(EntryKind::GuestSpace, name)
+            },
+            binding,
+        );
+        for (vcpu, cpu) in (0u64..).zip(&guest.cpus) {
+            let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
+            let entry = EnvironmentEntry {
+                slot,
+                address,
+                size: PAGE_SIZE,
+                parameters: [vcpu, cpu.value, vcpu, 0],
+                ..EnvironmentEntry::new(EntryKind::Vcpu, plan_name(&format!("vcpu{vcpu}")))
+            };
+            space.push(entry, binding);
+        }
+        for (thread, cpu) in (0u64..).zip(&guest.cpus).skip(1) {
+            let (slot, notification) = space.thread_slots(thread);
+            let entry = EnvironmentEntry {
+                slot,
+                address: layout::STACK_TOP + thread * layout::STACK_STRIDE,
+                size: layout::STACK_BYTES,
+                parameters: [thread, notification, cpu.value, 0],
+                ..EnvironmentEntry::new(EntryKind::Thread, plan_name(&format!("thread{thread}")))
+            };
+            space.push(
+                entry,
+                BindingRecord {
+                    target: thread as u32,
+                    flags: 0,
+                },
+            );
+        }
+    }
+
+    fn guest_file(
+        &mut self,
+        index: usize,
+        kind: &str,
+        guest: &Guest,
+        reference: Option<&Located<String>>,
+    ) {
+        let Some(image) = reference.and_then(|reference| self.files.image(&reference.value)) else {
+            return;
+        };
+        let Some(space) = self.spaces.get_mut(index) else {
+            return;
+        };
+        let Image { path, length, .. } = image;
+        let target = self
+            .modules
+            .file(&format!("{kind}/{}", guest.name.value), path, *length);
+        let address = space.address(*length);
+        let entry = EnvironmentEntry {
+            address,
+            size: *length,
+            ..EnvironmentEntry::new(EntryKind::Module, plan_name(kind))
+        };
+        space.push(entry, BindingRecord { target, flags: 0 });
+    }
+
+    /// Each disk is a channel between its service (first) and the monitor (second); the service sees the guest's RAM, once.
+    fn disks(&mut self, index: usize, guest: &Guest, ram: &[Ram]) {
+        let mut sharing = Vec::new();
+        for (number, disk) in (0u64..).zip(&guest.disks) {
+            let Some(service) = disk.service.as_ref().map(|service| service.value.as_str()) else {
+                continue;
+            };
+            let (Some(service_index), Some(size)) = (self.index_of(service), &disk.size) else {
+                continue;
+            };
+            if !sharing.contains(&service_index) {
+                sharing.push(service_index);
+                self.map_ram(
+                    service_index,
+                    guest,
+                    ram,
+                    BindingFlags::WRITE | BindingFlags::PHYSICAL,
+                );
+            }
+            let name = format!("{}/{number}", guest.name.value);
+            let ends = [
+                End {
+                    index: service_index,
+                    name: &name,
+                    peer: &guest.name.value,
+                },
+                End {
+                    index,
+                    name: &name,
+                    peer: service,
+                },
+            ];
+            self.channel(&name, ChannelKind::Disk, DISK_CHANNEL_MEMORY, ends);
+            let (first, sectors) = (disk.offset.value / SECTOR, size.value / SECTOR);
+            let flags = if disk.read_only { Disk::READ_ONLY } else { 0 };
+            for (owner, peer, first) in [
+                (service_index, guest.name.value.as_str(), first),
+                (index, service, 0),
+            ] {
+                let Some(space) = self.spaces.get_mut(owner) else {
+                    continue;
+                };
+                let entry = EnvironmentEntry {
+                    peer: plan_name(peer),
+                    parameters: [first, sectors, flags, number],
+                    ..EnvironmentEntry::new(EntryKind::Disk, plan_name(&name))
+                };
+                space.push(entry, without_target());
+            }
+        }
+    }
+}
+
+fn paging(guest: &Guest) -> Paging {
+    match guest.paging.as_ref().map(|paging| paging.value.as_str()) {
+        Some("ept") => Paging::Ept,
+        _ => Paging::Auto,
+    }
+}

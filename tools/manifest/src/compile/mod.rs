@@ -1,0 +1,536 @@
+//! From a checked model to the plan that init carries out.
+
+mod channels;
+mod guests;
+mod modules;
+mod space;
+
+use crate::{
+    checks::USABLE_BITS,
+    diagnostic::Reporter,
+    files::{Files, MONITOR},
+    model::{EndCondition, Guest, Manifest, Partition, Restart, Subject},
+};
+use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
+use bulkhead_plan::{
+    BindingFlags, BindingRecord, EndKind, EndpointRecord, EndpointSide, EntryKind,
+    EnvironmentEntry, NO_BIT, NO_INDEX, Name, PartitionKind, PartitionRecord, Plan, RegionRecord,
+    RestartPolicy, ThreadRecord, layout, writer::PlanWriter,
+};
+use modules::Modules;
+use space::{Space, SpaceSize};
+use std::path::PathBuf;
+use zerocopy::FromZeros;
+
+/// What a manifest compiles to.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The plan: the module `plan` of the boot image.
+    pub plan: Vec<u8>,
+    /// The other modules that the plan names (init is not among them): name and host file.
+    pub modules: Vec<(String, PathBuf)>,
+    /// What the machine must have.
+    pub needs: Needs,
+}
+
+/// What a manifest needs of the machine.
+#[derive(Debug, Clone)]
+pub struct Needs {
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Bytes of the disk on `ide0`, if the manifest has one.
+    pub disk_bytes: Option<u64>,
+    /// CPU features that all partitions together need.
+    pub features: CpuFeatures,
+    /// CPU features by partition, for those that need any.
+    pub features_by_partition: Vec<(String, CpuFeatures)>,
+}
+
+/// The parts of a plan in the making.
+struct Compiler<'a> {
+    manifest: &'a Manifest,
+    files: &'a Files,
+    writer: PlanWriter,
+    modules: Modules,
+    /// By the index of the partition in the plan; the first one is init's.
+    spaces: Vec<Space>,
+}
+
+/// A checked manifest's plan; `None` if a file changed under our hands, which is reported.
+pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -> Option<Compiled> {
+    let mut compiler = Compiler {
+        manifest,
+        files,
+        writer: PlanWriter::default(),
+        modules: Modules::default(),
+        spaces: vec![Space::for_init()],
+    };
+    compiler
+        .spaces
+        .extend(manifest.subjects().map(|_| Space::for_partition()));
+    compiler.heaps_and_status_pages();
+    compiler.channels();
+    compiler.devices();
+    compiler.endpoints();
+    compiler.memories();
+    compiler.guests();
+    compiler.settings();
+    compiler.finish(reporter)
+}
+
+/// CPU features that a guest needs: VMX and EPT; a further processor starts in real mode.
+fn features_of(guest: &Guest) -> CpuFeatures {
+    let features = CpuFeatures::VMX | CpuFeatures::EPT;
+    if guest.cpus.len() > 1 {
+        features | CpuFeatures::UNRESTRICTED_GUEST
+    } else {
+        features
+    }
+}
+
+/// A checked name as the plan holds it.
+fn plan_name(text: &str) -> Name {
+    Name::new(text).unwrap_or(Name::EMPTY)
+}
+
+fn without_target() -> BindingRecord {
+    BindingRecord {
+        target: NO_INDEX,
+        flags: 0,
+    }
+}
+
+fn writable(target: u32) -> BindingRecord {
+    BindingRecord {
+        target,
+        flags: BindingFlags::WRITE,
+    }
+}
+
+impl<'a> Compiler<'a> {
+    /// Index in the plan of a partition or guest.
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.manifest
+            .subjects()
+            .position(|subject| subject.name().value == name)
+            .map(|index| index + 1)
+    }
+
+    /// The subjects with their index in the plan.
+    fn numbered(&self) -> impl Iterator<Item = (usize, Subject<'a>)> + use<'a> {
+        (1..).zip(self.manifest.subjects())
+    }
+
+    fn region(&mut self, size: u64) -> u32 {
+        self.writer.region(RegionRecord {
+            size,
+            alignment: PAGE_SIZE,
+            physical: 0,
+        })
+    }
+
+    fn heaps_and_status_pages(&mut self) {
+        for (index, subject) in self.numbered() {
+            let heap = match subject {
+                Subject::Partition(partition) => partition.heap.value,
+                Subject::Guest(guest) => guest.monitor_memory.value,
+            };
+            let heap_region = self.region(heap);
+            let status_region = self.region(PAGE_SIZE);
+            let name = plan_name("status");
+            if let Some(init) = self.spaces.first_mut() {
+                let bit = init.bit();
+                let address = init.address(PAGE_SIZE);
+                let peer = plan_name(&subject.name().value);
+                let entry = EnvironmentEntry {
+                    bit,
+                    address,
+                    size: PAGE_SIZE,
+                    peer,
+                    ..EnvironmentEntry::new(EntryKind::Status, name)
+                };
+                init.push(entry, writable(status_region));
+            }
+            if let Some(space) = self.spaces.get_mut(index) {
+                let heap_entry = EnvironmentEntry {
+                    address: layout::HEAP,
+                    size: heap,
+                    ..EnvironmentEntry::new(EntryKind::Heap, plan_name("heap"))
+                };
+                space.maps(layout::HEAP, heap);
+                space.push(heap_entry, writable(heap_region));
+                let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
+                let peer = plan_name("init");
+                let entry = EnvironmentEntry {
+                    slot,
+                    address,
+                    size: PAGE_SIZE,
+                    peer,
+                    ..EnvironmentEntry::new(EntryKind::Status, name)
+                };
+                space.push(entry, writable(status_region));
+            }
+        }
+    }
+
+    fn devices(&mut self) {
+        for (index, partition) in (1..).zip(&self.manifest.partitions) {
+            let Some(space) = self.spaces.get_mut(index) else {
+                continue;
+            };
+            for device in partition
+                .devices
+                .iter()
+                .filter_map(|name| self.manifest.device(&name.value))
+            {
+                let name = plan_name(&device.name);
+                for (number, range) in (0..).zip(&device.ports) {
+                    let slot = space.slot();
+                    let parameters = [range.first, range.count, number, 0];
+                    let entry = EnvironmentEntry {
+                        slot,
+                        parameters,
+                        ..EnvironmentEntry::new(EntryKind::IoPorts, name)
+                    };
+                    space.push(entry, without_target());
+                }
+                for (number, interrupt) in (0..).zip(&device.interrupts) {
+                    let (slot, bit) = (space.slot(), space.bit());
+                    let flags = u64::from(interrupt.level) | u64::from(interrupt.active_low) << 1;
+                    let parameters = [interrupt.line, flags, number, 0];
+                    let new = EnvironmentEntry::new(EntryKind::Interrupt, name);
+                    space.push(
+                        EnvironmentEntry {
+                            slot,
+                            bit,
+                            parameters,
+                            ..new
+                        },
+                        without_target(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn endpoints(&mut self) {
+        for endpoint in &self.manifest.endpoints {
+            let Some(server) = &endpoint.server else {
+                continue;
+            };
+            let Some(server_index) = self.index_of(&server.value) else {
+                continue;
+            };
+            let cpu = self
+                .manifest
+                .partition(&server.value)
+                .map_or(0, |partition| partition.cpu.value);
+            let name = plan_name(&endpoint.name.value);
+            let target = self.writer.endpoints.len() as u32;
+            self.writer.endpoints.push(EndpointRecord {
+                name,
+                server: server_index as u32,
+                cpu: cpu as u32,
+            });
+            let clients = endpoint
+                .clients
+                .iter()
+                .filter_map(|client| self.index_of(&client.value));
+            let members: Vec<_> = std::iter::once(server_index).chain(clients).collect();
+            for (badge, index) in (0..).zip(members) {
+                let Some(space) = self.spaces.get_mut(index) else {
+                    continue;
+                };
+                let side = if badge == 0 {
+                    EndpointSide::Server
+                } else {
+                    EndpointSide::Client
+                };
+                let peer = if badge == 0 {
+                    Name::EMPTY
+                } else {
+                    plan_name(&server.value)
+                };
+                let slot = space.slot();
+                let parameters = [side as u64, badge, 0, 0];
+                let new = EnvironmentEntry::new(EntryKind::Endpoint, name);
+                space.push(
+                    EnvironmentEntry {
+                        slot,
+                        peer,
+                        parameters,
+                        ..new
+                    },
+                    BindingRecord { target, flags: 0 },
+                );
+            }
+        }
+    }
+
+    fn memories(&mut self) {
+        for memory in &self.manifest.memories {
+            let Some(size) = memory.size.as_ref().map(|size| size.value) else {
+                continue;
+            };
+            let physical = memory
+                .physical
+                .as_ref()
+                .map_or(0, |physical| physical.value);
+            let target = self.writer.region(RegionRecord {
+                size,
+                alignment: PAGE_SIZE,
+                physical,
+            });
+            for index in memory
+                .partitions
+                .iter()
+                .filter_map(|owner| self.index_of(&owner.value))
+                .collect::<Vec<_>>()
+            {
+                let Some(space) = self.spaces.get_mut(index) else {
+                    continue;
+                };
+                let address = match &memory.address {
+                    Some(address) => {
+                        space.maps(address.value, size);
+                        address.value
+                    }
+                    None => space.address(size),
+                };
+                let write = if memory.read_only {
+                    0
+                } else {
+                    BindingFlags::WRITE
+                };
+                let flags = write
+                    | if memory.dma {
+                        BindingFlags::PHYSICAL
+                    } else {
+                        0
+                    };
+                let parameters = [u64::from(!memory.read_only), 0, 0, 0];
+                let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(&memory.name.value));
+                space.push(
+                    EnvironmentEntry {
+                        address,
+                        size,
+                        parameters,
+                        ..new
+                    },
+                    BindingRecord { target, flags },
+                );
+            }
+        }
+    }
+
+    fn settings(&mut self) {
+        for (partition, space) in self
+            .manifest
+            .partitions
+            .iter()
+            .zip(self.spaces.iter_mut().skip(1))
+        {
+            for (key, text) in &partition.settings {
+                space.push_text(plan_name(&key.value), text);
+            }
+        }
+    }
+
+    fn finish(mut self, reporter: &Reporter) -> Option<Compiled> {
+        let manifest = self.manifest;
+        let mut features_by_partition = Vec::new();
+        let (init, spaces) = {
+            let mut spaces = std::mem::take(&mut self.spaces).into_iter();
+            (spaces.next()?, spaces)
+        };
+        self.add_init(init);
+        for ((index, subject), space) in self.numbered().zip(spaces) {
+            if let Subject::Guest(guest) = subject {
+                features_by_partition.push((guest.name.value.clone(), features_of(guest)));
+            }
+            self.add_subject(index, subject, space)?;
+        }
+        let features = features_by_partition
+            .iter()
+            .fold(CpuFeatures::empty(), |all, (_, features)| all | *features);
+        let header = &mut self.writer.header;
+        header.name = plan_name(&manifest.system.name.value);
+        header.cpus = manifest.machine.cpus.value as u32;
+        header.features = features.bits();
+        let (end, partition, after) = match &manifest.system.end.value {
+            EndCondition::GuestsOff => (EndKind::MustFinish, None, 0),
+            EndCondition::Never => (EndKind::Never, None, 0),
+            EndCondition::Partition(name) => (EndKind::Partition, Some(name), 0),
+            EndCondition::AfterMicroseconds(time) => (EndKind::After, None, *time),
+        };
+        header.end = end as u32;
+        header.end_after_us = after;
+        let end_partition = partition.and_then(|name| {
+            manifest
+                .subjects()
+                .position(|subject| subject.name().value == name.value)
+        });
+        self.writer.header.end_partition = end_partition.map_or(NO_INDEX, |index| index as u32 + 1);
+        let modules = self.modules.finish(&mut self.writer, reporter)?;
+        let plan = self.writer.finish();
+        if let Err(error) = check_plan(&plan) {
+            reporter
+                .error(
+                    "compile::inconsistent_plan",
+                    &manifest.system.name.span,
+                    format!("the compiled plan is inconsistent: {error}"),
+                )
+                .help("this is an error of the compiler, not of the manifest: please report it");
+            return None;
+        }
+        let needs = Needs {
+            cpus: manifest.machine.cpus.value as u32,
+            memory_mib: manifest.machine.memory.value.div_ceil(1 << 20),
+            disk_bytes: manifest.machine.disk.as_ref().map(|disk| disk.value),
+            features,
+            features_by_partition,
+        };
+        Some(Compiled {
+            plan,
+            modules,
+            needs,
+        })
+    }
+
+    fn add_init(&mut self, space: Space) {
+        let SpaceSize {
+            pool_pages,
+            next_slot,
+        } = space.size();
+        let record = PartitionRecord {
+            name: plan_name("init"),
+            kind: PartitionKind::Init as u32,
+            program: NO_INDEX,
+            guest: NO_INDEX,
+            table_slots: next_slot as u32,
+            pool_pages,
+            init_bit: NO_BIT,
+            ..PartitionRecord::new_zeroed()
+        };
+        self.writer.partition(record, &[], space.environment());
+    }
+
+    fn add_subject(&mut self, index: usize, subject: Subject<'_>, mut space: Space) -> Option<()> {
+        let (program_name, kind, guest, restart, stack_bytes, features) = match subject {
+            Subject::Partition(partition) => {
+                let Partition {
+                    program,
+                    restart,
+                    stack,
+                    ..
+                } = partition;
+                let program = program.as_ref()?.value.as_str();
+                (
+                    program,
+                    PartitionKind::Native,
+                    NO_INDEX,
+                    restart,
+                    stack.value,
+                    CpuFeatures::empty(),
+                )
+            }
+            Subject::Guest(guest) => {
+                let number = self
+                    .manifest
+                    .guests
+                    .iter()
+                    .position(|other| other.name == guest.name)?;
+                let features = features_of(guest);
+                (
+                    MONITOR,
+                    PartitionKind::Guest,
+                    number as u32,
+                    &guest.restart,
+                    layout::STACK_BYTES,
+                    features,
+                )
+            }
+        };
+        let program = self.files.program(program_name)?;
+        for (start, size) in &program.segments {
+            space.maps(*start, *size);
+        }
+        let schedule = subject.schedule();
+        let microseconds =
+            |time: &Option<crate::model::Located<u64>>| time.as_ref().map_or(0, |time| time.value);
+        let mut threads = Vec::new();
+        for (number, cpu) in (0..).zip(subject.cpus()) {
+            let (slot, notification_slot) = space.thread_slots(number);
+            let stack_top = layout::STACK_TOP + number * layout::STACK_STRIDE;
+            space.maps(stack_top - stack_bytes, stack_bytes);
+            threads.push(ThreadRecord {
+                cpu: cpu.value as u32,
+                priority: schedule.priority.value as u32,
+                budget_us: microseconds(&schedule.budget_us),
+                period_us: microseconds(&schedule.period_us),
+                stack_top,
+                stack_bytes,
+                slot,
+                notification_slot,
+            });
+        }
+        let (restart, restart_limit) = match restart {
+            Restart::Never => (RestartPolicy::Never, 0),
+            Restart::Always => (RestartPolicy::Always, 0),
+            Restart::Limit(limit) => (
+                RestartPolicy::Limit,
+                u32::try_from(*limit).unwrap_or(u32::MAX),
+            ),
+        };
+        let SpaceSize {
+            pool_pages,
+            next_slot,
+        } = space.size();
+        let record = PartitionRecord {
+            name: plan_name(&subject.name().value),
+            kind: kind as u32,
+            program: self.modules.program(program_name, program),
+            guest,
+            table_slots: (next_slot + SPARE_SLOTS).next_multiple_of(SPARE_SLOTS) as u32,
+            pool_pages,
+            restart: restart as u32,
+            restart_limit,
+            must_finish: u32::from(subject.must_finish()),
+            init_bit: index as u32 - 1,
+            program_bytes: program.memory(),
+            features: features.bits(),
+            ..PartitionRecord::new_zeroed()
+        };
+        self.writer.partition(record, &threads, space.environment());
+        Some(())
+    }
+}
+
+/// Free slots in every capability table, for capabilities that come by IPC.
+const SPARE_SLOTS: u64 = 16;
+
+/// The reader's own checks, on bytes aligned as a boot loader aligns them.
+fn check_plan(plan: &[u8]) -> Result<(), String> {
+    let mut words = vec![0u64; plan.len().div_ceil(8)];
+    let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
+    if let Some(target) = aligned.get_mut(..plan.len()) {
+        target.copy_from_slice(plan);
+    }
+    let plan = Plan::parse(aligned).map_err(|error| format!("{error:?}"))?;
+    let too_many = plan.partitions().any(|partition| {
+        partition
+            .environment
+            .entries()
+            .iter()
+            .filter(|entry| entry.bit != NO_BIT)
+            .count()
+            > USABLE_BITS
+    });
+    if too_many {
+        Err("too many signal bits".to_owned())
+    } else {
+        Ok(())
+    }
+}

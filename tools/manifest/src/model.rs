@@ -1,0 +1,260 @@
+//! What a manifest says, with the place of each value.
+//!
+//! A value that is missing or that could not be read is `None` here: it has been reported, and checks pass over it.
+
+use crate::{diagnostic::Span, machine::Device};
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Located<T> {
+    pub(crate) value: T,
+    pub(crate) span: Span,
+}
+
+impl<T> Located<T> {
+    pub(crate) fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+}
+
+/// A whole manifest.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(crate) system: System,
+    pub(crate) machine: Machine,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) guests: Vec<Guest>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) memories: Vec<Memory>,
+}
+
+/// `[system]`.
+#[derive(Debug)]
+pub(crate) struct System {
+    pub(crate) name: Located<String>,
+    pub(crate) end: Located<EndCondition>,
+}
+
+/// `system.end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndCondition {
+    GuestsOff,
+    Never,
+    Partition(Located<String>),
+    AfterMicroseconds(u64),
+}
+
+/// `[machine]`.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) cpus: Located<u64>,
+    pub(crate) memory: Located<u64>,
+    pub(crate) disk: Option<Located<u64>>,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// Share of a CPU that a partition or guest asks for.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    pub(crate) priority: Located<u64>,
+    pub(crate) budget_us: Option<Located<u64>>,
+    pub(crate) period_us: Option<Located<u64>>,
+}
+
+/// `restart`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    Never,
+    Always,
+    Limit(u64),
+}
+
+/// `console`: which service shows a partition's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Console {
+    /// Not said: the partition `console`, if there is one.
+    Default,
+    /// `false`.
+    Off,
+    /// A partition.
+    Named(Located<String>),
+}
+
+/// `[partition.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) name: Located<String>,
+    pub(crate) program: Option<Located<String>>,
+    pub(crate) cpu: Located<u64>,
+    pub(crate) schedule: Schedule,
+    pub(crate) heap: Located<u64>,
+    pub(crate) stack: Located<u64>,
+    pub(crate) devices: Vec<Located<String>>,
+    pub(crate) restart: Restart,
+    pub(crate) console: Console,
+    pub(crate) must_finish: bool,
+    pub(crate) settings: Vec<(Located<String>, String)>,
+}
+
+/// `[guest.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) name: Located<String>,
+    pub(crate) memory: Option<Located<u64>>,
+    pub(crate) cpus: Vec<Located<u64>>,
+    pub(crate) cpus_span: Span,
+    pub(crate) schedule: Schedule,
+    pub(crate) kernel: Option<Located<String>>,
+    pub(crate) initrd: Option<Located<String>>,
+    pub(crate) command_line: Option<Located<String>>,
+    pub(crate) paging: Option<Located<String>>,
+    pub(crate) restart: Restart,
+    pub(crate) console: Console,
+    pub(crate) must_finish: bool,
+    pub(crate) monitor_memory: Located<u64>,
+    pub(crate) disks: Vec<Disk>,
+}
+
+/// `[[guest.NAME.disk]]`.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) span: Span,
+    pub(crate) service: Option<Located<String>>,
+    pub(crate) offset: Located<u64>,
+    pub(crate) size: Option<Located<u64>>,
+    pub(crate) read_only: bool,
+    pub(crate) data: Option<Located<String>>,
+}
+
+/// `[channel.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) name: Located<String>,
+    pub(crate) first: Option<Located<String>>,
+    pub(crate) second: Option<Located<String>>,
+    pub(crate) memory: Located<u64>,
+    pub(crate) kind: Option<Located<String>>,
+}
+
+/// `[endpoint.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) name: Located<String>,
+    pub(crate) server: Option<Located<String>>,
+    pub(crate) clients: Vec<Located<String>>,
+}
+
+/// `[memory.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) name: Located<String>,
+    pub(crate) partitions: Vec<Located<String>>,
+    pub(crate) size: Option<Located<u64>>,
+    pub(crate) physical: Option<Located<u64>>,
+    pub(crate) address: Option<Located<u64>>,
+    pub(crate) read_only: bool,
+    pub(crate) dma: bool,
+}
+
+/// A partition or a guest, as far as both are alike.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Partition(&'a Partition),
+    Guest(&'a Guest),
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn name(self) -> &'a Located<String> {
+        match self {
+            Self::Partition(partition) => &partition.name,
+            Self::Guest(guest) => &guest.name,
+        }
+    }
+
+    pub(crate) fn schedule(self) -> &'a Schedule {
+        match self {
+            Self::Partition(partition) => &partition.schedule,
+            Self::Guest(guest) => &guest.schedule,
+        }
+    }
+
+    pub(crate) fn console(self) -> &'a Console {
+        match self {
+            Self::Partition(partition) => &partition.console,
+            Self::Guest(guest) => &guest.console,
+        }
+    }
+
+    pub(crate) fn must_finish(self) -> bool {
+        match self {
+            Self::Partition(partition) => partition.must_finish,
+            Self::Guest(guest) => guest.must_finish,
+        }
+    }
+
+    /// The CPUs of its threads, first thread first.
+    pub(crate) fn cpus(self) -> &'a [Located<u64>] {
+        match self {
+            Self::Partition(partition) => std::slice::from_ref(&partition.cpu),
+            Self::Guest(guest) => &guest.cpus,
+        }
+    }
+}
+
+impl Manifest {
+    /// Partitions, then guests, each in the order of the file: the order of the plan.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
+        let partitions = self.partitions.iter().map(Subject::Partition);
+        partitions.chain(self.guests.iter().map(Subject::Guest))
+    }
+
+    /// The partition or guest of this name.
+    pub(crate) fn subject(&self, name: &str) -> Option<Subject<'_>> {
+        self.subjects().find(|subject| subject.name().value == name)
+    }
+
+    /// The native partition of this name.
+    pub(crate) fn partition(&self, name: &str) -> Option<&Partition> {
+        self.partitions
+            .iter()
+            .find(|partition| partition.name.value == name)
+    }
+
+    /// Names of all partitions and guests.
+    pub(crate) fn subject_names(&self) -> Vec<&str> {
+        self.subjects()
+            .map(|subject| subject.name().value.as_str())
+            .collect()
+    }
+
+    /// Names of the native partitions.
+    pub(crate) fn partition_names(&self) -> Vec<&str> {
+        self.partitions
+            .iter()
+            .map(|partition| partition.name.value.as_str())
+            .collect()
+    }
+
+    /// The native partition that shows this subject's text, if any.
+    pub(crate) fn console_of(&self, subject: Subject<'_>) -> Option<&Partition> {
+        let name = match subject.console() {
+            Console::Off => return None,
+            Console::Default => DEFAULT_CONSOLE,
+            Console::Named(name) => &name.value,
+        };
+        self.partition(name)
+            .filter(|console| console.name.value != subject.name().value)
+    }
+
+    /// The device of this name.
+    pub(crate) fn device(&self, name: &str) -> Option<&Device> {
+        self.machine
+            .devices
+            .iter()
+            .find(|device| device.name == name)
+    }
+}
+
+/// Name of the partition that shows text unless a manifest says otherwise.
+pub(crate) const DEFAULT_CONSOLE: &str = "console";

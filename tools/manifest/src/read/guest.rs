@@ -1,0 +1,50 @@
+//! `[guest.NAME]` and its disks.
+
+use super::{console, restart, schedule, table::TableReader};
+use crate::model::{Disk, Guest, Located};
+
+/// Heap of a guest's monitor, unless the manifest says otherwise.
+const MONITOR_HEAP: u64 = 1 << 20;
+
+pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
+    let cpus_field = table.field("cpus");
+    let has_cpus = cpus_field.is_some();
+    let cpus = table.integers("cpus");
+    let guest = Guest {
+        name: Located::new(table.name.clone(), table.span.clone()),
+        memory: table.require("memory", TableReader::size),
+        cpus: if has_cpus {
+            cpus
+        } else {
+            vec![table.default(0)]
+        },
+        cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
+        schedule: schedule(&table),
+        kernel: table.require("kernel", TableReader::string),
+        initrd: table.string("initrd"),
+        command_line: table.string("command_line"),
+        paging: table.string("paging"),
+        restart: restart(&table),
+        console: console(&table),
+        must_finish: table.boolean("must_finish", true),
+        monitor_memory: table
+            .size("monitor_memory")
+            .unwrap_or_else(|| table.default(MONITOR_HEAP)),
+        disks: table.tables("disk").into_iter().map(disk).collect(),
+    };
+    table.finish();
+    guest
+}
+
+fn disk(table: TableReader<'_, '_>) -> Disk {
+    let disk = Disk {
+        span: table.span.clone(),
+        service: table.require("service", TableReader::string),
+        offset: table.size("offset").unwrap_or_else(|| table.default(0)),
+        size: table.require("size", TableReader::size),
+        read_only: table.boolean("read_only", false),
+        data: table.string("data"),
+    };
+    table.finish();
+    disk
+}

@@ -1,0 +1,58 @@
+//! `[channel.NAME]`, `[endpoint.NAME]` and `[memory.NAME]`.
+
+use super::table::TableReader;
+use crate::model::{Channel, Endpoint, Located, Memory};
+
+/// Memory of a channel that does not say it.
+pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
+
+pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
+    let between = table.require("between", TableReader::table);
+    let end = |key| {
+        between
+            .as_ref()
+            .and_then(|between| between.require(key, TableReader::string))
+    };
+    let channel = Channel {
+        name: Located::new(table.name.clone(), table.span.clone()),
+        first: end("first"),
+        second: end("second"),
+        memory: table
+            .size("memory")
+            .unwrap_or_else(|| table.default(DEFAULT_CHANNEL_MEMORY)),
+        kind: table.string("kind"),
+    };
+    if let Some(between) = between {
+        between.finish();
+    }
+    table.finish();
+    channel
+}
+
+pub(super) fn endpoint(table: TableReader<'_, '_>) -> Endpoint {
+    let endpoint = Endpoint {
+        name: Located::new(table.name.clone(), table.span.clone()),
+        server: table.require("server", TableReader::string),
+        clients: table
+            .require("clients", |table, key| Some(table.strings(key)))
+            .unwrap_or_default(),
+    };
+    table.finish();
+    endpoint
+}
+
+pub(super) fn memory(table: TableReader<'_, '_>) -> Memory {
+    let memory = Memory {
+        name: Located::new(table.name.clone(), table.span.clone()),
+        partitions: table
+            .require("partitions", |table, key| Some(table.strings(key)))
+            .unwrap_or_default(),
+        size: table.require("size", TableReader::size),
+        physical: table.integer("physical"),
+        address: table.integer("address"),
+        read_only: table.boolean("read_only", false),
+        dma: table.boolean("dma", false),
+    };
+    table.finish();
+    memory
+}

@@ -1,0 +1,146 @@
+//! `[system]` and `[machine]`.
+
+use super::table::TableReader;
+use crate::{
+    machine::{self, Device, InterruptLine, PortRange},
+    model::{EndCondition, Located, Machine, System},
+};
+
+/// Memory of a machine whose manifest does not say it.
+const DEFAULT_MEMORY: u64 = 512 << 20;
+
+pub(super) fn system(root: &TableReader<'_, '_>, file_stem: &str) -> System {
+    let Some(table) = root.table("system") else {
+        return System {
+            name: root.default(file_stem.to_owned()),
+            end: root.default(EndCondition::GuestsOff),
+        };
+    };
+    let system = System {
+        name: table
+            .string("name")
+            .unwrap_or_else(|| table.default(file_stem.to_owned())),
+        end: end(&table).unwrap_or_else(|| table.default(EndCondition::GuestsOff)),
+    };
+    table.finish();
+    system
+}
+
+fn end(table: &TableReader<'_, '_>) -> Option<Located<EndCondition>> {
+    const HELP: &str =
+        r#"write "guests-off", "never", { partition = "NAME" } or { after = "30 s" }"#;
+    let field = table.field("end")?;
+    if field.as_table().is_some() {
+        let inner = table.table("end")?;
+        let partition = inner.string("partition").map(EndCondition::Partition);
+        let after = inner
+            .time("after")
+            .map(|time| EndCondition::AfterMicroseconds(time.value));
+        let both = partition.is_some() && after.is_some();
+        let neither = inner.field("partition").is_none() && inner.field("after").is_none();
+        inner.finish();
+        if both || neither {
+            table
+                .report(&field.span, "read::value", "an end is one condition")
+                .help(HELP);
+        }
+        return partition.or(after).map(|end| Located::new(end, field.span));
+    }
+    let end = match field.as_str() {
+        Some("guests-off") => EndCondition::GuestsOff,
+        Some("never") => EndCondition::Never,
+        Some(other) => {
+            table
+                .report(
+                    &field.span,
+                    "read::value",
+                    format!("there is no end condition `{other}`"),
+                )
+                .help(HELP);
+            return None;
+        }
+        None => {
+            table.wrong_type(&field, "an end condition", HELP);
+            return None;
+        }
+    };
+    Some(Located::new(end, field.span))
+}
+
+pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
+    let mut devices = machine::built_in();
+    let Some(table) = root.table("machine") else {
+        return Machine {
+            cpus: root.default(1),
+            memory: root.default(DEFAULT_MEMORY),
+            disk: None,
+            devices,
+        };
+    };
+    for described in table.named_tables("device").into_iter().map(device) {
+        devices.retain(|built_in| built_in.name != described.name);
+        devices.push(described);
+    }
+    let machine = Machine {
+        cpus: table.integer("cpus").unwrap_or_else(|| table.default(1)),
+        memory: table
+            .size("memory")
+            .unwrap_or_else(|| table.default(DEFAULT_MEMORY)),
+        disk: table.size("disk"),
+        devices,
+    };
+    table.finish();
+    machine
+}
+
+fn device(table: TableReader<'_, '_>) -> Device {
+    let mut device = Device {
+        name: table.name.clone(),
+        ports: Vec::new(),
+        interrupts: Vec::new(),
+        span: Some(table.span.clone()),
+    };
+    for range in table.tables("ports") {
+        let first = range.require("first", TableReader::integer);
+        let count = range.require("count", TableReader::integer);
+        range.finish();
+        if let (Some(first), Some(count)) = (first, count) {
+            device.ports.push(PortRange {
+                first: first.value,
+                count: count.value,
+            });
+        }
+    }
+    for interrupt in table.tables("interrupts") {
+        let line = interrupt.require("line", TableReader::integer);
+        let level = word(&interrupt, "trigger", ["edge", "level"]);
+        let active_low = word(&interrupt, "polarity", ["high", "low"]);
+        interrupt.finish();
+        if let Some(line) = line {
+            device.interrupts.push(InterruptLine {
+                line: line.value,
+                level,
+                active_low,
+            });
+        }
+    }
+    table.finish();
+    device
+}
+
+/// Whether a key has the second of two values; the first is the default.
+fn word(table: &TableReader<'_, '_>, key: &'static str, [no, yes]: [&str; 2]) -> bool {
+    let Some(read) = table.string(key) else {
+        return false;
+    };
+    if read.value != no && read.value != yes {
+        table
+            .report(
+                &read.span,
+                "read::value",
+                format!("there is no {key} `{}`", read.value),
+            )
+            .help(format!(r#"write "{no}" or "{yes}""#));
+    }
+    read.value == yes
+}

@@ -1,0 +1,426 @@
+//! Reading one TOML table by its keys.
+
+use super::units;
+use crate::{
+    diagnostic::{Report, Reporter, Span},
+    model::Located,
+};
+use std::cell::RefCell;
+use toml::de::{DeTable, DeValue};
+
+/// A table that is being read. It remembers which keys were asked for; [`TableReader::finish`] reports the others.
+pub(super) struct TableReader<'a, 'i> {
+    reporter: &'a Reporter,
+    table: &'a DeTable<'i>,
+    /// Where errors about the whole table point to: its name.
+    pub(super) span: Span,
+    /// How messages call it, such as `[guest.linux]`.
+    what: String,
+    /// The last part of its heading.
+    pub(super) name: String,
+    known: RefCell<Vec<&'static str>>,
+}
+
+/// A value of the table.
+pub(super) struct Field<'a, 'i> {
+    value: &'a DeValue<'i>,
+    pub(super) span: Span,
+}
+
+impl<'a, 'i> Field<'a, 'i> {
+    pub(super) fn as_str(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    pub(super) fn as_bool(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
+    pub(super) fn as_table(&self) -> Option<&'a DeTable<'i>> {
+        self.value.as_table()
+    }
+
+    fn as_integer(&self) -> Option<i128> {
+        let integer = self.value.as_integer()?;
+        i128::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+    }
+
+    fn items(&self) -> Option<Vec<Field<'a, 'i>>> {
+        let items = self.value.as_array()?.iter();
+        Some(
+            items
+                .map(|item| Field {
+                    value: item.get_ref(),
+                    span: item.span(),
+                })
+                .collect(),
+        )
+    }
+}
+
+impl<'a, 'i> TableReader<'a, 'i> {
+    pub(super) fn new(
+        reporter: &'a Reporter,
+        table: &'a DeTable<'i>,
+        span: Span,
+        what: String,
+    ) -> Self {
+        Self {
+            reporter,
+            table,
+            span,
+            what,
+            name: String::new(),
+            known: RefCell::default(),
+        }
+    }
+
+    /// Starts an error about this table.
+    pub(super) fn report(
+        &self,
+        span: &Span,
+        check: &'static str,
+        message: impl Into<String>,
+    ) -> Report<'a> {
+        self.reporter.error(check, span, message)
+    }
+
+    /// A value that nobody wrote, placed at the table's name.
+    pub(super) fn default<T>(&self, value: T) -> Located<T> {
+        Located::new(value, self.span.clone())
+    }
+
+    /// The raw value of a key.
+    pub(super) fn field(&self, key: &'static str) -> Option<Field<'a, 'i>> {
+        self.known.borrow_mut().push(key);
+        let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some(Field {
+            value: value.get_ref(),
+            span: value.span(),
+        })
+    }
+
+    /// Reports that a value has another type than it should.
+    pub(super) fn wrong_type(&self, field: &Field<'_, '_>, wanted: &str, help: &str) {
+        let found = field.value.type_str();
+        self.report(
+            &field.span,
+            "read::wrong_type",
+            format!("expected {wanted}, found {} {found}", article(found)),
+        )
+        .label(format!("this is {} {found}", article(found)))
+        .help(help);
+    }
+
+    /// The value that `read` reads, which must be there.
+    pub(super) fn require<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&Self, &'static str) -> Option<T>,
+    ) -> Option<T> {
+        if self.field(key).is_none() {
+            self.report(
+                &self.span,
+                "read::missing_key",
+                format!("`{key}` is missing in {}", self.what),
+            )
+            .label("in this table")
+            .help(format!("add `{key} = {}`", example(key)));
+            return None;
+        }
+        read(self, key)
+    }
+
+    fn read<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        convert: impl Fn(&Field<'a, 'i>) -> Option<T>,
+    ) -> Option<Located<T>> {
+        let field = self.field(key)?;
+        let value = convert(&field);
+        if value.is_none() {
+            self.wrong_type(&field, wanted, &format!("write `{key} = {}`", example(key)));
+        }
+        value.map(|value| Located::new(value, field.span))
+    }
+
+    /// A text.
+    pub(super) fn string(&self, key: &'static str) -> Option<Located<String>> {
+        self.read(key, "a string", |field| field.as_str().map(str::to_owned))
+    }
+
+    /// `true` or `false`; `default` if it is not there.
+    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
+        self.read(key, "true or false", Field::as_bool)
+            .map_or(default, |read| read.value)
+    }
+
+    /// A whole number, not negative.
+    pub(super) fn integer(&self, key: &'static str) -> Option<Located<u64>> {
+        let read = self.read(key, "a whole number", Field::as_integer)?;
+        self.not_negative(read)
+    }
+
+    fn not_negative(&self, read: Located<i128>) -> Option<Located<u64>> {
+        if let Ok(value) = u64::try_from(read.value) {
+            return Some(Located::new(value, read.span));
+        }
+        self.report(
+            &read.span,
+            "read::value",
+            format!("{} is out of range", read.value),
+        )
+        .help("write a whole number that is not negative");
+        None
+    }
+
+    fn quantity(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        help: &str,
+        convert: impl Fn(&str) -> Option<u64>,
+    ) -> Option<Located<u64>> {
+        let field = self.field(key)?;
+        let Some(text) = field.as_str() else {
+            self.wrong_type(&field, wanted, help);
+            return None;
+        };
+        let value = convert(text);
+        if value.is_none() {
+            self.report(
+                &field.span,
+                "read::value",
+                format!("`{text}` is not {wanted}"),
+            )
+            .help(help);
+        }
+        value.map(|value| Located::new(value, field.span))
+    }
+
+    /// An amount of memory or disk, in bytes.
+    pub(super) fn size(&self, key: &'static str) -> Option<Located<u64>> {
+        let help = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
+        self.quantity(key, "a size", help, units::size)
+    }
+
+    /// A time, in microseconds.
+    pub(super) fn time(&self, key: &'static str) -> Option<Located<u64>> {
+        let help = r#"write a number and us, ms or s, such as "2 ms""#;
+        self.quantity(key, "a time", help, units::microseconds)
+    }
+
+    /// A list of texts; empty if it is not there.
+    pub(super) fn strings(&self, key: &'static str) -> Vec<Located<String>> {
+        self.list(key, "a string", |field| field.as_str().map(str::to_owned))
+    }
+
+    /// A list of whole numbers that are not negative; empty if it is not there.
+    pub(super) fn integers(&self, key: &'static str) -> Vec<Located<u64>> {
+        let read = self.list(key, "a whole number", Field::as_integer);
+        read.into_iter()
+            .filter_map(|item| self.not_negative(item))
+            .collect()
+    }
+
+    fn list<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        convert: impl Fn(&Field<'a, 'i>) -> Option<T>,
+    ) -> Vec<Located<T>> {
+        let Some(field) = self.field(key) else {
+            return Vec::new();
+        };
+        let help = format!("write `{key} = {}`", example(key));
+        let Some(items) = field.items() else {
+            self.wrong_type(&field, "a list", &help);
+            return Vec::new();
+        };
+        let mut read = Vec::new();
+        for item in items {
+            match convert(&item) {
+                Some(value) => read.push(Located::new(value, item.span)),
+                None => self.wrong_type(&item, wanted, &help),
+            }
+        }
+        read
+    }
+
+    /// A table inside this one, such as `between = { ... }`.
+    pub(super) fn table(&self, key: &'static str) -> Option<Self> {
+        let field = self.field(key)?;
+        let Some(table) = field.as_table() else {
+            self.wrong_type(
+                &field,
+                "a table",
+                &format!("write `{key} = {}`", example(key)),
+            );
+            return None;
+        };
+        let what = if self.name.is_empty() {
+            format!("[{key}]")
+        } else {
+            format!("`{key}` of {}", self.what)
+        };
+        Some(Self::new(self.reporter, table, field.span, what))
+    }
+
+    /// The tables `[kind.NAME]`, in the order of the file.
+    pub(super) fn named_tables(&self, kind: &'static str) -> Vec<Self> {
+        let Some(field) = self.field(kind) else {
+            return Vec::new();
+        };
+        let Some(parent) = field.as_table() else {
+            self.wrong_type(
+                &field,
+                "tables with names",
+                &format!("write `[{kind}.NAME]`"),
+            );
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (key, value) in parent.iter() {
+            let field = Field {
+                value: value.get_ref(),
+                span: value.span(),
+            };
+            let Some(table) = field.as_table() else {
+                self.wrong_type(
+                    &field,
+                    "a table",
+                    &format!("write `[{kind}.{}]`", key.get_ref()),
+                );
+                continue;
+            };
+            let mut reader = Self::new(
+                self.reporter,
+                table,
+                key.span(),
+                format!("[{kind}.{}]", key.get_ref()),
+            );
+            reader.name = key.get_ref().to_string();
+            tables.push(reader);
+        }
+        tables.sort_by_key(|table| table.span.start);
+        tables
+    }
+
+    /// The tables of `[[... .key]]`, in the order of the file.
+    pub(super) fn tables(&self, key: &'static str) -> Vec<Self> {
+        let Some(field) = self.field(key) else {
+            return Vec::new();
+        };
+        let Some(items) = field.items() else {
+            self.wrong_type(
+                &field,
+                "a list of tables",
+                &format!("write double brackets: `[[... .{key}]]`"),
+            );
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            match item.as_table() {
+                Some(table) => {
+                    let what = format!("`{key}` {index} of {}", self.what);
+                    let mut reader = Self::new(self.reporter, table, item.span, what);
+                    reader.name.push_str(key);
+                    tables.push(reader);
+                }
+                None => self.wrong_type(
+                    &item,
+                    "a table",
+                    "each item of the list is a table with named values",
+                ),
+            }
+        }
+        tables
+    }
+
+    /// All keys and texts of a table whose keys are free to choose.
+    pub(super) fn free_strings(&self) -> Vec<(Located<String>, String)> {
+        let mut read = Vec::new();
+        for (key, value) in self.table.iter() {
+            let field = Field {
+                value: value.get_ref(),
+                span: value.span(),
+            };
+            match field.as_str() {
+                Some(text) => read.push((
+                    Located::new(key.get_ref().to_string(), key.span()),
+                    text.to_owned(),
+                )),
+                None => self.wrong_type(
+                    &field,
+                    "a string",
+                    r#"settings are texts: write "3", not 3"#,
+                ),
+            }
+        }
+        read.sort_by_key(|(key, _)| key.span.start);
+        read
+    }
+
+    /// Reports every key that nobody asked for.
+    pub(super) fn finish(&self) {
+        let known = self.known.borrow();
+        for (key, _) in self.table.iter() {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let help = match crate::checks::nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    let mut names = known.clone();
+                    names.sort_unstable();
+                    names.dedup();
+                    format!("known keys are {}", names.join(", "))
+                }
+            };
+            self.report(
+                &key.span(),
+                "read::unknown_key",
+                format!("{} has no key `{name}`", self.what),
+            )
+            .label("unknown key")
+            .help(help);
+        }
+    }
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
+
+/// How the value of a key is written, for help texts.
+fn example(key: &str) -> &'static str {
+    match key {
+        "memory" | "size" => r#""64 MiB""#,
+        "offset" => r#""0 MiB""#,
+        "stack" | "monitor_memory" => r#""64 KiB""#,
+        "budget" => r#""2 ms""#,
+        "period" => r#""10 ms""#,
+        "after" => r#""30 s""#,
+        "cpus" => "[0]",
+        "cpu" | "priority" | "line" | "limit" => "1",
+        "first" | "second" | "partition" | "server" | "service" | "console" => r#""NAME""#,
+        "clients" | "partitions" => r#"["NAME"]"#,
+        "devices" => r#"["com1"]"#,
+        "program" => r#""hello""#,
+        "kernel" => r#""debian:linux-image-cloud-amd64""#,
+        "initrd" => r#""builtin:checks""#,
+        "between" => r#"{ first = "NAME", second = "NAME" }"#,
+        "settings" => r#"{ seconds = "3" }"#,
+        "must_finish" | "read_only" | "dma" => "true",
+        "count" => "8",
+        "physical" | "address" => "0x5000_0000",
+        _ => r#""...""#,
+    }
+}

@@ -1,0 +1,229 @@
+//! What manifests compile to, as init reads it.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use bulkhead_abi::{CpuFeatures, init_slot};
+use bulkhead_manifest::{Compiled, compile};
+use bulkhead_plan::{
+    ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout,
+};
+use support::{World, root};
+
+/// Compiles, and hands the plan as init sees it to `look`.
+fn compiled(text: &str, look: impl FnOnce(&Compiled, &Plan<'_>)) {
+    let world = World::new();
+    let path = world.manifest(text);
+    let compiled = world.with_options(|options| compile(&path, options));
+    let compiled =
+        compiled.unwrap_or_else(|errors| panic!("{}", bulkhead_manifest::render(&errors)));
+    let mut words = vec![0u64; compiled.plan.len().div_ceil(8)];
+    let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
+    aligned[..compiled.plan.len()].copy_from_slice(&compiled.plan);
+    look(&compiled, &Plan::parse(aligned).unwrap());
+}
+
+#[test]
+fn the_default_manifest() {
+    let text = std::fs::read_to_string(root().join("partitions/default.toml")).unwrap();
+    compiled(&text, |compiled, plan| {
+        assert_eq!(plan.name(), "first-light");
+        assert_eq!(plan.end(), End::MustFinish);
+        let names: Vec<_> = plan
+            .partitions()
+            .map(|partition| partition.name())
+            .collect();
+        assert_eq!(names, ["init", "console", "block", "hello", "linux"]);
+        let modules: Vec<_> = compiled
+            .modules
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(
+            modules,
+            [
+                "kernel/linux",
+                "initrd/linux",
+                "program/console",
+                "program/block",
+                "program/hello",
+                "program/vmm"
+            ]
+        );
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
+
+        let [init, console, block, hello, linux] =
+            [0, 1, 2, 3, 4].map(|index| plan.partition(index).unwrap());
+        assert_eq!(init.kind(), PartitionKind::Init);
+        assert_eq!(init.environment.status_pages().count(), 4);
+        assert!(
+            init.environment
+                .entries()
+                .iter()
+                .all(|entry| entry.slot == 0 || entry.slot >= init_slot::FIRST_FREE)
+        );
+        let labels: Vec<_> = console
+            .environment
+            .channels()
+            .map(|channel| channel.name)
+            .collect();
+        assert_eq!(labels, ["init", "block", "hello", "linux", "linux-vmm"]);
+        assert_eq!(
+            console.environment.ports_of("com1", 0).unwrap().first,
+            0x3f8
+        );
+        assert!(console.environment.ports_of("power", 0).is_some());
+        assert_eq!(hello.environment.text("seconds"), Some("5"));
+        assert_eq!(hello.restart(), Restart::Limit(3));
+        assert_eq!(hello.environment.heap().unwrap().address, layout::HEAP);
+
+        let disk = linux.environment.disks().next().unwrap();
+        let served = block.environment.disks().next().unwrap();
+        assert_eq!((disk.name, served.name), ("linux/0", "linux/0"));
+        assert_eq!(
+            (served.first_sector, served.sectors, served.read_only),
+            (0, 131_072, false)
+        );
+        let channel = linux.environment.channel(disk.name).unwrap();
+        assert_eq!(
+            (channel.role, channel.kind, channel.peer),
+            (Role::Second, ChannelKind::Disk, "block")
+        );
+        assert_eq!(
+            linux.environment.channel("serial").unwrap().kind,
+            ChannelKind::Serial
+        );
+        assert_eq!(
+            linux.environment.channel("console").unwrap().kind,
+            ChannelKind::Text
+        );
+        assert_eq!(
+            linux.environment.text("command-line"),
+            Some("console=ttyS0")
+        );
+        assert_eq!(linux.environment.module("initrd").unwrap().size, 5000);
+        assert!(linux.must_finish());
+        let shares = |partition: &bulkhead_plan::Partition<'_>| {
+            partition.grants().any(|grant| {
+                grant.entry.kind == EntryKind::GuestMemory as u32
+                    && matches!(
+                        grant.resource,
+                        Resource::Region {
+                            physical: true,
+                            writable: true,
+                            ..
+                        }
+                    )
+            })
+        };
+        assert!(shares(&block));
+        assert!(!shares(&linux));
+    });
+}
+
+#[test]
+fn a_guest_with_processors_and_high_memory() {
+    let text = r#"
+        [machine]
+        cpus = 2
+        memory = "6 GiB"
+        [guest.big]
+        memory = "5 GiB"
+        cpus = [0, 1]
+        kernel = "vmlinuz"
+    "#;
+    compiled(text, |compiled, plan| {
+        let big = plan.partition(1).unwrap();
+        let ram: Vec<_> = big
+            .environment
+            .guest_memories()
+            .map(|ram| (ram.guest_physical, ram.size))
+            .collect();
+        assert_eq!(ram, [(0, 3 << 30), (4 << 30, 2 << 30)]);
+        let thread = big.environment.threads().next().unwrap();
+        assert_eq!((thread.index, thread.cpu), (1, 1));
+        assert_eq!(big.threads()[1].slot, thread.slot);
+        assert_eq!(
+            big.environment
+                .vcpus()
+                .map(|vcpu| (vcpu.cpu, vcpu.thread))
+                .collect::<Vec<_>>(),
+            [(0, 0), (1, 1)]
+        );
+        assert!(
+            compiled
+                .needs
+                .features
+                .contains(CpuFeatures::UNRESTRICTED_GUEST)
+        );
+        assert_eq!(big.environment.channels().count(), 0);
+    });
+}
+
+#[test]
+fn channels_endpoints_and_memory() {
+    let text = r#"
+        [system]
+        end = { partition = "client" }
+        [partition.server]
+        program = "bench"
+        [partition.client]
+        program = "bench"
+        budget = "2 ms"
+        period = "10 ms"
+        [channel.data]
+        between = { first = "server", second = "client" }
+        memory = "32 KiB"
+        [endpoint.calls]
+        server = "server"
+        clients = ["client"]
+        [memory.shared]
+        partitions = ["server", "client"]
+        size = "8 KiB"
+        physical = 0x0200_0000
+        address = 0x4000_0000_0000
+        read_only = true
+    "#;
+    compiled(text, |compiled, plan| {
+        assert_eq!(plan.end(), End::Partition(2));
+        assert_eq!(compiled.needs.features, CpuFeatures::empty());
+        let (server, client) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
+        let data = server.environment.channel("data").unwrap();
+        assert_eq!(
+            (data.role, data.kind, data.size, data.peer),
+            (Role::First, ChannelKind::Raw, 32 << 10, "client")
+        );
+        let grants: Vec<_> = client.grants().collect();
+        let channel = grants.iter().find_map(|grant| match grant.resource {
+            Resource::Channel { other, .. } => Some(other),
+            _ => None,
+        });
+        assert_eq!(
+            (channel.unwrap().partition, channel.unwrap().bit),
+            (1, data.bit)
+        );
+        let endpoint = client.environment.endpoint("calls").unwrap();
+        assert_eq!((endpoint.peer, endpoint.badge), ("server", 1));
+        let shared = client.environment.memory("shared").unwrap();
+        assert_eq!((shared.address, shared.writable), (0x4000_0000_0000, false));
+        assert!(
+            plan.regions()
+                .iter()
+                .any(|region| region.physical == 0x200_0000)
+        );
+        let thread = client.threads()[0];
+        assert_eq!((thread.budget_us, thread.period_us), (2_000, 10_000));
+    });
+}
+
+#[test]
+fn compiling_needs_every_file() {
+    let world = World::new();
+    let path = world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched\"\n");
+    world.with_options(|options| {
+        assert!(bulkhead_manifest::check(&path, options).is_ok());
+        let errors = compile(&path, options).unwrap_err();
+        assert_eq!(errors[0].check(), "modules::not_available");
+    });
+}
