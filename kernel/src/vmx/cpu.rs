@@ -3,9 +3,15 @@
 use crate::arch::msr;
 use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::host::HostState;
+use crate::vmx::invalidate::invalidate_all_guest_spaces;
 use crate::vmx::vcpu::Vcpu;
+use bulkhead_core::page_table::PageSize;
 use bulkhead_core::phys::Ref;
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Address of the vCPU that its processor must let go of, or 0. Set under the kernel lock, before a flush of all processors.
+pub(super) static CLEAR_WANTED: AtomicU64 = AtomicU64::new(0);
 
 /// The VMX state of one processor. Zeroed memory is valid: a processor that runs no guests.
 pub struct VmxCpu {
@@ -18,6 +24,7 @@ pub struct VmxCpu {
     /// The preemption timer's rate, as a shift of the TSC.
     pub(super) timer_shift: Cell<u32>,
     has_timer: Cell<bool>,
+    large_pages: Cell<(bool, bool)>,
     enabled: Cell<bool>,
 }
 
@@ -32,12 +39,36 @@ impl VmxCpu {
         self.components.set(extended_components());
         self.timer_shift.set(capabilities.timer_shift);
         self.has_timer.set(capabilities.has_preemption_timer());
+        self.large_pages.set(capabilities.ept_large_pages());
         self.enabled.set(capabilities.has_ept());
     }
 
     /// Guests can run here.
     pub fn is_enabled(&self) -> bool {
         self.enabled.get()
+    }
+
+    /// The largest page that guest spaces can map.
+    pub fn largest_page(&self) -> PageSize {
+        match self.large_pages.get() {
+            (_, true) => PageSize::Huge,
+            (true, false) => PageSize::Large,
+            (false, false) => PageSize::Small,
+        }
+    }
+
+    /// Forgets what the processor has cached of guest spaces, and lets go of the vCPU that is about to be destroyed, if it is
+    /// at home here. Part of a flush of all processors.
+    pub fn forget_translations(&self) {
+        if !self.enabled.get() {
+            return;
+        }
+        invalidate_all_guest_spaces();
+        // SAFETY: the processor that asks holds the kernel lock and waits for this one, so the vCPU is alive.
+        let wanted = unsafe { Ref::<Vcpu>::from_address(CLEAR_WANTED.load(Ordering::Acquire)) };
+        if let Some(vcpu) = wanted {
+            vcpu.clear(self);
+        }
     }
 
     /// Deadlines do not end a run by themselves: the host's timer must interrupt it.

@@ -13,7 +13,6 @@
 //! General registers and `exit_reason` are stored at every exit.
 
 use crate::vmx::cpu::VmxCpu;
-use crate::vmx::guest_space::Doorbell;
 use crate::vmx::load::end_shadow;
 use crate::vmx::msr;
 use crate::vmx::state::{State, get, put, store};
@@ -83,8 +82,8 @@ pub enum Outcome {
     Nmi,
     /// Handle a machine check.
     MachineCheck,
-    /// Signal this notification; the instruction is done. Then run again.
-    Doorbell(Doorbell),
+    /// The guest wrote to this port, for which its space has a doorbell to signal; the instruction is done. Then run again.
+    Doorbell(u16),
     /// Run again.
     Again,
     /// Return to the monitor.
@@ -183,11 +182,14 @@ impl Vcpu {
     fn io(&self, vmcs: Vmcs, state: State) -> Outcome {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         if qualification & (IO_IN | IO_STRING) == 0
-            && let Some(space) = self.space.get()
-            && let Some(doorbell) = space.doorbell((qualification >> 16) as u16)
+            && let port = (qualification >> 16) as u16
+            && self
+                .space
+                .get()
+                .is_some_and(|space| space.has_doorbell(port))
         {
             skip_instruction(vmcs);
-            return Outcome::Doorbell(doorbell);
+            return Outcome::Doorbell(port);
         }
         put!(state, exit_reason, u64::from(reason::IO));
         put!(state, exit_qualification, qualification);
@@ -371,10 +373,7 @@ impl Vcpu {
     /// Stores groups in the shared page, except those that wait there to be loaded. False, and nothing stored, if the vCPU is
     /// not current on this processor: it has not run here since another one did.
     pub fn fetch(&self, cpu: &VmxCpu, groups: StateGroups) -> bool {
-        let current = cpu
-            .current
-            .get()
-            .is_some_and(|vcpu| core::ptr::eq(&*vcpu, self));
+        let current = self.is_current(cpu);
         if current {
             // SAFETY: the VMCS is current, by the comparison.
             self.fetch_groups(unsafe { Vmcs::current() }, groups);

@@ -1,167 +1,187 @@
-//! Guest-physical memory: the root of the extended page tables, the I/O bitmaps, and the doorbells.
+//! Guest-physical memory: the extended page tables, the I/O bitmaps, and the doorbells.
 
 use crate::vmx::page::Page;
-use bulkhead_abi::{Error, MAX_DOORBELLS};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref};
+use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vcpu::Vcpu;
+use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS};
+use bulkhead_core::object::ObjectHeader;
+use bulkhead_core::page_table::Pool;
+use bulkhead_core::page_table::Pool;
+use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
+use bulkhead_core::slot::Slot;
 use core::cell::Cell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Slots of the doorbell table: twice the doorbells, so that searches end soon.
-const SLOTS: usize = 2 * MAX_DOORBELLS;
+/// Places in the table of ports: twice the doorbells, so that searches end soon.
+const PLACES: usize = 2 * MAX_DOORBELLS;
 /// EPT pointer: write-back tables of 4 levels (SDM vol. 3, 25.6.11).
 const EPT_POINTER: u64 = 6 | 3 << 3;
 
-/// The signal that a guest's write to an I/O port is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Doorbell {
-    /// Address of the notification to signal.
-    pub notification: u64,
-    /// Badge of the capability with which it was bound.
-    pub badge: u64,
-}
-
-struct Slot {
-    /// The port plus 1; 0 if the slot is free.
-    port: Cell<u64>,
-    notification: Cell<u64>,
-    badge: Cell<u64>,
-}
-
-/// A guest's physical memory and ports. Four pages.
+/// A guest's physical memory and ports. Six pages.
 #[repr(C, align(4096))]
 pub struct GuestSpace {
-    /// The capability engine's.
-    pub header: [Cell<u64>; 8],
-    /// Counts the changes of the page tables that took something away.
-    generation: Cell<u64>,
-    doorbells: Cell<u64>,
-    slots: [Slot; SLOTS],
-    /// The caller's: where the pool of table memory is kept, for example.
-    pub extension: [Cell<u64>; 32],
+    /// Common to all objects.
+    pub header: ObjectHeader,
+    pool: Pool,
+    /// The first of the vCPUs that see the space.
+    pub(super) first_vcpu: Cell<Option<Ref<Vcpu>>>,
+    /// How many bindings have a place in the table of ports.
+    used: Cell<u64>,
+    /// A hash table of ports: [`Place`] as a word. Changed under the kernel lock, searched without.
+    places: [AtomicU32; PLACES],
+    bindings: [Slot; MAX_DOORBELLS],
     io_bitmaps: [Page; 2],
     root: Page,
 }
 
-const _: () = assert!(size_of::<GuestSpace>() == GuestSpace::PAGES * 4096);
+const _: () = assert!(size_of::<GuestSpace>() as u64 == GuestSpace::PAGES as usize * 4096);
 
-// SAFETY: cells and plain pages, for which zero is valid.
+// SAFETY: cells, atomics, slots and plain pages, for which zero is valid.
 unsafe impl KernelObject for GuestSpace {}
+
+/// A port and the index of its binding, packed: bit 31 set, index from bit 16, port. 0: no port.
+#[derive(Clone, Copy)]
+struct Place(u32);
+
+impl Place {
+    const FREE: Self = Self(0);
+    const fn new(port: u16, binding: usize) -> Self {
+        Self(1 << 31 | (binding as u32) << 16 | port as u32)
+    }
+    const fn is_free(self) -> bool {
+        self.0 == 0
+    }
+    const fn port(self) -> u16 {
+        self.0 as u16
+    }
+    const fn binding(self) -> usize {
+        (self.0 >> 16 & 0x7fff) as usize
+    }
+}
 
 impl GuestSpace {
     /// Pages that the object takes.
-    pub const PAGES: usize = 4;
+    pub const PAGES: u64 = 6;
 
     /// Makes zeroed memory an empty guest space: nothing mapped, every port exits.
-    pub fn initialise(&self) {
-        self.generation.set(1);
+    pub fn initialise(&self, _paging: GuestPaging) {
         for bitmap in &self.io_bitmaps {
             bitmap.fill(0xff);
         }
     }
 
+    fn physical(&self) -> u64 {
+        (core::ptr::from_ref(self) as u64).wrapping_sub(window_base())
+    }
+
     /// The root table of the extended page tables.
-    pub fn root(space: Ref<Self>) -> HostPhysical {
-        HostPhysical(space.physical().0 + core::mem::offset_of!(Self, root) as u64)
+    pub fn root(&self) -> HostPhysical {
+        HostPhysical(self.physical() + offset_of!(Self, root) as u64)
+    }
+
+    /// Memory for page tables.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The value that names the tables to the processor.
-    pub fn ept_pointer(space: Ref<Self>) -> u64 {
-        Self::root(space).0 | EPT_POINTER
+    pub fn ept_pointer(&self) -> u64 {
+        self.root().0 | EPT_POINTER
     }
 
     /// Where the I/O bitmaps are: for ports below 0x8000, and for the others.
-    pub fn io_bitmaps(space: Ref<Self>) -> [HostPhysical; 2] {
-        let first = space.physical().0 + core::mem::offset_of!(Self, io_bitmaps) as u64;
+    pub fn io_bitmaps(&self) -> [HostPhysical; 2] {
+        let first = self.physical() + offset_of!(Self, io_bitmaps) as u64;
         [HostPhysical(first), HostPhysical(first + 4096)]
     }
 
-    /// Makes every vCPU of the space forget cached translations before it enters the guest again. To be called after
-    /// something was unmapped; processors that are in the guest at the moment must be interrupted besides.
-    pub fn translations_changed(&self) {
-        self.generation.set(self.generation.get().wrapping_add(1));
-    }
-
-    /// How often translations were taken away.
+    /// Where a port is in the table, or where it would be: there is always a free place.
     #[inline(always)]
-    pub fn generation(&self) -> u64 {
-        self.generation.get()
-    }
-
-    /// The slot that holds this port, or the free one where it would be. There is always a free one.
-    #[inline(always)]
-    fn find(&self, port: u16) -> &Slot {
-        let mut index = usize::from(port ^ port >> 7) % SLOTS;
+    fn find(&self, port: u16) -> (usize, Place) {
+        let mut index = usize::from(port ^ port >> 7) % PLACES;
         loop {
-            let slot = &self.slots[index];
-            if slot.port.get() == 0 || slot.port.get() == u64::from(port) + 1 {
-                return slot;
+            let place = Place(self.places[index].load(Ordering::Relaxed));
+            if place.is_free() || place.port() == port {
+                return (index, place);
             }
-            index = (index + 1) % SLOTS;
+            index = (index + 1) % PLACES;
         }
     }
 
-    /// The doorbell of a port.
+    /// Whether a write to the port may be a doorbell. Needs no lock.
     #[inline(always)]
-    pub fn doorbell(&self, port: u16) -> Option<Doorbell> {
-        let slot = self.find(port);
-        (slot.port.get() != 0).then(|| Doorbell {
-            notification: slot.notification.get(),
-            badge: slot.badge.get(),
-        })
+    pub fn has_doorbell(&self, port: u16) -> bool {
+        !self.find(port).1.is_free()
     }
 
-    /// Binds a port.
-    pub fn bind_doorbell(&self, port: u16, doorbell: Doorbell) -> Result<(), Error> {
-        let slot = self.find(port);
-        if slot.port.get() != 0 {
-            return Err(Error::AlreadyMapped);
+    /// The binding of a port: a slot with the capability to the notification to signal, or vacant if that was revoked.
+    pub fn doorbell(&self, port: u16) -> Option<&Slot> {
+        let (_, place) = self.find(port);
+        if place.is_free() {
+            None
+        } else {
+            self.bindings.get(place.binding())
         }
-        if self.doorbells.get() >= MAX_DOORBELLS as u64 {
-            return Err(Error::PoolExhausted);
+    }
+
+    /// Gives a port a binding, for the caller to fill: vacant, unless the port was bound before.
+    pub fn prepare_doorbell(&self, port: u16) -> Result<&Slot, Error> {
+        if let Some(binding) = self.doorbell(port) {
+            return Ok(binding);
         }
-        self.doorbells.set(self.doorbells.get() + 1);
-        slot.port.set(u64::from(port) + 1);
-        slot.notification.set(doorbell.notification);
-        slot.badge.set(doorbell.badge);
-        Ok(())
-    }
-
-    /// Withdraws the doorbell of a port.
-    pub fn unbind_doorbell(&self, port: u16) -> Result<(), Error> {
-        if self.doorbell(port).is_none() {
-            return Err(Error::NotMapped);
+        if self.used.get() >= MAX_DOORBELLS as u64 {
+            self.keep_doorbells(|binding| !binding.is_vacant());
         }
-        self.keep_doorbells(|bound, _| bound != port);
-        Ok(())
+        let used = self
+            .places
+            .iter()
+            .map(|place| Place(place.load(Ordering::Relaxed)));
+        let taken = used
+            .filter(|place| !place.is_free())
+            .fold(0u64, |bits, place| bits | 1 << (place.binding() % 64));
+        let index = taken.trailing_ones() as usize;
+        let binding = self.bindings.get(index).ok_or(Error::PoolExhausted)?;
+        self.enter(port, index);
+        Ok(binding)
     }
 
-    /// Withdraws every doorbell of a notification that is about to go.
-    pub fn forget_notification(&self, notification: u64) {
-        self.keep_doorbells(|_, doorbell| doorbell.notification != notification);
+    /// Forgets a port whose binding is vacant.
+    pub fn forget_doorbell(&self, port: u16) {
+        if let Some(gone) = self.doorbell(port)
+            && gone.is_vacant()
+        {
+            self.keep_doorbells(|binding| !core::ptr::eq(binding, gone));
+        }
     }
 
-    /// Keeps the doorbells that the condition holds for. Enters all of them anew, since a search passes over every slot that
-    /// was occupied when its doorbell was entered.
-    fn keep_doorbells(&self, condition: impl Fn(u16, Doorbell) -> bool) {
-        let mut kept = [None; MAX_DOORBELLS];
+    /// Binding number `index`, if there are so many.
+    pub(super) fn binding(&self, index: usize) -> Option<&Slot> {
+        self.bindings.get(index)
+    }
+
+    fn enter(&self, port: u16, binding: usize) {
+        let (index, _) = self.find(port);
+        self.places[index].store(Place::new(port, binding).0, Ordering::Relaxed);
+        self.used.set(self.used.get() + 1);
+    }
+
+    /// Keeps the ports for whose bindings the condition holds. Enters all of them anew, since a search passes over every place
+    /// that was occupied when its port was entered.
+    fn keep_doorbells(&self, condition: impl Fn(&Slot) -> bool) {
+        let mut kept = [Place::FREE; MAX_DOORBELLS];
         let mut free = kept.iter_mut();
-        for slot in &self.slots {
-            let Some(port) = slot.port.replace(0).checked_sub(1) else {
-                continue;
-            };
-            let doorbell = Doorbell {
-                notification: slot.notification.get(),
-                badge: slot.badge.get(),
-            };
-            if condition(port as u16, doorbell)
-                && let Some(place) = free.next()
-            {
-                *place = Some((port as u16, doorbell));
+        for place in &self.places {
+            let place = Place(place.swap(0, Ordering::Relaxed));
+            let keep =
+                !place.is_free() && self.bindings.get(place.binding()).is_some_and(&condition);
+            if keep && let Some(entry) = free.next() {
+                *entry = place;
             }
         }
-        self.doorbells.set(0);
-        for (port, doorbell) in kept.into_iter().flatten() {
-            // Each fits, since there were at least as many before.
-            let _ = self.bind_doorbell(port, doorbell);
+        self.used.set(0);
+        for place in kept.into_iter().filter(|place| !place.is_free()) {
+            self.enter(place.port(), place.binding());
         }
     }
 }

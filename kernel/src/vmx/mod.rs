@@ -9,6 +9,7 @@
 mod capabilities;
 mod controls;
 mod cpu;
+mod destroy;
 mod enable;
 mod entry;
 pub mod exit;
@@ -26,9 +27,33 @@ mod vpid;
 
 pub use capabilities::{Capabilities, detect};
 pub use cpu::VmxCpu;
+pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run};
 pub use enable::{EnableError, enable};
 pub use exit::Outcome;
-pub use guest_space::{Doorbell, GuestSpace};
-pub use invalidate::invalidate_guest_space;
+pub use guest_space::GuestSpace;
 pub use vcpu::Vcpu;
-pub use vpid::{allocate_vpid, release_vpid};
+
+use bulkhead_abi::{Error, GuestPaging};
+use bulkhead_core::page_table::PageSize;
+
+/// Guests can run on the processor that executes this; all processors are alike.
+pub fn available() -> Result<(), Error> {
+    if crate::arch::cpu::this().vmx.is_enabled() {
+        Ok(())
+    } else {
+        Err(Error::Unsupported)
+    }
+}
+
+/// Guest spaces of this kind can be made.
+pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
+    match paging {
+        GuestPaging::Ept => available(),
+        GuestPaging::Shadow => Err(Error::Unsupported),
+    }
+}
+
+/// The largest page that guest spaces can map.
+pub fn largest_ept_page() -> PageSize {
+    crate::arch::cpu::this().vmx.largest_page()
+}

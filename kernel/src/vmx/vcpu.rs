@@ -1,5 +1,8 @@
 //! The guest processor: its pages, its set-up, and a run.
 
+use crate::object::partition::Partition;
+use crate::object::thread::Thread;
+use crate::object::thread::Thread;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::{Controls, OwnedBits};
 use crate::vmx::cpu::VmxCpu;
@@ -12,8 +15,10 @@ use crate::vmx::msr::MsrAreas;
 use crate::vmx::page::Page;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
+use crate::vmx::vpid::allocate_vpid;
 use bulkhead_abi::{Error, ExitReason, NO_DEADLINE, StateGroups};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref};
+use bulkhead_core::object::ObjectHeader;
+use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -22,12 +27,16 @@ use x86::vmx::vmcs::{control, guest, host};
 /// A guest processor. Eight pages.
 #[repr(C, align(4096))]
 pub struct Vcpu {
-    /// The capability engine's.
-    pub header: [Cell<u64>; 8],
+    /// Common to all objects.
+    pub header: ObjectHeader,
     pub(super) entry: EntryState,
     pub(super) space: Cell<Option<Ref<GuestSpace>>>,
-    /// Generation of the space's tables that this vCPU's processor knows.
-    space_generation: Cell<u64>,
+    /// Next vCPU of the same space.
+    pub(super) next_in_space: Cell<Option<Ref<Vcpu>>>,
+    /// The thread that runs it at the moment.
+    pub(super) runner: Cell<Option<Ref<Thread>>>,
+    /// Number of the processor on which it runs.
+    pub cpu: Cell<u32>,
     /// Host CR3 in the VMCS.
     host_cr3: Cell<u64>,
     /// TSC value that ends a run.
@@ -40,7 +49,7 @@ pub struct Vcpu {
     timer_on: Cell<bool>,
     has_timer: Cell<bool>,
     pub(super) has_nmi_window: Cell<bool>,
-    vpid: Cell<u16>,
+    pub(super) vpid: Cell<u16>,
     /// Controls without what changes from run to run.
     pub(super) pin: Cell<u32>,
     pub(super) primary: Cell<u32>,
@@ -49,8 +58,6 @@ pub struct Vcpu {
     pub(super) cr4: Cell<OwnedBits>,
     xcr0: Cell<u64>,
     pub(super) msrs: MsrAreas,
-    /// The caller's: the thread that runs it, for example.
-    pub extension: [Cell<u64>; 16],
     vmcs: Page,
     state: Page,
     msr_bitmap: Page,
@@ -58,7 +65,7 @@ pub struct Vcpu {
     extended: [Page; fpu::AREA_BYTES / 4096],
 }
 
-const _: () = assert!(size_of::<Vcpu>() == Vcpu::PAGES * 4096);
+const _: () = assert!(size_of::<Vcpu>() as u64 == Vcpu::PAGES as usize * 4096);
 const _: () = assert!(offset_of!(Vcpu, msrs) % 16 == 0);
 
 // SAFETY: cells and plain pages, for which zero is valid.
@@ -71,18 +78,21 @@ const PREEMPTION_TIMER: u32 = 1 << 6;
 
 impl Vcpu {
     /// Pages that the object takes.
-    pub const PAGES: usize = 8;
+    pub const PAGES: u64 = 8;
 
     /// Makes zeroed memory a vCPU in the state after reset, which its monitor may change before the first run.
-    pub fn initialise(vcpu: Ref<Self>, space: Ref<GuestSpace>, vpid: u16) {
-        vcpu.space.set(Some(space));
-        vcpu.vpid.set(vpid);
-        vcpu.deadline.set(NO_DEADLINE);
-        vcpu.xcr0.set(fpu::X87);
-        vcpu.msr_bitmap.fill(0xff);
-        vcpu.msrs.initialise();
-        fpu::initialise(vcpu.extended_area());
-        let state = vcpu.state();
+    pub fn initialise(&self, space: Ref<GuestSpace>, cpu: u32) {
+        self.space.set(Some(space));
+        self.next_in_space
+            .set(space.first_vcpu.replace(Some(self.reference())));
+        self.cpu.set(cpu);
+        self.vpid.set(allocate_vpid());
+        self.deadline.set(NO_DEADLINE);
+        self.xcr0.set(fpu::X87);
+        self.msr_bitmap.fill(0xff);
+        self.msrs.initialise();
+        fpu::initialise(self.extended_area());
+        let state = self.state();
         put!(state, dirty, StateGroups::all().bits());
         put!(state, rip, 0xfff0);
         put!(state, rflags, 2);
@@ -125,19 +135,36 @@ impl Vcpu {
         );
     }
 
+    fn physical(&self) -> u64 {
+        (core::ptr::from_ref(self) as u64).wrapping_sub(window_base())
+    }
+
+    fn reference(&self) -> Ref<Self> {
+        // SAFETY: the vCPU is a kernel object in the window; it is at its address.
+        unsafe { HostPhysical(self.physical()).object() }
+    }
+
+    /// Whether the VMCS is current on this processor.
+    #[inline(always)]
+    pub(super) fn is_current(&self, cpu: &VmxCpu) -> bool {
+        cpu.current
+            .get()
+            .is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
+    }
+
+    /// A processor has the vCPU's state.
+    pub(super) fn has_home(&self) -> bool {
+        self.home.get() != 0
+    }
+
     /// The page shared with the monitor, to map for it.
-    pub fn state_page(vcpu: Ref<Self>) -> HostPhysical {
-        HostPhysical(vcpu.physical().0 + offset_of!(Self, state) as u64)
+    pub fn state_page(&self) -> HostPhysical {
+        HostPhysical(self.physical() + offset_of!(Self, state) as u64)
     }
 
     /// The guest space whose memory the vCPU sees.
     pub fn space(&self) -> Option<Ref<GuestSpace>> {
         self.space.get()
-    }
-
-    /// The identifier that `initialise` was given.
-    pub fn vpid(&self) -> u16 {
-        self.vpid.get()
     }
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
@@ -148,56 +175,56 @@ impl Vcpu {
 
     /// Takes the vCPU off its processor: VMCS and extended state go to memory. Must be called by that processor, before the
     /// vCPU is run by another one or destroyed.
-    pub fn clear(vcpu: Ref<Self>, cpu: &VmxCpu) {
-        if cpu.current.get() == Some(vcpu) {
-            fpu::switch(cpu, Some(&vcpu), None);
+    pub fn clear(&self, cpu: &VmxCpu) {
+        if self.is_current(cpu) {
+            fpu::switch(cpu, Some(self), None);
             cpu.current.set(None);
         }
-        if vcpu.home.get() == core::ptr::from_ref(cpu) as u64 {
+        if self.home.get() == core::ptr::from_ref(cpu) as u64 {
             // SAFETY: the VMCS is one of this processor, by the comparison.
-            unsafe { Vmcs::clear(Self::vmcs_page(vcpu)) };
-            vcpu.home.set(0);
-            vcpu.entry.reset();
+            unsafe { Vmcs::clear(self.vmcs_page()) };
+            self.home.set(0);
+            self.entry.reset();
             // Clearing keeps the fields, but the next processor's host state is another.
-            vcpu.host_cr3.set(0);
+            self.host_cr3.set(0);
         }
     }
 
     /// Runs the guest until an exit. Interrupts are off before, meanwhile and after; a pending one ends the run.
-    pub fn run(vcpu: Ref<Self>, cpu: &VmxCpu) -> Outcome {
-        if cpu.current.get() != Some(vcpu) && !Self::bind(vcpu, cpu) {
-            return vcpu.refuse(Error::WrongCpu as u64);
+    pub fn run(&self, cpu: &VmxCpu) -> Outcome {
+        if !self.is_current(cpu) && !self.bind(cpu) {
+            return self.refuse(Error::WrongCpu as u64);
         }
         // SAFETY: the vCPU's VMCS is current, by `bind`.
         let vmcs = unsafe { Vmcs::current() };
-        let state = vcpu.state();
+        let state = self.state();
         let dirty = get!(state, dirty);
         if dirty & StateGroups::DEADLINE.bits() != 0 {
-            vcpu.deadline.set(get!(state, deadline));
+            self.deadline.set(get!(state, deadline));
         }
-        let deadline = vcpu.deadline.get();
-        if (deadline != NO_DEADLINE || vcpu.timer_on.get()) && !vcpu.arm_timer(vmcs, cpu, deadline)
+        let deadline = self.deadline.get();
+        if (deadline != NO_DEADLINE || self.timer_on.get()) && !self.arm_timer(vmcs, cpu, deadline)
         {
-            return vcpu.deadline_passed(vmcs);
+            return self.deadline_passed(vmcs);
         }
         if dirty != 0 {
-            if let Err(groups) = vcpu.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty)) {
-                return vcpu.refuse(groups.bits());
+            if let Err(groups) = self.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty)) {
+                return self.refuse(groups.bits());
             }
             put!(state, dirty, 0);
         }
-        vcpu.refresh(vmcs);
+        self.refresh(vmcs);
         // SAFETY: the VMCS is complete since `bind`; its host state is this processor's, its stack the caller's.
-        let entered = unsafe { entry::enter(&vcpu.entry, state) };
+        let entered = unsafe { entry::enter(&self.entry, state) };
         if !entered {
-            return vcpu.entry_refused(vmcs);
+            return self.entry_refused(vmcs);
         }
-        vcpu.entry.launched.set(1);
+        self.entry.launched.set(1);
         cpu.host.after_exit();
-        vcpu.exited(vmcs, cpu)
+        self.exited(vmcs, cpu)
     }
 
-    /// Brings up to date what other code than this vCPU's changes: the host's address space, and the guest's.
+    /// Brings the host's address space up to date.
     #[inline(always)]
     fn refresh(&self, vmcs: Vmcs) {
         let cr3: u64;
@@ -207,12 +234,6 @@ impl Vcpu {
             self.host_cr3.set(cr3);
             // SAFETY: the address space that the processor is in maps the kernel.
             unsafe { vmcs.write(host::CR3, cr3) };
-        }
-        if let Some(space) = self.space.get()
-            && space.generation() != self.space_generation.get()
-        {
-            self.space_generation.set(space.generation());
-            invalidate_guest_space(GuestSpace::ept_pointer(space));
         }
     }
 
@@ -240,89 +261,91 @@ impl Vcpu {
     /// Makes the vCPU current on this processor. False if it is at home on another one, or the processor cannot run it.
     #[cold]
     #[inline(never)]
-    fn bind(vcpu: Ref<Self>, cpu: &VmxCpu) -> bool {
+    fn bind(&self, cpu: &VmxCpu) -> bool {
         let here = core::ptr::from_ref(cpu) as u64;
-        let arrives = vcpu.home.get() == 0;
-        if !cpu.is_enabled() || !arrives && vcpu.home.get() != here {
+        let arrives = self.home.get() == 0;
+        if !cpu.is_enabled() || self.space.get().is_none() || !arrives && self.home.get() != here {
             return false;
         }
-        let region = Self::vmcs_page(vcpu);
+        let region = self.vmcs_page();
         if arrives {
             // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
             unsafe { Vmcs::clear(region) };
         }
         let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
-            return !arrives && Self::make_current(vcpu, cpu).is_some();
+            return !arrives && self.make_current(cpu).is_some();
         };
         let Some(controls) = Controls::compute(
             &capabilities,
-            vcpu.vpid.get() != 0 && capabilities.has_vpid(),
+            self.vpid.get() != 0 && capabilities.has_vpid(),
             cpu.host.cr4(),
         ) else {
             return false;
         };
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe {
-            vcpu.vmcs
+            self.vmcs
                 .pointer()
                 .cast::<u32>()
                 .write_volatile(capabilities.revision)
         };
-        let Some(vmcs) = Self::make_current(vcpu, cpu) else {
+        let Some(vmcs) = self.make_current(cpu) else {
             return false;
         };
-        if !vcpu.complete.replace(true) {
-            Self::set_up(vcpu, vmcs, &capabilities, &controls);
+        if !self.complete.replace(true) {
+            self.set_up(vmcs, &capabilities, &controls);
         }
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
-        let areas = vcpu.physical().0 + offset_of!(Self, msrs) as u64;
-        vcpu.msrs.load(vmcs, &cpu.host, HostPhysical(areas));
+        let areas = self.physical() + offset_of!(Self, msrs) as u64;
+        self.msrs.load(vmcs, &cpu.host, HostPhysical(areas));
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
-            invalidate_vpid(vcpu.vpid.get());
+            invalidate_vpid(self.vpid.get());
         }
-        vcpu.space_generation.set(0);
-        vcpu.home.set(here);
+        if let Some(space) = self.space.get() {
+            invalidate_guest_space(space.ept_pointer());
+        }
+        self.home.set(here);
         true
     }
 
     /// Makes the VMCS current and gives the vCPU the extended-state registers.
-    fn make_current(vcpu: Ref<Self>, cpu: &VmxCpu) -> Option<Vmcs> {
+    fn make_current(&self, cpu: &VmxCpu) -> Option<Vmcs> {
         // SAFETY: the caller has found the VMCS at home here, or clear.
-        let vmcs = unsafe { Vmcs::load(Self::vmcs_page(vcpu)) }?;
-        let previous = cpu.current.replace(Some(vcpu));
-        fpu::switch(cpu, previous.as_deref(), Some(&vcpu));
+        let vmcs = unsafe { Vmcs::load(self.vmcs_page()) }?;
+        let previous = cpu.current.replace(Some(self.reference()));
+        fpu::switch(cpu, previous.as_deref(), Some(self));
         Some(vmcs)
     }
 
     /// Writes the fields that stay for ever, and notes the controls.
-    fn set_up(vcpu: Ref<Self>, vmcs: Vmcs, capabilities: &Capabilities, controls: &Controls) {
-        vcpu.pin.set(controls.pin);
-        vcpu.primary.set(controls.primary);
-        vcpu.entry_controls.set(controls.entry);
-        vcpu.cr0.set(controls.cr0);
-        vcpu.cr4.set(controls.cr4);
-        vcpu.has_timer.set(capabilities.has_preemption_timer());
-        vcpu.has_nmi_window.set(controls.has_nmi_window());
+    fn set_up(&self, vmcs: Vmcs, capabilities: &Capabilities, controls: &Controls) {
+        self.pin.set(controls.pin);
+        self.primary.set(controls.primary);
+        self.entry_controls.set(controls.entry);
+        self.cr0.set(controls.cr0);
+        self.cr4.set(controls.cr4);
+        self.has_timer.set(capabilities.has_preemption_timer());
+        self.has_nmi_window.set(controls.has_nmi_window());
         controls.load(vmcs);
         // SAFETY: the pages belong to the vCPU and to its space, which outlives it.
         unsafe {
-            if let Some(space) = vcpu.space.get() {
-                let [low, high] = GuestSpace::io_bitmaps(space);
+            if let Some(space) = self.space.get() {
+                let [low, high] = space.io_bitmaps();
                 vmcs.write(control::IO_BITMAP_A_ADDR_FULL, low.0);
                 vmcs.write(control::IO_BITMAP_B_ADDR_FULL, high.0);
-                vmcs.write(control::EPTP_FULL, GuestSpace::ept_pointer(space));
+                vmcs.write(control::EPTP_FULL, space.ept_pointer());
             }
-            let bitmap = vcpu.physical().0 + offset_of!(Self, msr_bitmap) as u64;
+            let bitmap = self.physical() + offset_of!(Self, msr_bitmap) as u64;
             vmcs.write(control::MSR_BITMAPS_ADDR_FULL, bitmap);
-            vmcs.write(control::VPID, u64::from(vcpu.vpid.get()));
+            vmcs.write(control::VPID, u64::from(self.vpid.get()));
         }
         vmcs.set_guest::<{ guest::LINK_PTR_FULL }>(!0);
         vmcs.set_guest::<{ guest::IA32_DEBUGCTL_FULL }>(0);
         vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(0);
         // What the monitor has not marked yet is loaded all the same.
-        let state = vcpu.state();
+        let state = self.state();
         put!(state, dirty, StateGroups::all().bits());
     }
 
@@ -339,8 +362,13 @@ impl Vcpu {
         Outcome::Vmm(ExitReason::EntryFailed)
     }
 
-    fn vmcs_page(vcpu: Ref<Self>) -> HostPhysical {
-        HostPhysical(vcpu.physical().0 + offset_of!(Self, vmcs) as u64)
+    fn vmcs_page(&self) -> HostPhysical {
+        HostPhysical(self.physical() + offset_of!(Self, vmcs) as u64)
+    }
+
+    /// Tells the monitor which signals ended the run.
+    pub fn deliver_signals(&self, bits: u64) {
+        put!(self.state(), signals, bits);
     }
 
     /// The shared page.

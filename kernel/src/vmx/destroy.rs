@@ -1,0 +1,107 @@
+//! The end of guest objects, and how threads and vCPUs let go of each other.
+
+use crate::arch::cpu;
+use crate::object::engine;
+use crate::object::hooks::{KernelHooks, drain, embedded};
+use crate::object::thread::{Resume, Thread};
+use crate::schedule;
+use crate::vmx::cpu::CLEAR_WANTED;
+use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vpid::release_vpid;
+use bulkhead_abi::{Error, MAX_DOORBELLS};
+use bulkhead_core::Progress;
+use bulkhead_core::page_table::{Ept, PageTable};
+use bulkhead_core::phys::Ref;
+use core::sync::atomic::Ordering;
+
+/// A thread begins to run a vCPU; one at a time.
+pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
+    if vcpu.cpu.get() != thread.cpu.get() {
+        return Err(Error::WrongCpu);
+    }
+    if vcpu.runner.get().is_some_and(|other| other != thread) {
+        return Err(Error::WrongState);
+    }
+    vcpu.space().ok_or(Error::Gone)?;
+    vcpu.runner.set(Some(thread));
+    thread.vcpu.set(Some(vcpu));
+    Ok(())
+}
+
+/// A thread does not run a vCPU any more, if it did.
+pub fn end_run(thread: Ref<Thread>) {
+    if let Some(vcpu) = thread.vcpu.replace(None) {
+        vcpu.runner.set(None);
+    }
+}
+
+/// Ends a run because the vCPU or its space is about to go: the thread's system call fails.
+fn abort_run(vcpu: Ref<Vcpu>) {
+    if let Some(thread) = vcpu.runner.get() {
+        end_run(thread);
+        thread.resume.set(Resume::Syscall);
+        thread.set_status(Err(Error::Gone));
+    }
+}
+
+/// Takes a vCPU off the processor that has its state, wherever that is. The kernel lock is held; when this returns, that
+/// processor is out of the guest and looks at the thread's vCPU anew.
+fn take_off(vcpu: Ref<Vcpu>) {
+    vcpu.clear(&cpu::this().vmx);
+    if vcpu.has_home() {
+        CLEAR_WANTED.store(vcpu.address(), Ordering::Release);
+        schedule::flush_everywhere();
+        CLEAR_WANTED.store(0, Ordering::Release);
+    }
+}
+
+/// Takes a vCPU apart.
+pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
+    abort_run(vcpu);
+    take_off(vcpu);
+    release_vpid(vcpu.vpid.replace(0));
+    if let Some(space) = vcpu.space.replace(None) {
+        unlink(space, vcpu);
+    }
+    Progress::Done
+}
+
+fn unlink(space: Ref<GuestSpace>, vcpu: Ref<Vcpu>) {
+    let next = vcpu.next_in_space.replace(None);
+    if space.first_vcpu.get() == Some(vcpu) {
+        space.first_vcpu.set(next);
+        return;
+    }
+    let mut at = space.first_vcpu.get();
+    while let Some(one) = at {
+        at = one.next_in_space.get();
+        if at == Some(vcpu) {
+            one.next_in_space.set(next);
+            return;
+        }
+    }
+}
+
+/// Takes a guest space apart: its vCPUs lose it for good, then doorbells, page tables and pool go.
+pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
+    if let Some(vcpu) = space.first_vcpu.get() {
+        abort_run(vcpu);
+        take_off(vcpu);
+        vcpu.space.set(None);
+        unlink(space, vcpu);
+        return Progress::Again;
+    }
+    for binding in (0..MAX_DOORBELLS).filter_map(|index| space.binding(index)) {
+        if !binding.is_vacant() {
+            // One at a time.
+            let _ = engine().unbind_step(embedded(binding), &KernelHooks);
+            return Progress::Again;
+        }
+    }
+    let table = PageTable::<Ept>::new(space.root());
+    if table.destroy_step(space.pool()) == Progress::Again || drain(space.pool()) {
+        return Progress::Again;
+    }
+    Progress::Done
+}
