@@ -96,7 +96,7 @@ impl FrameTable {
         pages.div_ceil(GROUP_PAGES)
     }
 
-    /// A table for the pages from `first` (a multiple of 2 MiB) on, one entry of `pages` each, all of them no RAM yet. `groups`
+    /// A table for the pages from `first` (a multiple of 2 MiB) on, with one entry of `pages` each, all of them no RAM yet. `groups`
     /// must have [`Self::groups_for`] entries; surplus pages are left out otherwise.
     pub fn new(first: HostPhysical, pages: Array<Cell<u32>>, groups: Array<Group>) -> Self {
         let table = Self {
@@ -129,9 +129,17 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Takes free RAM out of use for ever.
+    /// Takes free RAM or device memory out of use for ever: it can be neither mapped nor claimed.
     pub fn reserve(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.take(range, RESERVED)
+        self.for_each_page(range, |entry| {
+            if matches!(entry, 0 | DEVICE) {
+                Ok(())
+            } else {
+                Err(FrameError::InUse)
+            }
+        })?;
+        self.make_unmappable(range, RESERVED);
+        Ok(())
     }
 
     /// Whether every page is RAM that is neither mapped nor the kernel's.
@@ -169,7 +177,11 @@ impl FrameTable {
 
     /// Gives free RAM to the kernel.
     pub fn claim_for_kernel(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.take(range, KERNEL)
+        if !self.is_free(range) {
+            return Err(FrameError::InUse);
+        }
+        self.make_unmappable(range, KERNEL);
+        Ok(())
     }
 
     /// Frees RAM that is the kernel's.
@@ -236,10 +248,7 @@ impl FrameTable {
         }
     }
 
-    fn take(&self, range: FrameRange, mark: u32) -> Result<(), FrameError> {
-        if !self.is_free(range) {
-            return Err(FrameError::InUse);
-        }
+    fn make_unmappable(&self, range: FrameRange, mark: u32) {
         self.update_pages(range, |index| {
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
                 group
@@ -248,7 +257,6 @@ impl FrameTable {
             }
             mark
         });
-        Ok(())
     }
 
     /// Calls `check` with the entry of each page, `MOST_MAPPINGS` if the page is mapped by its group; a page outside the table
@@ -301,6 +309,14 @@ impl FrameTable {
                 Some(Part::Page(index))
             }
         })
+    }
+
+    /// How often a page is mapped; `None` if it is no RAM that can be mapped.
+    #[cfg(test)]
+    pub(crate) fn mappings(&self, page: HostPhysical) -> Option<u32> {
+        let index = (page.0 / PAGE_SIZE).checked_sub(self.first)?;
+        let count = self.entry(index).filter(|&entry| entry <= MOST_MAPPINGS)?;
+        Some(count + self.groups.get(index / GROUP_PAGES)?.mappings.get())
     }
 
     fn entry(&self, index: u64) -> Option<u32> {

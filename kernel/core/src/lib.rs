@@ -32,3 +32,11 @@ pub enum Progress {
     /// There is more to do: call again, now or after other work.
     Again,
 }
+
+/// Marks one elementary step: a change of a list, a page zeroed, a slot or an entry looked at, a hook called. The tests count
+/// them; a step of a long operation has at most a constant number.
+#[inline(always)]
+pub(crate) fn elementary_step() {
+    #[cfg(test)]
+    tests::count_elementary_step();
+}

@@ -3,9 +3,9 @@
 //! Tables come from a [`Pool`] of zeroed pages that belongs to the space, and return to it only when the space is torn down: an
 //! emptied table stays in its place, so no processor can hold a stale pointer to a table that has become another.
 
-use crate::Progress;
 use crate::frames::{FrameRange, FrameTable};
 use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
+use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -510,11 +510,13 @@ const fn index(address: u64, level: u32) -> u64 {
 
 #[inline(always)]
 fn entry(table: Ref<PageWords>, index: u64) -> u64 {
+    elementary_step();
     table.get((index % ENTRIES) as usize).map_or(0, Cell::get)
 }
 
 #[inline(always)]
 fn set_entry(table: Ref<PageWords>, index: u64, value: u64) {
+    elementary_step();
     if let Some(word) = table.get((index % ENTRIES) as usize) {
         word.set(value);
     }

@@ -98,14 +98,6 @@ impl HostPhysical {
     }
 }
 
-impl<T> Ref<T> {
-    /// The object's physical address.
-    #[inline(always)]
-    pub fn physical(self) -> HostPhysical {
-        HostPhysical(self.address().wrapping_sub(window_base()))
-    }
-}
-
 /// A kernel object that a capability of type `TYPE` names.
 ///
 /// # Safety
@@ -143,6 +135,12 @@ impl Slot {
 }
 
 impl<T: TypedObject> Ref<T> {
+    /// The object's physical address. (Slots have none of their own: `Slot::physical` is that of the memory.)
+    #[inline(always)]
+    pub fn physical(self) -> HostPhysical {
+        self.place()
+    }
+
     /// The header at the object's beginning.
     #[inline(always)]
     pub fn header(self) -> Ref<ObjectHeader> {
@@ -150,7 +148,28 @@ impl<T: TypedObject> Ref<T> {
     }
 }
 
+impl<T> Ref<T> {
+    #[inline(always)]
+    fn place(self) -> HostPhysical {
+        HostPhysical(self.address().wrapping_sub(window_base()))
+    }
+}
+
+impl Ref<PageWords> {
+    /// The page's physical address.
+    #[inline(always)]
+    pub fn physical(self) -> HostPhysical {
+        self.place()
+    }
+}
+
 impl Ref<ObjectHeader> {
+    /// The object's physical address.
+    #[inline(always)]
+    pub fn physical(self) -> HostPhysical {
+        self.place()
+    }
+
     /// The object that the header begins, if it is of `T`'s type.
     #[inline(always)]
     pub fn downcast<T: TypedObject>(self) -> Option<Ref<T>> {
@@ -233,6 +252,7 @@ impl HostPhysical {
 
 /// Fills a page with zeros.
 pub(crate) fn zero_page(page: HostPhysical) {
+    crate::elementary_step();
     let words = page.page_words();
     // SAFETY: the words are inside one page that `page_words` vouches for; zero is a valid value of a cell of an integer.
     unsafe { core::ptr::write_bytes(words.address() as *mut PageWords, 0, 1) };

@@ -9,12 +9,12 @@ mod create;
 mod remove;
 mod usage;
 
-use crate::Progress;
 use crate::frames::FrameTable;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::{Capability, Slot};
 use crate::table::Table;
+use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 use core::cell::Cell;
 
@@ -143,6 +143,7 @@ impl Engine {
         table: Table,
         index: u64,
     ) -> Result<Ref<Slot>, Error> {
+        source.expect_rights(Rights::GRANT)?;
         let authority = matches!(
             source.object_type(),
             ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window
@@ -151,7 +152,6 @@ impl Engine {
             return Err(Error::Sealed);
         }
         let slot = table.vacant(index)?;
-        source.expect_rights(Rights::GRANT)?;
         self.derive_to(source, rights, badge, slot)?;
         Ok(slot)
     }
@@ -236,6 +236,7 @@ const fn is_range(object_type: ObjectType) -> bool {
 
 /// Makes `child`, which is in no list, the first child of `parent`.
 fn adopt(parent: Ref<Slot>, child: Ref<Slot>) {
+    elementary_step();
     let next = parent.first_child.get();
     child.parent.set(Some(parent));
     child.previous_sibling.set(None);
@@ -248,6 +249,7 @@ fn adopt(parent: Ref<Slot>, child: Ref<Slot>) {
 
 /// Takes a slot out of the list of its siblings; it has no parent afterwards.
 fn detach(slot: Ref<Slot>) {
+    elementary_step();
     let previous = slot.previous_sibling.take();
     let next = slot.next_sibling.take();
     if let Some(next) = next {

@@ -1,12 +1,12 @@
 //! Deleting and revoking capabilities, and taking objects apart.
 
 use super::{Engine, Hooks, adopt, detach, is_range};
-use crate::Progress;
 use crate::frames::FrameRange;
 use crate::object::{ObjectHeader, ObjectState};
 use crate::phys::{HostPhysical, Ref, zero_page};
 use crate::slot::{Slot, Usage};
 use crate::table::Table;
+use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 
 /// Empty slots that one step of clearing a table passes over at most.
@@ -53,6 +53,7 @@ impl Engine {
         let mut index = owner.cleared.get();
         let end = index.saturating_add(SLOTS_PER_STEP);
         while index < end {
+            elementary_step();
             let Ok(slot) = table.lookup(index) else {
                 return Progress::Done;
             };
@@ -87,6 +88,7 @@ impl Engine {
         };
         match object.state() {
             ObjectState::Live | ObjectState::Dying => {
+                elementary_step();
                 if hooks.destroy_step(object) == Progress::Done {
                     object.set_state(ObjectState::Closing);
                 }
