@@ -145,8 +145,10 @@ impl<'a> Plan<'a> {
         }
         let mut bits = 0u64;
         for (index, (entry, binding)) in (0u32..).zip(environment.entries().iter().zip(bindings)) {
+            let seen = environment.entries().get(..index as usize).unwrap_or(&[]);
             let fits = view.resource(entry, binding).is_some()
                 && entry.slot < u64::from(record.table_slots)
+                && (entry.slot == 0 || !seen.iter().any(|earlier| earlier.slot == entry.slot))
                 && (entry.bit == NO_BIT || take_bit(&mut bits, entry.bit))
                 && self.status_is_known(record, entry);
             if !fits {
