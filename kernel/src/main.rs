@@ -1,2 +1,31 @@
-//! The capability kernel: page tables, EPT, VMCS, interrupts, timers, capabilities, scheduling, IPC, and nothing else.
-fn main() {}
+//! The Bulkhead kernel.
+//!
+//! # Principles
+//! - **Authority is a capability.** Every system call names the slot of the capability that it uses; there are no global
+//!   identifiers and nothing asks who the caller is.
+//! - **Memory is somebody's.** After boot the kernel allocates nothing: every object is made of a Memory capability, and
+//!   every page table comes from the pool that its partition was given.
+//! - **One stack a processor.** A thread's registers lie in its object, so a blocked thread needs no kernel stack, and a switch
+//!   is a load of another thread's registers. Long operations stop between bounded steps and happen again.
+//! - **One lock.** Kernel paths are short; the lock makes them simple enough to read, and is never held while a partition or a
+//!   guest runs.
+//! - **No emulation, no policy, no devices** but interrupt controllers, and the UART until the system runs.
+//!
+//! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, and where an object is found by its address (`object`).
+#![no_std]
+#![no_main]
+
+mod arch;
+mod boot;
+mod fault;
+#[path = "../../partitions/runtime/src/intrinsics.rs"]
+mod intrinsics;
+mod lock;
+mod memory;
+mod object;
+mod panic;
+mod schedule;
+mod symbols;
+mod syscall;
+mod time;
+mod vmx;

@@ -82,12 +82,14 @@ impl VmxCpu {
     }
 
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed
-    /// before a native thread that relies on the I/O permission bitmap runs. Cheap if no guest has run since.
+    /// before a native thread that relies on the I/O permission bitmap runs. Answers whether it was cut.
     #[inline(always)]
-    pub fn restore_task_limit(&self) {
-        if self.host.task_limit_lost.replace(false) {
+    pub fn restore_task_limit(&self) -> bool {
+        let lost = self.host.task_limit_lost.replace(false);
+        if lost {
             self.host.reload_task_register();
         }
+        lost
     }
 
     /// Ticks of the preemption timer until the TSC reaches `deadline`: nothing if it has been reached.

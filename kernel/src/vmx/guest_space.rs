@@ -2,10 +2,8 @@
 
 use crate::vmx::page::Page;
 use crate::vmx::vcpu::Vcpu;
-use crate::vmx::vcpu::Vcpu;
 use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS};
 use bulkhead_core::object::ObjectHeader;
-use bulkhead_core::page_table::Pool;
 use bulkhead_core::page_table::Pool;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use bulkhead_core::slot::Slot;
@@ -35,7 +33,7 @@ pub struct GuestSpace {
     root: Page,
 }
 
-const _: () = assert!(size_of::<GuestSpace>() as u64 == GuestSpace::PAGES as usize * 4096);
+const _: () = assert!(size_of::<GuestSpace>() as u64 == GuestSpace::PAGES * 4096);
 
 // SAFETY: cells, atomics, slots and plain pages, for which zero is valid.
 unsafe impl KernelObject for GuestSpace {}

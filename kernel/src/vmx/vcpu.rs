@@ -2,7 +2,6 @@
 
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
-use crate::object::thread::Thread;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::{Controls, OwnedBits};
 use crate::vmx::cpu::VmxCpu;
@@ -34,7 +33,11 @@ pub struct Vcpu {
     /// Next vCPU of the same space.
     pub(super) next_in_space: Cell<Option<Ref<Vcpu>>>,
     /// The thread that runs it at the moment.
-    pub(super) runner: Cell<Option<Ref<Thread>>>,
+    pub runner: Cell<Option<Ref<Thread>>>,
+    /// The partition in whose space the shared page is mapped, and where.
+    pub state_mapping: Cell<Option<(Ref<Partition>, u64)>>,
+    /// The next vCPU whose shared page is mapped in the same partition.
+    pub next_in_partition: Cell<Option<Ref<Vcpu>>>,
     /// Number of the processor on which it runs.
     pub cpu: Cell<u32>,
     /// Host CR3 in the VMCS.
@@ -65,7 +68,7 @@ pub struct Vcpu {
     extended: [Page; fpu::AREA_BYTES / 4096],
 }
 
-const _: () = assert!(size_of::<Vcpu>() as u64 == Vcpu::PAGES as usize * 4096);
+const _: () = assert!(size_of::<Vcpu>() as u64 == Vcpu::PAGES * 4096);
 const _: () = assert!(offset_of!(Vcpu, msrs) % 16 == 0);
 
 // SAFETY: cells and plain pages, for which zero is valid.

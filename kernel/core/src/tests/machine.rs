@@ -345,3 +345,48 @@ impl Hooks for Machine {
 pub fn is_zero(page: HostPhysical) -> bool {
     page.page_words().iter().all(|word| word.get() == 0)
 }
+
+/// The pages of a space's pool and page tables; those in the pool must be zero.
+pub fn pages_of_space(object: Ref<ObjectHeader>) -> std::vec::Vec<u64> {
+    fn walk(
+        table: HostPhysical,
+        level: u32,
+        present: fn(u64) -> bool,
+        pages: &mut std::vec::Vec<u64>,
+    ) {
+        pages.push(table.0);
+        if level == 0 {
+            return;
+        }
+        for word in table.page_words().iter() {
+            let entry = word.get();
+            if present(entry) && entry & (1 << 7) == 0 {
+                walk(
+                    HostPhysical(entry & 0x000f_ffff_ffff_f000),
+                    level - 1,
+                    present,
+                    pages,
+                );
+            }
+        }
+    }
+    with_space(object, |space| {
+        let mut pages = std::vec::Vec::new();
+        if space.root.get() != 0 {
+            let present = if object.object_type() == ObjectType::Partition {
+                Native::is_present
+            } else {
+                Ept::is_present
+            };
+            walk(HostPhysical(space.root.get()), 3, present, &mut pages);
+        }
+        let taken: std::vec::Vec<HostPhysical> =
+            core::iter::from_fn(|| space.pool.take()).collect();
+        for page in taken.into_iter().rev() {
+            assert!(is_zero(page), "a page of a pool is not zero");
+            pages.push(page.0);
+            space.pool.give(page);
+        }
+        pages
+    })
+}

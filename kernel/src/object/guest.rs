@@ -1,0 +1,72 @@
+//! The page that kernel and monitor share for a vCPU, as a mapping in the monitor's partition; and doorbells.
+
+use crate::object::hooks::{KernelHooks, embedded};
+use crate::object::engine;
+use crate::object::partition::Partition;
+use crate::schedule;
+use crate::syscall::invoke::{DONE, Outcome};
+use crate::vmx::{GuestSpace, Vcpu};
+use bulkhead_abi::{Error, PAGE_SIZE, Rights, USER_END};
+use bulkhead_core::Progress;
+use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable};
+use bulkhead_core::phys::Ref;
+use bulkhead_core::slot::Slot;
+use core::cell::Cell;
+
+/// Maps the shared page for the monitor's partition.
+pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Result<(), Error> {
+    if vcpu.state_mapping.get().is_some() {
+        return Err(Error::AlreadyMapped);
+    }
+    let mapping = Mapping::new(address, vcpu.state_page(), PAGE_SIZE)?;
+    if mapping.address >= USER_END {
+        return Err(Error::OutOfRange);
+    }
+    let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
+    let table = PageTable::<Native>::new(partition.root());
+    table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
+    vcpu.state_mapping.set(Some((partition, address)));
+    vcpu.next_in_partition.set(partition.first_vcpu.replace(Some(vcpu)));
+    Ok(())
+}
+
+/// Undoes the mapping of the shared page, if there is one.
+pub fn unmap_state(vcpu: Ref<Vcpu>) {
+    let Some((partition, address)) = vcpu.state_mapping.take() else { return };
+    let done = Cell::new(PAGE_SIZE);
+    // One page is one step.
+    let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
+    schedule::flush_everywhere();
+    let rest = vcpu.next_in_partition.take();
+    if partition.first_vcpu.get() == Some(vcpu) {
+        partition.first_vcpu.set(rest);
+        return;
+    }
+    let mut at = partition.first_vcpu.get();
+    while let Some(one) = at {
+        at = one.next_in_partition.get();
+        if at == Some(vcpu) {
+            one.next_in_partition.set(rest);
+        }
+    }
+}
+
+/// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.
+pub fn bind_doorbell(space: Ref<GuestSpace>, port: u16, source: Ref<Slot>) -> Result<Outcome, Error> {
+    let binding = space.prepare_doorbell(port)?;
+    if !binding.is_vacant() {
+        return Err(Error::AlreadyMapped);
+    }
+    engine().derive_to(source, Rights::all(), 0, embedded(binding))?;
+    DONE
+}
+
+/// Withdraws a doorbell.
+pub fn unbind_doorbell(space: Ref<GuestSpace>, port: u16) -> Result<Outcome, Error> {
+    let binding = space.doorbell(port).ok_or(Error::NotMapped)?;
+    if engine().unbind_step(embedded(binding), &KernelHooks) == Progress::Again {
+        return Ok(Outcome::Again);
+    }
+    space.forget_doorbell(port);
+    DONE
+}

@@ -1,0 +1,206 @@
+//! What the capability engine asks of the kernel: map, unmap, and take objects apart.
+
+use crate::object::endpoint::Endpoint;
+use crate::object::notification::Notification;
+use crate::object::partition::Partition;
+use crate::object::thread::Thread;
+use crate::object::{engine, guest};
+use crate::schedule;
+use crate::syscall::ipc::forget_caller;
+use crate::vmx::{self, GuestSpace, Vcpu};
+use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, Rights};
+use bulkhead_core::Progress;
+use bulkhead_core::engine::Hooks;
+use bulkhead_core::object::ObjectHeader;
+use bulkhead_core::page_table::{Attributes, Ept, Mapping, Native, PageSize, PageTable};
+use bulkhead_core::phys::{HostPhysical, Ref};
+use bulkhead_core::slot::Slot;
+
+/// The kernel's hooks; there is no state in them.
+pub struct KernelHooks;
+
+/// Pages that an object of this type has, at least.
+pub fn pages_of(object_type: ObjectType) -> Option<u64> {
+    match object_type {
+        ObjectType::Partition => Some(3),
+        ObjectType::Thread | ObjectType::Endpoint | ObjectType::Notification | ObjectType::Window => Some(1),
+        ObjectType::Vcpu => Some(Vcpu::PAGES),
+        ObjectType::GuestSpace => Some(GuestSpace::PAGES),
+        ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => None,
+    }
+}
+
+fn attributes(slot: &Slot, user: bool) -> Attributes {
+    let word = slot.mapped_attributes();
+    Attributes { rights: Rights::from_bits_truncate(word as u16), uncached: word & MAP_UNCACHED != 0, user }
+}
+
+impl Hooks for KernelHooks {
+    fn destroy_step(&self, object: Ref<ObjectHeader>) -> Progress {
+        if let Some(thread) = object.downcast::<Thread>() {
+            destroy_thread(thread)
+        } else if let Some(partition) = object.downcast::<Partition>() {
+            destroy_partition(partition)
+        } else if let Some(endpoint) = object.downcast::<Endpoint>() {
+            if endpoint.dissolve() { Progress::Done } else { Progress::Again }
+        } else if let Some(notification) = object.downcast::<Notification>() {
+            notification.dissolve();
+            Progress::Done
+        } else if let Some(vcpu) = object.downcast::<Vcpu>() {
+            
+            guest::unmap_state(vcpu);
+            vmx::destroy_vcpu(vcpu)
+        } else if let Some(space) = object.downcast::<GuestSpace>() {
+            vmx::destroy_guest_space(space)
+        } else {
+            Progress::Done
+        }
+    }
+
+    fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {
+        let space = slot.space().ok_or(Error::Gone)?;
+        if let Some(partition) = space.downcast::<Partition>() {
+            if slot.object_type() == ObjectType::IoPorts {
+                partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
+                slot.mapped_length().set(slot.count());
+                return Ok(Progress::Done);
+            }
+            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+            let table = PageTable::<Native>::new(partition.root());
+            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, slot.mapped_length())
+        } else if let Some(space) = space.downcast::<GuestSpace>() {
+            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+            let table = PageTable::<Ept>::new(space.root());
+            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), slot.mapped_length())
+        } else {
+            Err(Error::WrongType)
+        }
+    }
+
+    fn unmap_step(&self, slot: &Slot) -> Progress {
+        let Some(space) = slot.space() else { return Progress::Done };
+        if let Some(partition) = space.downcast::<Partition>() {
+            if slot.object_type() == ObjectType::IoPorts {
+                partition.deny_ports(slot.first() as u16, slot.count() as u32);
+                slot.mapped_length().set(0);
+                return Progress::Done;
+            }
+            let table = PageTable::<Native>::new(partition.root());
+            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
+            schedule::flush_everywhere();
+            progress
+        } else if let Some(space) = space.downcast::<GuestSpace>() {
+            let table = PageTable::<Ept>::new(space.root());
+            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
+            schedule::flush_everywhere();
+            progress
+        } else {
+            Progress::Done
+        }
+    }
+
+    fn give_page(&self, space: Ref<ObjectHeader>, page: HostPhysical) {
+        if let Some(partition) = space.downcast::<Partition>() {
+            partition.pool.give(page);
+        } else if let Some(space) = space.downcast::<GuestSpace>() {
+            space.pool().give(page);
+        }
+    }
+}
+
+fn release_page(page: HostPhysical) {
+    use bulkhead_core::frames::FrameRange;
+    let released = FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
+    debug_assert!(released.is_ok(), "a page of a pool was not the kernel's");
+}
+
+/// Returns one page of a pool; whether there was one.
+pub fn drain(pool: &bulkhead_core::page_table::Pool) -> bool {
+    match pool.take() {
+        Some(page) => {
+            release_page(page);
+            true
+        }
+        None => false,
+    }
+}
+
+/// Stops a thread, ends what others expect of it, empties its bindings.
+fn destroy_thread(thread: Ref<Thread>) -> Progress {
+    if !schedule::stop(thread) {
+        return Progress::Again;
+    }
+    if let Some(client) = thread.caller.get() {
+        forget_caller(thread, client);
+        client.server.set(None);
+        client.set_status(Err(Error::Gone));
+        schedule::wake(client);
+    }
+    if let Some(notification) = thread.bound_notification() {
+        notification.bound_to.set(None);
+    }
+    for slot in [&thread.window, &thread.bound, &thread.fault] {
+        if engine().unbind_step(embedded(slot), &KernelHooks) == Progress::Again {
+            return Progress::Again;
+        }
+    }
+    if let Some(partition) = thread.partition.replace(None) {
+        unlink(partition, thread);
+    }
+    Progress::Done
+}
+
+/// A slot that lies inside a kernel object, as the engine names it.
+pub fn embedded(slot: &Slot) -> Ref<Slot> {
+    // SAFETY: the slot is part of a live object, or static.
+    match unsafe { Ref::from_address(core::ptr::from_ref(slot) as u64) } {
+        Some(found) => found,
+        None => crate::panic::fatal("a slot at address 0"),
+    }
+}
+
+fn unlink(partition: Ref<Partition>, thread: Ref<Thread>) {
+    let next = thread.next_in_partition.replace(None);
+    if partition.first_thread.get() == Some(thread) {
+        partition.first_thread.set(next);
+        return;
+    }
+    let mut at = partition.first_thread.get();
+    while let Some(one) = at {
+        if one.next_in_partition.get() == Some(thread) {
+            one.next_in_partition.set(next);
+            return;
+        }
+        at = one.next_in_partition.get();
+    }
+}
+
+/// Stops the threads, clears the table, returns page tables and pool.
+fn destroy_partition(partition: Ref<Partition>) -> Progress {
+    if let Some(thread) = partition.first_thread.get() {
+        if schedule::stop(thread) {
+            thread.prepared.set(false);
+            thread.table.set(None);
+            thread.partition.set(None);
+            thread.address_space.set(0);
+            unlink(partition, thread);
+        }
+        return Progress::Again;
+    }
+    if let Some(table) = partition.table.get() {
+        if engine().clear_table_step(table, &KernelHooks) == Progress::Again {
+            return Progress::Again;
+        }
+        partition.table.set(None);
+        return Progress::Again;
+    }
+    if let Some(vcpu) = partition.first_vcpu.get() {
+        guest::unmap_state(vcpu);
+        return Progress::Again;
+    }
+    partition.forget_loaded();
+    if PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool) == Progress::Again {
+        return Progress::Again;
+    }
+    if drain(&partition.pool) { Progress::Again } else { Progress::Done }
+}

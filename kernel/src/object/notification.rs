@@ -1,0 +1,105 @@
+//! A word of signal bits; the only thing that crosses CPUs.
+
+use crate::arch::cpu;
+use crate::object::thread::{State, Thread};
+use crate::schedule;
+use bulkhead_abi::{Error, SIGNAL_BADGE};
+use bulkhead_core::object::ObjectHeader;
+use bulkhead_core::phys::{KernelObject, Ref};
+use core::cell::Cell;
+
+/// A notification. Zero is one without signals.
+#[repr(C)]
+pub struct Notification {
+    /// Common to all objects.
+    pub header: ObjectHeader,
+    bits: Cell<u64>,
+    /// The thread that waits for it; one at most.
+    pub waiter: Cell<Option<Ref<Thread>>>,
+    /// The thread whose bound notification it is.
+    pub bound_to: Cell<Option<Ref<Thread>>>,
+}
+
+// SAFETY: cells; `None` of a reference is zero.
+unsafe impl KernelObject for Notification {}
+
+impl Notification {
+    /// Takes the bits, leaving none.
+    #[inline(always)]
+    pub fn take(&self) -> u64 {
+        self.bits.replace(0)
+    }
+
+    /// The bits, untouched.
+    #[inline(always)]
+    pub fn pending(&self) -> u64 {
+        self.bits.get()
+    }
+
+    /// Whether its bits should end what `thread` does.
+    fn bound_thread(&self) -> Option<Ref<Thread>> {
+        let thread = self.bound_to.get()?;
+        // Unbinding empties the thread's slot only; notice it here.
+        let own = core::ptr::from_ref(self) as u64;
+        if thread.bound_notification().is_some_and(|bound| bound.address() == own) { Some(thread) } else { None }
+    }
+
+    /// Adds bits and wakes whom they concern.
+    #[inline]
+    pub fn signal(&self, bits: u64) {
+        self.bits.set(self.bits.get() | bits);
+        if let Some(thread) = self.waiter.get() {
+            self.waiter.set(None);
+            thread.waits_for.set(None);
+            thread.set_bits(self.take());
+            schedule::wake(thread);
+            return;
+        }
+        let Some(thread) = self.bound_thread() else { return };
+        match thread.state.get() {
+            State::Receiving => {
+                if let Some(endpoint) = thread.endpoint.replace(None) {
+                    endpoint.remove_receiver(thread);
+                }
+                thread.set_message(SIGNAL_BADGE, 0, [self.take(), 0, 0, 0]);
+                schedule::wake(thread);
+            }
+            // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
+            State::Ready if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() => {
+                schedule::interrupt_if_current(thread);
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the calling thread wait, or gives it the bits at once. Returns whether it may go on.
+    pub fn wait(self: &Notification, own: Ref<Notification>, thread: Ref<Thread>, deadline: u64, now: u64) -> Result<bool, Error> {
+        if self.bits.get() != 0 {
+            thread.set_bits(self.take());
+            return Ok(true);
+        }
+        if deadline <= now {
+            return Err(Error::TimedOut);
+        }
+        if self.waiter.get().is_some() {
+            return Err(Error::WrongState);
+        }
+        self.waiter.set(Some(thread));
+        thread.waits_for.set(Some(own));
+        thread.state.set(State::Waiting);
+        if deadline != u64::MAX {
+            schedule::set_timer(thread, deadline);
+        }
+        Ok(false)
+    }
+
+    /// Ends everybody's interest; the notification is being destroyed.
+    pub fn dissolve(&self) {
+        self.bound_to.set(None);
+        if let Some(thread) = self.waiter.replace(None) {
+            thread.waits_for.set(None);
+            thread.set_status(Err(Error::Gone));
+            schedule::wake(thread);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Which thread a processor runs next, and the switch to it.
+//!
+//! Each processor has its own ready queue; the kernel lock lets others insert into it. Threads are bound to their
+//! processor, so nothing ever migrates.
+
+use crate::arch::cpu::{self, Cpu};
+use crate::arch::{apic, msr, traps::vector};
+use crate::lock::kernel_lock;
+use crate::object::thread::{Resume, State, Thread};
+use crate::time;
+use bulkhead_core::phys::Ref;
+use bulkhead_core::queue::Priority;
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+
+/// Priority of a thread: that of the window that pays for it. `None`: nothing pays, it cannot run.
+#[inline]
+fn priority(thread: Ref<Thread>) -> Option<Priority> {
+    thread.paying_window().map(|window| window.priority.get())
+}
+
+/// Makes a blocked thread ready, on its own processor.
+pub fn wake(thread: Ref<Thread>) {
+    disarm(thread);
+    thread.state.set(State::Ready);
+    make_ready(thread);
+}
+
+/// Takes a thread out of its processor's timer queue.
+fn disarm(thread: Ref<Thread>) {
+    if thread.timer.is_armed()
+        && let Some(home) = cpu::by_number(thread.cpu.get())
+    {
+        home.timers.disarm(thread);
+    }
+}
+
+/// Puts a thread that is `Ready` and not on its processor into the ready queue.
+pub fn make_ready(thread: Ref<Thread>) {
+    if thread.stopping.get() {
+        thread.stopping.set(false);
+        thread.state.set(State::Stopped);
+        return;
+    }
+    let Some(home) = cpu::by_number(thread.cpu.get()) else { return };
+    let Some(own) = priority(thread) else {
+        // Its window is gone: nothing will ever pay for it.
+        thread.state.set(State::Stopped);
+        return;
+    };
+    home.ready.push_back(thread, own);
+    let preempts = match home.current.get() {
+        None => true,
+        Some(current) => priority(current).is_none_or(|running| running < own),
+    };
+    if preempts {
+        home.reschedule.set(true);
+        if !core::ptr::eq(home, cpu::this()) {
+            apic::send(home.apic_id.get(), vector::RESCHEDULE);
+        }
+    }
+}
+
+/// Interrupts the processor of a thread if it is running there right now.
+pub fn interrupt_if_current(thread: Ref<Thread>) {
+    if let Some(home) = cpu::by_number(thread.cpu.get()) {
+        if home.current.get() == Some(thread) {
+            apic::send(home.apic_id.get(), vector::RESCHEDULE);
+        }
+    }
+}
+
+/// Has the timer wake a thread of this or another processor at `deadline`.
+pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
+    if let Some(home) = cpu::by_number(thread.cpu.get()) {
+        home.timers.arm(thread, deadline);
+        if core::ptr::eq(home, cpu::this()) {
+            time::arm(home);
+        } else {
+            apic::send(home.apic_id.get(), vector::TIMER);
+        }
+    }
+}
+
+/// Flushes this processor's TLB if another one asked for it.
+#[inline]
+pub fn flush_if_wanted(cpu: &Cpu) {
+    if cpu.flush_wanted.load(Ordering::Acquire) != 0 {
+        flush();
+        cpu.vmx.forget_translations();
+        cpu.flush_wanted.store(0, Ordering::Release);
+    }
+}
+
+/// Flushes this processor's TLB of all but global entries.
+pub fn flush() {
+    // SAFETY: reloading CR3 with its own value only forgets translations.
+    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) }
+}
+
+/// Flushes the TLBs of all processors, and returns when none can use an old translation.
+pub fn flush_everywhere() {
+    let own = cpu::this();
+    flush();
+    own.vmx.forget_translations();
+    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
+        other.flush_wanted.store(1, Ordering::Release);
+        apic::send(other.apic_id.get(), vector::FLUSH);
+    }
+    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
+        while other.flush_wanted.load(Ordering::Acquire) != 0 {
+            flush_if_wanted(own);
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Charges the current window for the time since the last charge.
+fn charge(cpu: &Cpu, now: u64) {
+    let since = cpu.window_since.replace(now);
+    if let Some(window) = cpu.current.get().and_then(|thread| thread.paying_window()) {
+        window.charge(now.saturating_sub(since));
+    }
+}
+
+/// Sets the address space and port rights of the thread that is about to run.
+#[inline(always)]
+pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
+    let space = thread.address_space.get();
+    if cpu.address_space.get() != space {
+        cpu.address_space.set(space);
+        let partition = thread.partition.get().map_or(1, |partition| partition.address());
+        cpu.task.enable_ports(cpu.ports_of.get() == partition);
+        // SAFETY: a thread's address space maps the kernel half like every other.
+        unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+    }
+}
+
+/// The thread to go on with after a system call or interrupt of the current one. Every kernel exit passes here or through
+/// the hand-over of `call` and `reply`.
+#[inline]
+pub fn next(cpu: &'static Cpu) -> Ref<Thread> {
+    if let Some(thread) = cpu.current.get() {
+        if !cpu.reschedule.get() && thread.state.get() == State::Ready && !thread.stopping.get() {
+            return thread;
+        }
+    }
+    choose(cpu)
+}
+
+#[inline(never)]
+fn choose(cpu: &'static Cpu) -> Ref<Thread> {
+    let now = msr::tsc();
+    charge(cpu, now);
+    cpu.reschedule.set(false);
+    if let Some(thread) = cpu.current.replace(None) {
+        if thread.state.get() == State::Ready {
+            put_back(cpu, thread, now);
+        }
+    }
+    match pick(cpu, now) {
+        Some(thread) => thread,
+        None => idle(cpu),
+    }
+}
+
+/// Puts the thread that was running back: to the front if it is preempted, so that it goes on before its equals, to the end
+/// if its budget is used up.
+fn put_back(cpu: &Cpu, thread: Ref<Thread>, now: u64) {
+    if thread.stopping.get() {
+        thread.stopping.set(false);
+        thread.state.set(State::Stopped);
+        return;
+    }
+    let Some(window) = thread.paying_window() else {
+        thread.state.set(State::Stopped);
+        return;
+    };
+    if window.available(now) == 0 {
+        throttle(cpu, thread, window.refill_at.get());
+    } else {
+        cpu.ready.push_front(thread, window.priority.get());
+    }
+}
+
+fn throttle(cpu: &Cpu, thread: Ref<Thread>, until: u64) {
+    thread.state.set(State::Throttled);
+    cpu.timers.arm(thread, until);
+}
+
+/// Takes the first thread of the highest priority whose window may pay, and makes it current.
+fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
+    while let Some(thread) = cpu.ready.pop() {
+        let Some(window) = thread.paying_window() else {
+            thread.state.set(State::Stopped);
+            continue;
+        };
+        let available = window.available(now);
+        if available == 0 {
+            throttle(cpu, thread, window.refill_at.get());
+            continue;
+        }
+        cpu.current.set(Some(thread));
+        cpu.window_since.set(now);
+        time::arm_for(cpu, if available == u64::MAX { u64::MAX } else { now.saturating_add(available) });
+        enter_space(cpu, thread);
+        return Some(thread);
+    }
+    None
+}
+
+/// Sleeps, without the kernel lock, until there is a thread to run. Entered and left with the lock held.
+fn idle(cpu: &'static Cpu) -> Ref<Thread> {
+    let space = crate::memory::kernel_space();
+    cpu.address_space.set(space);
+    // The space that was used last may be taken apart while this processor sleeps.
+    // SAFETY: the kernel's own space maps the kernel half like every other.
+    unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+    loop {
+        time::arm_for(cpu, u64::MAX);
+        // The lock is held by a guard further up the stack; lend it to others while asleep.
+        crate::lock::release_while(|| {
+            // SAFETY: interrupts come between STI and the end of HLT only, on the kernel's stack, and return here.
+            unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
+        });
+        cpu.reschedule.set(false);
+        if let Some(thread) = pick(cpu, msr::tsc()) {
+            return thread;
+        }
+    }
+}
+
+/// The first thread on a processor that has just come up.
+#[unsafe(no_mangle)]
+extern "C" fn first_thread() -> Ref<Thread> {
+    let _lock = kernel_lock();
+    choose(cpu::this())
+}
+
+/// The thread goes to the end of its priority's queue.
+pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) {
+    let Some(own) = priority(thread) else { return };
+    if cpu.ready.highest().is_some_and(|other| other >= own) {
+        charge(cpu, msr::tsc());
+        cpu.current.set(None);
+        cpu.ready.push_back(thread, own);
+        cpu.reschedule.set(true);
+    }
+}
+
+/// Makes `thread` the current one without asking the ready queue: the hand-over of a call or a reply. Its registers and state
+/// must be set.
+#[inline(always)]
+pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) {
+    thread.state.set(State::Ready);
+    cpu.current.set(Some(thread));
+    enter_space(cpu, thread);
+}
+
+/// Takes a thread off its processor for good or until it is started again. Returns whether it is off; if not, the processor has been told.
+pub fn stop(thread: Ref<Thread>) -> bool {
+    let Some(home) = cpu::by_number(thread.cpu.get()) else { return true };
+    if home.current.get() == Some(thread) {
+        thread.stopping.set(true);
+        if core::ptr::eq(home, cpu::this()) {
+            home.reschedule.set(true);
+        } else {
+            apic::send(home.apic_id.get(), vector::RESCHEDULE);
+        }
+        return false;
+    }
+    withdraw(home, thread);
+    thread.state.set(State::Stopped);
+    true
+}
+
+/// Removes a thread that is not on its processor from whatever it is queued in or waits for.
+fn withdraw(home: &Cpu, thread: Ref<Thread>) {
+    disarm(thread);
+    match thread.state.get() {
+        State::Ready => home.ready.remove(thread),
+        State::Calling => {
+            if let Some(endpoint) = thread.endpoint.replace(None) {
+                endpoint.callers.remove(thread);
+            }
+        }
+        State::Receiving => {
+            if let Some(endpoint) = thread.endpoint.replace(None) {
+                endpoint.remove_receiver(thread);
+            }
+        }
+        State::AwaitingReply => {
+            if let Some(server) = thread.server.replace(None) {
+                crate::syscall::ipc::forget_caller(server, thread);
+            }
+        }
+        State::Waiting => {
+            if let Some(notification) = thread.waits_for.replace(None) {
+                notification.waiter.set(None);
+            }
+        }
+        State::Stopped | State::Throttled | State::Faulted => {}
+    }
+    crate::vmx::end_run(thread);
+    if thread.resume.get() == Resume::Guest {
+        thread.resume.set(Resume::Syscall);
+    }
+}

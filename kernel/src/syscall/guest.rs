@@ -1,0 +1,133 @@
+//! `Run`: a thread goes into a guest processor, as into a function.
+
+use super::{caller, refuse};
+use crate::arch::cpu::{self, Cpu};
+use crate::arch::traps;
+use crate::lock::kernel_lock;
+use crate::object::{bound, lookup};
+use crate::object::notification::Notification;
+use crate::object::thread::{Resume, Thread};
+use crate::schedule;
+use crate::vmx::{self, Outcome, Vcpu};
+use bulkhead_abi::{Error, ExitReason, Rights};
+use bulkhead_core::phys::Ref;
+
+/// `Run`.
+pub extern "C" fn run(slot: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    let lock = kernel_lock();
+    let vcpu = match lookup::<Vcpu>(thread, slot, Rights::RUN) {
+        Ok((vcpu, _)) => vcpu,
+        Err(error) => return refuse(thread, error),
+    };
+    if let Err(error) = vmx::begin_run(thread, vcpu) {
+        return refuse(thread, error);
+    }
+    if let Some(thread) = pending(cpu, thread, vcpu) {
+        return thread;
+    }
+    drop(lock);
+    go(cpu, thread, vcpu)
+}
+
+/// Goes on with a run that was interrupted for another thread.
+#[unsafe(no_mangle)]
+extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
+    let cpu = cpu::this();
+    let lock = kernel_lock();
+    let Some(vcpu) = thread.vcpu.get() else {
+        // The vCPU went away meanwhile.
+        return refuse_gone(thread);
+    };
+    if let Some(thread) = pending(cpu, thread, vcpu) {
+        return thread;
+    }
+    drop(lock);
+    go(cpu, thread, vcpu)
+}
+
+#[cold]
+fn refuse_gone(thread: Ref<Thread>) -> Ref<Thread> {
+    thread.resume.set(Resume::Syscall);
+    refuse(thread, Error::Gone)
+}
+
+/// If the thread's bound notification has been signalled, the run ends with that.
+#[inline(always)]
+fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Ref<Thread>> {
+    let notification = thread.bound_notification()?;
+    if notification.pending() == 0 {
+        return None;
+    }
+    Some(signalled(cpu, thread, vcpu, notification))
+}
+
+#[cold]
+#[inline(never)]
+fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
+    vcpu.deliver_signals(notification.take());
+    vcpu.store_for_signal(&cpu.vmx);
+    end(thread, ExitReason::Signal);
+    schedule::next(cpu)
+}
+
+/// The run ends; the thread sees the reason.
+#[inline(always)]
+fn end(thread: Ref<Thread>, reason: ExitReason) {
+    vmx::end_run(thread);
+    thread.set_exit(reason as u64);
+}
+
+/// Runs the guest until there is something for the monitor or for another thread. The kernel lock is free while the guest runs.
+#[inline(always)]
+fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
+    loop {
+        let outcome = vcpu.run(&cpu.vmx);
+        if let Outcome::Vmm(reason) = outcome {
+            let _lock = kernel_lock();
+            end(thread, reason);
+            return thread;
+        }
+        if let Some(next) = interlude(cpu, thread, vcpu, outcome) {
+            return next;
+        }
+    }
+}
+
+/// The guest wrote to a port that is a doorbell.
+fn ring(vcpu: Ref<Vcpu>, port: u16) {
+    let Some(space) = vcpu.space() else { return };
+    let Some(slot) = space.doorbell(port) else { return };
+    if let Some(notification) = bound::<Notification>(slot) {
+        notification.signal(slot.badge());
+    }
+}
+
+/// What the kernel does between an exit and the next entry by itself. Returns the thread to go on with, unless the guest can.
+#[inline(never)]
+fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: Outcome) -> Option<Ref<Thread>> {
+    let _lock = kernel_lock();
+    match outcome {
+        Outcome::Interrupt(number) => traps::interrupt(number),
+        Outcome::Nmi => crate::panic::stop_if_asked(),
+        Outcome::MachineCheck => crate::panic::fatal("machine check while a guest ran"),
+        Outcome::Doorbell(port) => ring(vcpu, port),
+        Outcome::Again | Outcome::Vmm(_) => {}
+    }
+    if thread.vcpu.get().is_none() {
+        return Some(schedule::next(cpu));
+    }
+    if let Some(thread) = pending(cpu, thread, vcpu) {
+        return Some(thread);
+    }
+    if cpu.reschedule.get() || thread.stopping.get() {
+        thread.resume.set(Resume::Guest);
+        let next = schedule::next(cpu);
+        if next == thread && thread.resume.get() == Resume::Guest {
+            return None;
+        }
+        return Some(next);
+    }
+    None
+}

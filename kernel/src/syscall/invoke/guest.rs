@@ -1,0 +1,87 @@
+//! Methods of `GuestSpace` and `Vcpu`.
+
+use super::partition::{mapping_rights, unmap};
+use super::{Call, DONE, Outcome, repeat};
+use crate::arch::cpu;
+use crate::object::hooks::KernelHooks;
+use crate::object::notification::Notification;
+use crate::object::{engine, guest};
+use crate::vmx::{GuestSpace, Vcpu};
+use bulkhead_abi::{Error, GuestSpaceMethod, ObjectType, Rights, StateGroups, VcpuMethod};
+use bulkhead_core::page_table::Mapping;
+
+/// Guest-physical addresses end here: 4-level tables.
+const GUEST_END: u64 = 1 << 46;
+
+/// A method of `GuestSpace`.
+pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
+    let guest = call.slot.expect_object::<GuestSpace>(Rights::CONTROL)?;
+    let space = guest.header();
+    let [first, second, third, _] = call.arguments;
+    match GuestSpaceMethod::from_number(method).ok_or(Error::UnknownMethod)? {
+        GuestSpaceMethod::Map => {
+            let memory = call.slot_at(first)?;
+            let rights = guest_rights(third)?;
+            memory.expect(ObjectType::Memory, rights)?;
+            let mapping = Mapping::new(second, memory.physical(), memory.count())?;
+            if mapping.address >= GUEST_END || mapping.length > GUEST_END - mapping.address {
+                return Err(Error::OutOfRange);
+            }
+            repeat(|| engine().map_step(memory, space, second, third, &KernelHooks))
+        }
+        GuestSpaceMethod::Unmap => unmap(call, first, space),
+        GuestSpaceMethod::Donate => {
+            let memory = call.slot_at(first)?;
+            repeat(|| engine().donate_step(memory, space, &KernelHooks))
+        }
+        GuestSpaceMethod::BindDoorbell => {
+            let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
+            let slot = call.slot_at(second)?;
+            slot.expect_object::<Notification>(Rights::SIGNAL)?;
+            guest::bind_doorbell(guest, port, slot)
+        }
+        GuestSpaceMethod::UnbindDoorbell => {
+            let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
+            guest::unbind_doorbell(guest, port)
+        }
+    }
+}
+
+/// A guest's memory may be writable and executable: what is code is the guest's business.
+fn guest_rights(word: u64) -> Result<Rights, Error> {
+    let both = Rights::WRITE | Rights::EXECUTE;
+    let rights = u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
+    mapping_rights(u64::from((rights - Rights::EXECUTE).bits()))?;
+    if rights.intersects(both) || rights == Rights::READ { Ok(rights) } else { Err(Error::BadArgument) }
+}
+
+/// A method of `Vcpu`.
+pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
+    let vcpu = call.slot.expect_object::<Vcpu>(Rights::CONTROL)?;
+    let [first, second, _, _] = call.arguments;
+    match VcpuMethod::from_number(method).ok_or(Error::UnknownMethod)? {
+        VcpuMethod::MapState => {
+            let partition = call.thread.partition.get().ok_or(Error::Gone)?;
+            guest::map_state(vcpu, partition, first)?;
+            DONE
+        }
+        VcpuMethod::Fetch => {
+            let groups = StateGroups::from_bits(first).ok_or(Error::BadArgument)?;
+            if vcpu.cpu.get() != cpu::this().number.get() {
+                return Err(Error::WrongCpu);
+            }
+            if vcpu.runner.get().is_some() {
+                return Err(Error::WrongState);
+            }
+            if vcpu.fetch(&cpu::this().vmx, groups) { DONE } else { Err(Error::WrongState) }
+        }
+        VcpuMethod::PassMsr => {
+            let register = u32::try_from(first).map_err(|_| Error::BadArgument)?;
+            if second > 3 {
+                return Err(Error::BadArgument);
+            }
+            vcpu.pass_msr(register, second & 1 != 0, second & 2 != 0)?;
+            DONE
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Methods of objects.
+//!
+//! A method either completes, or does a bounded part of its work and has the system call happen again, so that interrupts
+//! and other threads come in between.
+
+mod any;
+pub mod create;
+mod guest;
+mod memory;
+mod partition;
+mod resources;
+mod thread;
+
+use super::caller;
+use crate::arch::cpu;
+use crate::lock::kernel_lock;
+use crate::object::thread::Thread;
+use crate::schedule;
+use bulkhead_abi::{Error, FIRST_OWN_METHOD, ObjectType, Syscall};
+use bulkhead_core::Progress;
+use bulkhead_core::phys::Ref;
+use bulkhead_core::slot::Slot;
+use bulkhead_core::table::Table;
+
+/// Steps of a long operation in one system call.
+const STEPS_AT_ONCE: usize = 8;
+
+/// How a method ended.
+pub enum Outcome {
+    /// Complete; values for `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9`.
+    Results([u64; 6]),
+    /// Not complete: call again.
+    Again,
+    /// Not complete: the method has arranged for another call, with other arguments.
+    Restarted,
+}
+
+/// Complete, with nothing to tell.
+pub const DONE: Result<Outcome, Error> = Ok(Outcome::Results([0; 6]));
+
+/// A method call: who calls, on what, with what.
+pub struct Call {
+    /// The calling thread.
+    pub thread: Ref<Thread>,
+    /// Its table.
+    pub table: Table,
+    /// `rdi`.
+    pub index: u64,
+    /// The slot that it names.
+    pub slot: Ref<Slot>,
+    /// `rdx`, `r10`, `r8`, `r9`.
+    pub arguments: [u64; 4],
+}
+
+impl Call {
+    /// The slot of the caller's table with this index.
+    pub fn slot_at(&self, index: u64) -> Result<Ref<Slot>, Error> {
+        self.table.lookup(index)
+    }
+}
+
+/// Repeats a step while it is short, and answers as a method does.
+pub fn repeat(mut step: impl FnMut() -> Result<Progress, Error>) -> Result<Outcome, Error> {
+    for _ in 0..STEPS_AT_ONCE {
+        if step()? == Progress::Done {
+            return DONE;
+        }
+    }
+    Ok(Outcome::Again)
+}
+
+/// `Invoke`.
+pub extern "C" fn invoke(slot: u64, method: u64, a: u64, b: u64, c: u64, d: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    match dispatch(thread, slot, method, [a, b, c, d]) {
+        Ok(Outcome::Results(results)) => {
+            thread.set_results(results);
+            thread.set_status(Ok(()));
+        }
+        Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d]),
+        Ok(Outcome::Restarted) => {}
+        Err(error) => thread.set_status(Err(error)),
+    }
+    schedule::next(cpu)
+}
+
+fn dispatch(thread: Ref<Thread>, index: u64, method: u64, arguments: [u64; 4]) -> Result<Outcome, Error> {
+    let table = thread.table.get().ok_or(Error::Gone)?;
+    let slot = table.lookup(index)?;
+    let call = Call { thread, table, index, slot, arguments };
+    if method < FIRST_OWN_METHOD {
+        return any::invoke(&call, method);
+    }
+    match slot.object_type() {
+        ObjectType::None => Err(Error::SlotEmpty),
+        ObjectType::Memory => memory::invoke(&call, method),
+        ObjectType::Partition => partition::invoke(&call, method),
+        ObjectType::Thread => thread::invoke(&call, method),
+        ObjectType::Vcpu => guest::invoke_vcpu(&call, method),
+        ObjectType::GuestSpace => guest::invoke_space(&call, method),
+        ObjectType::Interrupt => resources::invoke_interrupt(&call, method),
+        ObjectType::Window => resources::invoke_window(&call, method),
+        ObjectType::Endpoint | ObjectType::Notification | ObjectType::IoPorts => Err(Error::UnknownMethod),
+    }
+}

@@ -1,0 +1,131 @@
+//! Methods of `Thread`.
+
+use super::{Call, DONE, Outcome};
+use crate::memory;
+use crate::object::engine;
+use crate::object::hooks::{KernelHooks, embedded};
+use crate::object::notification::Notification;
+use crate::object::thread::{State, Thread};
+use crate::object::window::Window;
+use crate::schedule;
+use bulkhead_abi::{Error, FaultReport, PAGE_SIZE, Rights, ThreadMethod, USER_END};
+use bulkhead_core::Progress;
+use bulkhead_core::page_table::{Native, PageTable};
+use bulkhead_core::phys::Ref;
+use bulkhead_core::slot::Slot;
+
+/// A method of `Thread`.
+pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
+    let [first, second, third, _] = call.arguments;
+    let thread = call.slot.expect_object::<Thread>(Rights::empty())?;
+    let method = ThreadMethod::from_number(method).ok_or(Error::UnknownMethod)?;
+    call.slot.expect_rights(match method {
+        ThreadMethod::Start | ThreadMethod::Stop => Rights::RUN,
+        ThreadMethod::ReadFault => Rights::READ,
+        _ => Rights::CONTROL,
+    })?;
+    match method {
+        ThreadMethod::SetRegisters => {
+            if !matches!(thread.state.get(), State::Stopped | State::Faulted) {
+                return Err(Error::WrongState);
+            }
+            if first >= USER_END || second > USER_END || thread.partition.get().is_none() {
+                return Err(Error::OutOfRange);
+            }
+            thread.state.set(State::Stopped);
+            thread.prepare(first, second, third);
+            DONE
+        }
+        ThreadMethod::Start => start(thread),
+        ThreadMethod::Stop => {
+            if thread.state.get() == State::Faulted || schedule::stop(thread) {
+                DONE
+            } else {
+                Ok(Outcome::Again)
+            }
+        }
+        ThreadMethod::BindNotification => {
+            let slot = call.slot_at(first)?;
+            let notification = slot.expect_object::<Notification>(Rights::WAIT)?;
+            if notification.bound_to.get().is_some_and(|other| other != thread) {
+                return Err(Error::WrongState);
+            }
+            if let Some(old) = thread.bound_notification() {
+                old.bound_to.set(None);
+            }
+            rebind(slot, &thread.bound, || notification.bound_to.set(Some(thread)))
+        }
+        ThreadMethod::SetFaultNotification => {
+            let slot = call.slot_at(first)?;
+            slot.expect_object::<Notification>(Rights::SIGNAL)?;
+            rebind(slot, &thread.fault, || {})
+        }
+        ThreadMethod::SetReceiveSlot => {
+            if first >= 0xffff {
+                return Err(Error::SlotOutOfRange);
+            }
+            thread.receive_slot.set(first + 1);
+            DONE
+        }
+        ThreadMethod::ReadFault => read_fault(call, thread, first),
+        ThreadMethod::SetWindow => {
+            let slot = call.slot_at(first)?;
+            let window = slot.expect_object::<Window>(Rights::CONTROL)?;
+            if window.cpu.get() != thread.cpu.get() {
+                return Err(Error::WrongCpu);
+            }
+            if thread.state.get() != State::Stopped {
+                return Err(Error::WrongState);
+            }
+            rebind(slot, &thread.window, || {})
+        }
+    }
+}
+
+/// Empties a binding and fills it again.
+pub fn rebind(source: Ref<Slot>, binding: &Slot, then: impl FnOnce()) -> Result<Outcome, Error> {
+    let binding = embedded(binding);
+    if engine().unbind_step(binding, &KernelHooks) == Progress::Again {
+        return Ok(Outcome::Again);
+    }
+    engine().derive_to(source, Rights::all(), 0, binding)?;
+    then();
+    DONE
+}
+
+fn start(thread: Ref<Thread>) -> Result<Outcome, Error> {
+    if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
+        return Err(Error::WrongState);
+    }
+    thread.payer.set(Some(thread));
+    thread.state.set(State::Ready);
+    schedule::make_ready(thread);
+    DONE
+}
+
+fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome, Error> {
+    if !matches!(thread.state.get(), State::Stopped | State::Faulted) {
+        return Err(Error::WrongState);
+    }
+    if !address.is_multiple_of(PAGE_SIZE) {
+        return Err(Error::Misaligned);
+    }
+    if address >= USER_END {
+        return Err(Error::OutOfRange);
+    }
+    let partition = call.thread.partition.get().ok_or(Error::Gone)?;
+    let place = PageTable::<Native>::new(partition.root()).translate(address).ok_or(Error::NotMapped)?;
+    if !place.attributes.rights.contains(Rights::WRITE) {
+        return Err(Error::MissingRight);
+    }
+    let report = FaultReport {
+        registers: thread.registers.each_ref().map(core::cell::Cell::get),
+        rip: thread.rip.get(),
+        rflags: thread.rflags.get(),
+        vector: thread.fault_vector.get(),
+        error_code: thread.fault_error.get(),
+        address: thread.fault_address.get(),
+    };
+    memory::write_to_page(place.physical, &report)?;
+    DONE
+}

@@ -1,0 +1,206 @@
+//! Call, reply and receive, signal, wait.
+
+use super::{caller, refuse};
+use crate::arch::{cpu, msr};
+use crate::lock::kernel_lock;
+use crate::object::endpoint::Endpoint;
+use crate::object::notification::Notification;
+use crate::object::thread::{State, Thread};
+use crate::object::{engine, lookup};
+use crate::schedule;
+use bulkhead_abi::{Error, MESSAGE_WORDS, MessageInfo, Rights, SIGNAL_BADGE};
+use bulkhead_core::phys::Ref;
+
+/// The part of a message info that the receiver sees when no capability came.
+const LABEL: u64 = 0xffff_ffff;
+
+/// `Call`: hand the message to the server that waits, or queue.
+pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    let (endpoint, badge) = match lookup::<Endpoint>(thread, slot, Rights::CALL) {
+        Ok(found) => found,
+        Err(error) => return refuse(thread, error),
+    };
+    if endpoint.cpu.get() != cpu.number.get() {
+        return refuse(thread, Error::WrongCpu);
+    }
+    let words = [w0, w1, w2, w3];
+    let Some(server) = endpoint.receiver.get() else { return queue(thread, endpoint, badge, info, words) };
+    let info = if info <= LABEL {
+        info
+    } else {
+        match transfer(thread, server, info) {
+            Ok(info) => info,
+            Err(error) => return refuse(thread, error),
+        }
+    };
+    // Nothing can fail from here.
+    endpoint.receiver.set(None);
+    server.endpoint.set(None);
+    server.caller.set(Some(thread));
+    server.payer.set(thread.payer.get());
+    thread.server.set(Some(server));
+    thread.state.set(State::AwaitingReply);
+    server.set_message(badge, info, words);
+    schedule::hand_over(cpu, server);
+    server
+}
+
+#[cold]
+#[inline(never)]
+fn queue(thread: Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, info: u64, words: [u64; MESSAGE_WORDS]) -> Ref<Thread> {
+    thread.set_message(0, info, words);
+    thread.badge.set(badge);
+    thread.endpoint.set(Some(endpoint));
+    thread.state.set(State::Calling);
+    endpoint.callers.push_back(thread);
+    schedule::next(cpu::this())
+}
+
+/// `ReplyReceive`.
+pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    let endpoint = match lookup::<Endpoint>(thread, slot, Rights::RECEIVE) {
+        Ok((endpoint, _)) => endpoint,
+        Err(error) => return refuse(thread, error),
+    };
+    if endpoint.cpu.get() != cpu.number.get() {
+        return refuse(thread, Error::WrongCpu);
+    }
+    if endpoint.receiver.get().is_some() {
+        return refuse(thread, Error::WrongState);
+    }
+    let client = thread.caller.get();
+    if let Some(client) = client {
+        let info = if info <= LABEL {
+            info
+        } else {
+            match transfer(thread, client, info) {
+                Ok(info) => info,
+                Err(error) => return refuse(thread, error),
+            }
+        };
+        // Nothing can fail from here.
+        thread.caller.set(None);
+        thread.payer.set(Some(thread));
+        client.server.set(None);
+        client.set_message(0, info, [w0, w1, w2, w3]);
+    }
+    let bound = thread.bound_notification();
+    let idle = endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0);
+    if idle {
+        endpoint.receiver.set(Some(thread));
+        thread.endpoint.set(Some(endpoint));
+        thread.state.set(State::Receiving);
+        match client {
+            Some(client) => {
+                schedule::hand_over(cpu, client);
+                client
+            }
+            None => schedule::next(cpu),
+        }
+    } else {
+        if let Some(client) = client {
+            client.state.set(State::Ready);
+            schedule::make_ready(client);
+        }
+        receive_now(thread, endpoint, bound)
+    }
+}
+
+/// Gives the server what waits already: signals first, since they are the ones with deadlines.
+#[cold]
+#[inline(never)]
+fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
+    let cpu = cpu::this();
+    if let Some(notification) = bound.filter(|notification| notification.pending() != 0) {
+        thread.set_message(SIGNAL_BADGE, 0, [notification.take(), 0, 0, 0]);
+        return schedule::next(cpu);
+    }
+    while let Some(client) = endpoint.callers.pop_front() {
+        client.endpoint.set(None);
+        let (info, words) = client.message();
+        let info = if info <= LABEL {
+            info
+        } else {
+            match transfer(client, thread, info) {
+                Ok(info) => info,
+                Err(error) => {
+                    client.set_status(Err(error));
+                    schedule::wake(client);
+                    continue;
+                }
+            }
+        };
+        client.state.set(State::AwaitingReply);
+        client.server.set(Some(thread));
+        thread.caller.set(Some(client));
+        thread.payer.set(client.payer.get());
+        thread.set_message(client.badge.get(), info, words);
+        return schedule::next(cpu);
+    }
+    // All callers were refused: receive as if there had been none.
+    endpoint.receiver.set(Some(thread));
+    thread.endpoint.set(Some(endpoint));
+    thread.state.set(State::Receiving);
+    schedule::next(cpu)
+}
+
+/// Derives the capability that goes with a message into the receiver's slot. Returns the info that the receiver sees.
+#[cold]
+#[inline(never)]
+fn transfer(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
+    let slot = MessageInfo(info).capability().ok_or(Error::BadArgument)?;
+    let source = from.table.get().ok_or(Error::Gone)?.lookup(u64::from(slot))?;
+    let receive_slot = to.receive_slot.get().checked_sub(1).ok_or(Error::SlotOccupied)?;
+    let table = to.table.get().ok_or(Error::Gone)?;
+    engine().derive(source, Rights::all(), 0, table, receive_slot)?;
+    Ok(MessageInfo(info & LABEL).with_capability(receive_slot as u16).0)
+}
+
+/// A caller goes away before the reply: its server goes on on its own account.
+pub fn forget_caller(server: Ref<Thread>, caller: Ref<Thread>) {
+    if server.caller.get() != Some(caller) {
+        return;
+    }
+    server.caller.set(None);
+    let mut serving = Some(server);
+    while let Some(thread) = serving {
+        thread.payer.set(Some(server));
+        serving = thread.server.get();
+    }
+}
+
+/// `Signal`.
+pub extern "C" fn signal(slot: u64, bits: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    match lookup::<Notification>(thread, slot, Rights::SIGNAL) {
+        Ok((notification, badge)) => {
+            thread.set_status(Ok(()));
+            notification.signal(if badge == 0 { bits } else { badge });
+            schedule::next(cpu)
+        }
+        Err(error) => refuse(thread, error),
+    }
+}
+
+/// `Wait`.
+pub extern "C" fn wait(slot: u64, deadline: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    let notification = match lookup::<Notification>(thread, slot, Rights::WAIT) {
+        Ok((notification, _)) => notification,
+        Err(error) => return refuse(thread, error),
+    };
+    match notification.wait(notification, thread, deadline, msr::tsc()) {
+        Ok(_) => schedule::next(cpu),
+        Err(error) => refuse(thread, error),
+    }
+}

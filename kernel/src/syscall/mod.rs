@@ -1,0 +1,65 @@
+//! System calls: the handlers that the entry assembly calls, by number.
+//!
+//! Each takes the argument registers and returns the thread to resume; `current` is the thread that called.
+
+pub mod guest;
+pub mod invoke;
+pub mod ipc;
+
+use crate::arch::cpu::{self, Cpu};
+use crate::lock::kernel_lock;
+use crate::object::thread::{Resume, Thread};
+use crate::schedule;
+use bulkhead_abi::Error;
+use bulkhead_core::phys::Ref;
+
+/// What the entry assembly calls.
+type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Ref<Thread>;
+
+/// Handlers in the order of `bulkhead_abi::Syscall`; the assembly checks the bound.
+#[unsafe(no_mangle)]
+static syscall_handlers: [Handler; 7] =
+    [ipc::call, ipc::reply_receive, ipc::signal, ipc::wait, guest::run, yield_now, invoke::invoke];
+
+const _: () = {
+    use bulkhead_abi::Syscall;
+    assert!(Syscall::Call as usize == 0 && Syscall::ReplyReceive as usize == 1 && Syscall::Signal as usize == 2);
+    assert!(Syscall::Wait as usize == 3 && Syscall::Run as usize == 4 && Syscall::Yield as usize == 5 && Syscall::Invoke as usize == 6);
+};
+
+/// The thread that made the system call.
+#[inline(always)]
+fn caller(cpu: &Cpu) -> Ref<Thread> {
+    match cpu.current.get() {
+        Some(thread) => {
+            thread.resume.set(Resume::Syscall);
+            thread
+        }
+        None => crate::panic::fatal("a system call without a thread"),
+    }
+}
+
+/// Ends a system call with an error, and goes on with the caller.
+#[inline(always)]
+fn refuse(thread: Ref<Thread>, error: Error) -> Ref<Thread> {
+    thread.set_status(Err(error));
+    thread
+}
+
+extern "C" fn yield_now(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    thread.set_status(Ok(()));
+    if cpu.ready.highest().is_none() {
+        return thread;
+    }
+    schedule::yield_now(cpu, thread);
+    schedule::next(cpu)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn syscall_unknown() -> Ref<Thread> {
+    let _lock = kernel_lock();
+    refuse(caller(cpu::this()), Error::UnknownSyscall)
+}

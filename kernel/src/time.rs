@@ -1,0 +1,67 @@
+//! Time: the TSC as clock, and one local timer interrupt for the nearest of all deadlines.
+
+use crate::arch::cpu::Cpu;
+use crate::arch::{apic, msr};
+use crate::object::thread::{State, Thread};
+use crate::schedule;
+use bulkhead_abi::Error;
+use bulkhead_core::phys::Ref;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+static FREQUENCY: AtomicU64 = AtomicU64::new(0);
+
+/// TSC ticks a second.
+pub fn frequency() -> u64 {
+    FREQUENCY.load(Ordering::Relaxed)
+}
+
+/// Keeps the calibrated frequency.
+pub fn set_frequency(hertz: u64) {
+    FREQUENCY.store(hertz, Ordering::Relaxed);
+}
+
+/// Arms the timer for the nearest deadline, of threads or of the running window (`budget_end`).
+pub fn arm_for(cpu: &Cpu, budget_end: u64) {
+    cpu.budget_end.set(budget_end);
+    arm(cpu);
+}
+
+/// Arms the timer for the nearest deadline.
+pub fn arm(cpu: &Cpu) {
+    let deadline = cpu.timers.earliest().unwrap_or(u64::MAX).min(cpu.budget_end.get());
+    if deadline != cpu.armed.get() {
+        cpu.armed.set(deadline);
+        apic::arm_timer(deadline, msr::tsc());
+    }
+}
+
+/// The timer has fired: wakes whose time has come, and notices a used-up budget.
+pub fn expire(cpu: &'static Cpu) {
+    let now = msr::tsc();
+    cpu.armed.set(u64::MAX);
+    while let Some(thread) = cpu.timers.pop_expired(now) {
+        timed_out(thread);
+    }
+    if cpu.budget_end.get() <= now {
+        cpu.reschedule.set(true);
+        cpu.budget_end.set(u64::MAX);
+    }
+    arm(cpu);
+}
+
+fn timed_out(thread: Ref<Thread>) {
+    match thread.state.get() {
+        State::Waiting => {
+            if let Some(notification) = thread.waits_for.replace(None) {
+                notification.waiter.set(None);
+            }
+            thread.set_status(Err(Error::TimedOut));
+            schedule::wake(thread);
+        }
+        State::Throttled => {
+            thread.state.set(State::Ready);
+            schedule::make_ready(thread);
+        }
+        _ => {}
+    }
+}
