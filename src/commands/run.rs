@@ -27,16 +27,14 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
     let Some(system) = System::compile(&arguments.manifest)? else {
         return Ok(crate::SETUP_ERROR);
     };
-    let directory = system::directory(&arguments.manifest)?;
-    let image = directory.join("image.iso");
-    system.build_image(&image)?;
     let backend = match arguments.backend {
         BackendChoice::Auto => Backend::for_guests(),
         BackendChoice::Fixed(backend) => backend,
     };
     system.check_features(backend, arguments.cpu.as_deref())?;
+    let directory = system::directory(&arguments.manifest)?;
     let run = Run {
-        image,
+        image: directory.join("image.iso"),
         backend,
         cpu_model: arguments.cpu.clone(),
         cpus: system.cpus(arguments.cpus)?,
@@ -45,6 +43,7 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
         timeout: time_limit(arguments.timeout),
         directory: directory.join(backend.to_string()),
     };
+    system.build_image(&run.image)?;
     announce(&run);
     let report = execute(&run, arguments.serial.as_deref())?;
     Ok(conclude(&report))
@@ -68,8 +67,11 @@ fn announce(run: &Run) {
         ""
     };
     eprintln!(
-        "bulkhead: {}, {} CPUs, {} MiB, {limit}{keys}",
-        run.backend, run.cpus, run.memory_mib
+        "bulkhead: {}, {} CPU{}, {} MiB, {limit}{keys}",
+        run.backend,
+        run.cpus,
+        if run.cpus == 1 { "" } else { "s" },
+        run.memory_mib
     );
 }
 

@@ -1,0 +1,100 @@
+//! The host command's exit status and messages, as far as no machine has to be booted.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn bulkhead(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    bulkhead(arguments).output().expect("the command starts")
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    for arguments in [
+        &["frobnicate"][..],
+        &["run"],
+        &["run", "x.toml", "--backend", "vmware"],
+        &["check"],
+    ] {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn manifest_that_is_not_there() {
+    for command in ["check", "build", "run"] {
+        let output = run(&[command, "no/such.toml"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            errors(&output).contains("cannot read no/such.toml"),
+            "{}",
+            errors(&output)
+        );
+    }
+}
+
+#[test]
+fn broken_manifest_is_shown_with_its_places() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let manifest = directory.join("broken.toml");
+    let text = fs::read_to_string("tests/native.toml").expect("the manifest is there");
+    let broken = text
+        .replace("priority = 10", "priority = 10\ncolour = 3")
+        .replace("\"hello\"", "\"helo\"");
+    fs::write(&manifest, broken).expect("the directory is writable");
+    let output = run(&["check", manifest.to_str().expect("the path is text")]);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = errors(&output);
+    for expected in ["colour", "helo", "broken.toml:", "2 errors"] {
+        assert!(errors.contains(expected), "{expected} in {errors}");
+    }
+}
+
+#[test]
+fn machine_that_is_too_small() {
+    let output = run(&["run", "tests/native.toml", "--memory", "16"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors(&output).contains("--memory 64"),
+        "{}",
+        errors(&output)
+    );
+}
+
+#[test]
+fn missing_tools_come_with_the_line_that_installs_them() {
+    let output = bulkhead(&["build", "tests/native.toml"])
+        .env("PATH", "")
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(2));
+    let text = errors(&output);
+    for expected in ["apt-get install", "grub-common", "xorriso"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+#[test]
+fn doctor_names_what_is_missing() {
+    let output = bulkhead(&["doctor"])
+        .env("PATH", "")
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("missing: apt-get install"), "{text}");
+}
