@@ -4,13 +4,19 @@
 use super::decode::{Alu, Condition, Shift};
 use super::registers::{flags::*, mask};
 
+/// `mask` if `bit` is 1, nothing if it is 0.
+#[inline]
+const fn flag(bit: u64, mask: u64) -> u64 {
+    bit * mask
+}
+
 /// SF, ZF and PF of a result.
 #[inline]
 fn result_flags(result: u64, width: u8) -> u64 {
     let sign = result >> (8 * u32::from(width) - 1) & 1;
     let zero = u64::from(result == 0);
-    let parity = u64::from((result as u8).count_ones() % 2 == 0);
-    sign * SF | zero * ZF | parity * PF
+    let parity = u64::from((result as u8).count_ones().is_multiple_of(2));
+    flag(sign, SF) | flag(zero, ZF) | flag(parity, PF)
 }
 
 /// The top bit of a value of `width` bytes.
@@ -24,7 +30,7 @@ fn add(left: u64, right: u64, carry: u64, width: u8) -> (u64, u64) {
     let result = sum as u64 & mask(width);
     let carried = u64::from(sum > u128::from(mask(width)));
     let overflow = top((left ^ result) & (right ^ result), width);
-    let flags = carried * CF | overflow * OF | (left ^ right ^ result) & AF;
+    let flags = flag(carried, CF) | flag(overflow, OF) | (left ^ right ^ result) & AF;
     (result, flags | result_flags(result, width))
 }
 
@@ -32,7 +38,7 @@ fn subtract(left: u64, right: u64, borrow: u64, width: u8) -> (u64, u64) {
     let result = left.wrapping_sub(right).wrapping_sub(borrow) & mask(width);
     let borrowed = u64::from(u128::from(left) < u128::from(right) + u128::from(borrow));
     let overflow = top((left ^ right) & (left ^ result), width);
-    let flags = borrowed * CF | overflow * OF | (left ^ right ^ result) & AF;
+    let flags = flag(borrowed, CF) | flag(overflow, OF) | (left ^ right ^ result) & AF;
     (result, flags | result_flags(result, width))
 }
 
@@ -69,7 +75,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let overflow = top(result, width) ^ carry;
             (
                 result,
-                carry * CF | overflow * OF | result_flags(result, width),
+                flag(carry, CF) | flag(overflow, OF) | result_flags(result, width),
                 ARITHMETIC & !AF,
             )
         }
@@ -78,7 +84,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let carry = (wide >> (count - 1)) as u64 & 1;
             (
                 result,
-                carry * CF | top(value, width) * OF | result_flags(result, width),
+                flag(carry, CF) | flag(top(value, width), OF) | result_flags(result, width),
                 ARITHMETIC & !AF,
             )
         }
@@ -88,7 +94,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let carry = (signed >> (count - 1).min(63)) as u64 & 1;
             (
                 result,
-                carry * CF | result_flags(result, width),
+                flag(carry, CF) | result_flags(result, width),
                 ARITHMETIC & !AF,
             )
         }
@@ -98,7 +104,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let carry = result & 1;
             (
                 result,
-                carry * CF | (top(result, width) ^ carry) * OF,
+                flag(carry, CF) | flag(top(result, width) ^ carry, OF),
                 CF | OF,
             )
         }
@@ -107,7 +113,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let result = (wide >> turn | wide << (bits - turn)) as u64 & mask(width);
             let carry = top(result, width);
             let next = result >> (bits - 2) & 1;
-            (result, carry * CF | (carry ^ next) * OF, CF | OF)
+            (result, flag(carry, CF) | flag(carry ^ next, OF), CF | OF)
         }
     }
 }
@@ -118,7 +124,7 @@ pub fn multiply_signed(left: u64, right: u64, width: u8) -> (u64, u64) {
         i128::from(sign_extend(left, width) as i64) * i128::from(sign_extend(right, width) as i64);
     let result = product as u64 & mask(width);
     let lost = u64::from(i128::from(sign_extend(result, width) as i64) != product);
-    (result, lost * (CF | OF))
+    (result, flag(lost, CF | OF))
 }
 
 /// `value`'s low `width` bytes as a signed number in 64 bits.

@@ -213,7 +213,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             return low;
         }
         low | self.read_piece(place.second, place.second_size)
-            << (8 * u32::from(place.first_size) & 63)
+            << ((8 * u32::from(place.first_size)) & 63)
     }
 
     /// Writes an operand.
@@ -224,7 +224,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             self.write_piece(
                 place.second,
                 place.second_size,
-                value >> (8 * u32::from(place.first_size) & 63),
+                value >> ((8 * u32::from(place.first_size)) & 63),
             );
         }
     }

@@ -10,8 +10,6 @@ mod feature {
     pub const FLUSH: u64 = 1 << 9;
     pub const TOPOLOGY: u64 = 1 << 10;
     pub const MQ: u64 = 1 << 12;
-    pub const DISCARD: u64 = 1 << 13;
-    pub const WRITE_ZEROES: u64 = 1 << 14;
     /// Indirect descriptors and event indices, which belong to the data plane.
     pub const RING: u64 = 1 << 28 | 1 << 29;
     /// What an emulator may offer through this control plane. The others would need configuration fields that it does not fill.
@@ -112,12 +110,7 @@ mod test {
             capacity_sectors: 0x1_2345,
             logical_block_size: 512,
             physical_block_exponent: 3,
-            features: feature::RO
-                | feature::FLUSH
-                | feature::DISCARD
-                | feature::WRITE_ZEROES
-                | 1 << 28
-                | 1 << 40,
+            features: feature::RO | feature::FLUSH | 1 << 13 | 1 << 14 | 1 << 28 | 1 << 40,
             segments: 126,
             queues: 1,
             queue_size: 200,
