@@ -1,1 +1,12 @@
 //! Which processor features, model-specific registers and control-register values a guest is given.
+
+pub mod control;
+pub mod cpuid;
+pub mod features;
+pub mod msr;
+pub mod mtrr;
+pub mod state;
+
+/// The access raises #GP(0) in the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GeneralProtection;

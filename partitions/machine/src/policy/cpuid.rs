@@ -1,0 +1,635 @@
+//! What CPUID answers: computed once for each processor, so that an exit is a look-up.
+
+use super::features as feature;
+
+/// EAX, EBX, ECX, EDX.
+pub type Leaf = [u32; 4];
+
+/// The hypervisor's signature at leaf 0x4000_0000.
+pub const SIGNATURE: &[u8; 12] = b"BulkheadBulk";
+
+/// What the guest's processors are to be like, beside what the host's are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuidParameters {
+    /// Processors: 1 to 64, each a core of one package.
+    pub processors: u32,
+    /// TSC frequency in Hz.
+    pub tsc_hertz: u64,
+    /// XSAVE states (bits of XCR0) that the kernel lets a guest use.
+    pub xcr0_mask: u64,
+    /// Width of guest-physical addresses, at most the host's.
+    pub physical_address_bits: u32,
+    /// x2APIC mode may be used.
+    pub x2apic: bool,
+    /// Process-context identifiers and INVPCID may be used, where the host has them.
+    pub pcid: bool,
+    /// RDTSCP may be used, where the host has it: the kernel switches IA32_TSC_AUX.
+    pub rdtscp: bool,
+    /// IA32_SPEC_CTRL and IA32_PRED_CMD may be used, where the host has them: the kernel switches them.
+    pub speculation_control: bool,
+    /// Besides the own signature, Linux' paravirtual leaves (signature KVMKVMKVM at 0x4000_0100) offer x2APIC without interrupt
+    /// remapping and I/O without delays.
+    pub kvm_leaves: bool,
+}
+
+/// Highest basic leaf.
+const MAXIMUM_BASIC: u32 = 0x1f;
+/// Basic leaves with subleaves.
+const SUBLEAVES: u32 = 1 << 4 | 1 << 7 | 1 << 0xb | 1 << 0xd | 1 << 0x1f;
+/// Highest extended leaf.
+const MAXIMUM_EXTENDED: u32 = 0x8000_0008;
+/// First leaf of hypervisors, and of Linux' paravirtual interface here.
+const HYPERVISOR: u32 = 0x4000_0000;
+const KVM: u32 = 0x4000_0100;
+/// Legacy region and header of the XSAVE area.
+const XSAVE_MINIMUM: u32 = 576;
+
+/// Right shift that makes the TSC's frequency one that leaf 0x15 can tell: the local APIC timer counts at the result.
+pub const fn timer_shift(tsc_hertz: u64) -> u32 {
+    let mut shift = 0;
+    while tsc_hertz >> shift > u32::MAX as u64 {
+        shift += 1;
+    }
+    shift
+}
+
+/// The answers for one processor.
+#[derive(Clone, Debug)]
+pub struct CpuidTable {
+    basic: [Leaf; MAXIMUM_BASIC as usize + 1],
+    caches: [Leaf; 5],
+    topology: [Leaf; 2],
+    /// Leaf 0xD: subleaves 0 and 1, then one for each state.
+    states: [Leaf; 64],
+    extended: [Leaf; 9],
+    hypervisor: [Leaf; 2],
+    timing: Leaf,
+    kvm: [Leaf; 2],
+    xcr0_mask: u64,
+}
+
+impl CpuidTable {
+    /// The answers for the processor with this APIC identifier. `host` executes CPUID with a leaf and a subleaf.
+    pub fn new(
+        parameters: &CpuidParameters,
+        identifier: u32,
+        host: impl Fn(u32, u32) -> Leaf,
+    ) -> Self {
+        let count = parameters.processors.clamp(1, 64);
+        let host_maximum = host(0, 0)[0];
+        let supported = |leaf: u32, subleaf: u32| {
+            if leaf <= host_maximum {
+                host(leaf, subleaf)
+            } else {
+                [0; 4]
+            }
+        };
+        let [_, _, host_ecx, _] = supported(1, 0);
+        let xsave = host_ecx & feature::basic_ecx::XSAVE != 0 && parameters.xcr0_mask & 3 == 3;
+        let xcr0_mask = if xsave {
+            allowed_states(parameters.xcr0_mask, supported(0xd, 0))
+        } else {
+            0
+        };
+        let mut table = Self {
+            basic: [[0; 4]; MAXIMUM_BASIC as usize + 1],
+            caches: core::array::from_fn(|index| cache(supported(4, index as u32), count)),
+            topology: topology(count, identifier),
+            states: [[0; 4]; 64],
+            extended: [[0; 4]; 9],
+            hypervisor: hypervisor_leaves(),
+            timing: [0; 4],
+            kvm: [[0; 4]; 2],
+            xcr0_mask,
+        };
+        let [_, vendor0, vendor1, vendor2] = host(0, 0);
+        table.basic[0] = [MAXIMUM_BASIC, vendor0, vendor1, vendor2];
+        table.basic[1] = basic(supported(1, 0), parameters, count, identifier, xcr0_mask);
+        table.basic[2] = supported(2, 0);
+        // The local APIC timer always runs.
+        table.basic[6] = [1 << 2, 0, 0, 0];
+        table.basic[7] = structured(supported(7, 0), parameters, xcr0_mask);
+        let shift = timer_shift(parameters.tsc_hertz);
+        let crystal = (parameters.tsc_hertz >> shift) as u32;
+        let megahertz = (parameters.tsc_hertz / 1_000_000).min(0xffff) as u32;
+        table.basic[0x15] = [1, 1 << shift, crystal, 0];
+        table.basic[0x16] = [megahertz, megahertz, 100, 0];
+        table.timing = [kilohertz(parameters.tsc_hertz), crystal / 1000, 0, 0];
+        if parameters.kvm_leaves {
+            table.kvm = kvm_leaves();
+        }
+        if xsave {
+            table.fill_states(supported);
+        }
+        table.fill_extended(parameters, host);
+        table
+    }
+
+    /// The answer to CPUID.
+    #[inline]
+    pub fn lookup(&self, leaf: u32, subleaf: u32) -> Leaf {
+        match self.basic.get(leaf as usize) {
+            Some(answer) if SUBLEAVES >> leaf & 1 == 0 => *answer,
+            Some(_) => self.lookup_subleaf(leaf, subleaf),
+            None => self.lookup_beyond(leaf),
+        }
+    }
+
+    fn lookup_subleaf(&self, leaf: u32, subleaf: u32) -> Leaf {
+        let index = subleaf as usize;
+        match leaf {
+            4 => self.caches.get(index).copied().unwrap_or_default(),
+            7 if subleaf == 0 => self.basic[7],
+            0xb | 0x1f => match self.topology.get(index) {
+                Some(answer) => *answer,
+                None => [0, 0, subleaf & 0xff, self.topology[0][3]],
+            },
+            0xd => self.states.get(index).copied().unwrap_or_default(),
+            _ => [0; 4],
+        }
+    }
+
+    fn lookup_beyond(&self, leaf: u32) -> Leaf {
+        if let Some(index) = leaf.checked_sub(0x8000_0000)
+            && leaf <= MAXIMUM_EXTENDED
+        {
+            return self
+                .extended
+                .get(index as usize)
+                .copied()
+                .unwrap_or_default();
+        }
+        match leaf {
+            0x4000_0010 => self.timing,
+            HYPERVISOR..0x4000_0010 => self
+                .hypervisor
+                .get((leaf - HYPERVISOR) as usize)
+                .copied()
+                .unwrap_or_default(),
+            KVM..0x4000_0200 => self
+                .kvm
+                .get((leaf - KVM) as usize)
+                .copied()
+                .unwrap_or_default(),
+            HYPERVISOR..0x5000_0000 => [0; 4],
+            // Beyond the ranges a processor answers as for its highest basic leaf.
+            _ => [0, 0, 0, self.topology[0][3]],
+        }
+    }
+
+    /// The guest changed CR4.OSXSAVE.
+    pub const fn set_osxsave(&mut self, enabled: bool) {
+        if enabled {
+            self.basic[1][2] |= feature::basic_ecx::OSXSAVE;
+        } else {
+            self.basic[1][2] &= !feature::basic_ecx::OSXSAVE;
+        }
+    }
+
+    /// The guest changed the enable bit of IA32_APIC_BASE.
+    pub const fn set_apic_enabled(&mut self, enabled: bool) {
+        if enabled {
+            self.basic[1][3] |= feature::basic_edx::APIC;
+        } else {
+            self.basic[1][3] &= !feature::basic_edx::APIC;
+        }
+    }
+
+    /// The guest changed XCR0.
+    pub fn set_xcr0(&mut self, xcr0: u64) {
+        self.states[0][1] = self.standard_size(xcr0);
+        self.states[1][1] = self.compacted_size(xcr0);
+    }
+
+    /// XSAVE states that the guest may enable; 0 without XSAVE.
+    pub const fn xcr0_mask(&self) -> u64 {
+        self.xcr0_mask
+    }
+
+    /// Leaf 1, ECX.
+    pub const fn basic_ecx(&self) -> u32 {
+        self.basic[1][2]
+    }
+
+    /// Leaf 1, EDX.
+    pub const fn basic_edx(&self) -> u32 {
+        self.basic[1][3]
+    }
+
+    /// Leaf 7, EBX.
+    pub const fn structured_ebx(&self) -> u32 {
+        self.basic[7][1]
+    }
+
+    /// Leaf 7, EDX.
+    pub const fn structured_edx(&self) -> u32 {
+        self.basic[7][3]
+    }
+
+    /// Leaf 0x8000_0001, EDX.
+    pub const fn extended_edx(&self) -> u32 {
+        self.extended[1][3]
+    }
+
+    /// Width of guest-physical addresses.
+    pub const fn physical_address_bits(&self) -> u32 {
+        self.extended[8][0] & 0xff
+    }
+
+    fn fill_states(&mut self, host: impl Fn(u32, u32) -> Leaf) {
+        let [variants, ..] = host(0xd, 1);
+        for (state, leaf) in self.states.iter_mut().enumerate().skip(2) {
+            if self.xcr0_mask >> state & 1 != 0 {
+                *leaf = host(0xd, state as u32);
+            }
+        }
+        let size = self.standard_size(self.xcr0_mask);
+        self.states[0] = [
+            self.xcr0_mask as u32,
+            0,
+            size,
+            (self.xcr0_mask >> 32) as u32,
+        ];
+        self.states[1] = [variants & feature::XSAVE_VARIANTS, 0, 0, 0];
+        self.set_xcr0(1);
+    }
+
+    fn enabled_states(&self, xcr0: u64) -> impl Iterator<Item = &Leaf> {
+        self.states
+            .iter()
+            .enumerate()
+            .skip(2)
+            .filter(move |(state, _)| xcr0 >> state & 1 != 0)
+            .map(|(_, leaf)| leaf)
+    }
+
+    /// Bytes of the standard XSAVE area.
+    fn standard_size(&self, xcr0: u64) -> u32 {
+        if self.xcr0_mask == 0 {
+            return 0;
+        }
+        self.enabled_states(xcr0)
+            .fold(XSAVE_MINIMUM, |size, [bytes, offset, ..]| {
+                size.max(bytes.saturating_add(*offset))
+            })
+    }
+
+    /// Bytes of the compacted XSAVE area.
+    fn compacted_size(&self, xcr0: u64) -> u32 {
+        if self.xcr0_mask == 0 {
+            return 0;
+        }
+        self.enabled_states(xcr0)
+            .fold(XSAVE_MINIMUM, |size, [bytes, _, flags, _]| {
+                let start = if flags & 2 != 0 {
+                    size.saturating_add(63) & !63
+                } else {
+                    size
+                };
+                start.saturating_add(*bytes)
+            })
+    }
+
+    fn fill_extended(&mut self, parameters: &CpuidParameters, host: impl Fn(u32, u32) -> Leaf) {
+        let [maximum, ..] = host(0x8000_0000, 0);
+        let supported = |leaf: u32| {
+            if leaf <= maximum && maximum >= 0x8000_0000 {
+                host(leaf, 0)
+            } else {
+                [0; 4]
+            }
+        };
+        let [_, _, ecx, edx] = supported(0x8000_0001);
+        let rdtscp = if parameters.rdtscp {
+            feature::extended::RDTSCP
+        } else {
+            0
+        };
+        let mask = feature::extended::PASSED_EDX | rdtscp;
+        self.extended[0] = [MAXIMUM_EXTENDED, 0, 0, 0];
+        self.extended[1] = [0, 0, ecx & feature::extended::PASSED_ECX, edx & mask];
+        for (index, leaf) in (2..=6).zip([
+            0x8000_0002u32,
+            0x8000_0003,
+            0x8000_0004,
+            0x8000_0005,
+            0x8000_0006,
+        ]) {
+            self.extended[index] = supported(leaf);
+        }
+        self.extended[7] = [0, 0, 0, supported(0x8000_0007)[3] & feature::INVARIANT_TSC];
+        let [widths, ..] = supported(0x8000_0008);
+        let host_bits = if widths & 0xff == 0 {
+            36
+        } else {
+            widths & 0xff
+        };
+        let bits = parameters
+            .physical_address_bits
+            .clamp(36, 52)
+            .min(host_bits);
+        self.extended[8] = [48 << 8 | bits, 0, 0, 0];
+    }
+}
+
+fn kilohertz(hertz: u64) -> u32 {
+    (hertz / 1000).min(u64::from(u32::MAX)) as u32
+}
+
+/// The states of `mask` that the host has; those that only go together stay together.
+fn allowed_states(mask: u64, host: Leaf) -> u64 {
+    const AVX: u64 = 1 << 2;
+    const AVX512: u64 = 7 << 5;
+    let [low, _, _, high] = host;
+    let mut states = mask & (u64::from(high) << 32 | u64::from(low)) & (3 | AVX | AVX512);
+    if states & AVX == 0 || states & AVX512 != AVX512 {
+        states &= !AVX512;
+    }
+    states
+}
+
+fn has(states: u64, bits: u64, features: u32) -> u32 {
+    if states & bits == bits { features } else { 0 }
+}
+
+fn basic(
+    host: Leaf,
+    parameters: &CpuidParameters,
+    count: u32,
+    identifier: u32,
+    states: u64,
+) -> Leaf {
+    use feature::{basic_ecx as c, basic_edx as d};
+    let [signature, ebx, ecx, edx] = host;
+    let mut mask = c::INSTRUCTIONS | has(states, 3, c::XSAVE) | has(states, 7, c::AVX);
+    if parameters.pcid {
+        mask |= c::PCID;
+    }
+    let mut ecx = ecx & mask | c::TSC_DEADLINE | c::HYPERVISOR;
+    if parameters.x2apic {
+        ecx |= c::X2APIC;
+    }
+    let mut edx = edx & d::PASSED | d::APIC;
+    if count > 1 {
+        edx |= d::HTT;
+    }
+    // Brand index and CLFLUSH line size are the host's.
+    let ebx = ebx & 0xffff | count.next_power_of_two() << 16 | identifier << 24;
+    [signature & 0x0fff_3fff, ebx, ecx, edx]
+}
+
+fn structured(host: Leaf, parameters: &CpuidParameters, states: u64) -> Leaf {
+    use feature::{structured_ebx as b, structured_ecx as c, structured_edx as d};
+    let [_, ebx, ecx, edx] = host;
+    let avx = |features| has(states, 7, features);
+    let avx512 = |features| has(states, 0xe7, features);
+    let invpcid = if parameters.pcid { b::INVPCID } else { 0 };
+    let speculation = if parameters.speculation_control {
+        d::IBRS | d::STIBP | d::SSBD
+    } else {
+        0
+    };
+    [
+        0,
+        ebx & (b::PASSED | invpcid | avx(b::AVX) | avx512(b::AVX512)) | b::TSC_ADJUST,
+        ecx & (c::PASSED | avx(c::AVX) | avx512(c::AVX512)),
+        edx & (d::PASSED | speculation | avx512(d::AVX512)),
+    ]
+}
+
+/// A cache description: each core has its own, except that all share one of level 3 and above.
+fn cache(host: Leaf, count: u32) -> Leaf {
+    let [eax, ebx, ecx, edx] = host;
+    if eax & 0x1f == 0 {
+        return [0; 4];
+    }
+    let cores = count.next_power_of_two() - 1;
+    let sharing = if eax >> 5 & 7 >= 3 { cores } else { 0 };
+    [
+        eax & 0x3ff | sharing << 14 | cores.min(63) << 26,
+        ebx,
+        ecx,
+        edx,
+    ]
+}
+
+/// Leaf 0xB: one thread in each core, `count` cores in the package.
+fn topology(count: u32, identifier: u32) -> [Leaf; 2] {
+    let bits = count.next_power_of_two().trailing_zeros();
+    [[0, 1, 0x100, identifier], [bits, count, 0x201, identifier]]
+}
+
+fn signature(text: &[u8; 12], maximum: u32) -> Leaf {
+    let word = |start: usize| {
+        text.iter()
+            .skip(start)
+            .take(4)
+            .rev()
+            .fold(0, |word, byte| word << 8 | u32::from(*byte))
+    };
+    [maximum, word(0), word(4), word(8)]
+}
+
+fn hypervisor_leaves() -> [Leaf; 2] {
+    [signature(SIGNATURE, 0x4000_0010), [0; 4]]
+}
+
+fn kvm_leaves() -> [Leaf; 2] {
+    // KVM_FEATURE_NOP_IO_DELAY alone: no hypercall and no shared memory is promised.
+    [signature(b"KVMKVMKVM\0\0\0", KVM + 1), [1 << 1, 0, 0, 0]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) const PARAMETERS: CpuidParameters = CpuidParameters {
+        processors: 1,
+        tsc_hertz: 2_000_000_000,
+        xcr0_mask: 7,
+        physical_address_bits: 40,
+        x2apic: false,
+        pcid: false,
+        rdtscp: false,
+        speculation_control: false,
+        kvm_leaves: false,
+    };
+
+    /// A host that has everything.
+    fn all(leaf: u32, subleaf: u32) -> Leaf {
+        match (leaf, subleaf) {
+            (0, _) => [0x20, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
+            (0x8000_0008, _) => [0x302e, 0, 0, 0],
+            (4, 0..=2) => [0xfc00_4121 + (subleaf << 5), 0x01c0_003f, 0x3f, 0],
+            (4, _) => [0; 4],
+            (0xd, 0) => [0xe7, 0, 0, 0],
+            (0xd, 2) => [256, 576, 0, 0],
+            (0xd, 5) => [64, 1088, 0, 0],
+            (0xd, 6) => [512, 1152, 2, 0],
+            (0xd, 7) => [1024, 1664, 0, 0],
+            _ => [u32::MAX; 4],
+        }
+    }
+
+    #[test]
+    fn signature_and_hypervisor_bit() {
+        let table = CpuidTable::new(&PARAMETERS, 0, all);
+        let [maximum, ebx, ecx, edx] = table.lookup(0x4000_0000, 0);
+        assert_eq!(maximum, 0x4000_0010);
+        let text: alloc::vec::Vec<u8> = [ebx, ecx, edx]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        assert_eq!(text, SIGNATURE);
+        assert_eq!(table.lookup(0x4000_0010, 0), [2_000_000, 2_000_000, 0, 0]);
+        assert_eq!(table.lookup(0x4000_0100, 0), [0; 4]);
+        assert_ne!(table.lookup(1, 0)[2] & 1 << 31, 0);
+    }
+
+    #[test]
+    fn nothing_that_is_not_backed_is_shown() {
+        let table = CpuidTable::new(&PARAMETERS, 0, all);
+        let [_, _, ecx, edx] = table.lookup(1, 0);
+        // MONITOR, VMX, SMX, PDCM, PCID, DCA, x2APIC, OSXSAVE.
+        for bit in [3, 5, 6, 15, 17, 18, 21, 27] {
+            assert_eq!(ecx >> bit & 1, 0, "ECX bit {bit}");
+        }
+        // PSN, DS, ACPI, HTT, TM, PBE.
+        for bit in [18, 21, 22, 28, 29, 31] {
+            assert_eq!(edx >> bit & 1, 0, "EDX bit {bit}");
+        }
+        let [_, ebx, ecx, _] = table.lookup(7, 0);
+        // SGX, HLE, INVPCID, RTM, PQM, MPX, PQE, AVX512F, PT.
+        for bit in [2, 4, 10, 11, 12, 14, 15, 16, 25] {
+            assert_eq!(ebx >> bit & 1, 0, "EBX bit {bit}");
+        }
+        // UMIP, PKU, OSPKE, WAITPKG, CET, LA57, RDPID.
+        for bit in [2, 3, 4, 5, 7, 16, 22] {
+            assert_eq!(ecx >> bit & 1, 0, "ECX bit {bit}");
+        }
+        for leaf in [5, 9, 0xa, 0xf, 0x10, 0x12, 0x14] {
+            assert_eq!(table.lookup(leaf, 0), [0; 4], "leaf {leaf:#x}");
+        }
+        assert_eq!(table.lookup(7, 1), [0; 4]);
+    }
+
+    #[test]
+    fn states_are_those_of_the_mask() {
+        let mut table = CpuidTable::new(&PARAMETERS, 0, all);
+        assert_eq!(table.lookup(0xd, 0), [7, 576, 832, 0]);
+        assert_eq!(table.lookup(0xd, 1)[0], 7);
+        assert_eq!(table.lookup(0xd, 2), [256, 576, 0, 0]);
+        assert_eq!(table.lookup(0xd, 5), [0; 4]);
+        table.set_xcr0(7);
+        assert_eq!(table.lookup(0xd, 0)[1], 832);
+        table.set_osxsave(true);
+        assert_ne!(table.lookup(1, 0)[2] & 1 << 27, 0);
+        let wide = CpuidTable::new(
+            &CpuidParameters {
+                xcr0_mask: 0xff,
+                ..PARAMETERS
+            },
+            0,
+            all,
+        );
+        assert_eq!(wide.lookup(0xd, 0), [0xe7, 576, 2688, 0]);
+        assert_ne!(wide.structured_ebx() & 1 << 16, 0);
+        let none = CpuidTable::new(
+            &CpuidParameters {
+                xcr0_mask: 0,
+                ..PARAMETERS
+            },
+            0,
+            all,
+        );
+        assert_eq!(none.lookup(0xd, 0), [0; 4]);
+        assert_eq!(none.basic_ecx() & (1 << 26 | 1 << 28 | 1 << 12), 0);
+    }
+
+    #[test]
+    fn topology_follows_the_count() {
+        let table = CpuidTable::new(
+            &CpuidParameters {
+                processors: 6,
+                ..PARAMETERS
+            },
+            5,
+            all,
+        );
+        let [_, ebx, _, edx] = table.lookup(1, 0);
+        assert_eq!((ebx >> 24, ebx >> 16 & 0xff), (5, 8));
+        assert_ne!(edx & 1 << 28, 0);
+        assert_eq!(table.lookup(0xb, 0), [0, 1, 0x100, 5]);
+        assert_eq!(table.lookup(0xb, 1), [3, 6, 0x201, 5]);
+        assert_eq!(table.lookup(0xb, 2), [0, 0, 2, 5]);
+        assert_eq!(table.lookup(0x1f, 1), [3, 6, 0x201, 5]);
+        assert_eq!(table.lookup(4, 0)[0] >> 26, 7);
+        assert_eq!(table.lookup(4, 0)[0] >> 14 & 0xfff, 0);
+        assert_eq!(table.lookup(4, 2)[0] >> 14 & 0xfff, 7);
+        assert_eq!(table.lookup(4, 4), [0; 4]);
+    }
+
+    #[test]
+    fn frequencies() {
+        let table = CpuidTable::new(&PARAMETERS, 0, all);
+        assert_eq!(table.lookup(0x15, 0), [1, 1, 2_000_000_000, 0]);
+        assert_eq!(table.lookup(0x16, 0)[0], 2000);
+        let fast = CpuidTable::new(
+            &CpuidParameters {
+                tsc_hertz: 5_000_000_000,
+                ..PARAMETERS
+            },
+            0,
+            all,
+        );
+        assert_eq!(fast.lookup(0x15, 0), [1, 2, 2_500_000_000, 0]);
+        assert_eq!(table.lookup(0x8000_0007, 0)[3], 1 << 8);
+        assert_eq!(table.physical_address_bits(), 40);
+    }
+
+    #[test]
+    fn a_small_host_gives_a_small_guest() {
+        let table = CpuidTable::new(&PARAMETERS, 0, |leaf, _| match leaf {
+            0 => [0xa, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            0x8000_0000 => [0x8000_0008, 0, 0, 0],
+            1 => [0x0001_067a, 0x0001_0800, 0x0008_e3fd, 0xbfeb_fbff],
+            0x8000_0008 => [0x3024, 0, 0, 0],
+            _ => [0; 4],
+        });
+        assert_eq!(table.xcr0_mask(), 0);
+        assert_eq!(table.structured_ebx(), 1 << 1);
+        assert_eq!(table.physical_address_bits(), 36);
+    }
+
+    #[test]
+    fn linux_paravirtual_leaves_are_a_choice() {
+        let table = CpuidTable::new(
+            &CpuidParameters {
+                kvm_leaves: true,
+                x2apic: true,
+                ..PARAMETERS
+            },
+            0,
+            all,
+        );
+        assert_eq!(
+            table.lookup(0x4000_0100, 0),
+            [0x4000_0101, 0x4b4d_564b, 0x564b_4d56, 0x4d]
+        );
+        assert_ne!(table.basic_ecx() & 1 << 21, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_question_is_answered(leaf: u32, subleaf: u32, eax: u32, processors: u32) {
+            let parameters = CpuidParameters { processors, ..PARAMETERS };
+            let table = CpuidTable::new(&parameters, 0, |_, _| [eax; 4]);
+            for base in [0, 0x4000_0000, 0x8000_0000] {
+                table.lookup(base | leaf & 0x1ff, subleaf & 0x7f);
+            }
+            table.lookup(leaf, subleaf);
+        }
+    }
+}
