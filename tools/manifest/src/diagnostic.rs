@@ -146,13 +146,25 @@ impl Reporter {
         self.diagnostics.borrow().is_empty()
     }
 
-    /// All that was reported, in the order of the file.
+    /// All that was reported, in the order of the file. What stands on a line that is not TOML was read wrongly: nothing
+    /// else is said about it.
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
         let mut diagnostics = self.diagnostics.into_inner();
+        let line = |diagnostic: &Diagnostic| diagnostic.place().map(|place| place.line);
+        let broken: Vec<_> = diagnostics
+            .iter()
+            .filter(|other| other.check == SYNTAX)
+            .map(line)
+            .collect();
+        diagnostics
+            .retain(|diagnostic| diagnostic.check == SYNTAX || !broken.contains(&line(diagnostic)));
         diagnostics.sort_by(|left, right| left.order().cmp(&right.order()));
         diagnostics
     }
 }
+
+/// The check that a line is TOML.
+pub(crate) const SYNTAX: &str = "toml::syntax";
 
 /// An error in the making.
 #[derive(Debug)]

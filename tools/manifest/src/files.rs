@@ -85,7 +85,7 @@ impl Files {
                     Ok(image) => drop(files.images.insert(reference.value.clone(), image)),
                     Err(error) => drop(
                         reporter
-                            .error("modules::file_missing", &reference.span, format!("cannot read {}: {error}", path.display()))
+                            .error("modules::file_missing", &reference.span, format!("cannot read `{}`: {error}", reference.value))
                             .help("paths are relative to the manifest; packages are written \"debian:PACKAGE\""),
                     ),
                 }

@@ -142,19 +142,33 @@ pub(crate) struct Channel {
 pub(crate) struct Endpoint {
     pub(crate) name: Located<String>,
     pub(crate) server: Option<Located<String>>,
-    pub(crate) clients: Vec<Located<String>>,
+    pub(crate) clients: Option<Vec<Located<String>>>,
 }
 
 /// `[memory.NAME]`.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) name: Located<String>,
-    pub(crate) partitions: Vec<Located<String>>,
+    pub(crate) partitions: Option<Vec<Located<String>>>,
     pub(crate) size: Option<Located<u64>>,
     pub(crate) physical: Option<Located<u64>>,
     pub(crate) address: Option<Located<u64>>,
     pub(crate) read_only: bool,
     pub(crate) dma: bool,
+}
+
+impl Endpoint {
+    /// The partitions that call it.
+    pub(crate) fn clients(&self) -> &[Located<String>] {
+        self.clients.as_deref().unwrap_or_default()
+    }
+}
+
+impl Memory {
+    /// The partitions that have it.
+    pub(crate) fn partitions(&self) -> &[Located<String>] {
+        self.partitions.as_deref().unwrap_or_default()
+    }
 }
 
 /// A partition or a guest, as far as both are alike.

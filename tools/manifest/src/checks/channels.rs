@@ -34,7 +34,7 @@ pub(super) fn ends_are_known(context: &Context<'_>) {
         }
     }
     for endpoint in &manifest.endpoints {
-        for name in endpoint.server.iter().chain(&endpoint.clients) {
+        for name in endpoint.server.iter().chain(endpoint.clients()) {
             if !partitions.contains(&name.value.as_str()) {
                 context.unknown(
                     "channels::end_unknown",
@@ -44,7 +44,7 @@ pub(super) fn ends_are_known(context: &Context<'_>) {
                 );
             }
         }
-        if endpoint.clients.is_empty() {
+        if endpoint.clients.as_ref().is_some_and(Vec::is_empty) {
             context
                 .reporter
                 .error(
@@ -80,7 +80,7 @@ pub(super) fn ends_differ(context: &Context<'_>) {
     }
     for endpoint in &context.manifest.endpoints {
         let mut seen: Vec<&Located<String>> = endpoint.server.iter().collect();
-        for client in &endpoint.clients {
+        for client in endpoint.clients() {
             if let Some(first) = seen.iter().find(|name| name.value == client.value) {
                 context
                     .reporter
@@ -123,7 +123,7 @@ pub(super) fn endpoints_are_on_one_cpu(context: &Context<'_>) {
             .as_ref()
             .and_then(|server| manifest.partition(&server.value));
         let Some(server) = server else { continue };
-        for name in &endpoint.clients {
+        for name in endpoint.clients() {
             let Some(client) = manifest.partition(&name.value) else {
                 continue;
             };

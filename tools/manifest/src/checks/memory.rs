@@ -190,7 +190,7 @@ pub(super) fn addresses_are_apart(context: &Context<'_>) {
     for name in manifest.partition_names() {
         let in_partition = |memory: &Memory| {
             memory
-                .partitions
+                .partitions()
                 .iter()
                 .any(|partition| partition.value == name)
         };
@@ -210,11 +210,21 @@ pub(super) fn owners_are_known(context: &Context<'_>) {
     let names = context.manifest.partition_names();
     for memory in &context.manifest.memories {
         for owner in memory
-            .partitions
+            .partitions()
             .iter()
             .filter(|owner| !names.contains(&owner.value.as_str()))
         {
             context.unknown("memory::owner_unknown", owner, "native partition", &names);
+        }
+        if memory.partitions.as_ref().is_some_and(Vec::is_empty) {
+            context
+                .reporter
+                .error(
+                    "memory::owner_unknown",
+                    &memory.name.span,
+                    format!("nobody has memory `{}`", memory.name.value),
+                )
+                .help("list at least one partition in `partitions`");
         }
     }
 }

@@ -235,7 +235,7 @@ impl<'a> Compiler<'a> {
                 cpu: cpu as u32,
             });
             let clients = endpoint
-                .clients
+                .clients()
                 .iter()
                 .filter_map(|client| self.index_of(&client.value));
             let members: Vec<_> = std::iter::once(server_index).chain(clients).collect();
@@ -284,7 +284,7 @@ impl<'a> Compiler<'a> {
                 physical,
             });
             for index in memory
-                .partitions
+                .partitions()
                 .iter()
                 .filter_map(|owner| self.index_of(&owner.value))
                 .collect::<Vec<_>>()

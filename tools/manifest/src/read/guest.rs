@@ -8,15 +8,17 @@ const MONITOR_HEAP: u64 = 1 << 20;
 
 pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
-    let has_cpus = cpus_field.is_some();
+    let says_none = cpus_field
+        .as_ref()
+        .is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
-        cpus: if has_cpus {
-            cpus
-        } else {
+        cpus: if cpus.is_empty() && !says_none {
             vec![table.default(0)]
+        } else {
+            cpus
         },
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),

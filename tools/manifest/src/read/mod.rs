@@ -12,7 +12,7 @@ pub(crate) use rest::DEFAULT_CHANNEL_MEMORY;
 pub(crate) use units::{show_size, show_time};
 
 use crate::{
-    diagnostic::Reporter,
+    diagnostic::{Reporter, SYNTAX},
     model::{Console, Located, Manifest, Restart, Schedule},
 };
 use std::path::Path;
@@ -25,20 +25,24 @@ const DEFAULT_PRIORITY: u64 = 20;
 /// Reads a whole manifest.
 pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest {
     let (document, errors) = DeTable::parse_recoverable(text);
+    let mut is_toml = true;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        let duplicate = error.message().contains("duplicate");
-        let check = if duplicate {
-            "toml::duplicate_key"
+        if error.message().contains("duplicate") {
+            let key = text.get(span.clone()).unwrap_or_default();
+            reporter
+                .error(
+                    "toml::duplicate_key",
+                    &span,
+                    format!("`{key}` stands twice in one table"),
+                )
+                .help("give the second one another name, or remove it");
         } else {
-            "toml::syntax"
-        };
-        let help = if duplicate {
-            "a key or table may stand once; give the second one another name, or remove it"
-        } else {
-            "manifests are TOML 1.1: `key = value` lines under `[table]` headings"
-        };
-        reporter.error(check, &span, error.message()).help(help);
+            is_toml = false;
+            reporter
+                .error(SYNTAX, &span, error.message())
+                .help("manifests are TOML: `key = value` lines under `[table]` headings");
+        }
     }
     let root = TableReader::new(
         reporter,
@@ -78,7 +82,10 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
             .map(rest::memory)
             .collect(),
     };
-    root.finish();
+    // After a heading that cannot be read, keys seem to stand outside all tables.
+    if is_toml {
+        root.finish();
+    }
     manifest
 }
 

@@ -33,9 +33,7 @@ pub(super) fn endpoint(table: TableReader<'_, '_>) -> Endpoint {
     let endpoint = Endpoint {
         name: Located::new(table.name.clone(), table.span.clone()),
         server: table.require("server", TableReader::string),
-        clients: table
-            .require("clients", |table, key| Some(table.strings(key)))
-            .unwrap_or_default(),
+        clients: table.require("clients", |table, key| Some(table.strings(key))),
     };
     table.finish();
     endpoint
@@ -44,9 +42,7 @@ pub(super) fn endpoint(table: TableReader<'_, '_>) -> Endpoint {
 pub(super) fn memory(table: TableReader<'_, '_>) -> Memory {
     let memory = Memory {
         name: Located::new(table.name.clone(), table.span.clone()),
-        partitions: table
-            .require("partitions", |table, key| Some(table.strings(key)))
-            .unwrap_or_default(),
+        partitions: table.require("partitions", |table, key| Some(table.strings(key))),
         size: table.require("size", TableReader::size),
         physical: table.integer("physical"),
         address: table.integer("address"),

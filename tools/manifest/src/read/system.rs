@@ -20,51 +20,49 @@ pub(super) fn system(root: &TableReader<'_, '_>, file_stem: &str) -> System {
         name: table
             .string("name")
             .unwrap_or_else(|| table.default(file_stem.to_owned())),
-        end: end(&table).unwrap_or_else(|| table.default(EndCondition::GuestsOff)),
+        end: end(&table),
     };
     table.finish();
     system
 }
 
-fn end(table: &TableReader<'_, '_>) -> Option<Located<EndCondition>> {
+/// `end`. One that cannot be read waits for nobody, so that nothing else is said about it.
+fn end(table: &TableReader<'_, '_>) -> Located<EndCondition> {
     const HELP: &str =
         r#"write "guests-off", "never", { partition = "NAME" } or { after = "30 s" }"#;
-    let field = table.field("end")?;
-    if field.as_table().is_some() {
-        let inner = table.table("end")?;
+    let Some(field) = table.field("end") else {
+        return table.default(EndCondition::GuestsOff);
+    };
+    let mut end = EndCondition::Never;
+    if field.as_table().is_some()
+        && let Some(inner) = table.table("end")
+    {
         let partition = inner.string("partition").map(EndCondition::Partition);
         let after = inner
             .time("after")
             .map(|time| EndCondition::AfterMicroseconds(time.value));
-        let both = partition.is_some() && after.is_some();
-        let neither = inner.field("partition").is_none() && inner.field("after").is_none();
-        inner.finish();
-        if both || neither {
+        let conditions = ["partition", "after"]
+            .into_iter()
+            .filter(|key| inner.field(key).is_some());
+        if conditions.count() != 1 {
             table
                 .report(&field.span, "read::value", "an end is one condition")
                 .help(HELP);
         }
-        return partition.or(after).map(|end| Located::new(end, field.span));
+        inner.finish();
+        end = partition.or(after).unwrap_or(end);
+    } else {
+        match field.as_str() {
+            Some("guests-off") => end = EndCondition::GuestsOff,
+            Some("never") => {}
+            Some(other) => {
+                let message = format!("there is no end condition `{other}`");
+                table.report(&field.span, "read::value", message).help(HELP);
+            }
+            None => table.wrong_type(&field, "an end condition", HELP),
+        }
     }
-    let end = match field.as_str() {
-        Some("guests-off") => EndCondition::GuestsOff,
-        Some("never") => EndCondition::Never,
-        Some(other) => {
-            table
-                .report(
-                    &field.span,
-                    "read::value",
-                    format!("there is no end condition `{other}`"),
-                )
-                .help(HELP);
-            return None;
-        }
-        None => {
-            table.wrong_type(&field, "an end condition", HELP);
-            return None;
-        }
-    };
-    Some(Located::new(end, field.span))
+    Located::new(end, field.span)
 }
 
 pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {

@@ -40,6 +40,10 @@ impl<'a, 'i> Field<'a, 'i> {
         self.value.as_table()
     }
 
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.value.as_array().is_some_and(|list| list.is_empty())
+    }
+
     fn as_integer(&self) -> Option<i128> {
         let integer = self.value.as_integer()?;
         i128::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()

@@ -51,7 +51,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 /// A size as a person would write it.
 pub(crate) fn show_size(bytes: u64) -> String {
-    for (factor, unit) in [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+    for (factor, unit) in [(1u64 << 30, "GiB"), (1 << 20, "MiB")] {
         if bytes >= factor && bytes.is_multiple_of(factor) {
             return format!("{} {unit}", bytes / factor);
         }
@@ -59,6 +59,9 @@ pub(crate) fn show_size(bytes: u64) -> String {
     if bytes >= 1 << 20 {
         let tenths = (u128::from(bytes) * 10).div_ceil(1 << 20);
         return format!("{}.{} MiB", tenths / 10, tenths % 10);
+    }
+    if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) {
+        return format!("{} KiB", bytes >> 10);
     }
     format!("{bytes} B")
 }

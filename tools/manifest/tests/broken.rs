@@ -1,0 +1,158 @@
+//! Every broken manifest of `broken/` is refused with exactly the errors that it lists in its last lines, as
+//! `#! LINE:COLUMN CHECK: MESSAGE`. With `BLESS=1` in the environment the lists are written anew, to be read before they are kept.
+
+mod support;
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+use support::{World, root};
+
+const MARK: &str = "#! ";
+
+fn fixtures() -> Vec<PathBuf> {
+    let directory = root().join("tools/manifest/tests/broken");
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("the directory of fixtures")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn errors(path: &std::path::Path) -> Vec<String> {
+    let world = World::new();
+    let diagnostics = world
+        .with_options(|options| bulkhead_manifest::check(path, options))
+        .err()
+        .unwrap_or_default();
+    diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let place = diagnostic.place().expect("a place");
+            assert!(
+                diagnostic.help().is_some(),
+                "{}: {diagnostic} has no help",
+                path.display()
+            );
+            format!(
+                "{MARK}{}:{} {}: {}",
+                place.line,
+                place.column,
+                diagnostic.check(),
+                diagnostic.message()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn broken_manifests_are_refused_with_all_their_errors() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut failures = Vec::new();
+    for path in fixtures() {
+        let text = fs::read_to_string(&path).expect("a fixture");
+        let expected: Vec<_> = text.lines().filter(|line| line.starts_with(MARK)).collect();
+        let found = errors(&path);
+        if bless && found != expected {
+            let manifest: Vec<_> = text
+                .lines()
+                .filter(|line| !line.starts_with(MARK))
+                .collect();
+            let manifest = manifest.join("\n");
+            fs::write(
+                &path,
+                format!("{}\n\n{}\n", manifest.trim_end(), found.join("\n")),
+            )
+            .expect("to bless");
+        } else if found != expected || found.is_empty() {
+            failures.push(format!("{}:\n  {}", path.display(), found.join("\n  ")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A check without a fixture is a check that nobody has seen fail.
+#[test]
+fn every_check_has_a_fixture() {
+    let sources = root().join("tools/manifest/src");
+    let mut checks = BTreeSet::new();
+    for file in ["checks", "read", "."]
+        .iter()
+        .flat_map(|part| fs::read_dir(sources.join(part)).expect("sources"))
+    {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            let words = text.split('"').filter(|word| {
+                word.split_once("::").is_some_and(|(module, rule)| {
+                    [module, rule].iter().all(|part| {
+                        !part.is_empty()
+                            && part
+                                .bytes()
+                                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    })
+                })
+            });
+            checks.extend(words.map(str::to_owned));
+        }
+    }
+    // What depends on files outside the manifest is in `compile.rs` and below.
+    for elsewhere in [
+        "file::unreadable",
+        "modules::bad_program",
+        "modules::too_many",
+    ] {
+        assert!(checks.remove(elsewhere), "{elsewhere}");
+    }
+    let fixtures: String = fixtures()
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a fixture"))
+        .collect();
+    let missing: Vec<_> = checks
+        .iter()
+        .filter(|check| !fixtures.contains(&format!(" {check}: ")))
+        .collect();
+    assert!(missing.is_empty(), "no fixture shows {missing:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let world = World::new();
+    let errors = world
+        .with_options(|options| bulkhead_manifest::check("/does/not/exist.toml".as_ref(), options));
+    assert_eq!(errors.expect_err("an error")[0].check(), "file::unreadable");
+}
+
+#[test]
+fn a_program_that_is_none() {
+    let mut world = World::new();
+    let path = world.manifest("[system]\nend = \"never\"\n[partition.a]\nprogram = \"hello\"\n");
+    world.programs.insert("hello".to_owned(), path.clone());
+    let errors = world.with_options(|options| bulkhead_manifest::check(&path, options));
+    assert_eq!(
+        errors.expect_err("an error")[0].check(),
+        "modules::bad_program"
+    );
+}
+
+#[test]
+fn too_many_modules() {
+    let world = World::new();
+    let mut text = "[machine]\nmemory = \"8 GiB\"\n".to_owned();
+    for number in 0..46 {
+        let kernel = world.manifest("").with_file_name(format!("kernel{number}"));
+        fs::write(kernel, [1]).expect("a kernel");
+        text.push_str(&format!(
+            "[guest.g{number}]\nmemory = \"2 MiB\"\nkernel = \"kernel{number}\"\n"
+        ));
+    }
+    let path = world.manifest(&text);
+    let errors = world.with_options(|options| bulkhead_manifest::check(&path, options));
+    assert_eq!(
+        errors.expect_err("an error")[0].check(),
+        "modules::too_many"
+    );
+}
