@@ -1,2 +1,106 @@
-//! Tiny built-in test guests.
-fn main() {}
+//! Tiny guests, for tests and for machines without a Linux to boot: one file, whose command line names what it does.
+//!
+//! It starts in 32-bit protected mode (by its PVH note), says so, and goes on in 64-bit mode with one of these, the first word
+//! of the command line:
+//! - `hello`: prints what it finds, and powers off;
+//! - `bench`: measures exits, a JSON object for each figure, and powers off;
+//! - `real`: goes down to real mode, prints from there, and powers off;
+//! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
+//! - `spin`: computes for ever, to see that others get their share;
+//! - `crash`: causes a triple fault;
+//! - `exit N`: ends by the exit port with code N.
+//!
+//! The guests must never depend on anything of the rest of the system but what a PC offers.
+#![no_std]
+#![no_main]
+
+mod bench;
+mod console;
+mod exceptions;
+mod hostile;
+#[path = "../../runtime/src/intrinsics.rs"]
+mod intrinsics;
+mod machine;
+
+use core::arch::global_asm;
+use core::panic::PanicInfo;
+use machine::{Ports, StartInformation};
+
+global_asm!(include_str!("start.s"));
+global_asm!(include_str!("real.s"));
+
+/// Where the start-up code goes on, in 64-bit mode.
+#[unsafe(no_mangle)]
+extern "C" fn guest_main(start_information: u32) -> ! {
+    exceptions::install();
+    let information = StartInformation::at(start_information);
+    let mut line = [0; 256];
+    let line = information
+        .as_ref()
+        .map_or("", |information| information.command_line(&mut line));
+    println!("guest: long mode, command line \"{line}\"");
+    let mut words = line.split_ascii_whitespace();
+    match words.next() {
+        Some("bench") => bench::run(),
+        Some("real") => machine::enter_real_mode(),
+        Some("hostile") => {
+            hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1))
+        }
+        Some("crash") => machine::triple_fault(),
+        Some("spin") => spin(),
+        Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),
+        Some("hello") | None => hello(),
+        Some(other) => {
+            println!("guest: there is no test \"{other}\"");
+            machine::exit(2);
+        }
+    }
+    println!("guest: off");
+    machine::power_off()
+}
+
+/// Prints what a guest can find out about its machine.
+fn hello() {
+    let (vendor, highest) = machine::vendor();
+    println!(
+        "guest: processor {}, leaves up to {highest:#x}",
+        vendor.as_str()
+    );
+    let features = machine::cpuid(1, 0);
+    println!(
+        "guest: hypervisor bit {}, x2APIC bit {}",
+        features.ecx >> 31,
+        features.ecx >> 21 & 1
+    );
+    let hypervisor = machine::cpuid(0x4000_0000, 0);
+    println!(
+        "guest: hypervisor \"{}\"",
+        machine::text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]).as_str()
+    );
+    let before = machine::ticks();
+    for _ in 0..1000 {
+        Ports::read_u8(0x80);
+    }
+    println!(
+        "guest: 1000 port reads took {} ticks",
+        machine::ticks().wrapping_sub(before)
+    );
+}
+
+/// Computes, and says every now and then how far it has got.
+fn spin() -> ! {
+    let mut value = 1u64;
+    for round in 1u64.. {
+        for _ in 0..10_000_000 {
+            value = core::hint::black_box(value.wrapping_mul(6364136223846793005).wrapping_add(1));
+        }
+        println!("guest: round {round}");
+    }
+    machine::power_off()
+}
+
+#[panic_handler]
+fn panic(information: &PanicInfo<'_>) -> ! {
+    println!("guest: {information}");
+    machine::exit(101)
+}

@@ -2,7 +2,7 @@
 
 use crate::construct::{Built, Construction};
 use crate::failure::{Cause, During, Failure};
-use bulkhead_runtime::abi::{Rights, init_slot};
+use bulkhead_runtime::abi::{Error, Rights, init_slot};
 use bulkhead_runtime::channel::{AtomicU64, Side, TextChannel};
 use bulkhead_runtime::console;
 use bulkhead_runtime::events;
@@ -70,7 +70,8 @@ fn one(
             let rights = Rights::READ | Rights::WRITE | Rights::GRANT;
             let first = u64::from(ports.first);
             let derive = || {
-                root.derive_range(slot, rights, first, u64::from(ports.count))?;
+                let relative = from_first(root, first)?;
+                root.derive_range(slot, rights, relative, u64::from(ports.count))?;
                 IoPorts(slot).derive(Slot(entry.slot), Rights::READ | Rights::WRITE, 0, table)?;
                 built.handle.map_ports(IoPorts(slot))
             };
@@ -87,7 +88,8 @@ fn one(
             let root = Interrupt(Slot(init_slot::INTERRUPTS));
             let derive = || {
                 let rights = Rights::CONTROL | Rights::GRANT;
-                root.derive_range(slot, rights, u64::from(interrupt.line), 1)?;
+                let relative = from_first(root, u64::from(interrupt.line))?;
+                root.derive_range(slot, rights, relative, 1)?;
                 built.notification.derive(
                     signal,
                     Rights::SIGNAL | Rights::GRANT,
@@ -154,6 +156,12 @@ fn one(
         // Threads are made with the partition; texts are in the environment itself.
         Resource::Thread { .. } | Resource::None => Ok(()),
     }
+}
+
+/// A unit of a range, counted from the range's first one.
+fn from_first(range: impl Capability, unit: u64) -> Result<u64, Error> {
+    unit.checked_sub(range.inspect()?.first)
+        .ok_or(Error::OutOfRange)
 }
 
 /// Derives the capability by which one end of a channel signals the other.

@@ -1,0 +1,44 @@
+//! What exits cost, measured inside the guest: each figure is the plain difference of two readings of the counter.
+
+use crate::machine::{Ports, cpuid, read_register, ticks};
+use crate::println;
+
+const COUNT: usize = 1000;
+const WARM_UP: usize = 100;
+/// The port of the PC's self-test codes: nothing answers there but the monitor.
+const SELF_TEST: u16 = 0x80;
+/// Register select of the I/O APIC.
+const IO_APIC: u32 = 0xfec0_0000;
+
+/// Takes all figures.
+pub fn run() {
+    // A guest without a hypervisor leaf measures the bare machine.
+    measure("exit.cpuid", || {
+        core::hint::black_box(cpuid(0, 0));
+    });
+    measure("exit.pio", || Ports::write_u8(SELF_TEST, 0));
+    measure("exit.mmio", || {
+        read_register(IO_APIC);
+    });
+    measure("guest.nothing", || {});
+}
+
+#[inline(always)]
+fn measure(name: &str, mut operation: impl FnMut()) {
+    for _ in 0..WARM_UP {
+        operation();
+    }
+    let mut figures = [0; COUNT];
+    for figure in &mut figures {
+        let start = ticks();
+        operation();
+        *figure = ticks().wrapping_sub(start);
+    }
+    figures.sort_unstable();
+    println!(
+        "{{\"name\": \"{name}\", \"unit\": \"instructions\", \"n\": {COUNT}, \"min\": {}, \"median\": {}, \"p95\": {}}}",
+        figures[0],
+        figures[COUNT / 2],
+        figures[COUNT * 95 / 100]
+    );
+}
