@@ -37,7 +37,7 @@ fn a_drive_is_identified() {
     for lba48 in [true, false] {
         let bus = Bus::new(lba48);
         let table = bus.table();
-        let drive = start(&bus, &table);
+        let drive = start(&bus, table);
         let information = drive.information();
         assert_eq!(information.model(), "BULKHEAD TEST DRIVE");
         assert_eq!(information.lba48, lba48);
@@ -57,7 +57,7 @@ fn drives_that_cannot_be_used_are_refused() {
         let bus = Bus::new(true);
         change(&mut bus.0.borrow_mut());
         let table = bus.table();
-        let table = PrdTable::new(&table, TABLE_PHYSICAL).unwrap();
+        let table = PrdTable::new(table, TABLE_PHYSICAL).unwrap();
         assert_eq!(
             Drive::start(bus.clone(), bus.clone(), table, Position::First).err(),
             Some(error)
@@ -120,7 +120,7 @@ fn the_controller_is_found_and_enabled() {
 fn commands_fit_the_address() {
     let bus = Bus::new(true);
     let table = bus.table();
-    let mut drive = start(&bus, &table);
+    let mut drive = start(&bus, table);
     let data = [segment(0x10_0000, 512)];
     for (first_sector, command) in [(5, 0xc8), (0xfff_ffff, 0xc8), (0x1000_0000, 0x25)] {
         assert_eq!(
@@ -173,7 +173,7 @@ fn commands_fit_the_address() {
 fn wrong_commands_are_refused() {
     let bus = Bus::new(true);
     let table = bus.table();
-    let mut drive = start(&bus, &table);
+    let mut drive = start(&bus, table);
     let mut refuse = |first_sector, sectors, segments: &[PhysicalSegment], error| {
         let command = Command::Write {
             first_sector,
@@ -212,7 +212,7 @@ fn wrong_commands_are_refused() {
 fn errors_are_reported_and_the_drive_goes_on() {
     let bus = Bus::new(true);
     let table = bus.table();
-    let mut drive = start(&bus, &table);
+    let mut drive = start(&bus, table);
     let data = [segment(0x1000, 512)];
     let read = Command::Read {
         first_sector: 0,
@@ -251,7 +251,7 @@ fn pass_time(drive: &mut Drive<'_, Bus, Bus>, bus: &Bus) -> Completion {
 fn a_silent_drive_is_reset() {
     let bus = Bus::new(true);
     let table = bus.table();
-    let mut drive = start(&bus, &table);
+    let mut drive = start(&bus, table);
     let data = [segment(0x1000, 512)];
     let read = Command::Read {
         first_sector: 0,
@@ -279,7 +279,7 @@ fn a_silent_drive_is_reset() {
 fn a_lost_interrupt_is_made_up_for() {
     let bus = Bus::new(true);
     let table = bus.table();
-    let mut drive = start(&bus, &table);
+    let mut drive = start(&bus, table);
     bus.0.borrow_mut().fault = Fault::LostInterrupt;
     let read = Command::Read {
         first_sector: 0,
@@ -296,12 +296,12 @@ fn tables_must_lie_where_the_controller_reaches_them() {
     let memory = bus.table();
     for physical in [4, 0x1_0000_0000, 0x1_ff08, u64::MAX - 7] {
         assert_eq!(
-            PrdTable::new(&memory, physical).err(),
+            PrdTable::new(memory, physical).err(),
             Some(PrdError::Table),
             "{physical:#x}"
         );
     }
-    assert!(PrdTable::new(&memory, 0x1_ff00).is_ok());
+    assert!(PrdTable::new(memory, 0x1_ff00).is_ok());
     assert!(PrdTable::new(&[], 0).is_err());
 }
 
@@ -321,7 +321,7 @@ proptest! {
     fn data_arrive(pieces in pieces(), first_sector in prop_oneof![0u64..1000, DRIVE_SECTORS - 900..DRIVE_SECTORS - 880], seed: u8) {
         let bus = Bus::new(true);
         let table = bus.table();
-        let mut drive = start(&bus, &table);
+        let mut drive = start(&bus, table);
         let limit = 16 * 512;
         let bytes = drive.table().fitting(pieces.iter().copied(), limit);
         let sum: u64 = pieces.iter().map(|piece| piece.length).sum();
@@ -362,7 +362,7 @@ proptest! {
     {
         let bus = Bus::new(true);
         let memory = bus.table();
-        let table = PrdTable::new(&memory, TABLE_PHYSICAL).unwrap();
+        let table = PrdTable::new(memory, TABLE_PHYSICAL).unwrap();
         let pieces: Vec<_> = pieces.into_iter().map(|(address, length)| segment(address, length)).collect();
         let fitting = table.fitting(pieces.iter().copied(), limit);
         prop_assert!(fitting % 512 == 0 && fitting <= limit);

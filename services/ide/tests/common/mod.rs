@@ -50,7 +50,8 @@ pub struct Controller {
     pci_address: u32,
     /// Configuration space of function 0:1.1.
     pub pci: [u32; 16],
-    table: Rc<Vec<AtomicU64>>,
+    /// The memory of the descriptors.
+    table: &'static [AtomicU64],
 }
 
 impl Controller {
@@ -77,7 +78,10 @@ impl Controller {
         pci[0] = 0x7010_8086;
         pci[1] = 0x0280_0001;
         pci[2] = 0x0101_8000;
-        let table = Rc::new((0..TABLE_ENTRIES).map(|_| AtomicU64::new(0)).collect());
+        let table = (0..TABLE_ENTRIES)
+            .map(|_| AtomicU64::new(0))
+            .collect::<Vec<_>>()
+            .leak();
         Self {
             now: 0,
             fault: Fault::None,
@@ -185,8 +189,7 @@ impl Controller {
             return self.raise();
         }
         let mut at = 0;
-        let table = self.table.clone();
-        for entry in table.iter() {
+        for entry in self.table {
             let value = entry.load(Relaxed);
             let address = value & 0xffff_ffff;
             let length = match value >> 32 & 0xffff {
@@ -224,8 +227,8 @@ impl Bus {
         Self(Rc::new(RefCell::new(Controller::new(lba48))))
     }
 
-    pub fn table(&self) -> Rc<Vec<AtomicU64>> {
-        self.0.borrow().table.clone()
+    pub fn table(&self) -> &'static [AtomicU64] {
+        self.0.borrow().table
     }
 }
 
