@@ -219,16 +219,14 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     pub fn push_back(&self, object: Ref<T>, priority: Priority) {
         self.list(priority.number())
             .push_back_tagged(object, priority.number() + 1);
-        self.occupied
-            .set(self.occupied.get() | 1 << priority.number());
+        self.mark_occupied(object);
     }
 
     /// Puts an object first at its priority, unless it is in the queue already.
     pub fn push_front(&self, object: Ref<T>, priority: Priority) {
         self.list(priority.number())
             .push_front_tagged(object, priority.number() + 1);
-        self.occupied
-            .set(self.occupied.get() | 1 << priority.number());
+        self.mark_occupied(object);
     }
 
     /// Takes the object to run next out.
@@ -249,6 +247,13 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
             self.occupied
                 .set(self.occupied.get() & !(1 << (level % PRIORITIES as u64)));
         }
+    }
+
+    /// Marks the level that an object is queued at, which is an older one if it was in the queue already.
+    #[inline(always)]
+    fn mark_occupied(&self, object: Ref<T>) {
+        let level = object.links().place.get().saturating_sub(1) % PRIORITIES as u64;
+        self.occupied.set(self.occupied.get() | 1 << level);
     }
 
     fn list(&self, level: u64) -> &List<T, Marker> {

@@ -38,6 +38,8 @@ struct World {
     machine: Machine,
     model: Model,
     objects: BTreeMap<u64, Ref<ObjectHeader>>,
+    /// How often each operation succeeded, and failed.
+    outcomes: BTreeMap<&'static str, (u64, u64)>,
     /// Generation of init's partition.
     init: u64,
 }
@@ -92,6 +94,7 @@ impl World {
             machine,
             model,
             objects,
+            outcomes: BTreeMap::new(),
             init,
         }
     }
@@ -157,6 +160,11 @@ impl World {
                 "page {page} left the kernel with content"
             );
         }
+    }
+
+    fn count<T>(&mut self, operation: &'static str, outcome: &Result<T, Error>) {
+        let (succeeded, failed) = self.outcomes.entry(operation).or_default();
+        *(if outcome.is_ok() { succeeded } else { failed }) += 1;
     }
 
     fn random_partition(&self, random: &mut Random) -> u64 {
@@ -230,7 +238,7 @@ impl World {
     }
 
     fn random_rights(&self, random: &mut Random) -> Rights {
-        if random.one_in(3) {
+        if random.one_in(5) {
             Rights::from_bits_truncate(random.next() as u16)
         } else {
             Rights::all()
@@ -271,6 +279,7 @@ impl World {
         } else {
             self.model.derive(source, rights, badge, destination)
         };
+        self.count("derive", &outcome);
         assert_eq!(outcome.map(|_| ()), expected);
     }
 
@@ -309,6 +318,7 @@ impl World {
         let expected = self
             .model
             .derive_range(source, rights, first, count, destination);
+        self.count("derive_range", &outcome);
         assert_eq!(outcome.map(|_| ()), expected);
     }
 
@@ -352,6 +362,7 @@ impl World {
         let expected = self
             .model
             .create(source, creating, object_rights(object_type), destination);
+        self.count("create", &outcome);
         assert_eq!(outcome.map(|object| object.generation()), expected);
         if let Ok(object) = outcome {
             self.objects.insert(object.generation(), object);
@@ -390,6 +401,7 @@ impl World {
         let destination = binding(self.objects[&thread], place.1);
         let rights = self.random_rights(random);
         let outcome = self.machine.engine.derive_to(slot, rights, 1, destination);
+        self.count("bind", &outcome);
         assert_eq!(outcome, self.model.bind(source, rights, 1, place));
     }
 
@@ -436,6 +448,7 @@ impl World {
                 Err(error) => break Err(error),
             }
         };
+        self.count("map", &outcome);
         if let Err(error) = self.model.check_map(source, space) {
             assert_eq!(outcome, Err(error));
             return;
@@ -471,6 +484,7 @@ impl World {
                 Err(error) => break Err(error),
             }
         };
+        self.count("unmap", &outcome);
         assert_eq!(outcome, self.model.unmap(place));
     }
 
@@ -479,7 +493,13 @@ impl World {
         let Some(space) = self.random_typed(random, caller, &spaces) else {
             return;
         };
-        let Some(source) = self.random_typed(random, caller, &[ObjectType::Memory]) else {
+        let Some(source) = (0..6)
+            .filter_map(|_| self.random_typed(random, caller, &[ObjectType::Memory]))
+            .min_by_key(|place| match self.model.capabilities[place].target {
+                Target::Range { first, count } if first >= self.model.ram => count,
+                _ => u64::MAX,
+            })
+        else {
             return;
         };
         let Target::Object(space) = self.model.capabilities[&space].target else {
@@ -501,6 +521,7 @@ impl World {
                 Err(error) => break Err(error),
             }
         };
+        self.count("donate", &outcome);
         assert_eq!(outcome, self.model.donate(source, space));
     }
 
@@ -550,6 +571,7 @@ impl World {
         let offset = random.below(slot.count() / PAGE_SIZE) * PAGE_SIZE;
         let outcome = self.machine.engine.zero_step(slot, offset, PAGE_SIZE);
         let expected = self.model.check_zero(source, offset, PAGE_SIZE);
+        self.count("zero", &outcome);
         assert_eq!(outcome, expected.map(|_| PAGE_SIZE));
         if let Ok(page) = expected {
             assert!(is_zero(HostPhysical(page)));
@@ -565,6 +587,7 @@ impl World {
         let Ok(slot) = self.slot(place) else { return };
         let revoke = |machine: &Machine, slot| machine.engine.revoke_step(slot, machine);
         let outcome = self.finish(slot, revoke, self.objects[&caller]);
+        self.count("revoke", &outcome);
         assert_eq!(outcome, self.model.revoke(place));
     }
 
@@ -576,6 +599,7 @@ impl World {
         let Ok(slot) = self.slot(place) else { return };
         let delete = |machine: &Machine, slot| machine.engine.delete_step(slot, machine);
         let outcome = self.finish(slot, delete, self.objects[&caller]);
+        self.count("delete", &outcome);
         assert_eq!(outcome, self.model.delete(place));
     }
 
@@ -724,6 +748,7 @@ const _: () = assert_hooks::<Machine>();
 fn operations_agree_with_the_model() {
     let mut random = Random::from_environment();
     let total = operations(60);
+    let mut outcomes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     while random.operation < total {
         let mut world = World::new();
         let end = random.operation + 20_000;
@@ -740,8 +765,20 @@ fn operations_agree_with_the_model() {
             }
         }
         world.check();
+        for (operation, (succeeded, failed)) in &world.outcomes {
+            let sum = outcomes.entry(operation).or_default();
+            *sum = (sum.0 + succeeded, sum.1 + failed);
+        }
         if world.init_is_live() {
             world.tear_down();
         }
+    }
+    for (operation, (succeeded, failed)) in outcomes {
+        let least = total / 4000;
+        assert!(
+            succeeded >= least,
+            "{operation} succeeded only {succeeded} times"
+        );
+        assert!(failed >= least, "{operation} failed only {failed} times");
     }
 }
