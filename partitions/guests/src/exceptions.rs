@@ -156,10 +156,10 @@ pub const FORBIDDEN: [Forbidden; 16] = [
     ("rdpmc", || attempt!("rdpmc", 0, 0x4000_0000, 0).is_some()),
     ("getsec", || attempt!("getsec", 0, 0, 0).is_some()),
     ("ud2", || attempt!("ud2", 0, 0, 0).is_some()),
-    ("set all of CR4", || {
-        attempt!("mov cr4, rax", u64::MAX, 0, 0).is_some()
+    ("a reserved bit of CR4", || {
+        attempt!("mov rax, cr4; bts rax, 63; mov cr4, rax", 0, 0, 0).is_some()
     }),
-    ("set all of CR0", || {
-        attempt!("mov cr0, rax", u64::MAX, 0, 0).is_some()
+    ("a reserved bit of CR0", || {
+        attempt!("mov rax, cr0; bts rax, 63; mov cr0, rax", 0, 0, 0).is_some()
     }),
 ];
