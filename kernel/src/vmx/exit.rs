@@ -92,6 +92,8 @@ pub enum Outcome {
 
 /// Exit reason: the entry failed.
 const ENTRY_FAILURE: u32 = 1 << 31;
+/// VM-instruction error: VMRESUME of a VMCS that is not launched.
+const RESUMED_UNLAUNCHED: u64 = 5;
 /// Interruption information: valid.
 const VALID: u64 = 1 << 31;
 /// Type and vector in interruption information.
@@ -344,6 +346,11 @@ impl Vcpu {
     /// The hardware refused the entry for the VMCS as such: its error goes to the qualification.
     #[cold]
     pub(super) fn entry_refused(&self, vmcs: Vmcs) -> Outcome {
+        if vmcs.read(ro::VM_INSTRUCTION_ERROR) == RESUMED_UNLAUNCHED {
+            // The first entry got half-way, see `entry_failed`: it has to be repeated as a launch.
+            self.entry.launched.set(0);
+            return Outcome::Again;
+        }
         drop_injection(vmcs);
         let state = self.state();
         put!(state, exit_reason, 0);

@@ -35,7 +35,16 @@ const NMI_WINDOW: u32 = 1 << 22;
 const INJECT: u32 = 1 << 31;
 
 impl Vcpu {
-    /// Loads groups from the shared page; or names the group that was refused, with those before it loaded.
+    /// Loads the instruction pointer: the monitor has completed an instruction.
+    #[inline(always)]
+    pub(super) fn load_instruction_pointer(&self, vmcs: Vmcs, state: State) {
+        vmcs.set_guest::<{ guest::RIP }>(get!(state, rip));
+        end_shadow(vmcs);
+    }
+
+    /// Loads all groups but RIP and DEADLINE from the shared page; or names the group that was refused, with those before it
+    /// loaded.
+    #[inline(never)]
     pub(super) fn load(
         &self,
         vmcs: Vmcs,
@@ -43,10 +52,6 @@ impl Vcpu {
         groups: StateGroups,
     ) -> Result<(), StateGroups> {
         let state = self.state();
-        if groups.contains(StateGroups::RIP) {
-            vmcs.set_guest::<{ guest::RIP }>(get!(state, rip));
-            end_shadow(vmcs);
-        }
         if groups.contains(StateGroups::RFLAGS) {
             vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED);
         }

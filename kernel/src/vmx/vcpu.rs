@@ -48,8 +48,8 @@ pub struct Vcpu {
     home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
-    /// The preemption timer is on in the VMCS.
-    timer_on: Cell<bool>,
+    /// There is a deadline; the preemption timer, if the processor has one, is on in the VMCS.
+    has_deadline: Cell<bool>,
     has_timer: Cell<bool>,
     pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
@@ -203,16 +203,19 @@ impl Vcpu {
         let state = self.state();
         let dirty = get!(state, dirty);
         if dirty & StateGroups::DEADLINE.bits() != 0 {
-            self.deadline.set(get!(state, deadline));
+            self.set_deadline(vmcs, get!(state, deadline));
         }
-        let deadline = self.deadline.get();
-        if (deadline != NO_DEADLINE || self.timer_on.get()) && !self.arm_timer(vmcs, cpu, deadline)
-        {
+        if self.has_deadline.get() && !self.arm_timer(vmcs, cpu) {
             return self.deadline_passed(vmcs);
         }
         if dirty != 0 {
-            if let Err(groups) = self.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty)) {
-                return self.refuse(groups.bits());
+            if dirty & StateGroups::RIP.bits() != 0 {
+                self.load_instruction_pointer(vmcs, state);
+            }
+            if dirty != StateGroups::RIP.bits()
+                && let Err(refused) = self.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty))
+            {
+                return self.refuse(refused.bits());
             }
             put!(state, dirty, 0);
         }
@@ -240,23 +243,25 @@ impl Vcpu {
         }
     }
 
-    /// Sets the preemption timer for a deadline, or off for none. False if the deadline has passed.
-    #[inline(always)]
-    fn arm_timer(&self, vmcs: Vmcs, cpu: &VmxCpu, deadline: u64) -> bool {
+    /// Takes over a deadline, and switches the preemption timer on or off for it.
+    fn set_deadline(&self, vmcs: Vmcs, deadline: u64) {
         let on = deadline != NO_DEADLINE;
-        if on {
-            let Some(ticks) = cpu.timer_ticks(deadline) else {
-                return false;
-            };
-            if self.has_timer.get() {
-                vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks);
-            }
-        }
-        if on != self.timer_on.get() && self.has_timer.get() {
-            self.timer_on.set(on);
+        self.deadline.set(deadline);
+        if on != self.has_deadline.replace(on) && self.has_timer.get() {
             let pin = self.pin.get() | if on { PREEMPTION_TIMER } else { 0 };
             // SAFETY: the processor offers the timer.
             unsafe { vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin)) };
+        }
+    }
+
+    /// Sets the preemption timer for the deadline. False if that has passed.
+    #[inline(always)]
+    fn arm_timer(&self, vmcs: Vmcs, cpu: &VmxCpu) -> bool {
+        let Some(ticks) = cpu.timer_ticks(self.deadline.get()) else {
+            return false;
+        };
+        if self.has_timer.get() {
+            vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks);
         }
         true
     }

@@ -49,13 +49,13 @@ impl Vmcs {
         unsafe { asm!("vmclear [{}]", in(reg) &region.0, options(nostack)) };
     }
 
-    /// Reads a field; 0 if this processor has no such field.
+    /// Reads a field that this processor has.
     #[inline(always)]
     pub fn read(self, field: u32) -> u64 {
         let value: u64;
-        // SAFETY: a VMCS is current. Reading changes nothing.
+        // SAFETY: a VMCS is current. Reading changes nothing; for a field that does not exist the value is arbitrary.
         unsafe {
-            asm!("vmread {}, {}", inout(reg) 0u64 => value, in(reg) u64::from(field), options(nostack, nomem));
+            asm!("vmread {}, {}", out(reg) value, in(reg) u64::from(field), options(nostack, nomem));
         }
         value
     }
