@@ -23,6 +23,7 @@ const UNREACHABLE: u64 = 1 << 62;
 
 /// The controller's port ranges, told apart by where they are: those of an IDE channel are fixed (PCI IDE Controller 1.0, 2.1).
 pub struct IdePorts {
+    device: &'static str,
     command: Option<(PortRange, u16)>,
     control: Option<(PortRange, u16)>,
     bus_master: Option<PortRange>,
@@ -39,6 +40,7 @@ impl IdePorts {
     /// The ranges that the environment names.
     pub fn new(program: &Program) -> Self {
         let mut ports = Self {
+            device: "",
             command: None,
             control: None,
             bus_master: None,
@@ -49,7 +51,7 @@ impl IdePorts {
                 continue;
             };
             if let Some(found) = holding(range, COMMAND_BLOCK) {
-                ports.command = Some(found);
+                (ports.command, ports.device) = (Some(found), entry.name);
             } else if let Some(found) = holding(range, CONTROL) {
                 ports.control = Some(found);
             } else if let Some(found) = holding(range, CONFIGURATION) {
@@ -59,6 +61,11 @@ impl IdePorts {
             }
         }
         ports
+    }
+
+    /// Name of the device; empty if there is none.
+    pub fn device(&self) -> &'static str {
+        self.device
     }
 
     /// Where the bus-master registers are wanted, if that can be configured.

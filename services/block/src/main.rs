@@ -21,17 +21,18 @@ entry!(main);
 type BlockService = Service<'static, IdePorts, Tsc, Ram, DmaMemory>;
 
 fn main(program: Program) {
-    let Some(mut service) = start(&program) else {
+    let ports = IdePorts::new(&program);
+    let interrupt = program.interrupt(ports.device());
+    let Some(mut service) = start(&program, ports) else {
         program.report(StatusReport::Failed, 0, "no drive to serve");
         return;
     };
     let channels = publish(&program, &mut service);
-    serve(&mut service, program.interrupts().next(), &channels)
+    serve(&mut service, interrupt, &channels)
 }
 
 /// Finds the controller and starts its drive; says what is wrong if it cannot.
-fn start(program: &Program) -> Option<BlockService> {
-    let ports = IdePorts::new(program);
+fn start(program: &Program, ports: IdePorts) -> Option<BlockService> {
     if let Some(base) = ports.configurable() {
         let enabled =
             pci::find(&ports).and_then(|controller| pci::enable(&ports, controller, base));

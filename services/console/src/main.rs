@@ -1,10 +1,13 @@
 //! The console service: owns the UART and multiplexes it.
 //!
 //! Its environment names the UART (a range of eight ports and an interrupt) and a text or serial channel for each partition that
-//! may print; whoever is at the other end is printed before its lines. It must never interpret what partitions print.
+//! may print; whoever is at the other end is printed before its lines. If it also names the ports that switch the machine off, the
+//! service does so when init asks, once all is printed. It must never interpret what partitions print.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
+
+mod power;
 
 use bulkhead_console::{Client, Multiplexer, Registers, Uart};
 use bulkhead_runtime::abi::NO_DEADLINE;
@@ -12,12 +15,16 @@ use bulkhead_runtime::channel::{TextChannel, Transfer};
 use bulkhead_runtime::plan::ChannelKind;
 use bulkhead_runtime::ports::PortRange;
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
+use bulkhead_runtime::status::Command;
 use bulkhead_runtime::{Program, die, entry, events, time};
 
 entry!(main);
 
 /// How long to wait at most for the UART's interrupt while output waits, in milliseconds.
 const TRANSMIT_PATIENCE: u64 = 5;
+
+/// How long to send at most before the machine is switched off, in milliseconds.
+const DRAIN_PATIENCE: u64 = 3_000;
 
 /// The UART's ports. A port outside the range reads as all ones.
 struct UartPorts(PortRange);
@@ -70,7 +77,8 @@ impl Client for Partition {
 }
 
 fn main(program: Program) {
-    let Some(device) = program.environment().ports().next().map(|ports| ports.name) else {
+    let mut devices = program.environment().ports().map(|ports| ports.name);
+    let Some(device) = devices.find(|device| *device != power::DEVICE) else {
         die("the console service has no UART")
     };
     let Some(ports) = program.ports(device, 0) else {
@@ -80,7 +88,7 @@ fn main(program: Program) {
     let mut uart = Uart::start(UartPorts(ports));
     let mut terminal = Multiplexer::new();
     add_clients(&program, &mut terminal);
-    serve(&mut uart, interrupt, &mut terminal)
+    serve(&program, &mut uart, interrupt, &mut terminal)
 }
 
 /// Adds all text and serial channels, guests first; the first of all is chosen.
@@ -91,15 +99,7 @@ fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
             .filter(|channel| channel.entry.kind == kind)
         {
             let Some(text) = channel.text() else { continue };
-            // A guest and its monitor are one partition with two channels.
-            let guest = program.channels().any(|other| {
-                other.entry.kind == ChannelKind::Serial && other.entry.peer == channel.entry.peer
-            });
-            let label = if kind == ChannelKind::Text && guest {
-                channel.entry.name
-            } else {
-                channel.entry.peer
-            };
+            let label = label(&channel);
             if terminal
                 .add(Partition {
                     channel,
@@ -114,11 +114,22 @@ fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
     }
 }
 
+/// What a channel's lines begin with: its own name if that begins with the peer's, as the manifest's consoles are named; otherwise
+/// the peer's, so that nobody can choose to look like somebody else.
+fn label(channel: &Channel) -> &'static str {
+    let (name, peer) = (channel.entry.name, channel.entry.peer);
+    match name.strip_prefix(peer) {
+        Some(rest) if rest.is_empty() || rest.starts_with('-') => name,
+        _ => peer,
+    }
+}
+
 fn now() -> u64 {
     time::to_microseconds(time::now()) / 1000
 }
 
 fn serve(
+    program: &Program,
     uart: &mut Uart<UartPorts>,
     interrupt: Option<DeviceInterrupt>,
     terminal: &mut Multiplexer<Partition>,
@@ -135,6 +146,13 @@ fn serve(
         let patience = (!terminal.is_quiet()).then(|| now().saturating_add(TRANSMIT_PATIENCE));
         let deadline = [patience, terminal.deadline()].into_iter().flatten().min();
         let signals = events::wait(deadline.map_or(NO_DEADLINE, |at| time::milliseconds(at + 1)));
+        if program
+            .status()
+            .is_some_and(|status| status.command() == Command::PowerOff)
+        {
+            drain(uart, terminal);
+            power::off(program);
+        }
         if let Some(interrupt) = &interrupt
             && signals & interrupt.signal != 0
         {
@@ -147,6 +165,19 @@ fn serve(
             if level {
                 let _ = interrupt.interrupt.acknowledge();
             }
+        }
+    }
+}
+
+/// Sends what everybody has printed, incomplete lines too, as long as it takes but not for ever.
+fn drain(uart: &mut Uart<UartPorts>, terminal: &mut Multiplexer<Partition>) {
+    uart.want_empty(false);
+    let limit = now().saturating_add(DRAIN_PATIENCE);
+    while now() < limit {
+        terminal.pump(u64::MAX);
+        uart.transmit(|| terminal.next_output());
+        if terminal.is_quiet() && uart.is_drained() {
+            return;
         }
     }
 }

@@ -30,6 +30,8 @@ const EIGHT_BITS: u8 = 0b11;
 const MODEM_READY: u8 = 0b1011;
 const DATA_READY: u8 = 1 << 0;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
+/// FIFO and shift register are empty.
+const TRANSMITTER_IDLE: u8 = 1 << 6;
 
 /// Bytes that the transmitter's FIFO takes once it is empty.
 const BURST: usize = 16;
@@ -97,6 +99,11 @@ impl<R: Registers> Uart<R> {
             }
         }
         true
+    }
+
+    /// Whether everything has left, down to the last bit.
+    pub fn is_drained(&self) -> bool {
+        self.registers.read(LINE_STATUS) & TRANSMITTER_IDLE != 0
     }
 
     /// Asks for an interrupt once the transmitter is empty, or for none.
@@ -171,10 +178,12 @@ mod tests {
     fn bytes_are_sent_in_bursts() {
         let device = RefCell::new(Device::default());
         let mut uart = Uart::start(&device);
-        let mut bytes = (0..40).peekable();
+        let mut bytes = 0..40;
+        assert!(uart.is_drained());
         assert!(uart.transmit(|| bytes.next()));
         assert!(!uart.transmit(|| bytes.next()));
         assert_eq!(device.borrow().sent.len(), 16);
+        assert!(!uart.is_drained());
         device.borrow_mut().fifo = 0;
         assert!(uart.transmit(|| bytes.next()));
         device.borrow_mut().fifo = 0;
