@@ -247,5 +247,5 @@ boot_stack_end:
 
 .section .bss.first_stack, "aw", @nobits
 .balign 4096
-.skip 16384
+.skip 65536
 first_stack_end:
