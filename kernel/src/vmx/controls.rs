@@ -59,6 +59,13 @@ impl OwnedBits {
         guest_view & !self.mask | self.values
     }
 
+    /// Whether the guest can be in the mode that this value of CR0 means: without unrestricted guests it must have paging.
+    #[inline(always)]
+    pub const fn allows_mode(self, cr0: u64) -> bool {
+        let forced = self.values & (CR0_PE | CR0_PG);
+        cr0 & forced == forced
+    }
+
     /// The guest's view of this true value, given the shadow.
     #[inline(always)]
     pub const fn view(self, truth: u64, shadow: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! From the hardware to the shared page: why the guest stopped, and as much of its state as the monitor needs for that.
+//! Why the guest stopped, and as much of its state as the monitor needs for that.
 //!
 //! | exit | groups in `VcpuState::valid` | members besides |
 //! | --- | --- | --- |
@@ -14,8 +14,8 @@
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::load::end_shadow;
-use crate::vmx::msr;
-use crate::vmx::state::{State, get, put, store};
+use crate::vmx::state::{State, put, store};
+use crate::vmx::store::INTERRUPT_STATE;
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::{ExitReason, StateGroups, segment};
@@ -61,6 +61,8 @@ pub mod reason {
     pub const MWAIT: u32 = 36;
     /// MONITOR.
     pub const MONITOR: u32 = 39;
+    /// VM entry failed: machine check.
+    pub const MACHINE_CHECK_AT_ENTRY: u32 = 41;
     /// EPT violation.
     pub const EPT_VIOLATION: u32 = 48;
     /// EPT misconfiguration.
@@ -116,11 +118,6 @@ const TRAP_FLAG: u64 = 1 << 8;
 const PENDING_SINGLE_STEP: u64 = 1 << 14;
 /// Access rights of a code segment: 64-bit.
 const LONG_CODE: u64 = 1 << 13;
-
-/// Groups after an exit that is about whether the guest takes interrupts.
-const INTERRUPT_STATE: StateGroups = StateGroups::RIP
-    .union(StateGroups::RFLAGS)
-    .union(StateGroups::INTERRUPTIBILITY);
 
 impl Vcpu {
     /// Finds out why the guest stopped.
@@ -263,6 +260,9 @@ impl Vcpu {
     /// The exits whose cost does not matter.
     #[inline(never)]
     fn rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, reason: u32) -> Outcome {
+        if reason == ENTRY_FAILURE | reason::MACHINE_CHECK_AT_ENTRY {
+            return Outcome::MachineCheck;
+        }
         if reason & ENTRY_FAILURE != 0 {
             return self.entry_failed(vmcs, state, reason & !ENTRY_FAILURE);
         }
@@ -333,7 +333,7 @@ impl Vcpu {
         Outcome::Vmm(ExitReason::Hardware)
     }
 
-    /// The hardware left the entry half-way: the reason says whether for guest state (33), MSRs (34) or a machine check (41).
+    /// The hardware left the entry half-way: the reason says whether for guest state (33) or MSRs (34).
     #[cold]
     fn entry_failed(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
         drop_injection(vmcs);
@@ -369,149 +369,6 @@ impl Vcpu {
         put!(self.state(), valid, 0);
         self.fetch_groups(vmcs, INTERRUPT_STATE);
         Outcome::Vmm(ExitReason::Deadline)
-    }
-
-    /// Stores what a monitor needs that is told of a signal in place of an exit. For a vCPU whose last run ended with
-    /// [`Outcome::Interrupt`] or the like; `cpu` is the processor at hand.
-    pub fn store_for_signal(&self, cpu: &VmxCpu) {
-        self.fetch(cpu, INTERRUPT_STATE);
-    }
-
-    /// Stores groups in the shared page, except those that wait there to be loaded. False, and nothing stored, if the vCPU is
-    /// not current on this processor: it has not run here since another one did.
-    pub fn fetch(&self, cpu: &VmxCpu, groups: StateGroups) -> bool {
-        let current = self.is_current(cpu);
-        if current {
-            // SAFETY: the VMCS is current, by the comparison.
-            self.fetch_groups(unsafe { Vmcs::current() }, groups);
-        }
-        current
-    }
-
-    fn fetch_groups(&self, vmcs: Vmcs, groups: StateGroups) {
-        let state = self.state();
-        let groups = groups - StateGroups::from_bits_truncate(get!(state, dirty));
-        if groups.contains(StateGroups::RIP) {
-            store!(vmcs, state, rip, guest::RIP);
-        }
-        if groups.contains(StateGroups::RFLAGS) {
-            store!(vmcs, state, rflags, guest::RFLAGS);
-        }
-        if groups.contains(StateGroups::RSP) {
-            store!(vmcs, state, rsp, guest::RSP);
-        }
-        if groups.contains(StateGroups::INJECTION) {
-            put!(
-                state,
-                injection,
-                vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32
-            );
-        }
-        if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            put!(
-                state,
-                interruptibility,
-                vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
-            );
-            put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
-        }
-        if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.store_control_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..8 {
-                vmcs.store_segment(state, index);
-            }
-            for (place, base, limit) in [
-                (
-                    state.descriptor_tables()[0],
-                    guest::GDTR_BASE,
-                    guest::GDTR_LIMIT,
-                ),
-                (
-                    state.descriptor_tables()[1],
-                    guest::IDTR_BASE,
-                    guest::IDTR_LIMIT,
-                ),
-            ] {
-                let value = bulkhead_abi::Segment {
-                    base: vmcs.read(base),
-                    limit: vmcs.read(limit) as u32,
-                    ..Default::default()
-                };
-                // SAFETY: a member of the state page.
-                unsafe { place.write_volatile(value) };
-            }
-        }
-        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
-            self.store_system_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::TSC_OFFSET) {
-            store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL);
-        }
-        if groups.contains(StateGroups::XCR0) {
-            put!(state, xcr0, self.xcr0());
-        }
-        if groups.contains(StateGroups::PDPTES) {
-            let entries = [
-                guest::PDPTE0_FULL,
-                guest::PDPTE1_FULL,
-                guest::PDPTE2_FULL,
-                guest::PDPTE3_FULL,
-            ];
-            put!(state, pdptes, entries.map(|field| vmcs.read(field)));
-        }
-        put!(
-            state,
-            valid,
-            (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits()
-        );
-    }
-
-    #[inline(always)]
-    fn store_interrupt_state(&self, vmcs: Vmcs, state: State) {
-        store!(vmcs, state, rip, guest::RIP);
-        store!(vmcs, state, rflags, guest::RFLAGS);
-        put!(
-            state,
-            interruptibility,
-            vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
-        );
-        // An instruction has just been executed, so the processor was active.
-        put!(state, activity, 0);
-        put!(state, valid, INTERRUPT_STATE.bits());
-    }
-
-    #[inline(always)]
-    fn store_control_registers(&self, vmcs: Vmcs, state: State) {
-        let cr0 = self
-            .cr0
-            .get()
-            .view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
-        let cr4 = self
-            .cr4
-            .get()
-            .view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
-        put!(state, cr0, cr0);
-        put!(state, cr4, cr4);
-        store!(vmcs, state, cr3, guest::CR3);
-        store!(vmcs, state, efer, guest::IA32_EFER_FULL);
-    }
-
-    fn store_system_registers(&self, vmcs: Vmcs, state: State) {
-        store!(vmcs, state, dr7, guest::DR7);
-        store!(vmcs, state, sysenter_cs, guest::IA32_SYSENTER_CS);
-        store!(vmcs, state, sysenter_esp, guest::IA32_SYSENTER_ESP);
-        store!(vmcs, state, sysenter_eip, guest::IA32_SYSENTER_EIP);
-        store!(vmcs, state, pat, guest::IA32_PAT_FULL);
-        put!(state, star, self.msrs.guest_value(msr::STAR));
-        put!(state, lstar, self.msrs.guest_value(msr::LSTAR));
-        put!(state, fmask, self.msrs.guest_value(msr::FMASK));
-        put!(
-            state,
-            kernel_gs_base,
-            self.msrs.guest_value(msr::KERNEL_GS_BASE)
-        );
     }
 }
 

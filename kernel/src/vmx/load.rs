@@ -91,7 +91,7 @@ impl Vcpu {
         groups: StateGroups,
     ) -> Result<(), StateGroups> {
         if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.load_control_registers(vmcs, state);
+            self.load_control_registers(vmcs, state)?;
         }
         if groups.contains(StateGroups::SEGMENTS) {
             for index in 0..8 {
@@ -136,8 +136,11 @@ impl Vcpu {
         }
     }
 
-    fn load_control_registers(&self, vmcs: Vmcs, state: State) {
+    fn load_control_registers(&self, vmcs: Vmcs, state: State) -> Result<(), StateGroups> {
         let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
+        if !self.cr0.get().allows_mode(cr0) {
+            return Err(StateGroups::CONTROL_REGISTERS);
+        }
         vmcs.set_guest::<{ guest::CR0 }>(self.cr0.get().merge(cr0));
         vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
@@ -156,6 +159,7 @@ impl Vcpu {
                 u64::from(self.entry_controls.get() | mode),
             );
         }
+        Ok(())
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {

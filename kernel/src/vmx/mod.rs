@@ -21,6 +21,7 @@ mod load;
 mod msr;
 mod page;
 mod state;
+mod store;
 mod vcpu;
 mod vmcs;
 mod vpid;

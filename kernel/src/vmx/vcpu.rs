@@ -269,7 +269,7 @@ impl Vcpu {
     /// Makes the vCPU current on this processor. False if it is at home on another one, or the processor cannot run it.
     #[cold]
     #[inline(never)]
-    fn bind(&self, cpu: &VmxCpu) -> bool {
+    pub(super) fn bind(&self, cpu: &VmxCpu) -> bool {
         let here = core::ptr::from_ref(cpu) as u64;
         let arrives = self.home.get() == 0;
         if !cpu.is_enabled() || self.space.get().is_none() || !arrives && self.home.get() != here {
