@@ -64,10 +64,9 @@ fn build() -> Result<(), String> {
     let kernel = target.build("kernel", &["bulkhead-kernel"], &images)?;
     let programs = target.build("native", &PROGRAMS, &images)?;
     for image in kernel.iter().chain(&programs) {
-        let floating_point = if image.package == "bulkhead-kernel" {
-            FloatingPoint::StateManagementOnly
-        } else {
-            FloatingPoint::Forbidden
+        let floating_point = match image.package {
+            "bulkhead-kernel" | "bulkhead-guests" => FloatingPoint::StateManagementOnly,
+            _ => FloatingPoint::Forbidden,
         };
         instructions::check(&image.linked, floating_point)?;
         println!(

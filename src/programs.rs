@@ -25,6 +25,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
 /// Finds the file of a `debian:` or `builtin:` reference of a manifest.
 pub fn find_guest_image(reference: &str) -> Result<Option<PathBuf>, String> {
     match reference.split_once(':') {
+        Some(("builtin", "guests")) => Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS")))),
         Some(("debian", _)) => Ok(None),
         _ => Err("there is no such guest image".to_owned()),
     }
