@@ -19,14 +19,22 @@ pub fn check_command(path: &Path, options: &Options<'_>) -> u8 {
     }
 }
 
-/// The diagnostics as text for standard error, with a count at the end.
+/// The diagnostics as text for standard error, in colour if that is a terminal, with a count at the end.
 pub fn render(diagnostics: &[crate::Diagnostic]) -> String {
-    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let theme = if terminal {
-        GraphicalTheme::unicode()
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if colour {
+        render_with(diagnostics, GraphicalTheme::unicode())
     } else {
-        GraphicalTheme::unicode_nocolor()
-    };
+        render_plain(diagnostics)
+    }
+}
+
+/// The diagnostics as text without colour, with a count at the end.
+pub fn render_plain(diagnostics: &[crate::Diagnostic]) -> String {
+    render_with(diagnostics, GraphicalTheme::unicode_nocolor())
+}
+
+fn render_with(diagnostics: &[crate::Diagnostic], theme: GraphicalTheme) -> String {
     let handler = GraphicalReportHandler::new_themed(theme).with_width(100);
     let mut text = String::new();
     for diagnostic in diagnostics {

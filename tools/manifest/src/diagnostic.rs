@@ -192,7 +192,8 @@ impl Report<'_> {
 
     /// Another place that has to do with it.
     pub(crate) fn also(mut self, span: &Span, label: impl Into<String>) -> Self {
-        if let Some(diagnostic) = &mut self.diagnostic {
+        // A default value stands nowhere.
+        if let (Some(diagnostic), false) = (&mut self.diagnostic, span.is_empty()) {
             diagnostic.others.push((span.clone(), label.into()));
         }
         self

@@ -19,6 +19,9 @@ use std::{
 /// Program of a guest's monitor.
 pub(crate) const MONITOR: &str = "vmm";
 
+/// The program that builds the others: it is part of every system, and nobody asks for it.
+const INIT: &str = "init";
+
 /// The files that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
@@ -96,7 +99,11 @@ impl Files {
 
     fn find_program(&mut self, name: &Located<String>, options: &Options<'_>, reporter: &Reporter) {
         let known: Vec<&str> = match options.programs {
-            Some(programs) => programs.keys().map(String::as_str).collect(),
+            Some(programs) => programs
+                .keys()
+                .map(String::as_str)
+                .filter(|&name| name != INIT)
+                .collect(),
             None => crate::PROGRAMS.to_vec(),
         };
         if !known.contains(&name.value.as_str()) {

@@ -15,7 +15,7 @@ mod machine;
 mod model;
 mod read;
 
-pub use command::{check_command, render};
+pub use command::{check_command, render, render_plain};
 pub use compile::{Compiled, Needs};
 pub use diagnostic::{Diagnostic, Place};
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use proptest::prelude::*;
 use std::{collections::BTreeSet, fs, path::PathBuf};
 use support::{World, root};
 
@@ -116,6 +117,68 @@ fn every_check_has_a_fixture() {
         .filter(|check| !fixtures.contains(&format!(" {check}: ")))
         .collect();
     assert!(missing.is_empty(), "no fixture shows {missing:?}");
+}
+
+/// The errors that the documentation shows are those that its example gives.
+#[test]
+fn the_documentation_shows_real_errors() {
+    let world = World::new();
+    let path = root().join("tools/manifest/tests/broken/all_at_once.toml");
+    let errors = world
+        .with_options(|options| bulkhead_manifest::check(&path, options))
+        .expect_err("errors");
+    let path = path.display().to_string();
+    let shown = bulkhead_manifest::render_plain(&errors).replace(&path, "broken.toml");
+    let documentation = root().join("docs/manifest.md");
+    let text = fs::read_to_string(&documentation).expect("docs/manifest.md");
+    let block = |text: &str| {
+        text.lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    if std::env::var_os("BLESS").is_some() && !block(&text).contains(&block(&shown)) {
+        let (before, rest) = text
+            .split_once("<!-- errors -->\n")
+            .expect("the mark before the errors");
+        let (_, after) = rest
+            .split_once("<!-- end of errors -->")
+            .expect("the mark behind the errors");
+        let text = format!(
+            "{before}<!-- errors -->\n```text\n{}\n```\n<!-- end of errors -->{after}",
+            block(&shown)
+        );
+        fs::write(&documentation, text).expect("to bless");
+        return;
+    }
+    assert!(block(&text).contains(&block(&shown)), "{shown}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever stands in a file, there is an answer.
+    #[test]
+    fn damaged_manifests_are_answered(
+        which in any::<prop::sample::Index>(),
+        damages in proptest::collection::vec((any::<prop::sample::Index>(), prop::sample::select(vec!["", "\"", "[", "]", "{", "-1", "99999999999999999999", "\n", "= ", "é", "0x8000_0000_0000_0000", "\"16777215 GiB\"", "\"0 B\"", "\"0 us\"", "\"18446744073709551615 B\""])), 0..8),
+    ) {
+        let manifests = ["default.toml", "bench.toml", "bench-2cpus.toml"].map(|name| root().join("partitions").join(name));
+        let all: Vec<_> = fixtures().into_iter().chain(manifests).collect();
+        let text = fs::read_to_string(&all[which.index(all.len())]).expect("a manifest");
+        let mut words: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
+        for (index, word) in damages {
+            let index = index.index(words.len());
+            words[index] = word;
+        }
+        let world = World::new();
+        let path = world.manifest(&words.concat());
+        let result = world.with_options(|options| bulkhead_manifest::compile(&path, options));
+        if let Err(errors) = result {
+            prop_assert!(errors.iter().all(|error| error.check() != "compile::inconsistent_plan"));
+            bulkhead_manifest::render(&errors);
+        }
+    }
 }
 
 #[test]

@@ -123,6 +123,22 @@ fn the_default_manifest() {
 }
 
 #[test]
+fn every_manifest_of_the_project_compiles() {
+    for entry in std::fs::read_dir(root().join("partitions")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+            && !path.ends_with("Cargo.toml")
+        {
+            compiled(&std::fs::read_to_string(&path).unwrap(), |_, plan| {
+                assert!(plan.partitions().count() > 2)
+            });
+        }
+    }
+}
+
+#[test]
 fn a_guest_with_processors_and_high_memory() {
     let text = r#"
         [machine]

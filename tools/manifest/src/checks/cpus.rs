@@ -27,10 +27,13 @@ pub(super) fn cpus_exist(context: &Context<'_>) {
     }
     for subject in context.manifest.subjects() {
         for cpu in subject.cpus().iter().filter(|cpu| cpu.value >= count) {
-            let only = if count == 1 {
-                "only CPU 0".to_owned()
+            let (only, choice) = if count == 1 {
+                ("only CPU 0".to_owned(), "0".to_owned())
             } else {
-                format!("CPUs 0 to {}", count - 1)
+                (
+                    format!("CPUs 0 to {}", count - 1),
+                    format!("0 to {}", count - 1),
+                )
             };
             context
                 .reporter
@@ -40,9 +43,7 @@ pub(super) fn cpus_exist(context: &Context<'_>) {
                     format!("CPU {} is not there: the machine has {only}", cpu.value),
                 )
                 .also(&machine.cpus.span, "the machine's CPUs")
-                .help(format!(
-                    "choose one of {only}, or raise `cpus` in [machine]"
-                ));
+                .help(format!("choose {choice}, or raise `cpus` in [machine]"));
         }
     }
 }

@@ -63,33 +63,36 @@ pub(super) fn sizes_are_whole_pages(context: &Context<'_>) {
     }
 }
 
-/// Heaps and stacks fit into the part of the address space that they have.
-pub(super) fn heaps_and_stacks_fit(context: &Context<'_>) {
+/// What is mapped fits into the part of the address space that it has; a machine has no more than any that is built.
+pub(super) fn sizes_fit_their_place(context: &Context<'_>) {
     const MAX_CHANNEL: u64 = 64 << 20;
+    const MAX_SHARED: u64 = 64 << 30;
+    const MAX_MACHINE: u64 = 16 << 40;
     let manifest = context.manifest;
-    let heaps = (manifest
-        .partitions
-        .iter()
-        .map(|partition| (&partition.heap, layout::HEAP_MAX)))
-    .chain(
+    let mut sizes = vec![(&manifest.machine.memory, MAX_MACHINE)];
+    for partition in &manifest.partitions {
+        sizes.push((&partition.heap, layout::HEAP_MAX));
+        sizes.push((&partition.stack, layout::STACK_STRIDE - PAGE_SIZE));
+    }
+    sizes.extend(
         manifest
             .guests
             .iter()
             .map(|guest| (&guest.monitor_memory, layout::HEAP_MAX)),
-    )
-    .chain(
-        manifest
-            .partitions
-            .iter()
-            .map(|partition| (&partition.stack, layout::STACK_STRIDE - PAGE_SIZE)),
-    )
-    .chain(
+    );
+    sizes.extend(
         manifest
             .channels
             .iter()
             .map(|channel| (&channel.memory, MAX_CHANNEL)),
     );
-    for (size, most) in heaps.filter(|(size, most)| size.value > *most) {
+    sizes.extend(
+        manifest
+            .memories
+            .iter()
+            .filter_map(|memory| Some((memory.size.as_ref()?, MAX_SHARED))),
+    );
+    for (size, most) in sizes.into_iter().filter(|(size, most)| size.value > *most) {
         context
             .reporter
             .error(

@@ -44,7 +44,7 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
         memory::sizes_are_whole_pages,
-        memory::heaps_and_stacks_fit,
+        memory::sizes_fit_their_place,
         memory::fixed_ranges_are_inside_the_machine,
         memory::fixed_ranges_are_apart,
         memory::addresses_are_apart,
@@ -90,7 +90,7 @@ impl Context<'_> {
         let help = match nearest(&name.value, known) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("the manifest has no {what}"),
-            None => format!("there are {}", known.join(", ")),
+            None => format!("the manifest knows {}", known.join(", ")),
         };
         self.reporter
             .error(

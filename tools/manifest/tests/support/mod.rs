@@ -51,6 +51,7 @@ impl World {
         let resolver = |reference: &str| match reference {
             "debian:linux-image-cloud-amd64" => Ok(Some(self.directory.path().join("vmlinuz"))),
             "builtin:checks" => Ok(Some(self.directory.path().join("initrd"))),
+            "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
             "debian:not-fetched" => Ok(None),
             other => Err(format!("there is no {other}")),
         };
