@@ -104,6 +104,7 @@ impl Controls {
             | PrimaryControls::CR3_STORE_EXITING
             | PrimaryControls::INVLPG_EXITING;
         let complete = capabilities.has_ept()
+            && capabilities.has_preemption_timer()
             && capabilities.pin.offers(needed_pin.bits())
             && capabilities.primary.offers(needed_primary.bits())
             && capabilities.primary.ones & unwanted.bits() == 0

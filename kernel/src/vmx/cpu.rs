@@ -2,6 +2,7 @@
 
 use crate::arch::msr;
 use crate::vmx::capabilities::{Capabilities, extended_components};
+use crate::vmx::controls::Controls;
 use crate::vmx::host::HostState;
 use crate::vmx::invalidate::invalidate_all_guest_spaces;
 use crate::vmx::vcpu::Vcpu;
@@ -23,7 +24,6 @@ pub struct VmxCpu {
     pub(super) components: Cell<u64>,
     /// The preemption timer's rate, as a shift of the TSC.
     pub(super) timer_shift: Cell<u32>,
-    has_timer: Cell<bool>,
     large_pages: Cell<(bool, bool)>,
     enabled: Cell<bool>,
 }
@@ -38,9 +38,9 @@ impl VmxCpu {
         self.host.capture();
         self.components.set(extended_components());
         self.timer_shift.set(capabilities.timer_shift);
-        self.has_timer.set(capabilities.has_preemption_timer());
         self.large_pages.set(capabilities.ept_large_pages());
-        self.enabled.set(capabilities.has_ept());
+        let controls = Controls::compute(&capabilities, false, self.host.cr4());
+        self.enabled.set(controls.is_some());
     }
 
     /// Guests can run here.
@@ -69,16 +69,6 @@ impl VmxCpu {
         if let Some(vcpu) = wanted {
             vcpu.clear(self);
         }
-    }
-
-    /// Deadlines do not end a run by themselves: the host's timer must interrupt it.
-    pub fn needs_host_timer(&self) -> bool {
-        !self.has_timer.get()
-    }
-
-    /// The vCPU that ran here last and has not left.
-    pub fn current(&self) -> Option<Ref<Vcpu>> {
-        self.current.get()
     }
 
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed

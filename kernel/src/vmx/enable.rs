@@ -19,11 +19,16 @@ pub enum EnableError {
 }
 
 /// Makes the processor that executes this enter VMX operation (SDM vol. 3, 24.7), with the floating-point unit out of reach
-/// of the kernel and of native programs: its registers may hold a guest's state at any time.
+/// of native programs, even if there is no VMX: they would find each other's values in it, or a guest's.
 ///
 /// # Safety
 /// Once per processor, in ring 0. `region` is a page of its own that is never used otherwise.
 pub unsafe fn enable(region: HostPhysical) -> Result<(), EnableError> {
+    // SAFETY: only floating-point bits change, and the kernel has no such code.
+    unsafe {
+        let wanted = Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_TASK_SWITCHED | Cr0::CR0_MONITOR_COPROCESSOR;
+        cr0_write((cr0() | wanted) & !Cr0::CR0_EMULATE_COPROCESSOR);
+    }
     let capabilities = Capabilities::read().ok_or(EnableError::Absent)?;
     // SAFETY: the register exists where VMX does; it is written only while it is not locked.
     unsafe {
@@ -37,14 +42,10 @@ pub unsafe fn enable(region: HostPhysical) -> Result<(), EnableError> {
             return Err(EnableError::LockedOff);
         }
     }
-    let wanted = Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_TASK_SWITCHED | Cr0::CR0_MONITOR_COPROCESSOR;
     // SAFETY: the fixed bits are what VMX needs; a kernel in 64-bit mode has paging and protection on already, so that only
-    // floating-point bits, VMXE and OSFXSR change. OSXSAVE is set only while extended state is switched.
+    // VMXE and OSFXSR change. OSXSAVE is set only while extended state is switched.
     unsafe {
-        let value = (cr0() | wanted).bits() as u64;
-        let value = (value | capabilities.cr0.0)
-            & capabilities.cr0.1
-            & !(Cr0::CR0_EMULATE_COPROCESSOR.bits() as u64);
+        let value = (cr0().bits() as u64 | capabilities.cr0.0) & capabilities.cr0.1;
         cr0_write(Cr0::from_bits_truncate(value as usize));
         let value = (cr4() | Cr4::CR4_ENABLE_VMX | Cr4::CR4_ENABLE_SSE).bits() as u64;
         let value = (value | capabilities.cr4.0) & capabilities.cr4.1;

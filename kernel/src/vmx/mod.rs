@@ -26,7 +26,7 @@ mod vcpu;
 mod vmcs;
 mod vpid;
 
-pub use capabilities::{Capabilities, detect};
+pub use capabilities::detect;
 pub use cpu::VmxCpu;
 pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run};
 pub use enable::{EnableError, enable};

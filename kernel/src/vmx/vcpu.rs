@@ -48,9 +48,8 @@ pub struct Vcpu {
     home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
-    /// There is a deadline; the preemption timer, if the processor has one, is on in the VMCS.
+    /// There is a deadline, and the preemption timer is on in the VMCS.
     has_deadline: Cell<bool>,
-    has_timer: Cell<bool>,
     pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
     /// Controls without what changes from run to run.
@@ -247,9 +246,9 @@ impl Vcpu {
     fn set_deadline(&self, vmcs: Vmcs, deadline: u64) {
         let on = deadline != NO_DEADLINE;
         self.deadline.set(deadline);
-        if on != self.has_deadline.replace(on) && self.has_timer.get() {
+        if on != self.has_deadline.replace(on) {
             let pin = self.pin.get() | if on { PREEMPTION_TIMER } else { 0 };
-            // SAFETY: the processor offers the timer.
+            // SAFETY: every processor that runs guests has the timer.
             unsafe { vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin)) };
         }
     }
@@ -260,9 +259,7 @@ impl Vcpu {
         let Some(ticks) = cpu.timer_ticks(self.deadline.get()) else {
             return false;
         };
-        if self.has_timer.get() {
-            vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks);
-        }
+        vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks);
         true
     }
 
@@ -301,7 +298,7 @@ impl Vcpu {
             return false;
         };
         if !self.complete.replace(true) {
-            self.set_up(vmcs, &capabilities, &controls);
+            self.set_up(vmcs, &controls);
         }
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
@@ -328,13 +325,12 @@ impl Vcpu {
     }
 
     /// Writes the fields that stay for ever, and notes the controls.
-    fn set_up(&self, vmcs: Vmcs, capabilities: &Capabilities, controls: &Controls) {
+    fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
         self.pin.set(controls.pin);
         self.primary.set(controls.primary);
         self.entry_controls.set(controls.entry);
         self.cr0.set(controls.cr0);
         self.cr4.set(controls.cr4);
-        self.has_timer.set(capabilities.has_preemption_timer());
         self.has_nmi_window.set(controls.has_nmi_window());
         controls.load(vmcs);
         // SAFETY: the pages belong to the vCPU and to its space, which outlives it.
