@@ -41,7 +41,7 @@ fn native_programs_run_on_every_emulator() {
         if !is_installed(backend) {
             continue;
         }
-        let (status, serial) = boot("tests/native.toml", backend, &[]);
+        let (status, serial) = boot("partitions/native.toml", backend, &[]);
         assert_eq!(status, Some(0), "{backend}:\n{serial}");
         assert!(serial.contains("hello| "), "{backend}:\n{serial}");
     }

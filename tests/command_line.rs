@@ -51,9 +51,9 @@ fn manifest_that_is_not_there() {
 fn broken_manifest_is_shown_with_its_places() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let manifest = directory.join("broken.toml");
-    let text = fs::read_to_string("tests/native.toml").expect("the manifest is there");
+    let text = fs::read_to_string("partitions/native.toml").expect("the manifest is there");
     let broken = text
-        .replace("priority = 10", "priority = 10\ncolour = 3")
+        .replace("settings = {", "colour = 3\nsettings = {")
         .replace("\"hello\"", "\"helo\"");
     fs::write(&manifest, broken).expect("the directory is writable");
     let output = run(&["check", manifest.to_str().expect("the path is text")]);
@@ -66,10 +66,10 @@ fn broken_manifest_is_shown_with_its_places() {
 
 #[test]
 fn machine_that_is_too_small() {
-    let output = run(&["run", "tests/native.toml", "--memory", "16"]);
+    let output = run(&["run", "partitions/native.toml", "--memory", "16"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        errors(&output).contains("--memory 64"),
+        errors(&output).contains("--memory 512"),
         "{}",
         errors(&output)
     );
@@ -77,7 +77,7 @@ fn machine_that_is_too_small() {
 
 #[test]
 fn missing_tools_come_with_the_line_that_installs_them() {
-    let output = bulkhead(&["build", "tests/native.toml"])
+    let output = bulkhead(&["build", "partitions/native.toml"])
         .env("PATH", "")
         .output()
         .expect("the command starts");
