@@ -1,6 +1,7 @@
 //! The environment: the list of everything that a partition has.
 
-use crate::entry::{View, numbered};
+use crate::entry::numbered;
+use crate::view::View;
 use crate::{
     Channel, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt,
     IoPorts, Memory, Module, Name, StatusPage, Thread, Vcpu, layout,

@@ -25,6 +25,7 @@ mod name;
 mod parse;
 mod plan;
 mod record;
+mod view;
 #[cfg(feature = "writer")]
 pub mod writer;
 

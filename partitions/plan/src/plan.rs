@@ -1,6 +1,6 @@
 //! The plan: the compiled manifest, viewed through types that cannot be wrong.
 
-use crate::entry::View;
+use crate::view::View;
 use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, Endpoint,
     EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt,

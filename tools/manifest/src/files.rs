@@ -51,7 +51,12 @@ pub(crate) struct Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ImageKind {
     /// Linux's bzImage: the memory that it needs to start (boot protocol, `init_size`).
-    BzImage { init_size: u64 },
+    BzImage {
+        /// `init_size` of its header, in bytes.
+        init_size: u64,
+        /// Whether it can be entered in 64-bit mode (`xloadflags`).
+        long_mode: bool,
+    },
     /// An ELF executable: the end of its highest segment in physical memory.
     Elf { end: u64 },
     /// Anything else.
@@ -287,11 +292,15 @@ impl ImageKind {
 /// The real-mode header of Linux (Documentation/arch/x86/boot.rst): `header` at 0x202, `version` at 0x206, `init_size` at
 /// 0x260 from version 2.10 on.
 fn bz_image(bytes: &[u8]) -> Option<ImageKind> {
-    if bytes.get(0x202..0x206)? != b"HdrS" || word(bytes, 0x206)? & 0xffff < 0x20a {
+    let version = word(bytes, 0x206)? & 0xffff;
+    if bytes.get(0x202..0x206)? != b"HdrS" || version < 0x20a {
         return None;
     }
+    // XLF_KERNEL_64, from version 2.12 on.
+    let flags = word(bytes, 0x236)? & 1;
     Some(ImageKind::BzImage {
         init_size: u64::from(word(bytes, 0x260)?),
+        long_mode: flags != 0 && version >= 0x20c,
     })
 }
 
@@ -336,7 +345,16 @@ mod tests {
         assert_eq!(
             ImageKind::of(&bytes),
             ImageKind::BzImage {
-                init_size: 0x337_8000
+                init_size: 0x337_8000,
+                long_mode: false
+            }
+        );
+        bytes[0x236] = 1;
+        assert_eq!(
+            ImageKind::of(&bytes),
+            ImageKind::BzImage {
+                init_size: 0x337_8000,
+                long_mode: true
             }
         );
         bytes.truncate(0x262);

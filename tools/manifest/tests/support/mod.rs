@@ -90,6 +90,7 @@ pub fn bz_image(init_size: u32) -> Vec<u8> {
     let mut bytes = vec![0; 0x1000];
     bytes[0x202..0x206].copy_from_slice(b"HdrS");
     bytes[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
+    bytes[0x236] = 1;
     bytes[0x260..0x264].copy_from_slice(&init_size.to_le_bytes());
     bytes
 }

@@ -1,0 +1,232 @@
+//! From an environment's entry to what it grants: the one place where its fields are checked.
+
+use crate::{
+    Channel, ChannelKind, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, Paging, Role, StatusPage, Thread, Vcpu,
+};
+
+/// An entry is viewed as its kind, or not at all.
+pub(crate) trait View<'a>: Sized {
+    /// The entry as this view; `None` if it is of another kind or holds a value outside its documentation.
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self>;
+}
+
+fn bit(entry: &EnvironmentEntry) -> Option<u32> {
+    (entry.bit < crate::layout::SIGNAL_BITS).then_some(entry.bit)
+}
+
+fn small(value: u64) -> Option<u32> {
+    u32::try_from(value).ok()
+}
+
+fn has_range(entry: &EnvironmentEntry) -> Option<()> {
+    let end = entry.address.checked_add(entry.size)?;
+    let aligned = entry.address.is_multiple_of(bulkhead_abi::PAGE_SIZE);
+    (entry.address != 0 && entry.size != 0 && aligned && end <= bulkhead_abi::USER_END)
+        .then_some(())
+}
+
+fn of_kind(entry: &EnvironmentEntry, kind: EntryKind) -> Option<()> {
+    (entry.kind == kind as u32).then_some(())
+}
+
+fn has_slot(entry: &EnvironmentEntry) -> Option<()> {
+    (entry.slot != 0).then_some(())
+}
+
+impl<'a> View<'a> for Channel<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Channel)?;
+        has_slot(entry)?;
+        has_range(entry)?;
+        let [role, kind, _, _] = entry.parameters;
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            slot: entry.slot,
+            bit: bit(entry)?,
+            address: entry.address,
+            size: entry.size,
+            role: Role::from_number(role)?,
+            kind: ChannelKind::from_number(kind)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for Memory<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Memory).or(of_kind(entry, EntryKind::Heap))?;
+        has_range(entry)?;
+        let writable = entry.kind == EntryKind::Heap as u32 || entry.parameters[0] & 1 != 0;
+        let (name, address) = (entry.name.as_str(), entry.address);
+        Some(Self {
+            name,
+            address,
+            size: entry.size,
+            physical: entry.physical,
+            writable,
+        })
+    }
+}
+
+impl<'a> View<'a> for IoPorts<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::IoPorts)?;
+        has_slot(entry)?;
+        let [first, count, index, _] = entry.parameters;
+        let inside = count >= 1 && first.checked_add(count)? <= 0x1_0000;
+        inside.then_some(())?;
+        let first = u16::try_from(first).ok()?;
+        Some(Self {
+            name: entry.name.as_str(),
+            slot: entry.slot,
+            first,
+            count: small(count)?,
+            index,
+        })
+    }
+}
+
+impl<'a> View<'a> for Interrupt<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Interrupt)?;
+        has_slot(entry)?;
+        let [line, flags, index, _] = entry.parameters;
+        let (name, slot) = (entry.name.as_str(), entry.slot);
+        (flags <= 3).then_some(())?;
+        Some(Self {
+            name,
+            slot,
+            bit: bit(entry)?,
+            line: small(line)?,
+            flags,
+            index,
+        })
+    }
+}
+
+impl<'a> View<'a> for GuestMemory<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::GuestMemory)?;
+        has_range(entry)?;
+        let guest_physical = entry.parameters[0];
+        guest_physical.checked_add(entry.size)?;
+        Some(Self {
+            guest: entry.peer.as_str(),
+            address: entry.address,
+            size: entry.size,
+            physical: entry.physical,
+            guest_physical,
+        })
+    }
+}
+
+impl View<'_> for GuestSpace {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::GuestSpace)?;
+        has_slot(entry)?;
+        let [paging, memory, _, _] = entry.parameters;
+        Some(Self {
+            slot: entry.slot,
+            paging: Paging::from_number(paging)?,
+            memory,
+        })
+    }
+}
+
+impl View<'_> for Vcpu {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Vcpu)?;
+        has_slot(entry)?;
+        has_range(entry)?;
+        let [index, cpu, thread, _] = entry.parameters;
+        let (index, cpu, thread) = (small(index)?, small(cpu)?, small(thread)?);
+        Some(Self {
+            slot: entry.slot,
+            state: entry.address,
+            index,
+            cpu,
+            thread,
+        })
+    }
+}
+
+impl View<'_> for Thread {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Thread)?;
+        has_slot(entry)?;
+        let stack_top = entry.address;
+        let bottom = stack_top.checked_sub(entry.size)?;
+        let [index, notification, cpu, _] = entry.parameters;
+        (bottom != 0 && stack_top.is_multiple_of(bulkhead_abi::PAGE_SIZE) && notification != 0)
+            .then_some(())?;
+        let (index, cpu) = (small(index)?, small(cpu)?);
+        Some(Self {
+            slot: entry.slot,
+            notification,
+            index,
+            cpu,
+            stack_top,
+            stack_bytes: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Module<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Module)?;
+        has_range(entry)?;
+        Some(Self {
+            name: entry.name.as_str(),
+            address: entry.address,
+            size: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Disk<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Disk)?;
+        let [first_sector, sectors, flags, index] = entry.parameters;
+        first_sector.checked_add(sectors)?.checked_mul(512)?;
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            first_sector,
+            sectors,
+            read_only: flags & Self::READ_ONLY != 0,
+            index: small(index)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for StatusPage<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Status)?;
+        has_range(entry)?;
+        let (peer, slot) = (entry.peer.as_str(), entry.slot);
+        Some(Self {
+            peer,
+            slot,
+            bit: bit(entry),
+            address: entry.address,
+            size: entry.size,
+        })
+    }
+}
+
+impl<'a> View<'a> for Endpoint<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::Endpoint)?;
+        has_slot(entry)?;
+        let [side, badge, _, _] = entry.parameters;
+        let (name, peer) = (entry.name.as_str(), entry.peer.as_str());
+        Some(Self {
+            name,
+            peer,
+            slot: entry.slot,
+            side: EndpointSide::from_number(side)?,
+            badge,
+        })
+    }
+}
