@@ -36,20 +36,24 @@ pub fn end_run(thread: Ref<Thread>) {
     }
 }
 
-/// Ends a run because the vCPU or its space is about to go: the thread's system call fails.
-fn abort_run(vcpu: Ref<Vcpu>) {
-    if let Some(thread) = vcpu.runner.get() {
-        end_run(thread);
-        thread.resume.set(Resume::Syscall);
-        thread.set_status(Err(Error::Gone));
-    }
+/// Ends a run because the vCPU or its space is about to go: the thread's system call fails. Answers whether there was a run.
+fn abort_run(vcpu: Ref<Vcpu>) -> bool {
+    let Some(thread) = vcpu.runner.get() else {
+        return false;
+    };
+    end_run(thread);
+    thread.resume.set(Resume::Syscall);
+    thread.set_status(Err(Error::Gone));
+    true
 }
 
-/// Takes a vCPU off the processor that has its state, wherever that is. The kernel lock is held; when this returns, that
-/// processor is out of the guest and looks at the thread's vCPU anew.
+/// Ends a vCPU's run and takes it off the processor that has its state, wherever that is. The kernel lock is held; when this
+/// returns, that processor is out of the guest and will look at the thread's vCPU anew.
 fn take_off(vcpu: Ref<Vcpu>) {
+    // A processor may be on its way into the guest, without the lock, before it has the vCPU's state.
+    let was_running = abort_run(vcpu);
     vcpu.clear(&cpu::this().vmx);
-    if vcpu.has_home() {
+    if was_running || vcpu.has_home() {
         CLEAR_WANTED.store(vcpu.address(), Ordering::Release);
         schedule::flush_everywhere();
         CLEAR_WANTED.store(0, Ordering::Release);
@@ -58,7 +62,6 @@ fn take_off(vcpu: Ref<Vcpu>) {
 
 /// Takes a vCPU apart.
 pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
-    abort_run(vcpu);
     take_off(vcpu);
     release_vpid(vcpu.vpid.replace(0));
     if let Some(space) = vcpu.space.replace(None) {
@@ -86,7 +89,6 @@ fn unlink(space: Ref<GuestSpace>, vcpu: Ref<Vcpu>) {
 /// Takes a guest space apart: its vCPUs lose it for good, then doorbells, page tables and pool go.
 pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
     if let Some(vcpu) = space.first_vcpu.get() {
-        abort_run(vcpu);
         take_off(vcpu);
         vcpu.space.set(None);
         unlink(space, vcpu);
