@@ -3,6 +3,7 @@
 //! A page is a kernel object or mapped, never both. To make mapping gigabytes cheap, a range that covers a whole group of
 //! pages (2 MiB) is counted once in the group, not in its pages.
 
+use crate::elementary_step;
 use crate::phys::{Array, HostPhysical};
 use bulkhead_abi::PAGE_SIZE;
 use core::cell::Cell;
@@ -297,6 +298,7 @@ impl FrameTable {
             .min(self.pages.length());
         let mut next = range.first.saturating_sub(self.first);
         core::iter::from_fn(move || {
+            elementary_step();
             if next >= end {
                 return None;
             }
@@ -320,6 +322,7 @@ impl FrameTable {
     }
 
     fn entry(&self, index: u64) -> Option<u32> {
+        elementary_step();
         self.pages.get(index).map(|entry| entry.get())
     }
 

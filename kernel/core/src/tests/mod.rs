@@ -24,6 +24,19 @@ pub(crate) fn count_elementary_step() {
     ELEMENTARY_STEPS.with(|steps| steps.set(steps.get() + 1));
 }
 
+/// Most elementary steps of one step on the small machines of the tests, whose mappings have at most three groups of pages.
+const MOST_ELEMENTARY_STEPS: u64 = 8 * 1024;
+const _: () = assert!(MOST_ELEMENTARY_STEPS < crate::engine::MOST_ELEMENTARY_STEPS);
+
+/// Fails if more elementary steps were taken since the last call than one step may take.
+fn assert_one_step() {
+    let steps = take_elementary_steps();
+    assert!(
+        steps <= MOST_ELEMENTARY_STEPS,
+        "{steps} elementary steps in one step"
+    );
+}
+
 /// Elementary steps since the last call.
 fn take_elementary_steps() -> u64 {
     ELEMENTARY_STEPS.with(Cell::take)

@@ -262,7 +262,7 @@ impl Model {
             return Err(Error::WrongType);
         };
         let memory = child.object_type == ObjectType::Memory;
-        if memory && (first % PAGE_SIZE != 0 || count % PAGE_SIZE != 0) {
+        if memory && (!first.is_multiple_of(PAGE_SIZE) || !count.is_multiple_of(PAGE_SIZE)) {
             return Err(Error::Misaligned);
         }
         if !memory && self.sealed {
@@ -305,7 +305,7 @@ impl Model {
         ) {
             return Err(Error::BadArgument);
         }
-        if creating.offset % PAGE_SIZE != 0 {
+        if !creating.offset.is_multiple_of(PAGE_SIZE) {
             return Err(Error::Misaligned);
         }
         if creating.pages == 0 {

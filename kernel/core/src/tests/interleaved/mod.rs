@@ -1,24 +1,23 @@
 //! Random operations that are interrupted after any step, continued later or never, among others that do the same. Between
 //! steps everything must be consistent.
 
-use super::machine::{
-    BINDINGS, INIT_PAGES, Machine, SLOTS_PER_PAGE, binding, is_zero, mapped_bytes, pages_of_space,
-    table_of,
-};
-use super::random::{Random, operations};
-use super::take_elementary_steps;
+mod check;
+
 use crate::Progress;
 use crate::engine::{Creation, object_rights};
 use crate::frames::FrameRange;
-use crate::object::{ObjectHeader, ObjectState};
+use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
-use crate::slot::{Slot, Usage};
+use crate::slot::Slot;
+use crate::tests::machine::{
+    BINDINGS, INIT_PAGES, Machine, SLOTS_PER_PAGE, binding, is_zero, table_of,
+};
+use crate::tests::random::{Random, operations};
+use crate::tests::{assert_one_step, take_elementary_steps};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::vec::Vec;
 
-/// See `campaign`.
-const MOST_ELEMENTARY_STEPS: u64 = 8 * 512;
 const RAM_PAGES: u64 = 1024;
 /// Init's slots that hold its first capabilities.
 const FIRST_SLOTS: u64 = 4;
@@ -353,11 +352,7 @@ impl World {
                 }
             }
         };
-        let steps = take_elementary_steps();
-        assert!(
-            steps <= MOST_ELEMENTARY_STEPS,
-            "{steps} elementary steps in one step of {call:?}"
-        );
+        assert_one_step();
         match outcome {
             Ok(Progress::Again) => Some(()),
             Ok(Progress::Done) => {
@@ -405,158 +400,6 @@ impl World {
                 self.pending.swap_remove(chosen);
                 break;
             }
-        }
-    }
-
-    /// Every slot there is.
-    fn slots(&self) -> BTreeMap<u64, Ref<Slot>> {
-        let mut slots = BTreeMap::new();
-        for (&id, &object) in self.objects.iter().filter(|(id, _)| self.exists(**id)) {
-            let _ = id;
-            // A dead partition's table is given back from its end; there is nothing in it any more.
-            match object.object_type() {
-                ObjectType::Partition if object.state() != ObjectState::Dead => {
-                    let table = table_of(object);
-                    for index in 0..table.length() {
-                        let slot = table.lookup(index).expect("in range");
-                        slots.insert(slot.address(), slot);
-                    }
-                }
-                ObjectType::Thread => {
-                    for index in 0..BINDINGS {
-                        let slot = binding(object, index);
-                        slots.insert(slot.address(), slot);
-                    }
-                }
-                _ => {}
-            }
-        }
-        slots
-    }
-
-    /// Checks that everything fits together.
-    fn check(&mut self) {
-        let gone: Vec<u64> = self
-            .objects
-            .keys()
-            .copied()
-            .filter(|&id| !self.exists(id))
-            .collect();
-        for id in gone {
-            self.objects.remove(&id);
-        }
-        let slots = self.slots();
-        let mut references: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut kernel = BTreeSet::new();
-        let mut mapped: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut mapped_in: BTreeMap<u64, u64> = BTreeMap::new();
-        let pages = |first: u64, length: u64| (first..first + length).step_by(PAGE_SIZE as usize);
-        for &slot in slots.values() {
-            self.check_links(slot, &slots);
-            let object_type = slot.object_type();
-            if slot.is_creating() {
-                kernel.extend(pages(slot.first(), slot.count()));
-            }
-            if object_type == ObjectType::None {
-                continue;
-            }
-            let grant = self.grants[&slot.address()];
-            let now = grant_of(slot);
-            assert!(
-                now == grant
-                    || now
-                        == Grant {
-                            rights: Rights::empty(),
-                            ..grant
-                        },
-                "{now:?} was never granted"
-            );
-            if !matches!(object_type, ObjectType::Memory | ObjectType::IoPorts) {
-                *references.entry(slot.first()).or_default() += 1;
-                continue;
-            }
-            match slot.usage() {
-                Usage::None => assert!(slot.space().is_none()),
-                Usage::Donated => {
-                    let given = slot.mapped_length().get();
-                    kernel.extend(pages(slot.first() + given, slot.count() - given));
-                }
-                _ if object_type == ObjectType::Memory => {
-                    for page in pages(slot.first(), slot.count()) {
-                        *mapped.entry(page).or_default() += 1;
-                    }
-                    let space = slot.space().expect("mapped somewhere").address();
-                    *mapped_in.entry(space).or_default() += slot.mapped_length().get();
-                }
-                _ => {}
-            }
-        }
-        for &object in self.objects.values() {
-            let counted = references.remove(&object.address()).unwrap_or(0);
-            assert_eq!(object.references(), counted);
-            kernel.extend(pages(
-                object.physical().0,
-                u64::from(object.pages()) * PAGE_SIZE,
-            ));
-            if matches!(
-                object.object_type(),
-                ObjectType::Partition | ObjectType::GuestSpace
-            ) && object.state() != ObjectState::Dead
-            {
-                kernel.extend(pages_of_space(object));
-                if object.is_live() {
-                    let expected = mapped_in.get(&object.address()).copied().unwrap_or(0);
-                    assert_eq!(mapped_bytes(object), expected);
-                }
-            }
-        }
-        assert!(
-            references.is_empty(),
-            "capabilities to objects that are gone"
-        );
-        let frames = self.machine.engine.frames();
-        for page in 0..RAM_PAGES {
-            let address = self.machine.ram.page(page);
-            let is_kernel = kernel.contains(&address.0);
-            let count = mapped.get(&address.0).copied().unwrap_or(0);
-            assert!(
-                !is_kernel || count == 0,
-                "a page is the kernel's and mapped"
-            );
-            assert_eq!(
-                frames.is_kernel(FrameRange::page(address).expect("a page")),
-                is_kernel
-            );
-            assert_eq!(frames.mappings(address), (!is_kernel).then_some(count));
-        }
-    }
-
-    fn check_links(&self, slot: Ref<Slot>, slots: &BTreeMap<u64, Ref<Slot>>) {
-        if slot.is_vacant() || slot.is_deleted() {
-            assert!(slot.parent().is_none() && slot.first_child().is_none());
-            assert!(slot.next_sibling().is_none() && slot.space().is_none());
-            return;
-        }
-        let mut previous: Option<Ref<Slot>> = None;
-        let mut next = slot.first_child();
-        while let Some(child) = next {
-            assert!(slots.contains_key(&child.address()), "a child in no table");
-            assert!(!child.is_vacant() && !child.is_deleted());
-            assert_eq!(child.parent(), Some(slot));
-            assert_eq!(child.previous_sibling.get(), previous);
-            if slot.object_type() == ObjectType::Memory && child.object_type() == ObjectType::Memory
-            {
-                assert!(child.first() >= slot.first());
-                assert!(child.first() + child.count() <= slot.first() + slot.count());
-            }
-            previous = Some(child);
-            next = child.next_sibling();
-        }
-        if let Some(parent) = slot.parent() {
-            assert!(
-                slots.contains_key(&parent.address()),
-                "a parent in no table"
-            );
         }
     }
 

@@ -3,12 +3,19 @@
 //! Tables come from a [`Pool`] of zeroed pages that belongs to the space, and return to it only when the space is torn down: an
 //! emptied table stays in its place, so no processor can hold a stale pointer to a table that has become another.
 
-use crate::frames::{FrameRange, FrameTable};
+mod format;
+mod pool;
+
 use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
 use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::Cell;
 use core::marker::PhantomData;
+
+pub use format::{Attributes, Ept, Format, Native};
+pub use pool::Pool;
+
+use format::LARGE;
 
 /// Entries of a table.
 const ENTRIES: u64 = 512;
@@ -42,196 +49,6 @@ impl PageSize {
 /// Bytes that an entry of a table of this level covers.
 const fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * level)
-}
-
-/// How a page is mapped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Attributes {
-    /// READ, WRITE and EXECUTE; at least one. WRITE implies READ, and so does EXECUTE in the processor's own format.
-    pub rights: Rights,
-    /// Uncached memory type instead of write-back.
-    pub uncached: bool,
-    /// Accessible to programs, in the processor's own format.
-    pub user: bool,
-}
-
-/// A format of table entries.
-pub trait Format {
-    /// Entries of the root table that belong to the space; those above belong to the kernel and are left alone.
-    const ROOT_ENTRIES: u64;
-    /// The entry for a page of a level.
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64;
-    /// The entry for a table.
-    fn table(physical: HostPhysical) -> u64;
-    /// Whether the entry is in use.
-    fn is_present(entry: u64) -> bool;
-    /// How the page of a leaf is mapped.
-    fn attributes(entry: u64) -> Attributes;
-}
-
-/// Bit 7 makes an entry above the lowest level a leaf, in both formats.
-const LARGE: u64 = 1 << 7;
-
-/// The processor's own format (SDM vol. 3, 4.5).
-#[derive(Clone, Copy, Debug)]
-pub struct Native;
-
-impl Native {
-    const PRESENT: u64 = 1 << 0;
-    const WRITE: u64 = 1 << 1;
-    const USER: u64 = 1 << 2;
-    const WRITE_THROUGH: u64 = 1 << 3;
-    const CACHE_DISABLE: u64 = 1 << 4;
-    const NO_EXECUTE: u64 = 1 << 63;
-}
-
-impl Format for Native {
-    const ROOT_ENTRIES: u64 = ENTRIES / 2;
-
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64 {
-        let mut entry = physical.0 | Self::PRESENT;
-        if attributes.rights.contains(Rights::WRITE) {
-            entry |= Self::WRITE;
-        }
-        if !attributes.rights.contains(Rights::EXECUTE) {
-            entry |= Self::NO_EXECUTE;
-        }
-        if attributes.user {
-            entry |= Self::USER;
-        }
-        if attributes.uncached {
-            entry |= Self::WRITE_THROUGH | Self::CACHE_DISABLE;
-        }
-        if level > 0 {
-            entry |= LARGE;
-        }
-        entry
-    }
-
-    fn table(physical: HostPhysical) -> u64 {
-        physical.0 | Self::PRESENT | Self::WRITE | Self::USER
-    }
-
-    #[inline(always)]
-    fn is_present(entry: u64) -> bool {
-        entry & Self::PRESENT != 0
-    }
-
-    fn attributes(entry: u64) -> Attributes {
-        let mut rights = Rights::READ;
-        rights.set(Rights::WRITE, entry & Self::WRITE != 0);
-        rights.set(Rights::EXECUTE, entry & Self::NO_EXECUTE == 0);
-        Attributes {
-            rights,
-            uncached: entry & Self::CACHE_DISABLE != 0,
-            user: entry & Self::USER != 0,
-        }
-    }
-}
-
-/// Extended page tables (SDM vol. 3, 29.3.2).
-#[derive(Clone, Copy, Debug)]
-pub struct Ept;
-
-impl Ept {
-    const READ: u64 = 1 << 0;
-    const WRITE: u64 = 1 << 1;
-    const EXECUTE: u64 = 1 << 2;
-    const WRITE_BACK: u64 = 6 << 3;
-    /// The guest's PAT has no say over device registers.
-    const IGNORE_PAT: u64 = 1 << 6;
-}
-
-impl Format for Ept {
-    const ROOT_ENTRIES: u64 = ENTRIES;
-
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64 {
-        let mut entry = physical.0;
-        if attributes.rights.contains(Rights::READ) {
-            entry |= Self::READ;
-        }
-        if attributes.rights.contains(Rights::WRITE) {
-            // Writable without readable is a misconfiguration (SDM vol. 3, 29.3.3.1).
-            entry |= Self::READ | Self::WRITE;
-        }
-        if attributes.rights.contains(Rights::EXECUTE) {
-            // Executable without readable is an optional feature; none here.
-            entry |= Self::READ | Self::EXECUTE;
-        }
-        entry |= if attributes.uncached {
-            Self::IGNORE_PAT
-        } else {
-            Self::WRITE_BACK
-        };
-        if level > 0 {
-            entry |= LARGE;
-        }
-        entry
-    }
-
-    fn table(physical: HostPhysical) -> u64 {
-        physical.0 | Self::READ | Self::WRITE | Self::EXECUTE
-    }
-
-    #[inline(always)]
-    fn is_present(entry: u64) -> bool {
-        entry & (Self::READ | Self::WRITE | Self::EXECUTE) != 0
-    }
-
-    fn attributes(entry: u64) -> Attributes {
-        let mut rights = Rights::empty();
-        rights.set(Rights::READ, entry & Self::READ != 0);
-        rights.set(Rights::WRITE, entry & Self::WRITE != 0);
-        rights.set(Rights::EXECUTE, entry & Self::EXECUTE != 0);
-        Attributes {
-            rights,
-            uncached: entry & Self::WRITE_BACK == 0,
-            user: true,
-        }
-    }
-}
-
-/// A stack of zeroed pages, linked through their first words. Zero: empty.
-#[derive(Default)]
-#[repr(C)]
-pub struct Pool {
-    first: Cell<u64>,
-    count: Cell<u64>,
-}
-
-impl Pool {
-    /// Adds a page, which must be the kernel's and zero.
-    pub fn give(&self, page: HostPhysical) {
-        set_entry(page.page_words(), 0, self.first.get());
-        self.first.set(page.0);
-        self.count.set(self.count.get().wrapping_add(1));
-    }
-
-    /// Takes a page, all zero.
-    pub fn take(&self) -> Option<HostPhysical> {
-        let rest = self.count.get().checked_sub(1)?;
-        let page = HostPhysical(self.first.get());
-        let words = page.page_words();
-        self.first.set(entry(words, 0));
-        set_entry(words, 0, 0);
-        self.count.set(rest);
-        Some(page)
-    }
-
-    /// Gives one page back to the frame table, when the space ends; `Done` when there is none left.
-    pub fn release_step(&self, frames: &FrameTable) -> Progress {
-        let Some(page) = self.take() else {
-            return Progress::Done;
-        };
-        let released = FrameRange::page(page).and_then(|range| frames.release_from_kernel(range));
-        debug_assert!(released.is_ok(), "a pool's page was not the kernel's");
-        Progress::Again
-    }
-
-    /// Number of pages.
-    pub fn count(&self) -> u64 {
-        self.count.get()
-    }
 }
 
 /// What an address translates to.

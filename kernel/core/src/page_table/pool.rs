@@ -1,0 +1,50 @@
+//! The memory that a space's page tables are made of.
+
+use super::{entry, set_entry};
+use crate::Progress;
+use crate::frames::{FrameRange, FrameTable};
+use crate::phys::HostPhysical;
+use core::cell::Cell;
+
+/// A stack of zeroed pages, linked through their first words. Zero: empty.
+#[derive(Default)]
+#[repr(C)]
+pub struct Pool {
+    first: Cell<u64>,
+    count: Cell<u64>,
+}
+
+impl Pool {
+    /// Adds a page, which must be the kernel's and zero.
+    pub fn give(&self, page: HostPhysical) {
+        set_entry(page.page_words(), 0, self.first.get());
+        self.first.set(page.0);
+        self.count.set(self.count.get().wrapping_add(1));
+    }
+
+    /// Takes a page, all zero.
+    pub fn take(&self) -> Option<HostPhysical> {
+        let rest = self.count.get().checked_sub(1)?;
+        let page = HostPhysical(self.first.get());
+        let words = page.page_words();
+        self.first.set(entry(words, 0));
+        set_entry(words, 0, 0);
+        self.count.set(rest);
+        Some(page)
+    }
+
+    /// Gives one page back to the frame table, when the space ends; `Done` when there is none left.
+    pub fn release_step(&self, frames: &FrameTable) -> Progress {
+        let Some(page) = self.take() else {
+            return Progress::Done;
+        };
+        let released = FrameRange::page(page).and_then(|range| frames.release_from_kernel(range));
+        debug_assert!(released.is_ok(), "a pool's page was not the kernel's");
+        Progress::Again
+    }
+
+    /// Number of pages.
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+}

@@ -1,0 +1,148 @@
+//! Doubly linked lists.
+
+use crate::phys::{KernelObject, Ref};
+use core::cell::Cell;
+use core::marker::PhantomData;
+
+/// The links of an object in a [`List`] or [`super::ReadyQueue`]. Zero: in none.
+#[repr(C)]
+pub struct Links<T> {
+    next: Cell<Option<Ref<T>>>,
+    previous: Cell<Option<Ref<T>>>,
+    /// 0: in no list; otherwise the list's tag.
+    pub(super) place: Cell<u64>,
+}
+
+impl<T> Links<T> {
+    /// Links of an object that is in no list.
+    pub const fn new() -> Self {
+        Self {
+            next: Cell::new(None),
+            previous: Cell::new(None),
+            place: Cell::new(0),
+        }
+    }
+
+    /// Whether the object is in a list.
+    #[inline(always)]
+    pub fn is_linked(&self) -> bool {
+        self.place.get() != 0
+    }
+}
+
+impl<T> Default for Links<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An object that can be in the list that `Marker` stands for.
+pub trait Linked<Marker>: KernelObject + Sized {
+    /// The links for that list.
+    fn links(&self) -> &Links<Self>;
+}
+
+/// A doubly linked list, oldest first. Zero: empty. Every operation takes constant time.
+#[repr(C)]
+pub struct List<T, Marker> {
+    first: Cell<Option<Ref<T>>>,
+    last: Cell<Option<Ref<T>>>,
+    marker: PhantomData<Marker>,
+}
+
+impl<T: Linked<Marker>, Marker> List<T, Marker> {
+    /// An empty list.
+    pub const fn new() -> Self {
+        Self {
+            first: Cell::new(None),
+            last: Cell::new(None),
+            marker: PhantomData,
+        }
+    }
+
+    /// Whether nothing is in the list.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
+    /// The oldest object.
+    #[inline(always)]
+    pub fn first(&self) -> Option<Ref<T>> {
+        self.first.get()
+    }
+
+    /// The object behind `object` in its list.
+    pub fn next(object: Ref<T>) -> Option<Ref<T>> {
+        object.links().next.get()
+    }
+
+    /// Appends an object, unless it is in a list already.
+    pub fn push_back(&self, object: Ref<T>) {
+        self.push_back_tagged(object, 1);
+    }
+
+    /// Puts an object first, unless it is in a list already.
+    pub fn push_front(&self, object: Ref<T>) {
+        self.push_front_tagged(object, 1);
+    }
+
+    /// Takes the oldest object out.
+    pub fn pop_front(&self) -> Option<Ref<T>> {
+        let object = self.first.get()?;
+        self.remove(object);
+        Some(object)
+    }
+
+    /// Takes an object, which must be in this list or in none, out.
+    pub fn remove(&self, object: Ref<T>) {
+        let links = object.links();
+        if links.place.replace(0) == 0 {
+            return;
+        }
+        let next = links.next.take();
+        let previous = links.previous.take();
+        match next {
+            Some(next) => next.links().previous.set(previous),
+            None => self.last.set(previous),
+        }
+        match previous {
+            Some(previous) => previous.links().next.set(next),
+            None => self.first.set(next),
+        }
+    }
+
+    pub(super) fn push_back_tagged(&self, object: Ref<T>, place: u64) {
+        let links = object.links();
+        if links.is_linked() {
+            return;
+        }
+        let previous = self.last.replace(Some(object));
+        links.place.set(place);
+        links.previous.set(previous);
+        match previous {
+            Some(previous) => previous.links().next.set(Some(object)),
+            None => self.first.set(Some(object)),
+        }
+    }
+
+    pub(super) fn push_front_tagged(&self, object: Ref<T>, place: u64) {
+        let links = object.links();
+        if links.is_linked() {
+            return;
+        }
+        let next = self.first.replace(Some(object));
+        links.place.set(place);
+        links.next.set(next);
+        match next {
+            Some(next) => next.links().previous.set(Some(object)),
+            None => self.last.set(Some(object)),
+        }
+    }
+}
+
+impl<T: Linked<Marker>, Marker> Default for List<T, Marker> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

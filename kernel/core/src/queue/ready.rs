@@ -1,0 +1,124 @@
+//! The ready queue: 64 lists, and a word that says which are not empty.
+
+use super::{Linked, List};
+use crate::phys::Ref;
+use core::cell::Cell;
+
+/// Number of priorities.
+pub const PRIORITIES: usize = 64;
+
+/// A priority, 0 (lowest) to 63.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The lowest.
+    pub const LOWEST: Self = Self(0);
+    /// The highest.
+    pub const HIGHEST: Self = Self(PRIORITIES as u8 - 1);
+
+    /// The priority with this number.
+    pub const fn new(number: u64) -> Option<Self> {
+        if number < PRIORITIES as u64 {
+            Some(Self(number as u8))
+        } else {
+            None
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// The ready objects of a CPU, by priority, first come first served within one. Zero: empty. Every operation takes constant time.
+#[repr(C)]
+pub struct ReadyQueue<T, Marker> {
+    /// Bit n: the list of priority n is not empty.
+    occupied: Cell<u64>,
+    lists: [List<T, Marker>; PRIORITIES],
+}
+
+impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        Self {
+            occupied: Cell::new(0),
+            lists: [const { List::new() }; PRIORITIES],
+        }
+    }
+
+    /// Whether nothing is ready.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.occupied.get() == 0
+    }
+
+    /// The highest priority at which something is ready.
+    #[inline(always)]
+    pub fn highest(&self) -> Option<Priority> {
+        self.occupied
+            .get()
+            .checked_ilog2()
+            .map(|level| Priority(level as u8))
+    }
+
+    /// The object to run next.
+    #[inline(always)]
+    pub fn first(&self) -> Option<Ref<T>> {
+        self.list(self.highest()?.number()).first()
+    }
+
+    /// Appends an object at its priority, unless it is in the queue already.
+    pub fn push_back(&self, object: Ref<T>, priority: Priority) {
+        self.list(priority.number())
+            .push_back_tagged(object, priority.number() + 1);
+        self.mark_occupied(object);
+    }
+
+    /// Puts an object first at its priority, unless it is in the queue already.
+    pub fn push_front(&self, object: Ref<T>, priority: Priority) {
+        self.list(priority.number())
+            .push_front_tagged(object, priority.number() + 1);
+        self.mark_occupied(object);
+    }
+
+    /// Takes the object to run next out.
+    pub fn pop(&self) -> Option<Ref<T>> {
+        let object = self.first()?;
+        self.remove(object);
+        Some(object)
+    }
+
+    /// Takes an object, which must be in this queue or in none, out.
+    pub fn remove(&self, object: Ref<T>) {
+        let Some(level) = object.links().place.get().checked_sub(1) else {
+            return;
+        };
+        let list = self.list(level);
+        list.remove(object);
+        if list.is_empty() {
+            self.occupied
+                .set(self.occupied.get() & !(1 << (level % PRIORITIES as u64)));
+        }
+    }
+
+    /// Marks the level that an object is queued at, which is an older one if it was in the queue already.
+    #[inline(always)]
+    fn mark_occupied(&self, object: Ref<T>) {
+        let level = object.links().place.get().saturating_sub(1) % PRIORITIES as u64;
+        self.occupied.set(self.occupied.get() | 1 << level);
+    }
+
+    fn list(&self, level: u64) -> &List<T, Marker> {
+        // The index is reduced to the array's length, so it cannot be out of bounds.
+        &self.lists[level as usize % PRIORITIES]
+    }
+}
+
+impl<T: Linked<Marker>, Marker> Default for ReadyQueue<T, Marker> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
