@@ -65,7 +65,7 @@ fn build() -> Result<(), String> {
     let programs = target.build("native", &PROGRAMS, &images)?;
     for image in kernel.iter().chain(&programs) {
         let floating_point = match image.package {
-            "bulkhead-kernel" | "bulkhead-guests" => FloatingPoint::StateManagementOnly,
+            "bulkhead-kernel" => FloatingPoint::StateManagementOnly,
             _ => FloatingPoint::Forbidden,
         };
         instructions::check(&image.linked, floating_point)?;

@@ -15,7 +15,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 pub enum FloatingPoint {
     /// Nothing at all.
     Forbidden,
-    /// Save, restore and initialise it for others, as the kernel does, and test guests that try the processor.
+    /// Save, restore and initialise it for others, as the kernel does.
     StateManagementOnly,
 }
 
