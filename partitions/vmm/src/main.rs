@@ -1,2 +1,53 @@
-//! The per-guest virtual machine monitor.
-fn main() {}
+//! The virtual machine monitor of one guest.
+//!
+//! It owns the guest's boot protocol, its emulated devices' control plane and its exits. It must never touch a physical
+//! device, or memory of another guest: it has no capability to. The device models, loaders and the instruction emulation
+//! are those of `bulkhead-machine`; this program joins them to the kernel's vCPU, to the console's channel, and to the service that
+//! serves the guest's disks.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod control;
+mod disk;
+mod events;
+mod exits;
+mod memory;
+mod processor;
+mod serial;
+mod setup;
+
+use bulkhead_runtime::plan::StatusReport;
+use bulkhead_runtime::{Program, abi, entry, events as signals, println};
+use processor::End;
+
+entry!(main);
+
+fn main(program: Program) {
+    let (report, code, text) = match setup::build(&program) {
+        Ok(mut guest) => report_of(guest.run()),
+        Err(error) => {
+            println!("vmm: {error}");
+            (StatusReport::Failed, 1, "the guest could not be started")
+        }
+    };
+    println!("vmm: {text}");
+    program.report(report, code, text);
+    // Init decides what happens next.
+    loop {
+        signals::wait(abi::NO_DEADLINE);
+    }
+}
+
+/// What init is told of the end of a guest.
+fn report_of(end: End) -> (StatusReport, u32, &'static str) {
+    match end {
+        End::Off => (StatusReport::Finished, 0, "the guest powered off"),
+        End::Reset => (StatusReport::Restart, 0, "the guest asked for a reset"),
+        End::Exit(0) => (StatusReport::Finished, 0, "the guest ended by its exit port"),
+        End::Exit(code) => (StatusReport::Failed, code, "the guest ended by its exit port with an error"),
+        End::Crashed(text) => (StatusReport::Failed, 1, text),
+    }
+}

@@ -1,0 +1,194 @@
+//! Model-specific, control and debug registers.
+
+use crate::processor::{Guest, PROCESSOR};
+use bulkhead_machine::emulate::{self, Exception};
+use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
+use bulkhead_machine::policy::GeneralProtection;
+use bulkhead_machine::policy::control::{ControlChange, ControlRegisters};
+use bulkhead_machine::policy::msr::{MsrRead, MsrWrite};
+use bulkhead_runtime::abi::{StateGroups, register};
+use bulkhead_runtime::{println, time};
+
+/// CR4.OSXSAVE.
+const OSXSAVE: u64 = 1 << 18;
+/// CR0.TS.
+const TASK_SWITCHED: u64 = 1 << 3;
+/// CR0: what LMSW writes.
+const MACHINE_STATUS: u64 = 0xf;
+
+impl Guest {
+    /// RDMSR.
+    pub(crate) fn read_msr(&mut self) {
+        let index = self.processor.state().registers[register::RCX] as u32;
+        let value = match self.machine.read_msr(PROCESSOR, index, time::now()) {
+            Ok(MsrRead::Value(value)) => value,
+            Ok(MsrRead::State(place)) => {
+                self.require(place.group());
+                place.read(self.processor.state())
+            }
+            Err(GeneralProtection) => return self.raise(Exception::GeneralProtection),
+        };
+        let state = self.processor.state_mut();
+        state.registers[register::RAX] = value & 0xffff_ffff;
+        state.registers[register::RDX] = value >> 32;
+        self.skip();
+    }
+
+    /// WRMSR.
+    pub(crate) fn write_msr(&mut self) {
+        let state = self.processor.state();
+        let index = state.registers[register::RCX] as u32;
+        let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
+        match self.machine.write_msr(PROCESSOR, index, value, time::now()) {
+            Ok(write) => {
+                if self.complete_msr(write).is_err() {
+                    return self.raise(Exception::GeneralProtection);
+                }
+            }
+            Err(GeneralProtection) => return self.raise(Exception::GeneralProtection),
+        }
+        self.skip();
+    }
+
+    fn complete_msr(&mut self, write: MsrWrite) -> Result<(), GeneralProtection> {
+        match write {
+            // Local APIC, predictors and so on are the machine's, or nothing that this guest was offered.
+            MsrWrite::Done
+            | MsrWrite::Apic(_)
+            | MsrWrite::ApicBase
+            | MsrWrite::SpeculationControl(_)
+            | MsrWrite::PredictionBarrier
+            | MsrWrite::TscAux(_) => {}
+            MsrWrite::State(place, value) => {
+                self.require(place.group());
+                place.write(self.processor.state_mut(), value);
+            }
+            MsrWrite::Efer(value) => {
+                let current = self.control_registers();
+                let change = self.machine.control().write_efer(&current, value)?;
+                self.change(&change)?;
+            }
+            MsrWrite::TscOffset(offset) => {
+                let state = self.processor.state_mut();
+                state.tsc_offset = offset;
+                state.dirty |= StateGroups::TSC_OFFSET.bits();
+            }
+        }
+        Ok(())
+    }
+
+    fn control_registers(&mut self) -> ControlRegisters {
+        self.require(StateGroups::CONTROL_REGISTERS);
+        let state = self.processor.state();
+        ControlRegisters { cr0: state.cr0, cr3: state.cr3, cr4: state.cr4, efer: state.efer, xcr0: state.xcr0 }
+    }
+
+    /// Loads what a write to a control register leads to.
+    fn change(&mut self, change: &ControlChange) -> Result<(), GeneralProtection> {
+        let new = change.registers;
+        if change.load_page_directory_pointers {
+            let base = new.cr3 & 0xffff_ffe0;
+            let mut pointers = [0; 4];
+            for (index, pointer) in (0..).zip(&mut pointers) {
+                let address = GuestPhysical(base + 8 * index);
+                *pointer = self.ram.read_u64(address).map_err(|_| GeneralProtection)?;
+            }
+            let state = self.processor.state_mut();
+            state.pdptes = pointers;
+            state.dirty |= StateGroups::PDPTES.bits();
+        }
+        let state = self.processor.state_mut();
+        (state.cr0, state.cr3, state.cr4, state.efer) = (new.cr0, new.cr3, new.cr4, new.efer);
+        state.dirty |= StateGroups::CONTROL_REGISTERS.bits();
+        Ok(())
+    }
+
+    /// What CPUID shows of CR4.OSXSAVE and XCR0, which the guest may have changed without an exit.
+    pub(crate) fn refresh_extended_states(&mut self) {
+        let registers = self.control_registers();
+        self.machine.set_extended_states(PROCESSOR, registers.cr4 & OSXSAVE != 0, registers.xcr0);
+    }
+
+    /// MOV to and from control registers, CLTS, LMSW (SDM vol. 3, table 28-3).
+    pub(crate) fn control_register(&mut self) {
+        let qualification = self.processor.state().exit_qualification;
+        let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
+        let operand = (qualification >> 8 & 0xf) as u8;
+        let current = self.control_registers();
+        self.require(StateGroups::RSP | StateGroups::SEGMENTS);
+        let value = emulate::read_register(self.processor.state(), operand);
+        let control = *self.machine.control();
+        let is_long = self.is_long();
+        let result = match (access, number) {
+            (0, 0) => control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change)),
+            (0, 3) => control.write_cr3(&current, value).and_then(|change| self.change(&change)),
+            (0, 4) => control.write_cr4(&current, value).and_then(|change| self.change(&change)),
+            (0, 8) => self.machine.write_cr8(PROCESSOR, value),
+            (1, number) => {
+                let value = if number == 8 { self.machine.read_cr8(PROCESSOR) } else { current.cr3 };
+                let width = if self.is_long() { 8 } else { 4 };
+                emulate::write_register(self.processor.state_mut(), operand, width, value);
+                if operand == 4 {
+                    self.processor.state_mut().dirty |= StateGroups::RSP.bits();
+                }
+                Ok(())
+            }
+            (2, _) => {
+                let value = current.cr0 & !TASK_SWITCHED;
+                control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change))
+            }
+            (3, _) => {
+                let source = qualification >> 16 & MACHINE_STATUS;
+                // LMSW sets PE but never clears it.
+                let value = current.cr0 & !(MACHINE_STATUS & !1) | source;
+                control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change))
+            }
+            _ => Err(GeneralProtection),
+        };
+        match result {
+            Ok(()) => self.skip(),
+            Err(GeneralProtection) => self.raise(Exception::GeneralProtection),
+        }
+    }
+
+    /// MOV to and from debug registers: the guest has DR7, and breakpoint addresses that never match.
+    pub(crate) fn debug_register(&mut self) {
+        /// What DR6 and DR7 hold when nothing is set.
+        const DR6_FIXED: u64 = 0xffff_0ff0;
+        const DR7_FIXED: u64 = 0x400;
+        let qualification = self.processor.state().exit_qualification;
+        let (number, read) = (qualification & 7, qualification & 1 << 4 != 0);
+        let operand = (qualification >> 8 & 0xf) as u8;
+        self.require(StateGroups::RSP | StateGroups::SEGMENTS | StateGroups::CONTROL_REGISTERS);
+        if read {
+            let value = match number {
+                6 => DR6_FIXED,
+                7 => DR7_FIXED,
+                _ => 0,
+            };
+            let width = if self.is_long() { 8 } else { 4 };
+            emulate::write_register(self.processor.state_mut(), operand, width, value);
+        }
+        self.skip();
+    }
+
+    /// XSETBV.
+    pub(crate) fn set_extended_control(&mut self) {
+        let current = self.control_registers();
+        let state = self.processor.state();
+        let index = state.registers[register::RCX] as u32;
+        let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
+        match self.machine.control().write_xcr(&current, index, value) {
+            Ok(change) => {
+                let state = self.processor.state_mut();
+                state.xcr0 = change.registers.xcr0;
+                state.dirty |= StateGroups::XCR0.bits();
+                self.skip();
+            }
+            Err(GeneralProtection) => {
+                println!("vmm: XCR{index} cannot hold {value:#x}");
+                self.raise(Exception::GeneralProtection);
+            }
+        }
+    }
+}

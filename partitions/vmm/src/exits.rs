@@ -1,0 +1,269 @@
+//! VM exits (SDM vol. 3, appendix C).
+
+use crate::processor::{End, Guest, GuestMachine, PROCESSOR};
+use bulkhead_machine::bus::Width;
+use bulkhead_machine::devices::power::PowerEvent;
+use bulkhead_machine::emulate::{self, Exception, Hint, Mmio, Outcome, PioExit, PortIo};
+use bulkhead_machine::memory::GuestPhysical;
+use bulkhead_runtime::abi::{StateGroups, register, segment};
+use bulkhead_runtime::{println, time};
+
+/// Basic exit reasons.
+mod reason {
+    pub const EXCEPTION: u64 = 0;
+    pub const TRIPLE_FAULT: u64 = 2;
+    pub const INTERRUPT_WINDOW: u64 = 7;
+    pub const NMI_WINDOW: u64 = 8;
+    pub const TASK_SWITCH: u64 = 9;
+    pub const CPUID: u64 = 10;
+    pub const HLT: u64 = 12;
+    pub const INVD: u64 = 13;
+    pub const CONTROL_REGISTER: u64 = 28;
+    pub const DEBUG_REGISTER: u64 = 29;
+    pub const IO: u64 = 30;
+    pub const RDMSR: u64 = 31;
+    pub const WRMSR: u64 = 32;
+    pub const RDPMC: u64 = 15;
+    pub const PAUSE: u64 = 40;
+    pub const EPT_VIOLATION: u64 = 48;
+    pub const EPT_MISCONFIGURATION: u64 = 49;
+    pub const WBINVD: u64 = 54;
+    pub const XSETBV: u64 = 55;
+}
+
+/// Access rights of a code segment: 64-bit code.
+const LONG_CODE: u32 = 1 << 13;
+/// EFER.LMA.
+const LONG_MODE: u64 = 1 << 10;
+/// Interruption and vectoring information: there is an event.
+const VALID: u32 = 1 << 31;
+/// The same: it comes with an error code.
+const HAS_ERROR_CODE: u32 = 1 << 11;
+/// The same: what the injection format has of it.
+const INJECTABLE: u32 = 0x8000_0fff;
+
+/// The devices, for one access of the guest.
+struct Devices<'a> {
+    machine: &'a mut GuestMachine,
+    now: u64,
+    power: Option<PowerEvent>,
+}
+
+impl Mmio for Devices<'_> {
+    #[inline]
+    fn read(&mut self, address: GuestPhysical, size: u8) -> u64 {
+        match Width::from_bytes(u32::from(size)) {
+            Some(width) => self.machine.read_memory(PROCESSOR, address.0, width, self.now),
+            None => (0..u64::from(size)).rev().fold(0, |value, byte| {
+                value << 8 | self.machine.read_memory(PROCESSOR, address.0 + byte, Width::Byte, self.now)
+            }),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, address: GuestPhysical, size: u8, value: u64) {
+        match Width::from_bytes(u32::from(size)) {
+            Some(width) => self.machine.write_memory(PROCESSOR, address.0, width, value, self.now),
+            None => {
+                for byte in 0..u64::from(size) {
+                    let part = value >> (8 * byte);
+                    self.machine.write_memory(PROCESSOR, address.0 + byte, Width::Byte, part, self.now);
+                }
+            }
+        }
+    }
+}
+
+impl PortIo for Devices<'_> {
+    fn input(&mut self, port: u16, size: u8) -> u32 {
+        Width::from_bytes(u32::from(size)).map_or(0, |width| self.machine.read_port(port, width, self.now))
+    }
+
+    fn output(&mut self, port: u16, size: u8, value: u32) {
+        if let Some(width) = Width::from_bytes(u32::from(size)) {
+            self.power = self.machine.write_port(port, width, value, self.now).or(self.power);
+        }
+    }
+}
+
+impl Guest {
+    /// Handles the exit that the state page tells of. Something if it ends the guest.
+    #[inline]
+    pub(crate) fn hardware_exit(&mut self) -> Option<End> {
+        match self.processor.state().exit_reason & 0xffff {
+            reason::CPUID => self.cpuid(),
+            reason::IO => return self.port(),
+            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => return self.memory_access(),
+            reason::RDMSR => self.read_msr(),
+            reason::WRMSR => self.write_msr(),
+            reason::HLT => {
+                self.skip();
+                self.halted = true;
+            }
+            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {}
+            other => return self.rare_exit(other),
+        }
+        None
+    }
+
+    #[cold]
+    fn rare_exit(&mut self, reason: u64) -> Option<End> {
+        match reason {
+            reason::CONTROL_REGISTER => self.control_register(),
+            reason::DEBUG_REGISTER => self.debug_register(),
+            reason::XSETBV => self.set_extended_control(),
+            // Caches are coherent, and the guest's devices do not bypass them.
+            reason::INVD | reason::WBINVD | reason::PAUSE => self.skip(),
+            reason::RDPMC => self.raise(Exception::GeneralProtection),
+            reason::EXCEPTION => self.reflect(),
+            reason::TRIPLE_FAULT => {
+                self.describe();
+                return Some(End::Crashed("the guest crashed: triple fault"));
+            }
+            reason::TASK_SWITCH => {
+                self.describe();
+                return Some(End::Crashed("the guest switched tasks by hardware, which is not emulated"));
+            }
+            // VMX instructions, MONITOR and MWAIT, GETSEC: the guest was told that there are none.
+            _ => self.raise(Exception::InvalidOpcode),
+        }
+        None
+    }
+
+    /// RIP moves behind the instruction that exited.
+    #[inline]
+    pub(crate) fn skip(&mut self) {
+        let state = self.processor.state_mut();
+        let length = state.instruction_length;
+        // Linear addresses above 4 GiB exist in 64-bit code only, and 64-bit code ends at none below: a wrap at 32 bits can be
+        // told by RIP itself.
+        let wide = state.rip >> 32 != 0 || state.rip.wrapping_add(u64::from(length)) >> 32 == 0;
+        emulate::advance(state, length, wide);
+    }
+
+    #[inline]
+    fn cpuid(&mut self) {
+        let state = self.processor.state();
+        let (leaf, subleaf) = (state.registers[register::RAX] as u32, state.registers[register::RCX] as u32);
+        if leaf == 1 || leaf == 0xd {
+            self.refresh_extended_states();
+        }
+        let [eax, ebx, ecx, edx] = self.machine.cpuid(PROCESSOR, leaf, subleaf);
+        let state = self.processor.state_mut();
+        state.registers[register::RAX] = eax.into();
+        state.registers[register::RBX] = ebx.into();
+        state.registers[register::RCX] = ecx.into();
+        state.registers[register::RDX] = edx.into();
+        self.skip();
+    }
+
+    #[inline]
+    fn port(&mut self) -> Option<End> {
+        let now = time::now();
+        let exit = PioExit::new(self.processor.state().exit_qualification);
+        let mut power = None;
+        if exit.string {
+            power = self.string_port(now);
+        } else if let Some(width) = Width::from_bytes(u32::from(exit.size)) {
+            if exit.input {
+                let value = self.machine.read_port(exit.port, width, now);
+                emulate::complete_in(self.processor.state_mut(), exit.size, value);
+            } else {
+                let value = exit.output_value(self.processor.state());
+                power = self.machine.write_port(exit.port, width, value, now);
+            }
+            self.skip();
+        }
+        if is_pci(exit.port) {
+            self.driver_events();
+        }
+        if exit.port & 0xfff8 == SERIAL_PORTS {
+            self.receive();
+        }
+        power.map(End::from)
+    }
+
+    #[cold]
+    fn string_port(&mut self, now: u64) -> Option<PowerEvent> {
+        self.require(emulate::REQUIRED);
+        let ram = self.ram;
+        let mut devices = Devices { machine: &mut self.machine, now, power: None };
+        let outcome = emulate::emulate_string_pio(self.processor.state_mut(), &ram, &mut devices);
+        let power = devices.power;
+        self.finish(outcome);
+        power
+    }
+
+    fn memory_access(&mut self) -> Option<End> {
+        let state = self.processor.state_mut();
+        if state.idt_vectoring & VALID != 0 {
+            // The access was part of the delivery of an event, which must be delivered again.
+            state.injection = state.idt_vectoring & INJECTABLE;
+            state.injection_error_code = state.idt_vectoring_error_code;
+            state.injection_length = state.instruction_length;
+            state.dirty |= StateGroups::INJECTION.bits();
+            self.describe();
+            return Some(End::Crashed("the guest's descriptor tables or stack are not in its memory"));
+        }
+        let hint = Hint::from_exit(state);
+        let ram = self.ram;
+        let mut devices = Devices { machine: &mut self.machine, now: time::now(), power: None };
+        let outcome = emulate::emulate(self.processor.state_mut(), &ram, &mut devices, &mut self.cache, hint);
+        let address = self.processor.state().guest_physical;
+        if outcome != Outcome::Done {
+            self.finish(outcome);
+            if let Outcome::Unsupported { bytes } = outcome {
+                println!("vmm: cannot emulate the instruction {bytes:02x?}");
+                self.describe();
+                return Some(End::Crashed("the guest accessed a device with an instruction that is not emulated"));
+            }
+        }
+        if address & 0xffff_f000 != LOCAL_APIC {
+            self.driver_events();
+        }
+        None
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if let Outcome::Exception(exception) = outcome {
+            if let Exception::PageFault(fault) = exception {
+                self.set_fault_address(fault.address.0);
+            }
+            self.raise(exception);
+        }
+    }
+
+    /// CR2 is not switched by the hardware; the kernel loads it for no guest. An instruction whose operand is a device never
+    /// faults after the hardware found it valid, unless another processor changes the page tables at the same time; the guest then
+    /// sees the address of an earlier fault.
+    fn set_fault_address(&mut self, address: u64) {
+        println!("vmm: page fault at {address:#x} while an instruction was emulated");
+    }
+
+    /// An exception that the kernel intercepts is the guest's own: it gets it back.
+    fn reflect(&mut self) {
+        let state = self.processor.state_mut();
+        state.injection = state.interruption & INJECTABLE;
+        if state.interruption & HAS_ERROR_CODE != 0 {
+            state.injection_error_code = state.interruption_error_code;
+        }
+        state.injection_length = state.instruction_length;
+        state.dirty |= StateGroups::INJECTION.bits();
+    }
+
+    /// Whether the guest runs 64-bit code; its segments must be valid.
+    pub(crate) fn is_long(&self) -> bool {
+        let state = self.processor.state();
+        state.efer & LONG_MODE != 0 && state.segments[segment::CS].access & LONG_CODE != 0
+    }
+}
+
+/// First port of the serial port.
+const SERIAL_PORTS: u16 = 0x3f8;
+/// Where the local APIC is, as systems leave it.
+const LOCAL_APIC: u64 = 0xfee0_0000;
+
+/// Whether an access to the port may have changed a PCI function.
+const fn is_pci(port: u16) -> bool {
+    port >= 0x1000 || port & 0xfff8 == 0xcf8
+}

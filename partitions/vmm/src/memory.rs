@@ -1,0 +1,70 @@
+//! The guest's RAM, as the device models and the instruction emulation see it.
+
+use bulkhead_machine::memory::{GuestMemory, GuestPhysical, MemoryLayout, OutOfGuest};
+use bulkhead_runtime::shared::SharedMemory;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// RAM of a guest: one block of the vmm's address space.
+#[derive(Clone, Copy)]
+pub struct Ram {
+    memory: SharedMemory<'static>,
+    layout: MemoryLayout,
+}
+
+impl Ram {
+    /// The RAM in `memory`.
+    pub fn new(memory: SharedMemory<'static>) -> Self {
+        Self { memory, layout: MemoryLayout::new(memory.len() as u64) }
+    }
+
+    /// Where `length` bytes are in the block.
+    #[inline]
+    fn place(&self, address: GuestPhysical, length: u64) -> Result<usize, OutOfGuest> {
+        let offset = self.layout.flat_offset(address, length).ok_or(OutOfGuest { address, length })?;
+        Ok(offset as usize)
+    }
+}
+
+impl GuestMemory for Ram {
+    fn layout(&self) -> MemoryLayout {
+        self.layout
+    }
+
+    #[inline]
+    fn read(&self, address: GuestPhysical, buffer: &mut [u8]) -> Result<(), OutOfGuest> {
+        let length = buffer.len() as u64;
+        let offset = self.place(address, length)?;
+        self.memory.read(offset, buffer).map_err(|_| OutOfGuest { address, length })
+    }
+
+    fn write(&self, address: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfGuest> {
+        let length = bytes.len() as u64;
+        let offset = self.place(address, length)?;
+        self.memory.write(offset, bytes).map_err(|_| OutOfGuest { address, length })
+    }
+
+    fn set_bits_u32(&self, address: GuestPhysical, bits: u32) -> Result<(), OutOfGuest> {
+        let offset = self.place(address, 4)?;
+        let word: &AtomicU32 = self.memory.atomic(offset).map_err(|_| OutOfGuest { address, length: 4 })?;
+        word.fetch_or(bits, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn fill(&self, address: GuestPhysical, length: u64, value: u8) -> Result<(), OutOfGuest> {
+        let offset = self.place(address, length)?;
+        self.memory.fill(offset, value, length as usize).map_err(|_| OutOfGuest { address, length })
+    }
+
+    #[inline]
+    fn read_u64(&self, address: GuestPhysical) -> Result<u64, OutOfGuest> {
+        let offset = self.place(address, 8)?;
+        if offset.is_multiple_of(8)
+            && let Ok(word) = self.memory.atomic::<AtomicU64>(offset)
+        {
+            return Ok(word.load(Ordering::Acquire));
+        }
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
