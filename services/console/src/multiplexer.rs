@@ -292,6 +292,7 @@ impl<C: Client> Multiplexer<C> {
     }
 
     /// A line of the console's own, as far as there is room for it.
+    #[inline(never)]
     pub fn announce(&mut self, parts: &[&str]) {
         self.close_line();
         for byte in parts.iter().flat_map(|part| part.bytes()).chain(*b"\r\n") {
@@ -300,6 +301,7 @@ impl<C: Client> Multiplexer<C> {
     }
 
     /// A byte was typed.
+    #[inline(never)]
     pub fn type_byte(&mut self, byte: u8) {
         match self.keys {
             Keys::Typing if byte == ESCAPE => self.keys = Keys::Escaped,
