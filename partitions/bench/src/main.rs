@@ -67,7 +67,8 @@ fn serve(endpoint: Endpoint) {
                 words: sent,
                 ..
             }) => (info, words) = (received, sent),
-            Ok(Received::Signals(_)) => {}
+            // There is nobody to reply to.
+            Ok(Received::Signals(_)) => (info, words) = (MessageInfo::default(), [0; 4]),
             Err(error) => return println!("cannot receive: {error:?}"),
         }
     }
@@ -76,7 +77,10 @@ fn serve(endpoint: Endpoint) {
 /// The cheapest call that the kernel has: giving the CPU away while nobody else is ready to take it.
 fn null_syscall() {
     let mut figures = [0; COUNT];
-    measure(&mut figures, syscall::yield_now);
+    measure(&mut figures, || {
+        syscall::yield_now();
+        true
+    });
     print("syscall.null", &mut figures);
 }
 
@@ -89,11 +93,8 @@ fn call_reply(endpoint: Endpoint) {
         other => return println!("a call was not answered as it should: {other:?}"),
     }
     let mut figures = [0; COUNT];
-    let mut refused = 0u32;
-    measure(&mut figures, || {
-        if endpoint.call(MessageInfo::new(7), words).is_err() {
-            refused += 1;
-        }
+    let refused = measure(&mut figures, || {
+        endpoint.call(MessageInfo::new(7), words).is_ok()
     });
     if refused != 0 {
         return println!("{refused} of {} calls were refused", COUNT + WARM_UP);

@@ -1,14 +1,15 @@
 //! The smallest native partition.
 //!
 //! It greets on its console channel, says every second how long it has run, answers each line that is typed, and ends when it
-//! is told to (`quit`), or after as many seconds as the text `seconds` of its environment says. It must never do anything that
-//! a reader would not expect of a greeting.
+//! is told to (`quit`), or after as many seconds as the text `seconds` of its environment says. To show what a crash does it can be
+//! made to crash: by the line `crash`, or by the text `crashes`, as many times as that says. It must never do anything that a
+//! reader would not expect of a greeting.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
 use bulkhead_runtime::plan::StatusReport;
-use bulkhead_runtime::{Program, console, entry, events, print, println, time};
+use bulkhead_runtime::{Program, console, die, entry, events, print, println, time};
 
 entry!(main);
 
@@ -16,16 +17,17 @@ entry!(main);
 const SECONDS: u64 = 3;
 
 fn main(program: Program) {
-    let seconds = program
-        .environment()
-        .text("seconds")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS);
+    let seconds = number(&program, "seconds").unwrap_or(SECONDS);
     println!(
         "hello from partition {} (generation {})",
         program.name(),
         program.environment().header().generation
     );
+
+    let crashes = number(&program, "crashes").unwrap_or(0);
+    if program.environment().header().generation < crashes {
+        die("crash as the manifest says");
+    }
 
     let start = time::now();
     let mut line = Line::new();
@@ -59,6 +61,11 @@ fn next_second(start: u64, elapsed: u64) -> u64 {
     start.saturating_add((elapsed + 1).saturating_mul(time::frequency()))
 }
 
+/// A number among the texts of the environment.
+fn number(program: &Program, name: &str) -> Option<u64> {
+    program.environment().text(name)?.parse().ok()
+}
+
 /// What a typed line asked for.
 #[derive(PartialEq, Eq)]
 enum Answer {
@@ -78,6 +85,7 @@ fn answer(line: &mut Line) -> Answer {
             if let Some(text) = line.push(*byte) {
                 match text.trim() {
                     "quit" => return Answer::Quit,
+                    "crash" => die("crash as typed"),
                     "" => print!("> "),
                     text => println!("you said: {text}"),
                 }

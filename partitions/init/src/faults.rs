@@ -85,7 +85,12 @@ fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
     let mut word = [0; size_of::<u64>()];
     while frames < MOST_FRAMES && stack.read(offset, &mut word).is_ok() {
         let value = u64::from_le_bytes(word);
-        if built.image.is_code(value) {
+        // A return address lies behind a call, hence never at a function's start.
+        let is_start = built
+            .image
+            .symbol(value)
+            .is_some_and(|(_, distance)| distance == 0);
+        if built.image.is_code(value) && !is_start {
             println!("  on stack {value:#018x} {}", describe(built, value));
             frames += 1;
         }

@@ -167,7 +167,22 @@ pub(crate) fn run(vcpu: Slot) -> Result<u64, Error> {
 /// `Yield`: gives the CPU to the next ready thread of the same priority.
 #[inline(always)]
 pub fn yield_now() {
-    short(Syscall::Yield, 0, 0);
+    // SAFETY: as in `call`; the call takes no arguments and always succeeds.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") Syscall::Yield as u64 => _,
+            lateout("rdi") _,
+            lateout("rsi") _,
+            lateout("rdx") _,
+            lateout("r10") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
 }
 
 /// `Invoke`: method `method` of the object in `slot`, with the arguments of `rdx`, `r10`, `r8` and `r9`.
