@@ -67,7 +67,7 @@ pub struct PlatformParameters {
     pub now: u64,
     /// What the real-time clock shows then: seconds since 1970-01-01 00:00.
     pub unix_time: i64,
-    /// Bytes of RAM below [`LOW_MEMORY_END`](crate::layout::LOW_MEMORY_END).
+    /// Bytes of RAM below [`LOW_LIMIT`](crate::memory::LOW_LIMIT).
     pub memory_below: u64,
     /// Bytes of RAM from 4 GiB up.
     pub memory_above: u64,
@@ -240,7 +240,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         match address {
             ioapic::BASE..0xfec0_1000 => {
                 let lane = address & 3;
-                let register = u64::from(self.interrupts.read_ioapic((address & 0xffc) as u64));
+                let register = u64::from(self.interrupts.read_ioapic(address & 0xffc));
                 (register >> (8 * lane)) & width.mask()
             }
             _ => self.read_window(Space::Memory, address, width, to),

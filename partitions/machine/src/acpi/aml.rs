@@ -141,12 +141,12 @@ impl Terms {
     /// The package length, which counts itself, and the content (ACPI 6.5, 20.2.4).
     fn with_length(&mut self, content: &[u8]) {
         let length = content.len();
-        if length + 1 <= 0x3f {
+        if length < 0x3f {
             self.bytes.push((length + 1) as u8);
         } else {
-            let following = if length + 2 <= 0xfff {
+            let following = if length < 0xffe {
                 1
-            } else if length + 3 <= 0xf_ffff {
+            } else if length < 0xf_fffd {
                 2
             } else {
                 3

@@ -395,7 +395,7 @@ impl Pit {
 
     /// Whether channel 0's output rose since the last call (any number of times: missed ticks are not made up for).
     pub fn take_tick(&mut self, now: u64) -> bool {
-        if !self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.deadline.is_none_or(|deadline| deadline > now) {
             return false;
         }
         let clock = self.clock.units(now);

@@ -251,7 +251,7 @@ impl Rtc {
         if self.register(0x0b) & control::BINARY != 0 {
             value
         } else {
-            (value / 10 % 10) << 4 | value % 10
+            ((value / 10 % 10) << 4) | (value % 10)
         }
     }
 
@@ -268,7 +268,10 @@ impl Rtc {
             return self.encode(hour);
         }
         let afternoon = if hour >= 12 { 0x80 } else { 0 };
-        self.encode(if hour % 12 == 0 { 12 } else { hour % 12 }) | afternoon
+        self.encode(match hour % 12 {
+            0 => 12,
+            hour => hour,
+        }) | afternoon
     }
 
     fn decode_hour(&self, value: u8) -> u8 {

@@ -38,9 +38,8 @@ const MAXIMUM_BASIC: u32 = 0x1f;
 const SUBLEAVES: u32 = 1 << 4 | 1 << 7 | 1 << 0xb | 1 << 0xd | 1 << 0x1f;
 /// Highest extended leaf.
 const MAXIMUM_EXTENDED: u32 = 0x8000_0008;
-/// First leaf of hypervisors, and of Linux' paravirtual interface here.
-const HYPERVISOR: u32 = 0x4000_0000;
-const KVM: u32 = 0x4000_0100;
+/// Highest leaf of Linux' paravirtual interface.
+const MAXIMUM_KVM: u32 = 0x4000_0101;
 /// Legacy region and header of the XSAVE area.
 const XSAVE_MINIMUM: u32 = 576;
 
@@ -150,30 +149,27 @@ impl CpuidTable {
     }
 
     fn lookup_beyond(&self, leaf: u32) -> Leaf {
-        if let Some(index) = leaf.checked_sub(0x8000_0000)
-            && leaf <= MAXIMUM_EXTENDED
-        {
-            return self
-                .extended
-                .get(index as usize)
-                .copied()
-                .unwrap_or_default();
-        }
+        let [_, _, _, identifier] = self.topology[0];
         match leaf {
-            0x4000_0010 => self.timing,
-            HYPERVISOR..0x4000_0010 => self
+            0x4000_0000..0x4000_0010 => self
                 .hypervisor
-                .get((leaf - HYPERVISOR) as usize)
+                .get((leaf & 0xf) as usize)
                 .copied()
                 .unwrap_or_default(),
-            KVM..0x4000_0200 => self
+            0x4000_0010 => self.timing,
+            0x4000_0100..0x4000_0200 => self
                 .kvm
-                .get((leaf - KVM) as usize)
+                .get((leaf & 0xff) as usize)
                 .copied()
                 .unwrap_or_default(),
-            HYPERVISOR..0x5000_0000 => [0; 4],
+            0x4000_0011..0x4000_0100 | 0x4000_0200..0x5000_0000 => [0; 4],
+            0x8000_0000..=MAXIMUM_EXTENDED => self
+                .extended
+                .get((leaf & 0xf) as usize)
+                .copied()
+                .unwrap_or_default(),
             // Beyond the ranges a processor answers as for its highest basic leaf.
-            _ => [0, 0, 0, self.topology[0][3]],
+            _ => [0, 0, 0, identifier],
         }
     }
 
@@ -308,14 +304,14 @@ impl CpuidTable {
         let mask = feature::extended::PASSED_EDX | rdtscp;
         self.extended[0] = [MAXIMUM_EXTENDED, 0, 0, 0];
         self.extended[1] = [0, 0, ecx & feature::extended::PASSED_ECX, edx & mask];
-        for (index, leaf) in (2..=6).zip([
-            0x8000_0002u32,
-            0x8000_0003,
-            0x8000_0004,
-            0x8000_0005,
-            0x8000_0006,
-        ]) {
-            self.extended[index] = supported(leaf);
+        // Brand string, caches.
+        for (answer, leaf) in self
+            .extended
+            .iter_mut()
+            .zip(0x8000_0000..=0x8000_0006)
+            .skip(2)
+        {
+            *answer = supported(leaf);
         }
         self.extended[7] = [0, 0, 0, supported(0x8000_0007)[3] & feature::INVARIANT_TSC];
         let [widths, ..] = supported(0x8000_0008);
@@ -436,7 +432,10 @@ fn hypervisor_leaves() -> [Leaf; 2] {
 
 fn kvm_leaves() -> [Leaf; 2] {
     // KVM_FEATURE_NOP_IO_DELAY alone: no hypercall and no shared memory is promised.
-    [signature(b"KVMKVMKVM\0\0\0", KVM + 1), [1 << 1, 0, 0, 0]]
+    [
+        signature(b"KVMKVMKVM\0\0\0", MAXIMUM_KVM),
+        [1 << 1, 0, 0, 0],
+    ]
 }
 
 #[cfg(test)]

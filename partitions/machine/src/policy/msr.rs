@@ -6,7 +6,7 @@ use super::features::{basic_ecx, extended, structured_edx};
 use super::mtrr::MemoryTypes;
 use super::state::StateRegister;
 use crate::devices::lapic::{LapicEffect, LocalApic};
-use crate::layout::LOW_MEMORY_END;
+use crate::memory::LOW_LIMIT;
 
 /// Numbers of the registers (SDM vol. 4, table 2-2).
 mod number {
@@ -115,7 +115,7 @@ impl ModelSpecificRegisters {
         Self {
             tsc_offset: 0,
             tsc_adjust: 0,
-            memory_types: MemoryTypes::new(LOW_MEMORY_END, table.physical_address_bits()),
+            memory_types: MemoryTypes::new(LOW_LIMIT, table.physical_address_bits()),
             misc_enable: MISC_ENABLE,
             machine_check_status: 0,
             debug_control: 0,
