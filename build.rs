@@ -57,8 +57,6 @@ fn build() -> Result<(), String> {
     }
     let target = Target::detect()?;
     let images = images_directory()?;
-    fs::create_dir_all(&images).map_err(|error| format!("{}: {error}", images.display()))?;
-    write(&images.join("target"), target.triple)?;
 
     println!("cargo:rustc-env=BULKHEAD_IMAGES={}", images.display());
     let kernel = target.build("kernel", &["bulkhead-kernel"], &images)?;
@@ -180,8 +178,6 @@ impl Target {
     ) -> Result<Vec<Image>, String> {
         let directory = images.join(kind);
         let flags = self.flags(kind).join("\u{1f}");
-        // For lints of these programs, which take the same flags.
-        write(&images.join(kind).with_extension("flags"), &flags)?;
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args([
             "build",
@@ -268,10 +264,6 @@ fn without_flag_warnings(messages: &str) -> String {
         })
         .collect::<Vec<_>>()
         .join("\n\n")
-}
-
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Copies an image without its debug information; symbols stay, for backtraces.

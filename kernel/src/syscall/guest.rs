@@ -86,7 +86,10 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
         let outcome = vcpu.run(&cpu.vmx);
         if let Outcome::Vmm(reason) = outcome {
             let _lock = kernel_lock();
-            end(thread, reason);
+            // The vCPU may have been destroyed just now, and the thread been told so.
+            if thread.vcpu.get().is_some() {
+                end(thread, reason);
+            }
             return thread;
         }
         if let Some(next) = interlude(cpu, thread, vcpu, outcome) {

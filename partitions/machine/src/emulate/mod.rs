@@ -36,10 +36,10 @@ pub const REQUIRED: StateGroups = StateGroups::RIP
 
 /// Device registers in guest-physical memory. A guest address that is not RAM ends here, whatever is or is not there.
 pub trait Mmio {
-    /// Reads `size` bytes (1, 2, 4 or 8; 3, 5, 6 or 7 where an access crosses a page) at `address`.
+    /// Reads `size` (1, 2, 4 or 8) bytes at `address`, which need not be aligned.
     fn read(&mut self, address: GuestPhysical, size: u8) -> u64;
 
-    /// Writes the low `size` bytes of `value` at `address`.
+    /// Writes `size` (1, 2, 4 or 8) bytes at `address`; the rest of `value` is 0.
     fn write(&mut self, address: GuestPhysical, size: u8, value: u64);
 }
 

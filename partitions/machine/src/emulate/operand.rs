@@ -1,7 +1,7 @@
 //! Memory operands: segment and page checks, then RAM or device.
 
 use super::decode::Mode;
-use super::registers::{flags, segment_of};
+use super::registers::{flags, mask, segment_of};
 use super::walk::{Access, Paging, walk};
 use super::{Exception, Mmio, Stop};
 use crate::memory::{GuestLinear, GuestMemory, GuestPhysical};
@@ -182,7 +182,11 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     #[inline]
     fn read_piece(&mut self, address: GuestPhysical, size: u8) -> u64 {
         if !self.memory.contains(address, u64::from(size)) {
-            return self.device.read(address, size) & super::registers::mask(size);
+            return if size.is_power_of_two() {
+                self.device.read(address, size) & mask(size)
+            } else {
+                self.read_odd(address, size)
+            };
         }
         let mut bytes = [0; 8];
         if let Some(part) = bytes.get_mut(..usize::from(size)) {
@@ -195,13 +199,44 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     #[inline]
     fn write_piece(&mut self, address: GuestPhysical, size: u8, value: u64) {
         if !self.memory.contains(address, u64::from(size)) {
-            return self
-                .device
-                .write(address, size, value & super::registers::mask(size));
+            return if size.is_power_of_two() {
+                self.device.write(address, size, value & mask(size));
+            } else {
+                self.write_odd(address, size, value);
+            };
         }
         if let Some(part) = value.to_le_bytes().get(..usize::from(size)) {
             // Just found to be RAM.
             let _ = self.memory.write(address, part);
+        }
+    }
+
+    /// Reads 3, 5, 6 or 7 device bytes, the rest of an access that crosses a page, in aligned accesses.
+    #[cold]
+    fn read_odd(&mut self, address: GuestPhysical, size: u8) -> u64 {
+        let mut value = 0;
+        let mut done = 0;
+        while done < size {
+            let part = aligned_part(address.offset(done.into()), size - done);
+            value |= (self.device.read(address.offset(done.into()), part) & mask(part))
+                << (8 * u32::from(done));
+            done += part;
+        }
+        value
+    }
+
+    /// Writes as [`Self::read_odd`] reads.
+    #[cold]
+    fn write_odd(&mut self, address: GuestPhysical, size: u8, value: u64) {
+        let mut done = 0;
+        while done < size {
+            let part = aligned_part(address.offset(done.into()), size - done);
+            self.device.write(
+                address.offset(done.into()),
+                part,
+                value >> (8 * u32::from(done)) & mask(part),
+            );
+            done += part;
         }
     }
 
@@ -228,4 +263,11 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             );
         }
     }
+}
+
+/// The largest naturally aligned access at `address` of at most `size` (less than 8) bytes.
+fn aligned_part(address: GuestPhysical, size: u8) -> u8 {
+    let alignment = 1 << address.0.trailing_zeros().min(2);
+    let largest = 1 << size.max(1).ilog2();
+    alignment.min(largest)
 }
