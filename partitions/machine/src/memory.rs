@@ -142,8 +142,13 @@ pub trait GuestMemory {
     /// Copies `bytes` to guest memory at `address`.
     fn write(&self, address: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfGuest>;
 
-    /// Atomically sets `bits` in the 4-byte word at `address`, which is 4-byte aligned.
-    fn set_bits_u32(&self, address: GuestPhysical, bits: u32) -> Result<(), OutOfGuest>;
+    /// Atomically replaces the 4-byte word at `address`, which is 4-byte aligned, by `new` if it is `expected`; says whether it was.
+    fn replace_u32(
+        &self,
+        address: GuestPhysical,
+        expected: u32,
+        new: u32,
+    ) -> Result<bool, OutOfGuest>;
 
     /// Fills `length` bytes at `address` with `value`.
     fn fill(&self, address: GuestPhysical, length: u64, value: u8) -> Result<(), OutOfGuest> {
@@ -273,9 +278,17 @@ pub(crate) mod test {
             Ok(())
         }
 
-        fn set_bits_u32(&self, address: GuestPhysical, bits: u32) -> Result<(), OutOfGuest> {
-            let old = self.read_u32(address)?;
-            self.write(address, &(old | bits).to_le_bytes())
+        fn replace_u32(
+            &self,
+            address: GuestPhysical,
+            expected: u32,
+            new: u32,
+        ) -> Result<bool, OutOfGuest> {
+            let found = self.read_u32(address)? == expected;
+            if found {
+                self.write(address, &new.to_le_bytes())?;
+            }
+            Ok(found)
         }
     }
 

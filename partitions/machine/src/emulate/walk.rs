@@ -137,21 +137,39 @@ impl Paging {
             }
         }
     }
+
+    /// Refuses what the rights do not allow; otherwise says whether accessed and dirty flags need no change.
+    #[inline]
+    fn judge(
+        &self,
+        linear: GuestLinear,
+        access: Access,
+        rights: Rights,
+        leaf: u64,
+    ) -> Result<bool, PageFault> {
+        if !self.allows(rights, access) {
+            return Err(self.fault(linear, access, code::PRESENT));
+        }
+        Ok(rights.all & ACCESSED != 0 && (access != Access::Write || leaf & DIRTY != 0))
+    }
 }
 
-/// Rights and accessed flags gathered over the levels.
+/// Rights and flags gathered over the levels: what all entries have, and what any has.
 #[derive(Clone, Copy)]
 struct Rights {
     all: u64,
     any: u64,
 }
 
-/// One entry that a walk used, so that its accessed and dirty flags can be set.
-#[derive(Clone, Copy)]
-struct Used {
-    address: GuestPhysical,
-    value: u64,
+/// A translation, and whether accessed and dirty flags are set as the access needs them.
+struct Found {
+    physical: GuestPhysical,
+    marked: bool,
 }
+
+/// How often a walk starts again because the guest changed an entry whose flags were being set. After that the flags are
+/// the guest's loss.
+const ATTEMPTS: u32 = 8;
 
 /// Translates `linear` for `access`, and sets accessed and dirty flags as the processor would.
 ///
@@ -164,177 +182,258 @@ pub fn walk(
     linear: GuestLinear,
     access: Access,
 ) -> Result<GuestPhysical, PageFault> {
-    match paging.levels {
-        Levels::None => Ok(GuestPhysical(linear.0 & 0xffff_ffff)),
-        Levels::Four => walk_wide(memory, paging, linear, access, paging.root & FRAME, 39),
-        Levels::Pae => walk_pae(memory, paging, linear, access),
-        Levels::Two => walk_two(memory, paging, linear, access),
+    let linear = match paging.levels {
+        Levels::Four => linear,
+        Levels::None => return Ok(GuestPhysical(linear.0 & 0xffff_ffff)),
+        Levels::Two | Levels::Pae => GuestLinear(linear.0 & 0xffff_ffff),
+    };
+    let found = look_up(memory, paging, linear, access)?;
+    if found.marked {
+        Ok(found.physical)
+    } else {
+        mark(memory, paging, linear, access)
     }
 }
 
-/// Walks 8-byte entries from the table at `table`, whose index starts at bit `shift` of the address.
 #[inline]
-fn walk_wide(
+fn look_up(
+    memory: &impl GuestMemory,
+    paging: &Paging,
+    linear: GuestLinear,
+    access: Access,
+) -> Result<Found, PageFault> {
+    match paging.levels {
+        Levels::Two => look_up_two(memory, paging, linear, access),
+        Levels::Pae => match pae_directory(memory, paging, linear) {
+            Some(directory) => look_up_wide(memory, paging, linear, access, directory, 21),
+            None => Err(paging.fault(linear, access, 0)),
+        },
+        Levels::Four | Levels::None => {
+            look_up_wide(memory, paging, linear, access, paging.root & FRAME, 39)
+        }
+    }
+}
+
+/// Sets flags, and looks up again, until nothing has changed in between.
+#[cold]
+fn mark(
+    memory: &impl GuestMemory,
+    paging: &Paging,
+    linear: GuestLinear,
+    access: Access,
+) -> Result<GuestPhysical, PageFault> {
+    for _ in 0..ATTEMPTS {
+        match paging.levels {
+            Levels::Two => mark_two(memory, paging, linear, access),
+            Levels::Pae => {
+                if let Some(directory) = pae_directory(memory, paging, linear) {
+                    mark_wide(memory, linear, access, directory, 21);
+                }
+            }
+            Levels::Four | Levels::None => {
+                mark_wide(memory, linear, access, paging.root & FRAME, 39)
+            }
+        }
+        let found = look_up(memory, paging, linear, access)?;
+        if found.marked {
+            return Ok(found.physical);
+        }
+    }
+    look_up(memory, paging, linear, access).map(|found| found.physical)
+}
+
+/// Address of the entry for `linear` in a table of 8-byte entries whose index starts at bit `shift`.
+#[inline]
+fn wide_entry(table: u64, linear: GuestLinear, shift: u32) -> GuestPhysical {
+    GuestPhysical(table + (linear.0 >> shift & 0x1ff) * 8)
+}
+
+#[inline]
+fn is_leaf(entry: u64, shift: u32) -> bool {
+    shift == 12 || (entry & LARGE != 0 && shift <= 30)
+}
+
+/// Looks up in 8-byte entries, from the table at `table` on.
+#[inline]
+fn look_up_wide(
     memory: &impl GuestMemory,
     paging: &Paging,
     linear: GuestLinear,
     access: Access,
     mut table: u64,
     mut shift: u32,
-) -> Result<GuestPhysical, PageFault> {
-    let mut used = [Used {
-        address: GuestPhysical(0),
-        value: 0,
-    }; 4];
-    let mut count = 0;
+) -> Result<Found, PageFault> {
     let mut rights = Rights {
         all: u64::MAX,
         any: 0,
     };
     loop {
-        let address = GuestPhysical(table + (linear.0 >> shift & 0x1ff) * 8);
-        let entry = memory.read_u64(address).unwrap_or(u64::MAX);
+        let entry = memory
+            .read_u64(wide_entry(table, linear, shift))
+            .unwrap_or(u64::MAX);
         if entry & PRESENT == 0 {
             return Err(paging.fault(linear, access, 0));
         }
         rights.all &= entry;
         rights.any |= entry;
-        if let Some(slot) = used.get_mut(count) {
-            *slot = Used {
-                address,
-                value: entry,
-            };
-            count += 1;
-        }
-        let leaf = shift == 12 || (entry & LARGE != 0 && shift <= 30);
-        if entry & LARGE != 0 && shift == 39 || entry & NO_EXECUTE != 0 && !paging.no_execute {
-            return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
-        }
-        if leaf {
+        if is_leaf(entry, shift) {
             let within = (1u64 << shift) - 1;
             // In a large page bit 12 selects the memory type; the other bits below the frame are reserved.
-            if shift != 12 && entry & FRAME & within & !(1 << 12) != 0 {
+            let reserved = if shift == 12 {
+                0
+            } else {
+                entry & FRAME & within & !(1 << 12)
+            };
+            if reserved != 0 || rights.any & NO_EXECUTE != 0 && !paging.no_execute {
                 return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
             }
-            finish(
-                memory,
-                paging,
-                linear,
-                access,
-                rights,
-                used.get(..count).unwrap_or(&[]),
-            )?;
-            return Ok(GuestPhysical(entry & FRAME & !within | linear.0 & within));
+            let marked = paging.judge(linear, access, rights, entry)?;
+            return Ok(Found {
+                physical: GuestPhysical(entry & FRAME & !within | linear.0 & within),
+                marked,
+            });
+        }
+        if entry & LARGE != 0 {
+            return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
         }
         table = entry & FRAME;
         shift -= 9;
     }
 }
 
-fn walk_pae(
+fn mark_wide(
     memory: &impl GuestMemory,
-    paging: &Paging,
     linear: GuestLinear,
     access: Access,
-) -> Result<GuestPhysical, PageFault> {
-    let linear = GuestLinear(linear.0 & 0xffff_ffff);
-    let index = linear.0 >> 30;
-    let pointer = match paging.pdptes {
-        Some(entries) => entries.get(index as usize).copied().unwrap_or(0),
-        None => memory
-            .read_u64(GuestPhysical((paging.root & 0xffff_ffe0) + index * 8))
-            .unwrap_or(0),
-    };
-    if pointer & PRESENT == 0 {
-        return Err(paging.fault(linear, access, 0));
+    mut table: u64,
+    mut shift: u32,
+) {
+    loop {
+        let address = wide_entry(table, linear, shift);
+        let Ok(entry) = memory.read_u64(address) else {
+            return;
+        };
+        let leaf = is_leaf(entry, shift);
+        if !mark_entry(memory, address, entry, leaf, access) || leaf || shift == 12 {
+            return;
+        }
+        table = entry & FRAME;
+        shift -= 9;
     }
-    walk_wide(memory, paging, linear, access, pointer & FRAME, 21)
 }
 
-fn walk_two(
+/// The page directory for `linear` under PAE, from the entries that the processor holds, else from memory.
+fn pae_directory(memory: &impl GuestMemory, paging: &Paging, linear: GuestLinear) -> Option<u64> {
+    let index = linear.0 >> 30 & 3;
+    let pointer = match paging.pdptes {
+        Some(entries) => entries.get(index as usize).copied()?,
+        None => memory
+            .read_u64(GuestPhysical((paging.root & 0xffff_ffe0) + index * 8))
+            .ok()?,
+    };
+    (pointer & PRESENT != 0).then_some(pointer & FRAME)
+}
+
+/// Address of the directory entry under 32-bit paging.
+fn directory_entry(paging: &Paging, linear: GuestLinear) -> GuestPhysical {
+    GuestPhysical((paging.root & 0xffff_f000) + (linear.0 >> 22) * 4)
+}
+
+/// Address of the table entry that a directory entry leads to.
+fn table_entry(directory: u64, linear: GuestLinear) -> GuestPhysical {
+    GuestPhysical((directory & 0xffff_f000) + (linear.0 >> 12 & 0x3ff) * 4)
+}
+
+fn look_up_two(
     memory: &impl GuestMemory,
     paging: &Paging,
     linear: GuestLinear,
     access: Access,
-) -> Result<GuestPhysical, PageFault> {
-    let linear = GuestLinear(linear.0 & 0xffff_ffff);
+) -> Result<Found, PageFault> {
     let read = |address| {
         memory
             .read_u32(address)
             .map_or(u64::from(u32::MAX), u64::from)
     };
-    let address = GuestPhysical((paging.root & 0xffff_f000) + (linear.0 >> 22) * 4);
-    let directory = Used {
-        address,
-        value: read(address),
-    };
-    if directory.value & PRESENT == 0 {
+    let directory = read(directory_entry(paging, linear));
+    if directory & PRESENT == 0 {
         return Err(paging.fault(linear, access, 0));
     }
-    if directory.value & LARGE != 0 && paging.large_pages {
+    if directory & LARGE != 0 && paging.large_pages {
         // PSE-36: bits 20 to 13 of the entry are bits 39 to 32 of the address; bit 21 is reserved.
-        if directory.value & (1 << 21) != 0 {
+        if directory & (1 << 21) != 0 {
             return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
         }
-        let rights = Rights {
-            all: directory.value,
-            any: 0,
-        };
-        finish(memory, paging, linear, access, rights, &[directory])?;
-        let frame = directory.value & 0xffc0_0000 | (directory.value >> 13 & 0xff) << 32;
-        return Ok(GuestPhysical(frame | linear.0 & 0x3f_ffff));
+        let marked = paging.judge(
+            linear,
+            access,
+            Rights {
+                all: directory,
+                any: 0,
+            },
+            directory,
+        )?;
+        let frame = directory & 0xffc0_0000 | (directory >> 13 & 0xff) << 32;
+        return Ok(Found {
+            physical: GuestPhysical(frame | linear.0 & 0x3f_ffff),
+            marked,
+        });
     }
-    let address = GuestPhysical((directory.value & 0xffff_f000) + (linear.0 >> 12 & 0x3ff) * 4);
-    let entry = Used {
-        address,
-        value: read(address),
-    };
-    if entry.value & PRESENT == 0 {
+    let entry = read(table_entry(directory, linear));
+    if entry & PRESENT == 0 {
         return Err(paging.fault(linear, access, 0));
     }
-    let rights = Rights {
-        all: directory.value & entry.value,
-        any: 0,
+    let marked = paging.judge(
+        linear,
+        access,
+        Rights {
+            all: directory & entry,
+            any: 0,
+        },
+        entry,
+    )?;
+    Ok(Found {
+        physical: GuestPhysical(entry & 0xffff_f000 | linear.0 & 0xfff),
+        marked,
+    })
+}
+
+fn mark_two(memory: &impl GuestMemory, paging: &Paging, linear: GuestLinear, access: Access) {
+    let address = directory_entry(paging, linear);
+    let Ok(directory) = memory.read_u32(address).map(u64::from) else {
+        return;
     };
-    finish(memory, paging, linear, access, rights, &[directory, entry])?;
-    Ok(GuestPhysical(entry.value & 0xffff_f000 | linear.0 & 0xfff))
+    let leaf = directory & LARGE != 0 && paging.large_pages;
+    if !mark_entry(memory, address, directory, leaf, access) || leaf {
+        return;
+    }
+    let address = table_entry(directory, linear);
+    if let Ok(entry) = memory.read_u32(address).map(u64::from) {
+        mark_entry(memory, address, entry, true, access);
+    }
 }
 
-/// Checks rights, and sets the flags that are missing.
-#[inline]
-fn finish(
+/// Sets the flags in one entry, unless it has changed since it was read. Whether the walk may go on from it.
+fn mark_entry(
     memory: &impl GuestMemory,
-    paging: &Paging,
-    linear: GuestLinear,
+    address: GuestPhysical,
+    entry: u64,
+    leaf: bool,
     access: Access,
-    rights: Rights,
-    used: &[Used],
-) -> Result<(), PageFault> {
-    if !paging.allows(rights, access) {
-        return Err(paging.fault(linear, access, code::PRESENT));
+) -> bool {
+    let wanted = ACCESSED
+        | if leaf && access == Access::Write {
+            DIRTY
+        } else {
+            0
+        };
+    if entry & PRESENT == 0 {
+        return false;
     }
-    let clean = access == Access::Write && used.last().is_some_and(|leaf| leaf.value & DIRTY == 0);
-    if rights.all & ACCESSED == 0 || clean {
-        set_flags(memory, access, used);
-    }
-    Ok(())
-}
-
-#[cold]
-fn set_flags(memory: &impl GuestMemory, access: Access, used: &[Used]) {
-    for (index, entry) in used.iter().enumerate() {
-        let leaf = index + 1 == used.len();
-        let wanted = ACCESSED
-            | if leaf && access == Access::Write {
-                DIRTY
-            } else {
-                0
-            };
-        if entry.value & wanted != wanted {
-            // A table outside of RAM keeps no flags.
-            let _ = memory.set_bits_u32(entry.address, wanted as u32);
-        }
-    }
+    // The flags are in the lower half, which is where a change matters: a guest changes the upper half of an entry in use
+    // only together with the lower.
+    entry & wanted == wanted
+        || memory.replace_u32(address, entry as u32, (entry | wanted) as u32) == Ok(true)
 }
 
 #[cfg(test)]
