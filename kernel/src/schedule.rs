@@ -51,7 +51,7 @@ pub fn make_ready(thread: Ref<Thread>) {
     home.ready.push_back(thread, own);
     let preempts = match home.current.get() {
         None => true,
-        Some(current) => priority(current).is_none_or(|running| running < own),
+        Some(_) => home.priority.get() < own,
     };
     if preempts {
         home.reschedule.set(true);
@@ -201,6 +201,7 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
             continue;
         }
         cpu.current.set(Some(thread));
+        cpu.priority.set(window.priority.get());
         cpu.window_since.set(now);
         time::arm_for(cpu, if available == u64::MAX { u64::MAX } else { now.saturating_add(available) });
         enter_space(cpu, thread);
@@ -237,15 +238,21 @@ extern "C" fn first_thread() -> Ref<Thread> {
     choose(cpu::this())
 }
 
-/// The thread goes to the end of its priority's queue.
-pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) {
-    let Some(own) = priority(thread) else { return };
-    if cpu.ready.highest().is_some_and(|other| other >= own) {
-        charge(cpu, msr::tsc());
-        cpu.current.set(None);
-        cpu.ready.push_back(thread, own);
-        cpu.reschedule.set(true);
+/// Puts the current thread at the end of its priority's queue, if another one of that priority is ready.
+#[inline(always)]
+pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
+    match cpu.ready.highest() {
+        Some(other) if other >= cpu.priority.get() => give_way(cpu, thread),
+        _ => thread,
     }
+}
+
+#[inline(never)]
+fn give_way(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
+    charge(cpu, msr::tsc());
+    cpu.current.set(None);
+    make_ready(thread);
+    next(cpu)
 }
 
 /// Makes `thread` the current one without asking the ready queue: the hand-over of a call or a reply. Its registers and state

@@ -5,7 +5,7 @@ use crate::object::partition::MAX_PORT_RANGES;
 use crate::object::thread::{Queued, Sleeping, Thread};
 use crate::vmx::VmxCpu;
 use bulkhead_core::phys::Ref;
-use bulkhead_core::queue::{ReadyQueue, TimerQueue};
+use bulkhead_core::queue::{Priority, ReadyQueue, TimerQueue};
 use core::arch::asm;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -28,6 +28,8 @@ pub struct Cpu {
     pub number: Cell<u32>,
     /// Local APIC identifier.
     pub apic_id: Cell<u32>,
+    /// Priority of the current thread.
+    pub priority: Cell<Priority>,
     /// Physical address in CR3.
     pub address_space: Cell<u64>,
     /// Partition whose port ranges the I/O bitmap holds, as an address; 0 for none.

@@ -51,11 +51,7 @@ extern "C" fn yield_now(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<T
     let cpu = cpu::this();
     let thread = caller(cpu);
     thread.set_status(Ok(()));
-    if cpu.ready.highest().is_none() {
-        return thread;
-    }
-    schedule::yield_now(cpu, thread);
-    schedule::next(cpu)
+    schedule::yield_now(cpu, thread)
 }
 
 #[unsafe(no_mangle)]

@@ -9,6 +9,7 @@ use bulkhead_abi::{
 };
 use core::ops::Range;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// Addresses at which [`Mapping`] may put memory: nothing of the program itself lies there (see the linker script, and the
@@ -156,8 +157,16 @@ impl GuestProcessor {
         {
             return Err(Error::OutOfRange);
         }
+        claim(address)?;
         // SAFETY: the address is set apart for mappings; the kernel refuses if something is mapped there.
-        unsafe { syscall::invoke(vcpu.0, VcpuMethod::MapState as u64, [address, 0, 0, 0])? };
+        let mapped =
+            unsafe { syscall::invoke(vcpu.0, VcpuMethod::MapState as u64, [address, 0, 0, 0]) };
+        match mapped {
+            Ok(_) => {}
+            // The program's former life mapped the page; the environment gives each page the same address in all lives.
+            Err(Error::AlreadyMapped) if RESTARTED.load(Ordering::Relaxed) => {}
+            Err(error) => return Err(error),
+        }
         let state = NonNull::new(address as usize as *mut VcpuState).ok_or(Error::OutOfRange)?;
         Ok(Self { vcpu, state })
     }
@@ -206,6 +215,30 @@ impl GuestProcessor {
     pub const fn slot(&self) -> Slot {
         self.vcpu.0
     }
+}
+
+/// Whether the program has been started before: its address space is older than it.
+static RESTARTED: AtomicBool = AtomicBool::new(false);
+/// Addresses of state pages that have a handle; 0 for a free place.
+static CLAIMED: [AtomicU64; MAX_PROCESSORS] = [const { AtomicU64::new(0) }; MAX_PROCESSORS];
+/// Most guest processors of a program.
+const MAX_PROCESSORS: usize = 64;
+
+/// Set once, at the program's entry.
+pub(crate) fn set_restarted(restarted: bool) {
+    RESTARTED.store(restarted, Ordering::Relaxed);
+}
+
+/// Sees to it that there is one handle to a state page at most.
+fn claim(address: u64) -> Result<(), Error> {
+    for place in &CLAIMED {
+        match place.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(()),
+            Err(other) if other == address => return Err(Error::AlreadyMapped),
+            Err(_) => {}
+        }
+    }
+    Err(Error::OutOfRange)
 }
 
 // The state fits the one page that the kernel maps.

@@ -5,7 +5,7 @@ use crate::ports::PortRange;
 use crate::shared::{GuestRam, SharedMemory};
 use crate::status::Status;
 use crate::syscall::Slot;
-use crate::{console, events, time};
+use crate::{console, events, mapping, time};
 use bulkhead_channel::{AtomicU64, Side, TextChannel};
 use bulkhead_plan::{self as plan, ChannelKind, Environment, Role};
 
@@ -100,6 +100,7 @@ impl Program {
     pub(crate) unsafe fn new(environment: Environment<'static>) -> Self {
         let header = environment.header();
         time::set_frequency(header.tsc_hz);
+        mapping::set_restarted(header.generation != 0);
         events::set_notification(Notification(Slot(header.notification_slot)));
         let program = Self { environment };
         if let Some(channel) = program.channel(CONSOLE)

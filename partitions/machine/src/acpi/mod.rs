@@ -1,6 +1,6 @@
 //! The ACPI tables that describe the virtual PC to its guest.
 //!
-//! One image, laid down at the start of [`ACPI_TABLES`](crate::layout::ACPI_TABLES), where software that scans for the root
+//! One image, laid down at the start of [`ACPI_TABLES`], where software that scans for the root
 //! pointer finds it: RSDP, XSDT, RSDT, FACS, FADT, MADT, DSDT.
 
 pub mod aml;
