@@ -7,6 +7,8 @@ use crate::arch::cpu::{self, Cpu};
 use crate::arch::{apic, msr, traps::vector};
 use crate::lock::kernel_lock;
 use crate::object::thread::{Resume, State, Thread};
+use crate::object::engine;
+use crate::object::hooks::KernelHooks;
 use crate::time;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
@@ -63,10 +65,10 @@ pub fn make_ready(thread: Ref<Thread>) {
 
 /// Interrupts the processor of a thread if it is running there right now.
 pub fn interrupt_if_current(thread: Ref<Thread>) {
-    if let Some(home) = cpu::by_number(thread.cpu.get()) {
-        if home.current.get() == Some(thread) {
-            apic::send(home.apic_id.get(), vector::RESCHEDULE);
-        }
+    if let Some(home) = cpu::by_number(thread.cpu.get())
+        && home.current.get() == Some(thread)
+    {
+        apic::send(home.apic_id.get(), vector::RESCHEDULE);
     }
 }
 
@@ -140,10 +142,12 @@ pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
 /// the hand-over of `call` and `reply`.
 #[inline]
 pub fn next(cpu: &'static Cpu) -> Ref<Thread> {
-    if let Some(thread) = cpu.current.get() {
-        if !cpu.reschedule.get() && thread.state.get() == State::Ready && !thread.stopping.get() {
-            return thread;
-        }
+    if let Some(thread) = cpu.current.get()
+        && !cpu.reschedule.get()
+        && thread.state.get() == State::Ready
+        && !thread.stopping.get()
+    {
+        return thread;
     }
     choose(cpu)
 }
@@ -153,10 +157,10 @@ fn choose(cpu: &'static Cpu) -> Ref<Thread> {
     let now = msr::tsc();
     charge(cpu, now);
     cpu.reschedule.set(false);
-    if let Some(thread) = cpu.current.replace(None) {
-        if thread.state.get() == State::Ready {
-            put_back(cpu, thread, now);
-        }
+    if let Some(thread) = cpu.current.replace(None)
+        && thread.state.get() == State::Ready
+    {
+        put_back(cpu, thread, now);
     }
     match pick(cpu, now) {
         Some(thread) => thread,
@@ -224,6 +228,8 @@ fn idle(cpu: &'static Cpu) -> Ref<Thread> {
             // SAFETY: interrupts come between STI and the end of HLT only, on the kernel's stack, and return here.
             unsafe { asm!("sti", "hlt", "cli", options(nostack)) }
         });
+        // What a partition that destroyed itself left unfinished is finished here.
+        let _ = engine().destroy_step(&KernelHooks);
         cpu.reschedule.set(false);
         if let Some(thread) = pick(cpu, msr::tsc()) {
             return thread;

@@ -163,7 +163,7 @@ pub fn arm_timer(deadline: u64, now: u64) {
     } else if deadline == u64::MAX {
         write(register::INITIAL_COUNT, 0);
     } else {
-        let ticks = u128::from(deadline.saturating_sub(now)) * u128::from(TIMER_RATIO.load(Ordering::Relaxed)) >> 16;
+        let ticks = (u128::from(deadline.saturating_sub(now)) * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 16;
         write(register::INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
     }
 }

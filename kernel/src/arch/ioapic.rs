@@ -81,7 +81,7 @@ pub fn exists(interrupt: u32) -> bool {
 pub fn route(interrupt: u32, apic_id: u32, level: bool, active_low: bool) -> bool {
     let Some((controllers, controller, input)) = find(interrupt) else { return false };
     let mode = u32::from(level) << 15 | u32::from(active_low) << 13;
-    let entry = mode | u32::from(vector::FIRST_DEVICE) + interrupt;
+    let entry = mode | (u32::from(vector::FIRST_DEVICE) + interrupt);
     controller.write(0x10 + input * 2, MASKED);
     controller.write(0x11 + input * 2, apic_id << 24);
     controller.write(0x10 + input * 2, entry);

@@ -30,6 +30,7 @@ const KERNEL_PAGES: u64 = 1024;
 const PAGES_PER_CPU: u64 = 40;
 /// RAM below this is left to firmware and start-up code.
 const LOWEST: u64 = 1 << 20;
+const _: () = assert!(TRAMPOLINE < LOWEST);
 
 /// Whether a thread is init's first.
 pub fn is_init(thread: Ref<Thread>) -> bool {
@@ -197,7 +198,6 @@ fn install_engine(boot: &Information, pages: &mut BootPages, free: &Ranges) -> O
             frames.add_ram(FrameRange::new(HostPhysical(module.range.start), length).ok()?).ok()?;
         }
     }
-    debug_assert!(TRAMPOLINE < LOWEST);
     object::install(Engine::new(frames));
     Some(())
 }

@@ -81,6 +81,9 @@ impl Hooks for KernelHooks {
         let Some(space) = slot.space() else { return Progress::Done };
         if let Some(partition) = space.downcast::<Partition>() {
             if slot.object_type() == ObjectType::IoPorts {
+                if slot.mapped_length().get() == 0 {
+                    return Progress::Done;
+                }
                 partition.deny_ports(slot.first() as u16, slot.count() as u32);
                 slot.mapped_length().set(0);
                 return Progress::Done;

@@ -292,8 +292,10 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
     /// Tells every timer the time.
     #[inline]
     pub fn advance(&mut self, now: u64) {
-        self.platform.advance(now, &mut self.processors);
-        self.processors.advance(now);
+        if self.deadline() <= now {
+            self.platform.advance(now, &mut self.processors);
+            self.processors.advance(now);
+        }
     }
 
     /// What takes the serial output.

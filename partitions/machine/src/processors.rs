@@ -118,15 +118,14 @@ impl Processors {
     pub fn deadline(&self) -> u64 {
         self.apics
             .iter()
-            .filter_map(LocalApic::next_deadline)
-            .min()
-            .unwrap_or(u64::MAX)
+            .map(LocalApic::deadline)
+            .fold(u64::MAX, u64::min)
     }
 
     /// Fires the timers whose time has come.
     pub fn advance(&mut self, now: u64) {
         for (index, apic) in self.apics.iter_mut().enumerate() {
-            if apic.next_deadline().is_some_and(|deadline| deadline <= now) {
+            if apic.deadline() <= now {
                 apic.advance(now);
                 self.woken |= 1 << index;
             }

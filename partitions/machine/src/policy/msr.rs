@@ -356,12 +356,12 @@ mod tests {
         assert_eq!(msrs.read(0x3b, &mut apic, 1000), Ok(MsrRead::Value(4000)));
         assert_eq!(msrs.read(0x10, &mut apic, 1500), Ok(MsrRead::Value(5500)));
         assert_eq!(msrs.write(0x6e0, 6000, &mut apic, 1500), Ok(MsrWrite::Done));
-        assert_eq!(apic.next_deadline(), Some(2000));
+        assert_eq!(apic.deadline(), 2000);
         assert_eq!(
             msrs.write(0x3b, 0, &mut apic, 1500),
             Ok(MsrWrite::TscOffset(0))
         );
-        assert_eq!(apic.next_deadline(), Some(6000));
+        assert_eq!(apic.deadline(), 6000);
         assert_eq!(msrs.read(0x6e0, &mut apic, 1500), Ok(MsrRead::Value(6000)));
     }
 

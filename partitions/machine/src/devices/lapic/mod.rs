@@ -82,6 +82,8 @@ pub struct LocalApic {
     identifier: u32,
     /// The vector that the processor would be interrupted by: kept up to date so that the common question is one load.
     deliverable: u8,
+    /// Whether anything waits for the processor: kept up to date for the same reason.
+    work: bool,
     nmi_pending: bool,
     external_pending: bool,
     /// Level of the LINT0 pin: the 8259A's output.
@@ -114,6 +116,7 @@ impl LocalApic {
             base: DEFAULT_BASE | base::ENABLED | boot,
             identifier,
             deliverable: 0,
+            work: false,
             nmi_pending: false,
             external_pending: false,
             lint0: false,
@@ -222,13 +225,14 @@ impl LocalApic {
         Ok(())
     }
 
-    /// Time at which the timer interrupts, for whoever wakes this processor.
-    pub fn next_deadline(&self) -> Option<u64> {
-        let fires = self.timer.fires();
-        if fires == u64::MAX || self.entry(Entry::Timer) & MASKED != 0 {
-            None
+    /// Time at which the timer interrupts; `u64::MAX` for never.
+    #[inline]
+    pub const fn deadline(&self) -> u64 {
+        let [timer, ..] = self.entries;
+        if timer & MASKED != 0 {
+            u64::MAX
         } else {
-            Some(fires)
+            self.timer.fires()
         }
     }
 
@@ -312,12 +316,15 @@ impl LocalApic {
             }
             DeliveryMode::SystemManagement => return false,
         }
+        self.update();
         true
     }
 
     /// What an INIT or start-up message asked of the processor.
-    pub const fn take_processor_request(&mut self) -> Option<ProcessorRequest> {
-        self.processor_request.take()
+    pub fn take_processor_request(&mut self) -> Option<ProcessorRequest> {
+        let request = self.processor_request.take();
+        self.update();
+        request
     }
 
     /// The level of the LINT0 pin (the 8259A's output) changed.
@@ -327,6 +334,7 @@ impl LocalApic {
         if rises {
             self.local_interrupt(Entry::Lint0);
         }
+        self.update();
     }
 
     /// The LINT1 pin (NMI) was pulsed.
@@ -336,6 +344,7 @@ impl LocalApic {
         } else {
             self.nmi_pending = true;
         }
+        self.update();
     }
 
     fn local_interrupt(&mut self, entry: Entry) {
@@ -378,11 +387,9 @@ impl LocalApic {
     }
 
     /// Whether anything (interrupt, NMI, INIT or start-up) waits for the processor.
-    pub fn has_work(&self) -> bool {
-        self.deliverable != 0
-            || self.nmi_pending
-            || self.processor_request.is_some()
-            || self.external()
+    #[inline]
+    pub const fn has_work(&self) -> bool {
+        self.work
     }
 
     /// The processor takes the vector that [`pending`](Self::pending) gave.
@@ -398,8 +405,9 @@ impl LocalApic {
     }
 
     /// The processor takes an interrupt of the 8259A.
-    pub const fn acknowledge_external(&mut self) {
+    pub fn acknowledge_external(&mut self) {
         self.external_pending = false;
+        self.update();
     }
 
     /// Whether an NMI waits.
@@ -408,8 +416,10 @@ impl LocalApic {
     }
 
     /// The processor takes the NMI. Whether there was one.
-    pub const fn take_nmi(&mut self) -> bool {
-        core::mem::replace(&mut self.nmi_pending, false)
+    pub fn take_nmi(&mut self) -> bool {
+        let taken = core::mem::replace(&mut self.nmi_pending, false);
+        self.update();
+        taken
     }
 
     /// Processor priority (SDM vol. 3, 11.8.3.1).
@@ -465,13 +475,13 @@ impl LocalApic {
         }
     }
 
+    /// Works out anew what waits, after any change.
     fn update(&mut self) {
         let highest = self.requests.highest();
-        self.deliverable = if highest >> 4 > self.processor_priority() >> 4 && self.is_enabled() {
-            highest
-        } else {
-            0
-        };
+        let interrupts = highest >> 4 > self.processor_priority() >> 4 && self.is_enabled();
+        self.deliverable = if interrupts { highest } else { 0 };
+        self.work =
+            interrupts || self.nmi_pending || self.processor_request.is_some() || self.external();
     }
 
     fn entry(&self, entry: Entry) -> u32 {
@@ -487,6 +497,7 @@ impl LocalApic {
         if let Some(register) = self.entries.get_mut(entry as usize) {
             *register = value | mask_forced;
         }
+        self.update();
     }
 
     fn set_timer_entry(&mut self, value: u32, now: u64) {

@@ -236,6 +236,7 @@ impl LocalApic {
                 *entry |= MASKED;
             }
         }
+        self.update();
     }
 
     /// What a write of the command register sends.

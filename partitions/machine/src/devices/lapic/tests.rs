@@ -105,18 +105,18 @@ fn timer_interrupts() {
     apic.write_memory(0x3e0, 0xb, 0);
     apic.write_memory(0x320, 0xec, 0);
     apic.write_memory(0x380, 1000, 500);
-    assert_eq!(apic.next_deadline(), Some(1500));
+    assert_eq!(apic.deadline(), 1500);
     apic.advance(1499);
     assert!(!apic.has_work());
     apic.advance(1500);
     assert_eq!(apic.acknowledge(), 0xec);
-    assert_eq!(apic.next_deadline(), None);
+    assert_eq!(apic.deadline(), u64::MAX);
     apic.write_memory(0x320, 0x400ec, 1600);
     apic.set_tsc_deadline(5000, 1600);
     assert_eq!(apic.tsc_deadline(), 5000);
-    assert_eq!(apic.next_deadline(), Some(5000));
+    assert_eq!(apic.deadline(), 5000);
     apic.write_memory(0x320, 0x500ec, 1700);
-    assert_eq!(apic.next_deadline(), None, "masked");
+    assert_eq!(apic.deadline(), u64::MAX, "masked");
     apic.write_memory(0x320, 0x400ec, 1700);
     apic.write_memory(0xb0, 0, 1700);
     apic.advance(6000);
@@ -233,7 +233,9 @@ proptest! {
                 }
             }
             apic.advance(now);
-            prop_assert!(apic.next_deadline().is_none_or(|deadline| deadline > now));
+            prop_assert!(apic.deadline() > now);
+            let waits = apic.pending() != Pending::None || apic.is_nmi_pending() || apic.processor_request.is_some();
+            prop_assert_eq!(apic.has_work(), waits);
         }
     }
 }
