@@ -1,7 +1,7 @@
 //! The whole virtual PC, where one thread runs all of its processors: what a virtual machine monitor asks at each VM exit.
 
 use crate::bus::{Platform, PlatformParameters, Width};
-use crate::devices::lapic::{LapicEffect, Pending, ProcessorRequest};
+use crate::devices::lapic::{LapicEffect, LocalApic, Pending, ProcessorRequest};
 use crate::devices::pci::PciFunction;
 use crate::devices::power::PowerEvent;
 use crate::devices::uart::SerialSink;
@@ -52,9 +52,7 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         let tsc_hertz = parameters.platform.tsc_hertz;
         let mut processors =
             Processors::new(parameters.cpuid.processors as usize, timer_shift(tsc_hertz));
-        if let Some(boot) = processors.apic_mut(0) {
-            boot.set_virtual_wire();
-        }
+        processors.with_apic(0, |boot| boot.set_virtual_wire());
         let models: Vec<Model> = (0..processors.count() as u32)
             .map(|identifier| {
                 let cpuid = CpuidTable::new(&parameters.cpuid, identifier, &host);
@@ -95,12 +93,11 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
     /// `processor` reads guest-physical memory that is not RAM.
     #[inline]
     pub fn read_memory(&mut self, processor: usize, address: u64, width: Width, now: u64) -> u64 {
-        if let Some(apic) = self.processors.apic_mut(processor)
-            && apic.page() == Some(address & !0xfff)
-        {
-            let lane = address & 3;
-            let register = u64::from(apic.read_memory(address & 0xffc, now));
-            return (register >> (8 * lane)) & width.mask();
+        if self.is_apic_page(processor, address) {
+            let register = self
+                .processors
+                .with_apic(processor, |apic| apic.read_memory(address & 0xffc, now));
+            return (u64::from(register.unwrap_or(0)) >> (8 * (address & 3))) & width.mask();
         }
         self.platform
             .read_memory(address, width, &mut self.processors)
@@ -116,15 +113,22 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         value: u64,
         now: u64,
     ) {
-        if let Some(apic) = self.processors.apic_mut(processor)
-            && apic.page() == Some(address & !0xfff)
-        {
-            let effect = apic.write_memory(address & 0xfff, (value & width.mask()) as u32, now);
-            self.apply(processor, effect);
+        if self.is_apic_page(processor, address) {
+            let value = (value & width.mask()) as u32;
+            let effect = self.processors.with_apic(processor, |apic| {
+                apic.write_memory(address & 0xfff, value, now)
+            });
+            self.apply(processor, effect.unwrap_or(LapicEffect::None));
             return;
         }
         self.platform
             .write_memory(address, width, value, &mut self.processors);
+    }
+
+    fn is_apic_page(&self, processor: usize, address: u64) -> bool {
+        self.processors
+            .apic(processor)
+            .is_some_and(|apic| apic.page() == Some(address & !0xfff))
     }
 
     /// CPUID.
@@ -156,13 +160,11 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         index: u32,
         now: u64,
     ) -> Result<MsrRead, GeneralProtection> {
-        let (Some(model), Some(apic)) = (
-            self.models.get(processor),
-            self.processors.apic_mut(processor),
-        ) else {
-            return Err(GeneralProtection);
-        };
-        model.registers.read(index, apic, now)
+        let model = self.models.get(processor).ok_or(GeneralProtection)?;
+        let read = self
+            .processors
+            .with_apic(processor, |apic| model.registers.read(index, apic, now));
+        read.unwrap_or(Err(GeneralProtection))
     }
 
     /// WRMSR. What concerns the local APIC is done already.
@@ -174,19 +176,21 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         value: u64,
         now: u64,
     ) -> Result<MsrWrite, GeneralProtection> {
-        let (Some(model), Some(apic)) = (
-            self.models.get_mut(processor),
-            self.processors.apic_mut(processor),
-        ) else {
-            return Err(GeneralProtection);
-        };
-        match model.registers.write(index, value, apic, now)? {
+        let model = self.models.get_mut(processor).ok_or(GeneralProtection)?;
+        let write = self.processors.with_apic(processor, |apic| {
+            model.registers.write(index, value, apic, now)
+        });
+        match write.unwrap_or(Err(GeneralProtection))? {
             MsrWrite::Apic(effect) => {
                 self.apply(processor, effect);
                 Ok(MsrWrite::Done)
             }
             MsrWrite::ApicBase => {
-                model.cpuid.set_apic_enabled(apic.is_enabled());
+                let enabled = self
+                    .processors
+                    .apic(processor)
+                    .is_some_and(|apic| apic.is_enabled());
+                model.cpuid.set_apic_enabled(enabled);
                 Ok(MsrWrite::ApicBase)
             }
             write => Ok(write),
@@ -210,9 +214,8 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         if value > 15 {
             return Err(GeneralProtection);
         }
-        if let Some(apic) = self.processors.apic_mut(processor) {
-            apic.set_cr8(value);
-        }
+        self.processors
+            .with_apic(processor, |apic| apic.set_cr8(value));
         Ok(())
     }
 
@@ -227,18 +230,18 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
 
     fn arbitrate_pending(&mut self, processor: usize, readiness: Readiness) -> Arbitration {
         let mut result = Arbitration::default();
-        let Some(apic) = self.processors.apic_mut(processor) else {
+        let Some(apic) = self.processors.apic(processor) else {
             return result;
         };
+        let pending = apic.pending();
         if apic.is_nmi_pending() {
             if readiness.nmi() {
-                apic.take_nmi();
+                self.processors.with_apic(processor, LocalApic::take_nmi);
                 result.injection = Arbitration::nmi();
             } else {
                 result.nmi_window = true;
             }
         }
-        let pending = apic.pending();
         if pending == Pending::None {
             return result;
         }
@@ -248,12 +251,13 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         }
         let vector = match pending {
             Pending::External => {
-                apic.acknowledge_external();
-                self.platform.acknowledge_pic(&mut self.processors)
+                self.processors
+                    .with_apic(processor, LocalApic::acknowledge_external);
+                Some(self.platform.acknowledge_pic(&mut self.processors))
             }
-            _ => apic.acknowledge(),
+            _ => self.processors.with_apic(processor, LocalApic::acknowledge),
         };
-        result.injection = Arbitration::external(vector);
+        result.injection = vector.map_or(0, Arbitration::external);
         result.interrupt_window = self
             .processors
             .apic(processor)
@@ -270,12 +274,13 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
 
     /// What an INIT or start-up message asks of `processor`. On INIT the caller resets the processor's state.
     pub fn take_processor_request(&mut self, processor: usize) -> Option<ProcessorRequest> {
-        let apic = self.processors.apic_mut(processor)?;
-        let request = apic.take_processor_request()?;
-        if request == ProcessorRequest::Init {
-            apic.reset();
-        }
-        Some(request)
+        self.processors.with_apic(processor, |apic| {
+            let request = apic.take_processor_request()?;
+            if request == ProcessorRequest::Init {
+                apic.reset();
+            }
+            Some(request)
+        })?
     }
 
     /// The set of processors (bit 0 for the first) that something arrived for since the last call.

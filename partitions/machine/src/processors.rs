@@ -69,6 +69,8 @@ impl Arbitration {
 #[derive(Clone, Debug)]
 pub struct Processors {
     apics: Vec<LocalApic>,
+    /// When the first of their timers fires.
+    deadline: u64,
     /// Processors that must look at what is pending.
     woken: u64,
     /// The processor that the last interrupt with lowest-priority delivery went to, so that equals take turns.
@@ -84,6 +86,7 @@ impl Processors {
             .collect();
         Self {
             apics,
+            deadline: u64::MAX,
             woken: 0,
             last_lowest: 0,
         }
@@ -99,9 +102,34 @@ impl Processors {
         self.apics.get(processor)
     }
 
-    /// The local APIC of a processor.
-    pub fn apic_mut(&mut self, processor: usize) -> Option<&mut LocalApic> {
-        self.apics.get_mut(processor)
+    /// Lets `change` act on the local APIC of a processor, if there is one.
+    #[inline]
+    pub fn with_apic<R>(
+        &mut self,
+        processor: usize,
+        change: impl FnOnce(&mut LocalApic) -> R,
+    ) -> Option<R> {
+        let apic = self.apics.get_mut(processor)?;
+        let before = apic.deadline();
+        let result = change(apic);
+        let after = apic.deadline();
+        if before != after {
+            self.move_deadline(before, after);
+        }
+        Some(result)
+    }
+
+    /// One timer fires at `after` instead of `before`.
+    fn move_deadline(&mut self, before: u64, after: u64) {
+        if after <= self.deadline {
+            self.deadline = after;
+        } else if before == self.deadline {
+            self.deadline = self
+                .apics
+                .iter()
+                .map(LocalApic::deadline)
+                .fold(u64::MAX, u64::min);
+        }
     }
 
     /// The set of processors that something arrived for since the last call.
@@ -115,21 +143,25 @@ impl Processors {
     }
 
     /// Time at which the first timer fires; `u64::MAX` for never.
-    pub fn deadline(&self) -> u64 {
-        self.apics
-            .iter()
-            .map(LocalApic::deadline)
-            .fold(u64::MAX, u64::min)
+    #[inline]
+    pub const fn deadline(&self) -> u64 {
+        self.deadline
     }
 
     /// Fires the timers whose time has come.
     pub fn advance(&mut self, now: u64) {
+        if now < self.deadline {
+            return;
+        }
+        let mut deadline = u64::MAX;
         for (index, apic) in self.apics.iter_mut().enumerate() {
             if apic.deadline() <= now {
                 apic.advance(now);
                 self.woken |= 1 << index;
             }
+            deadline = deadline.min(apic.deadline());
         }
+        self.deadline = deadline;
     }
 
     fn deliver_from(&mut self, sender: Option<usize>, message: &InterruptMessage) {
@@ -190,10 +222,10 @@ mod tests {
     fn three() -> Processors {
         let mut processors = Processors::new(3, 0);
         for index in 0..3 {
-            if let Some(apic) = processors.apic_mut(index) {
+            processors.with_apic(index, |apic| {
                 apic.write_memory(0xf0, 0x1ff, 0);
                 apic.write_memory(0xd0, 0x0100_0000 << index, 0);
-            }
+            });
         }
         processors
     }
@@ -242,9 +274,7 @@ mod tests {
         order.sort_unstable();
         assert_eq!(order, [1, 2, 4]);
         for index in [0, 2] {
-            if let Some(apic) = processors.apic_mut(index) {
-                apic.set_cr8(8);
-            }
+            processors.with_apic(index, |apic| apic.set_cr8(8));
         }
         for _ in 0..3 {
             processors.deliver(to_all);

@@ -334,6 +334,8 @@ proptest! {
             }
             machine.advance(now);
             prop_assert!(machine.deadline() > now);
+            let timers = (0..3).filter_map(|processor| machine.processors.apic(processor)).map(LocalApic::deadline);
+            prop_assert_eq!(Some(machine.processors.deadline()), timers.min());
             for processor in 0..4 {
                 let readiness = Readiness { rflags: value, interruptibility: (value >> 20) as u32 & 0xf, occupied: value >> 40 & 1 == 1 };
                 let arbitration = machine.arbitrate(processor, readiness);
