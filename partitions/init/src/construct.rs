@@ -216,7 +216,7 @@ impl<'a> Construction<'a> {
             .during("make the guest of partition", name)?;
         grants::carry_out(self, &mut built, space)?;
         built
-            .write_environment(self.boot.tsc_hz, 0)
+            .write_environment(self.boot, 0)
             .during("write the environment of partition", name)?;
         Ok(Outcome::Built(built))
     }
@@ -444,12 +444,13 @@ impl<'a> Construction<'a> {
 
 impl Built {
     /// Writes the environment into its memory, with what only init knows.
-    pub fn write_environment(&self, tsc_hz: u64, generation: u64) -> Result<(), Cause> {
+    pub fn write_environment(&self, boot: &BootInfo, generation: u64) -> Result<(), Cause> {
         let source = &self.plan.environment;
         let mut words = vec![0u64; source.bytes().len().div_ceil(size_of::<u64>())];
         let mut copy = EnvironmentCopy::new(source, words.as_mut_bytes())
             .ok_or(Cause::Contradiction("an environment that cannot be copied"))?;
-        copy.set_clock(tsc_hz, generation);
+        copy.set_clock(boot.tsc_hz, generation);
+        copy.set_boot(boot.tsc_at_entry);
         for (entry, address) in &self.physical {
             copy.set_physical(*entry, *address);
         }

@@ -43,10 +43,9 @@ pub struct Supervised {
 }
 
 /// What init does after the seal.
-#[derive(Debug)]
 pub struct Supervisor {
     plan: Plan<'static>,
-    tsc_hz: u64,
+    boot: &'static BootInfo,
     partitions: Vec<Supervised>,
     fault_page: Box<FaultPage>,
 }
@@ -54,7 +53,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Supervises what was built. `statuses`: by partition of the plan, init included.
     pub fn new(
-        boot: &BootInfo,
+        boot: &'static BootInfo,
         plan: Plan<'static>,
         outcomes: Vec<Outcome>,
         statuses: &[Option<Status<'static>>],
@@ -80,7 +79,7 @@ impl Supervisor {
             .collect();
         Self {
             plan,
-            tsc_hz: boot.tsc_hz,
+            boot,
             partitions,
             fault_page: Box::default(),
         }
@@ -110,7 +109,7 @@ impl Supervisor {
             let bits = events::wait(deadline);
             for partition in &mut self.partitions {
                 if bits & mask(partition.plan.record.init_bit) != 0 {
-                    partition.attend(self.tsc_hz, &mut self.fault_page);
+                    partition.attend(self.boot, &mut self.fault_page);
                 }
             }
         }
@@ -146,21 +145,21 @@ impl Supervised {
     }
 
     /// Looks what the partition signalled for.
-    fn attend(&mut self, tsc_hz: u64, page: &mut FaultPage) {
+    fn attend(&mut self, boot: &'static BootInfo, page: &mut FaultPage) {
         let Some(built) = &self.built else { return };
         if let Some(cause) = faults::report(built, page) {
             for thread in &built.threads {
                 // A thread that has faulted, or was never started, is stopped already.
                 let _ = thread.stop();
             }
-            return self.failed(cause, tsc_hz);
+            return self.failed(cause, boot);
         }
         if self.state != State::Running {
             return;
         }
         let Some(status) = self.status else { return };
         let Some((report, code)) = status.report() else {
-            return self.failed(String::from("its report is none"), tsc_hz);
+            return self.failed(String::from("its report is none"), boot);
         };
         let mut buffer = [0; TEXT_MAX];
         let text = String::from(status.text(&mut buffer));
@@ -178,20 +177,20 @@ impl Supervised {
                     "bulkhead: partition {} has failed: {text} (code {code})",
                     self.name()
                 );
-                self.failed(text, tsc_hz);
+                self.failed(text, boot);
             }
             StatusReport::Restart => {
                 println!(
                     "bulkhead: partition {} asks to be started anew: {text}",
                     self.name()
                 );
-                self.failed(String::from("it asked to be started anew"), tsc_hz);
+                self.failed(String::from("it asked to be started anew"), boot);
             }
         }
     }
 
     /// Starts the partition anew if the manifest says so; else it has failed for good.
-    fn failed(&mut self, reason: String, tsc_hz: u64) {
+    fn failed(&mut self, reason: String, boot: &'static BootInfo) {
         let anew = match self.plan.restart() {
             Restart::Never => false,
             Restart::Always => true,
@@ -214,7 +213,7 @@ impl Supervised {
         );
         self.stop();
         let renewed = match &self.built {
-            Some(built) => renew(built, self.status, tsc_hz, self.restarts),
+            Some(built) => renew(built, self.status, boot, self.restarts),
             None => return,
         };
         match renewed {
@@ -255,14 +254,14 @@ fn start_first_thread(built: &Built) -> Result<(), Cause> {
 fn renew(
     built: &Built,
     status: Option<Status<'_>>,
-    tsc_hz: u64,
+    boot: &'static BootInfo,
     generation: u32,
 ) -> Result<(), Cause> {
     for (memory, length) in &built.private {
         memory.zero(0, *length).map_err(Cause::Kernel)?;
     }
     built.reload()?;
-    built.write_environment(tsc_hz, u64::from(generation))?;
+    built.write_environment(boot, u64::from(generation))?;
     if let Some(status) = status {
         status.clear();
     }

@@ -40,6 +40,8 @@ pub struct EnvironmentHeader {
     pub cpu: u32,
     /// Its priority.
     pub priority: u32,
+    /// TSC at the kernel's first instruction. Init fills it in.
+    pub tsc_at_boot: u64,
 }
 
 numbered! {
@@ -300,6 +302,11 @@ impl<'a> EnvironmentCopy<'a> {
     pub fn set_clock(&mut self, tsc_hz: u64, generation: u64) {
         self.header.tsc_hz = tsc_hz;
         self.header.generation = generation;
+    }
+
+    /// Fills in when the kernel was entered.
+    pub fn set_boot(&mut self, tsc: u64) {
+        self.header.tsc_at_boot = tsc;
     }
 
     /// Fills in the host-physical address of the entry with this index; nothing if there is none.

@@ -20,14 +20,20 @@ mod serial;
 mod setup;
 
 use bulkhead_runtime::plan::StatusReport;
-use bulkhead_runtime::{Program, abi, entry, events as signals, println};
+use bulkhead_runtime::{Program, abi, entry, events as signals, println, time};
 use processor::End;
 
 entry!(main);
 
 fn main(program: Program) {
     let (report, code, text) = match setup::build(&program) {
-        Ok(mut guest) => report_of(guest.run()),
+        Ok(mut guest) => {
+            let entered = time::now();
+            let end = guest.run();
+            // Printed only now, so that the figure delays nothing.
+            print_boot_time(&program, entered);
+            report_of(end)
+        }
         Err(error) => {
             println!("vmm: {error}");
             (StatusReport::Failed, 1, "the guest could not be started")
@@ -38,6 +44,17 @@ fn main(program: Program) {
     // Init decides what happens next.
     loop {
         signals::wait(abi::NO_DEADLINE);
+    }
+}
+
+/// Prints how long it took from the kernel's first instruction to the guest's, in the machine's first life.
+fn print_boot_time(program: &Program, entered: u64) {
+    let header = program.environment().header();
+    if header.generation == 0 {
+        let ticks = entered.saturating_sub(header.tsc_at_boot);
+        println!(
+            "{{\"name\": \"boot.kernel\", \"unit\": \"instructions\", \"n\": 1, \"min\": {ticks}, \"median\": {ticks}, \"p95\": {ticks}}}"
+        );
     }
 }
 
