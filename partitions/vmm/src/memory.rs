@@ -43,11 +43,10 @@ impl GuestMemory for Ram {
         self.memory.write(offset, bytes).map_err(|_| OutOfGuest { address, length })
     }
 
-    fn set_bits_u32(&self, address: GuestPhysical, bits: u32) -> Result<(), OutOfGuest> {
+    fn replace_u32(&self, address: GuestPhysical, expected: u32, new: u32) -> Result<bool, OutOfGuest> {
         let offset = self.place(address, 4)?;
         let word: &AtomicU32 = self.memory.atomic(offset).map_err(|_| OutOfGuest { address, length: 4 })?;
-        word.fetch_or(bits, Ordering::AcqRel);
-        Ok(())
+        Ok(word.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
     fn fill(&self, address: GuestPhysical, length: u64, value: u8) -> Result<(), OutOfGuest> {
