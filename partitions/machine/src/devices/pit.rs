@@ -4,9 +4,13 @@
 //! speed of the TSC. Channel 1 (memory refresh of the first PCs) answers but counts for nobody.
 
 use super::clock::Clock;
+use core::num::NonZeroU64;
 
 /// Input clock of the three channels in Hz.
 pub const FREQUENCY: u64 = 1_193_182;
+
+/// What a count of 0 means.
+const MAXIMUM_COUNT: NonZeroU64 = NonZeroU64::MIN.saturating_add(0xffff);
 
 /// Which bytes of the counter an access moves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +42,7 @@ struct Channel {
     access: Access,
     bcd: bool,
     /// Count that was written: 1 to 65,536 (10,000 in BCD).
-    reload: u32,
+    reload: NonZeroU64,
     /// Device clock at which counting began from `reload`; none while no count was loaded since the mode was set.
     started: Option<u64>,
     /// Clocks counted before the gate stopped it.
@@ -59,7 +63,7 @@ impl Channel {
             mode: Mode::TerminalCount,
             access: Access::LowThenHigh,
             bcd: false,
-            reload: 0x1_0000,
+            reload: MAXIMUM_COUNT,
             started: None,
             paused: None,
             gate,
@@ -86,27 +90,27 @@ impl Channel {
         let Some(elapsed) = self.elapsed(clock) else {
             return self.mode != Mode::TerminalCount;
         };
-        let reload = u64::from(self.reload);
+        let reload = self.reload;
         match self.mode {
-            Mode::TerminalCount | Mode::GateOneShot => elapsed >= reload,
-            Mode::RateGenerator => !self.gate || elapsed % reload != reload - 1,
-            Mode::SquareWave => !self.gate || elapsed % reload < reload.div_ceil(2),
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != reload,
+            Mode::TerminalCount | Mode::GateOneShot => elapsed >= reload.get(),
+            Mode::RateGenerator => !self.gate || elapsed % reload != reload.get() - 1,
+            Mode::SquareWave => !self.gate || elapsed % reload < reload.get().div_ceil(2),
+            Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != reload.get(),
         }
     }
 
     /// The counting element, as a read finds it.
     fn count(&self, clock: u64) -> u16 {
-        let reload = u64::from(self.reload);
+        let reload = self.reload.get();
         let modulus = if self.bcd { 10_000 } else { 0x1_0000 };
         let count = match self.elapsed(clock) {
             None => reload,
             Some(elapsed) => match self.mode {
-                Mode::RateGenerator => reload - elapsed % reload,
+                Mode::RateGenerator => reload - elapsed % self.reload,
                 // Counts by two, once per half period.
                 Mode::SquareWave => {
                     let half = reload.div_ceil(2);
-                    let phase = elapsed % reload;
+                    let phase = elapsed % self.reload;
                     reload - 2 * if phase < half { phase } else { phase - half }.min(reload / 2)
                 }
                 _ => (reload + modulus - elapsed % modulus) % modulus,
@@ -215,12 +219,13 @@ impl Channel {
         } else {
             u32::from(count)
         };
-        self.reload = match count {
+        let count = match count {
             0 if self.bcd => 10_000,
-            0 => 0x1_0000,
+            // A period of one clock would leave no room for the output to fall.
             1 if self.periodic() => 2,
-            count => count,
+            count => u64::from(count),
         };
+        self.reload = NonZeroU64::new(count).unwrap_or(MAXIMUM_COUNT);
         // Modes 1 and 5 wait for the gate; the periodic ones would finish their period first, which nobody relies on.
         if !matches!(self.mode, Mode::GateOneShot | Mode::HardwareStrobe) {
             self.start(clock);
@@ -264,11 +269,11 @@ impl Channel {
 
     /// Clocks, counted from the start, at which OUT rises next after `told`.
     fn next_rise(&self) -> Option<u64> {
-        let reload = u64::from(self.reload);
+        let reload = self.reload.get();
         match self.mode {
             _ if self.started.is_none() || self.paused.is_some() => None,
             Mode::RateGenerator | Mode::SquareWave => Some(
-                (self.told / reload)
+                (self.told / self.reload)
                     .saturating_add(1)
                     .saturating_mul(reload),
             ),
