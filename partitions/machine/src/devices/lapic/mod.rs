@@ -1,12 +1,13 @@
 //! The local APIC of one virtual processor, as xAPIC or x2APIC (SDM vol. 3, chapter 11).
 
+mod destination;
 mod registers;
 pub mod timer;
 pub mod vectors;
 
 pub use registers::RegisterFault;
 
-use super::message::{DeliveryMode, Destination, InterruptMessage};
+use super::message::{DeliveryMode, InterruptMessage};
 use timer::{Timer, TimerMode};
 use vectors::VectorSet;
 
@@ -276,28 +277,6 @@ impl LocalApic {
         self.update();
     }
 
-    /// Whether this local APIC is among the destinations.
-    pub fn matches(&self, destination: Destination, is_sender: bool) -> bool {
-        match destination {
-            Destination::Own => is_sender,
-            Destination::All => true,
-            Destination::Others => !is_sender,
-            Destination::Physical(identifier) => identifier == self.identifier,
-            Destination::Logical(set) if self.is_x2apic() => {
-                let own = self.x2apic_logical_destination();
-                own >> 16 == set >> 16 && own & set & 0xffff != 0
-            }
-            Destination::Logical(set) => {
-                let own = self.logical_destination >> 24;
-                if self.destination_format >> 28 == 0xf {
-                    own & set & 0xff != 0
-                } else {
-                    (own >> 4 == set >> 4 & 0xf || set & 0xf0 == 0xf0) && own & set & 0xf != 0
-                }
-            }
-        }
-    }
-
     /// Takes a message that is for this local APIC. Whether the processor must look (again) at what is pending.
     pub fn accept(&mut self, message: &InterruptMessage) -> bool {
         if !self.is_enabled() {
@@ -504,10 +483,6 @@ impl LocalApic {
         self.advance(now);
         self.set_entry(Entry::Timer, value);
         self.timer.set_mode(TimerMode::from_entry(value), now);
-    }
-
-    const fn x2apic_logical_destination(&self) -> u32 {
-        (self.identifier >> 4) << 16 | 1 << (self.identifier & 0xf)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the local APIC.
 
 use super::*;
+use crate::devices::message::Destination;
 use proptest::prelude::*;
 
 fn enabled() -> LocalApic {
