@@ -5,8 +5,12 @@
 //! `x86_64-unknown-none` that target is used; elsewhere the host target gives the same code, since fat link-time
 //! optimisation generates the precompiled `core` again under our flags.
 
+#[path = "build/code.rs"]
+mod code;
 #[path = "build/instructions.rs"]
 mod instructions;
+#[path = "build/panics.rs"]
+mod panics;
 
 use std::{
     env,
@@ -59,19 +63,20 @@ fn build() -> Result<(), String> {
     let images = images_directory()?;
 
     println!("cargo:rustc-env=BULKHEAD_IMAGES={}", images.display());
-    let kernel = target.build("kernel", &["bulkhead-kernel"], &images)?;
-    let programs = target.build("native", &PROGRAMS, &images)?;
-    for image in kernel.iter().chain(&programs) {
-        let floating_point = match image.package {
-            "bulkhead-kernel" => FloatingPoint::StateManagementOnly,
-            _ => FloatingPoint::Forbidden,
-        };
-        instructions::check(&image.linked, floating_point)?;
-        println!(
-            "cargo:rustc-env={}={}",
-            image.variable(),
-            image.bootable.display()
-        );
+    for kernel in target.build("kernel", &["bulkhead-kernel"], &images)? {
+        let functions = code::functions(&kernel.linked)?;
+        instructions::check(
+            &kernel.linked,
+            &functions,
+            FloatingPoint::StateManagementOnly,
+        )?;
+        panics::check(&kernel.linked, &functions)?;
+        kernel.announce();
+    }
+    for program in target.build("native", &PROGRAMS, &images)? {
+        let functions = code::functions(&program.linked)?;
+        instructions::check(&program.linked, &functions, FloatingPoint::Forbidden)?;
+        program.announce();
     }
     Ok(())
 }
@@ -84,9 +89,10 @@ struct Image {
 }
 
 impl Image {
-    /// The environment variable that tells the host command this image's path, for example `BULKHEAD_KERNEL`.
-    fn variable(&self) -> String {
-        self.package.replace('-', "_").to_uppercase()
+    /// Tells the host command the image's path, in an environment variable such as `BULKHEAD_KERNEL`.
+    fn announce(&self) {
+        let variable = self.package.replace('-', "_").to_uppercase();
+        println!("cargo:rustc-env={variable}={}", self.bootable.display());
     }
 }
 

@@ -1,14 +1,13 @@
 //! Refuses a linked image that holds an SSE, AVX, MMX or x87 instruction.
 //!
 //! Kernel and vmm switch no floating-point state at an exit of a guest, so one such instruction would corrupt the
-//! guest's registers silently. Every executable section is decoded from symbol to symbol.
+//! guest's registers silently.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use iced_x86::{
-    CpuidFeature, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, Register,
-};
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+use iced_x86::{CpuidFeature, Instruction, InstructionInfoFactory, Mnemonic, Register};
+
+use crate::code::Function;
 
 /// What an image may do with floating-point and vector state.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,47 +41,22 @@ const STATE_MANAGEMENT: [Mnemonic; 16] = [
 /// Most offending places that one report lists.
 const MAX_REPORTED: usize = 20;
 
-/// Checks the image at `path`; the error names each offending place by symbol, address and mnemonic.
-pub fn check(path: &Path, allowed: FloatingPoint) -> Result<(), String> {
-    let describe = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = fs::read(path).map_err(|error| describe(&error))?;
-    let file = object::File::parse(&*bytes).map_err(|error| describe(&error))?;
-
-    let mut symbols: Vec<(u64, &str)> = file
-        .symbols()
-        .filter(|symbol| symbol.is_definition())
-        .filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?)))
-        .collect();
-    symbols.sort_unstable();
-
+/// Checks the functions of the image at `path`; the error names each offending place by symbol, address and mnemonic.
+pub fn check(path: &Path, functions: &[Function], allowed: FloatingPoint) -> Result<(), String> {
+    let mut factory = InstructionInfoFactory::new();
     let mut offences = Vec::new();
-    for section in file.sections() {
-        let SectionFlags::Elf { sh_flags } = section.flags() else {
-            continue;
-        };
-        if sh_flags & u64::from(elf::SHF_EXECINSTR) == 0 {
-            continue;
-        }
-        let code = Code {
-            start: section.address(),
-            bytes: section.data().map_err(|error| describe(&error))?,
-            bits: bits_of(section.name().unwrap_or_default()),
-        };
-        let end = code.start + code.bytes.len() as u64;
-        let inside: Vec<_> = symbols
-            .iter()
-            .filter(|(address, _)| (code.start..end).contains(address))
-            .collect();
-        let first = inside.first().map_or(end, |(address, _)| *address);
-        code.scan(
-            "start of section",
-            code.start..first,
-            allowed,
-            &mut offences,
-        );
-        for (index, (address, name)) in inside.iter().enumerate() {
-            let next = inside.get(index + 1).map_or(end, |(address, _)| *address);
-            code.scan(name, *address..next, allowed, &mut offences);
+    for function in functions {
+        for instruction in function.instructions() {
+            let mnemonic = instruction.mnemonic();
+            let is_allowed = allowed == FloatingPoint::StateManagementOnly
+                && STATE_MANAGEMENT.contains(&mnemonic);
+            if !is_allowed && touches_vector_state(&instruction, &mut factory) {
+                offences.push(format!(
+                    "{:#x} {mnemonic:?} in {}",
+                    instruction.ip(),
+                    function.name
+                ));
+            }
         }
     }
     if offences.is_empty() {
@@ -97,57 +71,6 @@ pub fn check(path: &Path, allowed: FloatingPoint) -> Result<(), String> {
     ))
 }
 
-/// Start-up code for other processor modes lives in sections whose names end in their width, as `.boot32`.
-fn bits_of(section: &str) -> u32 {
-    match section {
-        name if name.ends_with("16") => 16,
-        name if name.ends_with("32") => 32,
-        _ => 64,
-    }
-}
-
-/// The bytes of one executable section.
-struct Code<'a> {
-    start: u64,
-    bytes: &'a [u8],
-    bits: u32,
-}
-
-impl Code<'_> {
-    /// Decodes `range` and appends a line for each offending instruction.
-    fn scan(
-        &self,
-        symbol: &str,
-        range: std::ops::Range<u64>,
-        allowed: FloatingPoint,
-        offences: &mut Vec<String>,
-    ) {
-        let offset = |address: u64| (address - self.start) as usize;
-        let Some(bytes) = self.bytes.get(offset(range.start)..offset(range.end)) else {
-            return;
-        };
-        let mut decoder = Decoder::with_ip(self.bits, bytes, range.start, DecoderOptions::NONE);
-        let mut factory = InstructionInfoFactory::new();
-        let mut instruction = Instruction::default();
-        while decoder.can_decode() {
-            decoder.decode_out(&mut instruction);
-            if !touches_vector_state(&instruction, &mut factory) {
-                continue;
-            }
-            if allowed == FloatingPoint::StateManagementOnly
-                && STATE_MANAGEMENT.contains(&instruction.mnemonic())
-            {
-                continue;
-            }
-            offences.push(format!(
-                "{:#x} {:?} in {symbol}",
-                instruction.ip(),
-                instruction.mnemonic()
-            ));
-        }
-    }
-}
-
 /// Whether an instruction reads or writes x87, MMX, SSE, AVX or mask registers, by name or implicitly.
 fn touches_vector_state(instruction: &Instruction, factory: &mut InstructionInfoFactory) -> bool {
     let is_vector = |register: Register| {
@@ -157,7 +80,7 @@ fn touches_vector_state(instruction: &Instruction, factory: &mut InstructionInfo
             || register.is_k()
             || register.is_tmm()
     };
-    instruction.cpuid_features().iter().any(|feature| {
+    let manages_state = |feature: &CpuidFeature| {
         matches!(
             feature,
             CpuidFeature::FPU
@@ -170,12 +93,15 @@ fn touches_vector_state(instruction: &Instruction, factory: &mut InstructionInfo
                 | CpuidFeature::XSAVEOPT
                 | CpuidFeature::XSAVES
         )
-    }) || matches!(
-        instruction.mnemonic(),
-        Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr
-    ) || factory
-        .info(instruction)
-        .used_registers()
-        .iter()
-        .any(|used| is_vector(used.register()))
+    };
+    instruction.cpuid_features().iter().any(manages_state)
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr
+        )
+        || factory
+            .info(instruction)
+            .used_registers()
+            .iter()
+            .any(|used| is_vector(used.register()))
 }
