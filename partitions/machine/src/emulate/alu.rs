@@ -1,7 +1,7 @@
 //! Arithmetic with the flags that the processor would set (SDM vol. 1, 3.4.3.1). Flags that it leaves undefined are left alone or
 //! cleared.
 
-use super::decode::{Alu, Condition, Shift};
+use super::instruction::{Alu, Condition, Shift};
 use super::registers::{flags::*, mask};
 
 /// `mask` if `bit` is 1, nothing if it is 0.

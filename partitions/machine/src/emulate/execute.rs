@@ -1,7 +1,7 @@
 //! Executes a decoded instruction with one memory operand.
 
 use super::alu;
-use super::decode::{Alu, BitChange, Decoded, Operand, Operation, RegisterOperand};
+use super::instruction::{Alu, BitChange, Decoded, Operand, Operation, RegisterOperand};
 use super::operand::{Machine, Place};
 use super::registers::{flags, mask, read_register, write_flags, write_register};
 use super::walk::Access;

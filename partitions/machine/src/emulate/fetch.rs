@@ -1,6 +1,6 @@
 //! Fetches the bytes of the instruction at RIP.
 
-use super::decode::Mode;
+use super::instruction::Mode;
 use super::walk::{Access, PageFault, Paging, walk};
 use crate::memory::{GuestLinear, GuestMemory};
 use bulkhead_abi::{VcpuState, segment};

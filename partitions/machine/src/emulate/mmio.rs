@@ -1,8 +1,10 @@
 //! Emulates the instruction at RIP, whose access to memory the hardware could not complete.
 
-use super::decode::{DecodeCache, DecodeError, Mode};
+use super::cache::DecodeCache;
+use super::decode::DecodeError;
 use super::execute::Progress;
 use super::fetch::{LONGEST, fetch};
+use super::instruction::Mode;
 use super::operand::Machine;
 use super::registers::advance;
 use super::walk::Paging;

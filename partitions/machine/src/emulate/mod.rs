@@ -6,9 +6,11 @@
 //! permission that the hardware did not check is taken for granted.
 
 mod alu;
+mod cache;
 mod decode;
 mod execute;
 mod fetch;
+mod instruction;
 mod mmio;
 #[cfg(test)]
 mod mmio_test;
@@ -18,7 +20,8 @@ mod registers;
 mod strings;
 mod walk;
 
-pub use decode::{DecodeCache, Mode};
+pub use cache::DecodeCache;
+pub use instruction::Mode;
 pub use mmio::{Hint, emulate};
 pub use pio::{PioExit, PortIo, complete_in, emulate_string_pio};
 pub use registers::{advance, read_register, write_register};

@@ -1,6 +1,6 @@
 //! Memory operands: segment and page checks, then RAM or device.
 
-use super::decode::Mode;
+use super::instruction::Mode;
 use super::registers::{flags, mask, segment_of};
 use super::walk::{Access, Paging, walk};
 use super::{Exception, Mmio, Stop};

@@ -1,6 +1,6 @@
 //! Port I/O exits (SDM vol. 3, table 28-5): the plain forms need the exit qualification alone, INS and OUTS also memory.
 
-use super::decode::Mode;
+use super::instruction::Mode;
 use super::operand::Machine;
 use super::registers::{advance, mask, read_register, write_register};
 use super::strings::{BATCH, step};

@@ -1,8 +1,8 @@
 //! STOS, LODS, MOVS, CMPS and SCAS, alone or repeated.
 
 use super::alu;
-use super::decode::{Alu, Decoded, Repeat, StringOperation};
 use super::execute::Progress;
+use super::instruction::{Alu, Decoded, Repeat, StringOperation};
 use super::operand::Machine;
 use super::registers::{flags, mask, read_register, write_flags, write_register};
 use super::walk::Access;
