@@ -65,6 +65,8 @@ pub struct CpuidTable {
     timing: Leaf,
     kvm: [Leaf; 2],
     xcr0_mask: u64,
+    /// XCR0 that the sizes are of.
+    xcr0: u64,
 }
 
 impl CpuidTable {
@@ -100,6 +102,7 @@ impl CpuidTable {
             timing: [0; 4],
             kvm: [[0; 4]; 2],
             xcr0_mask,
+            xcr0: 0,
         };
         let [_, vendor0, vendor1, vendor2] = host(0, 0);
         table.basic[0] = [MAXIMUM_BASIC, vendor0, vendor1, vendor2];
@@ -192,7 +195,15 @@ impl CpuidTable {
     }
 
     /// The guest changed XCR0.
+    #[inline]
     pub fn set_xcr0(&mut self, xcr0: u64) {
+        if xcr0 != self.xcr0 {
+            self.update_sizes(xcr0);
+        }
+    }
+
+    fn update_sizes(&mut self, xcr0: u64) {
+        self.xcr0 = xcr0;
         self.states[0][1] = self.standard_size(xcr0);
         self.states[1][1] = self.compacted_size(xcr0);
     }
