@@ -57,3 +57,57 @@ pub(super) fn load(
     memory.write(flat.address, flat.bytes)?;
     Ok(state)
 }
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::memory::test::VecMemory;
+    use bulkhead_abi::segment;
+
+    fn go(mode: FlatMode, address: u64, bytes: &[u8]) -> (VecMemory, Result<BootState, LoadError>) {
+        let memory = VecMemory::new(2 << 20);
+        let flat = FlatImage {
+            bytes,
+            address: GuestPhysical(address),
+            mode,
+        };
+        let state = load(&memory, &flat);
+        (memory, state)
+    }
+
+    #[test]
+    fn three_modes() {
+        let (memory, state) = go(FlatMode::Real, 0x7c00, b"sector");
+        let state = state.unwrap();
+        assert_eq!(
+            (state.rip, state.cr0, state.segments[segment::CS].base),
+            (0x7c00, 0x10, 0)
+        );
+        assert_eq!(memory.bytes(0x7c00, 6), b"sector");
+        let state = go(FlatMode::Protected, 0x10_0000, b"code").1.unwrap();
+        assert_eq!((state.rip, state.rsp, state.cr0), (0x10_0000, 0xb000, 0x11));
+        let (memory, state) = go(FlatMode::Long, 0x10_0000, b"code");
+        assert_eq!(state.unwrap().cr3, 0x4000);
+        assert_eq!(memory.u64(0x1010), 0x00af_9b00_0000_ffff);
+    }
+
+    #[test]
+    fn refusals() {
+        assert!(matches!(
+            go(FlatMode::Real, 0x1_0000, b"x").1,
+            Err(LoadError::BadAddress { .. })
+        ));
+        assert!(matches!(
+            go(FlatMode::Long, 0x4000, b"x").1,
+            Err(LoadError::Overlap { .. })
+        ));
+        assert!(matches!(
+            go(FlatMode::Protected, 0x1f_ffff, b"xy").1,
+            Err(LoadError::LittleMemory { .. })
+        ));
+        assert!(matches!(
+            go(FlatMode::Protected, u64::MAX, b"xy").1,
+            Err(LoadError::BadAddress { .. })
+        ));
+    }
+}

@@ -253,3 +253,25 @@ pub fn write_page_tables(memory: &impl GuestMemory) -> Result<(), OutOfGuest> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn a_started_processor_is_in_real_mode_at_its_vector() {
+        let mut state = VcpuState::new_zeroed();
+        BootState::startup(0x9a).apply(&mut state);
+        let code = state.segments[segment::CS];
+        assert_eq!(
+            (code.selector, code.base, code.access, state.rip),
+            (0x9a00, 0x9_a000, 0x9b, 0)
+        );
+        assert_eq!(
+            (state.cr0, state.rflags, state.dr7, state.xcr0),
+            (0x10, 2, 0x400, 1)
+        );
+        assert_eq!(state.dirty, BootState::GROUPS.bits());
+    }
+}

@@ -123,9 +123,14 @@ impl Common {
         self.resetting
     }
 
-    /// Tells the driver, by the status, that only a reset helps.
-    pub fn set_needs_reset(&mut self) {
-        self.status |= NEEDS_RESET;
+    /// Tells the driver, by the status, that only a reset helps. Whether that is news to it.
+    pub fn set_needs_reset(&mut self) -> bool {
+        let news =
+            self.status & DRIVER_BITS != 0 && self.status & NEEDS_RESET == 0 && !self.resetting;
+        if news {
+            self.status |= NEEDS_RESET;
+        }
+        news
     }
 
     /// The device-specific configuration has changed.

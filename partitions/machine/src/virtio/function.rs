@@ -106,10 +106,12 @@ impl<D: VirtioDevice> VirtioPci<D> {
         self.raise_configuration();
     }
 
-    /// The emulator lost the driver's configuration or refused it: tells the driver to reset the device.
+    /// The emulator lost the driver's configuration or refused it: tells the driver to reset the device. A driver that was told so
+    /// already, or that has not begun yet, is not told.
     pub fn set_needs_reset(&mut self) {
-        self.common.set_needs_reset();
-        self.raise_configuration();
+        if self.common.set_needs_reset() {
+            self.raise_configuration();
+        }
     }
 
     /// The emulator has forgotten the queues: ends the reset that [`Event::Reset`] announced.
@@ -120,10 +122,10 @@ impl<D: VirtioDevice> VirtioPci<D> {
         }
     }
 
-    /// `queue` has used buffers that the driver wants to know of. Ask [`PciFunction::take_message`] and
+    /// `queue` has used buffers that the driver wants to know of; of queues that do not exist nobody is told. Ask [`PciFunction::take_message`] and
     /// [`PciFunction::interrupt_asserted`] afterwards.
     pub fn raise(&mut self, queue: u16) {
-        if !self.common.ready() {
+        if !self.common.ready() || queue >= self.queues() {
             return;
         }
         if self.msix.enabled() {

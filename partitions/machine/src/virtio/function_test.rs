@@ -228,7 +228,9 @@ fn interrupts_by_message() {
 fn interrupts_by_pin() {
     let mut function = enabled();
     function.raise(0);
+    function.set_needs_reset();
     assert!(!function.interrupt_asserted(), "no driver");
+    assert_eq!(read(&mut function, 0x14, Width::Byte), 0);
     bring_up(&mut function);
     function.raise(0);
     assert!(function.interrupt_asserted());
@@ -240,6 +242,9 @@ fn interrupts_by_pin() {
     assert_eq!(read(&mut function, 0x14, Width::Byte), 15 | 64);
     assert_eq!(read(&mut function, 0x1000, Width::Byte), 3);
     assert!(!function.interrupt_asserted());
+    function.set_needs_reset();
+    function.raise(2);
+    assert!(!function.interrupt_asserted(), "no news, no such queue");
 }
 
 #[test]
