@@ -195,12 +195,11 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         }
     }
 
-    /// Begins to serve the queue; `None` if the configuration is not acceptable, or there was no reset before.
+    /// Begins to serve the queue. Whether the driver accepted VERSION_1 is the monitor's matter: the queue is the same.
+    ///
+    /// Returns `None` if the configuration is not acceptable, or there was no reset before.
     fn configure(&mut self, configuration: &Configuration) -> Option<()> {
         if self.queue.is_some() || self.reset_wanted || self.transfer.is_some() {
-            return None;
-        }
-        if configuration.features & feature::VERSION_1 == 0 {
             return None;
         }
         let [Some(queue), ..] = configuration.queues else {

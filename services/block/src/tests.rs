@@ -619,7 +619,6 @@ fn configurations_that_cannot_be_served_are_refused() {
         world.run(true);
         assert_eq!(world.guests[0].monitor.outcome(), Outcome::Refused);
     };
-    refuse(0, |_| {});
     refuse(FEATURES | feature::BLOCK_READ_ONLY, |_| {});
     refuse(FEATURES, |queue| queue.size = 512);
     refuse(FEATURES, |queue| queue.descriptors = RAM_BYTES - 16);
