@@ -1,13 +1,23 @@
 //! Boots whole systems on the emulators that this host has.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use bulkhead_harness::Backend;
 
+/// Runs of one manifest share its disk and image, so one is made at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Runs a manifest and returns exit status and serial output.
-fn boot(manifest: &str, backend: Backend, arguments: &[&str]) -> (Option<i32>, String) {
+fn boot(manifest: &str, backend: Backend) -> (Option<i32>, String) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let serial = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{backend}-serial.log"));
-    let status = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
+    // Absent the first time.
+    let _ = std::fs::remove_file(&serial);
+    let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args([
             "run",
@@ -19,12 +29,14 @@ fn boot(manifest: &str, backend: Backend, arguments: &[&str]) -> (Option<i32>, S
             "--serial",
         ])
         .arg(&serial)
-        .args(arguments)
         .stdin(std::process::Stdio::null())
-        .status()
+        .output()
         .expect("the command starts");
     let bytes = std::fs::read(&serial).unwrap_or_default();
-    (status.code(), String::from_utf8_lossy(&bytes).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&bytes).into_owned(),
+    )
 }
 
 fn is_installed(backend: Backend) -> bool {
@@ -41,8 +53,33 @@ fn native_programs_run_on_every_emulator() {
         if !is_installed(backend) {
             continue;
         }
-        let (status, serial) = boot("partitions/native.toml", backend, &[]);
+        let (status, serial) = boot("partitions/native.toml", backend);
         assert_eq!(status, Some(0), "{backend}:\n{serial}");
         assert!(serial.contains("hello| "), "{backend}:\n{serial}");
     }
+}
+
+#[test]
+fn guests_run_identically_each_time_under_bochs() {
+    if !is_installed(Backend::Bochs) {
+        return;
+    }
+    let (status, first) = boot("partitions/guests.toml", Backend::Bochs);
+    assert_eq!(status, Some(0), "{first}");
+    assert!(
+        first.contains("guest: long mode") && first.contains("guest: real mode"),
+        "{first}"
+    );
+    let (status, second) = boot("partitions/guests.toml", Backend::Bochs);
+    assert_eq!(status, Some(0), "{second}");
+    assert_eq!(first, second);
+}
+
+#[test]
+fn guests_are_refused_on_a_processor_without_vmx() {
+    if !is_installed(Backend::Qemu) {
+        return;
+    }
+    let (status, serial) = boot("partitions/guests.toml", Backend::Qemu);
+    assert_eq!((status, serial.as_str()), (Some(2), ""));
 }

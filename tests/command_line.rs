@@ -54,7 +54,7 @@ fn broken_manifest_is_shown_with_its_places() {
     let text = fs::read_to_string("partitions/native.toml").expect("the manifest is there");
     let broken = text
         .replace("settings = {", "colour = 3\nsettings = {")
-        .replace("\"hello\"", "\"helo\"");
+        .replace("program = \"hello\"", "program = \"helo\"");
     fs::write(&manifest, broken).expect("the directory is writable");
     let output = run(&["check", manifest.to_str().expect("the path is text")]);
     assert_eq!(output.status.code(), Some(2));

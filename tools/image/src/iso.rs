@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fmt::Write as _, fs, path::Path, process::Command};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::{ImageError, Module, module, tool};
 
@@ -38,6 +38,15 @@ pub fn build_image(
     let loader = work.path().join("loader");
     build_loader(&configuration, &loader)?;
 
+    // Renamed when it is whole: a machine may still run from the former image.
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let unfinished = NamedTempFile::new_in(parent).map_err(|error| ImageError::File {
+        path: out.to_owned(),
+        error,
+    })?;
     let mut xorriso = Command::new("xorriso");
     xorriso.args([
         "-as",
@@ -50,7 +59,7 @@ pub fn build_image(
     ]);
     xorriso
         .args(["-boot-load-size", "4", "-boot-info-table", "-o"])
-        .arg(out)
+        .arg(unfinished.path())
         .arg("-graft-points");
     xorriso
         .arg(graft("loader", &loader))
@@ -58,7 +67,14 @@ pub fn build_image(
     for (index, module) in all.iter().enumerate() {
         xorriso.arg(graft(&file_on_cd(index), module.path()));
     }
-    run("xorriso", &mut xorriso)
+    run("xorriso", &mut xorriso)?;
+    unfinished
+        .persist(out)
+        .map(drop)
+        .map_err(|failed| ImageError::File {
+            path: out.to_owned(),
+            error: failed.error,
+        })
 }
 
 /// GRUB's commands. Its rescue parser reads them: one a line, no quoting, which [`Module::new`] makes safe.
