@@ -28,7 +28,7 @@ use crate::failure::{Cause, During, Failure};
 use crate::modules::Modules;
 use crate::supervise::Supervisor;
 use alloc::vec::Vec;
-use bulkhead_runtime::abi::{BootInfo, CpuFeatures, init_slot};
+use bulkhead_runtime::abi::{BootInfo, init_slot};
 use bulkhead_runtime::object::{Capability, Interrupt, IoPorts, Memory, Window};
 use bulkhead_runtime::plan::Plan;
 use bulkhead_runtime::syscall::Slot;
@@ -60,7 +60,6 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
     if let Some(own) = plan.partition(0) {
         allocator.reserve_slots_below(u64::from(own.record.table_slots));
     }
-    check_machine(boot, &plan)?;
     let before = time::now();
     let modules = modules.verified(&plan, &mut allocator)?;
     let verified = time::now();
@@ -95,21 +94,6 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         plan,
         outcomes,
         &construction.statuses,
-    ))
-}
-
-/// Refuses a machine on which no partition could do what the plan counts on.
-fn check_machine(boot: &BootInfo, plan: &Plan<'_>) -> Result<(), Failure> {
-    let present = CpuFeatures::from_bits_truncate(boot.features);
-    let needed = CpuFeatures::from_bits_truncate(plan.header().features);
-    let missing = needed.difference(present);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        "run the system",
-        plan.name(),
-        Cause::Features(missing),
     ))
 }
 
