@@ -134,7 +134,6 @@ fn serve(service: &mut BlockService, interrupt: Option<DeviceInterrupt>, channel
         };
         let signals = events::wait(deadline);
         service.on_time();
-        println!("DBG signals {signals:x} deadline {deadline:x}");
         if let Some(interrupt) = &interrupt
             && signals & interrupt.signal != 0
         {

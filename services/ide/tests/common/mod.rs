@@ -25,6 +25,16 @@ pub enum Fault {
     LostInterrupt,
 }
 
+/// A transfer between drive and memory.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    pub to_memory: bool,
+    pub first_sector: u64,
+    pub sectors: u64,
+    /// Address and length of each piece of memory.
+    pub memory: Vec<(u64, u64)>,
+}
+
 pub struct Controller {
     pub now: u64,
     pub fault: Fault,
@@ -46,6 +56,8 @@ pub struct Controller {
     /// The drive by sector; zero where nothing was written.
     pub sectors: HashMap<u64, Vec<u8>>,
     pub commands: Vec<u8>,
+    /// What the controller moved.
+    pub transfers: Vec<Transfer>,
     pub resets: usize,
     pci_address: u32,
     /// Configuration space of function 0:1.1.
@@ -100,6 +112,7 @@ impl Controller {
             memory: HashMap::new(),
             sectors: HashMap::new(),
             commands: Vec::new(),
+            transfers: Vec::new(),
             resets: 0,
             pci_address: 0,
             pci,
@@ -189,6 +202,7 @@ impl Controller {
             return self.raise();
         }
         let mut at = 0;
+        let mut memory = Vec::new();
         for entry in self.table {
             let value = entry.load(Relaxed);
             let address = value & 0xffff_ffff;
@@ -197,6 +211,7 @@ impl Controller {
                 length => length,
             };
             assert!(address % 2 == 0 && length % 2 == 0 && address % 0x1_0000 + length <= 0x1_0000);
+            memory.push((address, length));
             for offset in 0..length {
                 let (sector, index) = (start + at / 512, (at % 512) as usize);
                 if to_memory {
@@ -213,6 +228,12 @@ impl Controller {
             }
         }
         assert_eq!(at, count * 512, "the table describes the transfer exactly");
+        self.transfers.push(Transfer {
+            to_memory,
+            first_sector: start,
+            sectors: count,
+            memory,
+        });
         self.status = 0x50;
         self.raise();
     }
