@@ -26,6 +26,8 @@ pub enum Command {
     Build(BuildArguments),
     /// Build an image and run it on an emulated machine
     Run(RunArguments),
+    /// Measure the kernel under Bochs, in instructions
+    Bench(BenchArguments),
 }
 
 #[derive(Args)]
@@ -62,6 +64,19 @@ pub struct RunArguments {
     /// The machine's IDE disk, a raw image; made if it is not there [default: one for each manifest, under target/]
     #[arg(long, value_name = "FILE")]
     pub disk: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchArguments {
+    /// Print each figure as a JSON object on a line
+    #[arg(long)]
+    pub json: bool,
+    /// Take only figures whose names contain this, such as `exit`
+    #[arg(long, value_name = "S")]
+    pub filter: Option<String>,
+    /// Processor model, in Bochs' terms
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
 }
 
 /// The value of `--backend`.

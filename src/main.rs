@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Check { manifest } => commands::check::run(&manifest),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {
         Ok(status) => ExitCode::from(status),

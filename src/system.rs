@@ -17,6 +17,8 @@ use crate::{
     progress::Step,
 };
 
+/// Tells the scripts of guests' initial RAM disks that somebody is at the terminal, who may want a shell.
+const INTERACTIVE: &str = "bulkhead.interactive";
 /// Granularity of disks, which IDE addresses by sector and emulators by cylinder.
 const CYLINDER_BYTES: u64 = 16 * 63 * 512;
 
@@ -72,6 +74,7 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SystemError {
 /// What the manifest compiler is told about this checkout.
 pub fn options(programs: &BTreeMap<String, PathBuf>) -> Options<'_> {
     Options {
+        initrd_arguments: "",
         programs: Some(programs),
         image_resolver: &programs::find_guest_image,
     }
@@ -93,11 +96,16 @@ pub struct System {
 }
 
 impl System {
-    /// Compiles the manifest. `None` if it is wrong, after everything that is wrong has been shown.
-    pub fn compile(manifest: &Path) -> miette::Result<Option<Self>> {
+    /// Compiles the manifest, for a system with somebody at its terminal or without. `None` if it is wrong, after everything
+    /// that is wrong has been shown.
+    pub fn compile(manifest: &Path, interactive: bool) -> miette::Result<Option<Self>> {
         let programs = programs::programs();
+        let options = Options {
+            initrd_arguments: if interactive { INTERACTIVE } else { "" },
+            ..options(&programs)
+        };
         let step = Step::begin(format!("compiling {}", manifest.display()));
-        let result = bulkhead_manifest::compile(manifest, &options(&programs));
+        let result = bulkhead_manifest::compile(manifest, &options);
         step.done();
         match result {
             Ok(compiled) => Ok(Some(Self { compiled })),

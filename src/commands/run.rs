@@ -24,7 +24,7 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let Some(system) = System::compile(&arguments.manifest)? else {
+    let Some(system) = System::compile(&arguments.manifest, io::stdin().is_terminal())? else {
         return Ok(crate::SETUP_ERROR);
     };
     let backend = match arguments.backend {

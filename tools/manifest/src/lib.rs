@@ -41,6 +41,8 @@ pub struct Options<'a> {
     pub programs: Option<&'a BTreeMap<String, PathBuf>>,
     /// Finds guests' kernels and initial RAM disks that are not plain files.
     pub image_resolver: ImageResolver<'a>,
+    /// Appended to the kernel command line of each guest that has an initial RAM disk, for its scripts; may be empty.
+    pub initrd_arguments: &'a str,
 }
 
 impl Default for Options<'_> {
@@ -48,6 +50,7 @@ impl Default for Options<'_> {
         Self {
             programs: None,
             image_resolver: &|_| Ok(None),
+            initrd_arguments: "",
         }
     }
 }
@@ -79,7 +82,8 @@ fn examine(
         Err(error) => return Err(vec![Diagnostic::unreadable(path, &error)]),
     };
     let reporter = Reporter::new(path, Arc::from(text.as_str()));
-    let manifest = read::manifest(&text, &reporter, path);
+    let mut manifest = read::manifest(&text, &reporter, path);
+    manifest.append_initrd_arguments(options.initrd_arguments);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);
     checks::all(&Context {
         manifest: &manifest,

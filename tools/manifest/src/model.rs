@@ -29,6 +29,28 @@ pub(crate) struct Manifest {
     pub(crate) memories: Vec<Memory>,
 }
 
+impl Manifest {
+    /// Appends words to the command line of each guest that has an initial RAM disk.
+    pub(crate) fn append_initrd_arguments(&mut self, arguments: &str) {
+        if arguments.is_empty() {
+            return;
+        }
+        for guest in &mut self.guests {
+            let Some(initrd) = &guest.initrd else {
+                continue;
+            };
+            let span = initrd.span.clone();
+            let line = guest
+                .command_line
+                .get_or_insert_with(|| Located::new(String::new(), span));
+            if !line.value.is_empty() {
+                line.value.push(' ');
+            }
+            line.value.push_str(arguments);
+        }
+    }
+}
+
 /// `[system]`.
 #[derive(Debug)]
 pub(crate) struct System {

@@ -4,7 +4,7 @@
 mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
-use bulkhead_manifest::{Compiled, compile};
+use bulkhead_manifest::{Compiled, Options, compile};
 use bulkhead_plan::{
     ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout,
 };
@@ -242,4 +242,20 @@ fn compiling_needs_every_file() {
         let errors = compile(&path, options).unwrap_err();
         assert_eq!(errors[0].check(), "modules::not_available");
     });
+}
+
+#[test]
+fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
+    let text = std::fs::read_to_string(root().join("partitions/default.toml")).unwrap();
+    let world = World::new();
+    let path = world.manifest(&text);
+    let plan = world.with_options(|options| {
+        let options = Options {
+            initrd_arguments: "bulkhead.interactive",
+            ..*options
+        };
+        compile(&path, &options).unwrap().plan
+    });
+    let expected = b"console=ttyS0 bulkhead.interactive";
+    assert!(plan.windows(expected.len()).any(|part| part == expected));
 }

@@ -58,6 +58,7 @@ impl World {
         use_options(&Options {
             programs: Some(&self.programs),
             image_resolver: &resolver,
+            initrd_arguments: "",
         })
     }
 }
