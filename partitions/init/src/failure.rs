@@ -113,7 +113,10 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Cause::Cpu { wanted, present } => {
-                write!(f, "it needs CPU {wanted}, and there are {present}")
+                write!(
+                    f,
+                    "it needs CPU {wanted}, and the machine has {present} (numbered from 0)"
+                )
             }
         }
     }
