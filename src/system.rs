@@ -96,12 +96,21 @@ pub struct System {
 }
 
 impl System {
-    /// Compiles the manifest, for a system with somebody at its terminal or without. `None` if it is wrong, after everything
-    /// that is wrong has been shown.
-    pub fn compile(manifest: &Path, interactive: bool) -> miette::Result<Option<Self>> {
+    /// Compiles the manifest for a system that nobody watches. `None` if it is wrong, after everything that is wrong has
+    /// been shown.
+    pub fn compile(manifest: &Path) -> miette::Result<Option<Self>> {
+        Self::compile_with(manifest, "")
+    }
+
+    /// Compiles the manifest for a system with somebody at its terminal.
+    pub fn compile_interactive(manifest: &Path) -> miette::Result<Option<Self>> {
+        Self::compile_with(manifest, INTERACTIVE)
+    }
+
+    fn compile_with(manifest: &Path, initrd_arguments: &str) -> miette::Result<Option<Self>> {
         let programs = programs::programs();
         let options = Options {
-            initrd_arguments: if interactive { INTERACTIVE } else { "" },
+            initrd_arguments,
             ..options(&programs)
         };
         let step = Step::begin(format!("compiling {}", manifest.display()));

@@ -7,7 +7,7 @@ use crate::{
 
 /// Builds the image and says where it is.
 pub fn run(arguments: &BuildArguments) -> miette::Result<u8> {
-    let Some(system) = System::compile(&arguments.manifest, false)? else {
+    let Some(system) = System::compile(&arguments.manifest)? else {
         return Ok(crate::SETUP_ERROR);
     };
     let output = match &arguments.output {

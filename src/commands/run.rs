@@ -24,7 +24,12 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let Some(system) = System::compile(&arguments.manifest, io::stdin().is_terminal())? else {
+    let compiled = if io::stdin().is_terminal() {
+        System::compile_interactive(&arguments.manifest)?
+    } else {
+        System::compile(&arguments.manifest)?
+    };
+    let Some(system) = compiled else {
         return Ok(crate::SETUP_ERROR);
     };
     let backend = match arguments.backend {
