@@ -189,6 +189,8 @@ pub struct VcpuState {
     pub deadline: u64,
     /// PAE page-directory-pointer entries.
     pub pdptes: [u64; 4],
+    /// CR2, which the hardware does not switch: stored at every exit and loaded at every entry, like the general registers.
+    pub cr2: u64,
     /// Signal bits taken from the thread's bound notification by an [`ExitReason::Signal`].
     pub signals: u64,
 }

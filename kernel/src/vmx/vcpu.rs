@@ -219,12 +219,14 @@ impl Vcpu {
             put!(state, dirty, 0);
         }
         self.refresh(vmcs);
+        load_fault_address(get!(state, cr2));
         // SAFETY: the VMCS is complete since `bind`; its host state is this processor's, its stack the caller's.
         let entered = unsafe { entry::enter(&self.entry, state) };
         if !entered {
             return self.entry_refused(vmcs);
         }
         self.entry.launched.set(1);
+        put!(state, cr2, fault_address());
         cpu.host.after_exit();
         self.exited(vmcs, cpu)
     }
@@ -400,5 +402,23 @@ impl Vcpu {
         }
         // Without XSAVE there is no XCR0; its value after reset stands for that.
         valid || cpu.components.get() == 0 && value == fpu::X87
+    }
+}
+
+/// CR2.
+#[inline(always)]
+fn fault_address() -> u64 {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Sets CR2, unless it has the value already: writing it is slow on hardware.
+#[inline(always)]
+fn load_fault_address(value: u64) {
+    if fault_address() != value {
+        // SAFETY: the kernel reads CR2 only right after a page fault, which sets it.
+        unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
     }
 }

@@ -1,6 +1,6 @@
 //! A guest's disk: the control plane here, the data plane in the block service, and between them a device channel.
 
-use bulkhead_channel::{Configuration, DeviceDescription, Generation, MonitorSide, Outcome, QueueConfiguration};
+use bulkhead_channel::{Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration};
 use bulkhead_machine::virtio::{BlockDevice, BlockFeatures, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::{GuestSpace, Notification};
 use bulkhead_runtime::{println, program};
@@ -108,7 +108,8 @@ impl Disk {
         if self.monitor.needs_reset() {
             function.set_needs_reset();
         }
-        let mut interrupts = self.monitor.take_interrupts().0;
+        // That the configuration changed has been seen above.
+        let mut interrupts = self.monitor.take_interrupts().0 & !Interrupts::CONFIGURATION.0;
         while interrupts != 0 {
             function.raise(interrupts.trailing_zeros() as u16);
             interrupts &= interrupts - 1;

@@ -227,17 +227,10 @@ impl Guest {
     fn finish(&mut self, outcome: Outcome) {
         if let Outcome::Exception(exception) = outcome {
             if let Exception::PageFault(fault) = exception {
-                self.set_fault_address(fault.address.0);
+                self.processor.state_mut().cr2 = fault.address.0;
             }
             self.raise(exception);
         }
-    }
-
-    /// CR2 is not switched by the hardware; the kernel loads it for no guest. An instruction whose operand is a device never
-    /// faults after the hardware found it valid, unless another processor changes the page tables at the same time; the guest then
-    /// sees the address of an earlier fault.
-    fn set_fault_address(&mut self, address: u64) {
-        println!("vmm: page fault at {address:#x} while an instruction was emulated");
     }
 
     /// An exception that the kernel intercepts is the guest's own: it gets it back.
