@@ -1,0 +1,93 @@
+//! `builtin:checks`: an initial RAM disk with which Linux checks the machine that it runs on.
+//!
+//! Its lines begin with `check:`. The first one is `check: init tsc=N`, the time-stamp counter when the kernel started
+//! the first program; `check: disk ok sha256=S bytes=N` stands for a file that was written to `/dev/vda`, and read back
+//! after it had left the cache; `check: all ok` is the last. Then the power goes off, or, if the kernel's command line
+//! has [`INTERACTIVE`], there is a shell. A guest that found something wrong resets instead.
+
+use crate::{cpio::Archive, first_program};
+
+/// The word of the command line that asks for a shell.
+pub const INTERACTIVE: &str = "bulkhead.interactive";
+
+/// The kernel modules that a virtio disk takes, in the order in which they are loaded.
+pub(crate) const MODULES: [&str; 6] = [
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+];
+
+/// What the script has instead of the modules' names.
+const MODULES_PLACE: &str = "@MODULES@";
+const SCRIPT: &str = include_str!("checks/start.sh");
+/// What the interactive shell begins with.
+const SHELL_START: &str = include_str!("checks/shell.sh");
+
+/// The archive, uncompressed: unpacking costs a guest more than the boot loader saves.
+pub(crate) fn initramfs(busybox: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "etc", "lib", "mnt", "proc", "sys"] {
+        archive.directory(directory);
+    }
+    archive.character_device("dev/console", (5, 1));
+    archive.program("init", &first_program::elf());
+    archive.program("etc/start", script(modules).as_bytes());
+    archive.file("etc/shell", SHELL_START.as_bytes());
+    archive.program("bin/busybox", busybox);
+    archive.link("bin/sh", "busybox");
+    for (name, bytes) in modules {
+        archive.file(&format!("lib/{name}.ko"), bytes);
+    }
+    archive.finish()
+}
+
+fn script(modules: &[(&str, Vec<u8>)]) -> String {
+    let names: Vec<_> = modules.iter().map(|(name, _)| *name).collect();
+    SCRIPT.replace(MODULES_PLACE, &names.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
+    #[test]
+    fn script_is_one_that_a_shell_reads() {
+        let script = script(&[("virtio", Vec::new()), ("virtio_blk", Vec::new())]);
+        assert!(script.contains("for module in virtio virtio_blk; do") && !script.contains('@'));
+        assert!(script.contains(INTERACTIVE));
+        for text in [script.as_str(), SHELL_START] {
+            let mut shell = Command::new("sh")
+                .arg("-n")
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            shell
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            assert!(shell.wait().unwrap().success());
+        }
+    }
+
+    #[test]
+    fn first_program_starts_a_script_that_is_there() {
+        let archive = initramfs(b"busybox", &[("virtio", b"module".to_vec())]);
+        let contains = |text: &[u8]| archive.windows(text.len()).any(|window| window == text);
+        // A header's end stands before the archive's name, a slash before the program's.
+        assert!(contains(b"00000000etc/start\0") && contains(b"/etc/start\0"));
+        assert!(contains(b"lib/virtio.ko\0") && contains(b"module"));
+        assert_eq!(
+            archive,
+            initramfs(b"busybox", &[("virtio", b"module".to_vec())])
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! A fetched package in the cache: only the files that guests need of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{GuestImageError, checks::MODULES};
+
+/// Name of a kernel in the cache begins with it, as in packages.
+const KERNEL: &str = "vmlinuz-";
+/// The program of `busybox-static`.
+const BUSYBOX: &str = "busybox";
+
+/// A directory with a kernel `vmlinuz-VERSION` and modules `NAME.ko`, or with `busybox`.
+pub(crate) struct Package {
+    directory: PathBuf,
+}
+
+impl Package {
+    /// The package in `directory`, if it has been fetched.
+    pub fn open(directory: &Path) -> Option<Self> {
+        directory.is_dir().then(|| Self {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The Linux kernel.
+    pub fn kernel(&self) -> Result<PathBuf, GuestImageError> {
+        let kernel = kernel_in(&self.directory)?;
+        kernel.ok_or_else(|| self.lacks("a Linux kernel"))
+    }
+
+    /// The kernel modules that the checks need, by name, in the order in which they are loaded.
+    pub fn modules(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
+        let read = |name| read(&self.directory.join(module_file(name)));
+        MODULES
+            .iter()
+            .map(|&name| read(name).map(|bytes| (name, bytes)))
+            .collect()
+    }
+
+    /// The program `busybox`.
+    pub fn busybox(&self) -> Result<Vec<u8>, GuestImageError> {
+        read(&self.directory.join(BUSYBOX))
+    }
+
+    fn lacks(&self, missing: &'static str) -> GuestImageError {
+        let name = self.directory.file_name().unwrap_or_default();
+        GuestImageError::Contents {
+            package: name.to_string_lossy().into_owned(),
+            missing,
+        }
+    }
+}
+
+/// Moves what guests need from an unpacked package to `selected`.
+pub(crate) fn select(root: &Path, selected: &Path, name: &str) -> Result<(), GuestImageError> {
+    fs::create_dir_all(selected).map_err(GuestImageError::file(selected))?;
+    let mut found = false;
+    let mut keep = |from: &Path, file: &str| {
+        found = true;
+        fs::rename(from, selected.join(file)).map_err(GuestImageError::file(from))
+    };
+    let busybox = root.join("bin").join(BUSYBOX);
+    if busybox.is_file() {
+        keep(&busybox, BUSYBOX)?;
+    }
+    if let Some(kernel) = kernel_in(&root.join("boot"))? {
+        keep(&kernel, &file_name(&kernel))?;
+        for path in modules_below(&root.join("lib/modules"))? {
+            keep(&path, &file_name(&path))?;
+        }
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(GuestImageError::Contents {
+            package: name.to_owned(),
+            missing: "a Linux kernel",
+        })
+    }
+}
+
+fn kernel_in(directory: &Path) -> Result<Option<PathBuf>, GuestImageError> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let mut kernels = files(directory)?;
+    kernels.retain(|path| file_name(path).starts_with(KERNEL));
+    kernels.sort();
+    Ok(kernels.pop())
+}
+
+/// The wanted modules, wherever the kernel's version puts them.
+fn modules_below(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for path in files(&directory)? {
+            let link = path.is_symlink();
+            if path.is_dir() && !link {
+                directories.push(path);
+            } else if !link
+                && MODULES
+                    .iter()
+                    .any(|name| file_name(&path) == module_file(name))
+            {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn module_file(name: &str) -> String {
+    format!("{name}.ko")
+}
+
+/// What a directory has; nothing if there is none.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(directory).map_err(GuestImageError::file(directory))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths
+        .collect::<Result<_, _>>()
+        .map_err(GuestImageError::file(directory))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, GuestImageError> {
+    fs::read(path).map_err(GuestImageError::file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_is_kept() {
+        let place = tempfile::TempDir::new().unwrap();
+        let root = place.path().join("root");
+        let drivers = root.join("lib/modules/6.1/kernel/drivers");
+        fs::create_dir_all(root.join("boot")).unwrap();
+        fs::create_dir_all(&drivers).unwrap();
+        fs::write(root.join("boot/vmlinuz-6.1"), "kernel").unwrap();
+        fs::write(root.join("boot/System.map-6.1"), "map").unwrap();
+        fs::write(drivers.join("virtio.ko"), "module").unwrap();
+        fs::write(drivers.join("floppy.ko"), "module").unwrap();
+        let selected = place.path().join("selected");
+        select(&root, &selected, "linux").unwrap();
+        let mut names: Vec<_> = files(&selected)
+            .unwrap()
+            .iter()
+            .map(|path| file_name(path))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["virtio.ko", "vmlinuz-6.1"]);
+        assert!(Package::open(&selected).unwrap().kernel().is_ok());
+    }
+
+    #[test]
+    fn package_without_anything_is_refused() {
+        let place = tempfile::TempDir::new().unwrap();
+        let error = select(place.path(), &place.path().join("selected"), "hello").unwrap_err();
+        assert!(matches!(error, GuestImageError::Contents { package, .. } if package == "hello"));
+    }
+}
