@@ -316,6 +316,8 @@ fn pieces() -> impl Strategy<Value = Vec<PhysicalSegment>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// What is written to random sectors from random memory is read back from them to other memory.
     #[test]
     fn data_arrive(pieces in pieces(), first_sector in prop_oneof![0u64..1000, DRIVE_SECTORS - 900..DRIVE_SECTORS - 880], seed: u8) {
@@ -353,7 +355,9 @@ proptest! {
             prop_assert_eq!(bus.0.borrow().peek(0x8000_fe00 + offset as u64), byte);
         }
     }
+}
 
+proptest! {
     /// What is said to fit can be filled in, and nothing more is said to fit than there is.
     #[test]
     fn what_fits_can_be_filled_in(
@@ -365,7 +369,7 @@ proptest! {
         let table = PrdTable::new(memory, TABLE_PHYSICAL).unwrap();
         let pieces: Vec<_> = pieces.into_iter().map(|(address, length)| segment(address, length)).collect();
         let fitting = table.fitting(pieces.iter().copied(), limit);
-        prop_assert!(fitting % 512 == 0 && fitting <= limit);
+        prop_assert!(fitting.is_multiple_of(512) && fitting <= limit);
         let mut left = fitting;
         let cut = pieces.iter().map_while(|piece| {
             let length = piece.length.min(left);

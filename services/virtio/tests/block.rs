@@ -80,7 +80,7 @@ fn submit(driver: &mut Driver, memory: &Memory, shape: &Shape) -> u64 {
     let mut piece = |mut at: u64, mut length: u32, writable: bool| {
         for cut in shape.cuts.iter().chain([&u32::MAX]) {
             let now = (*cut).max(1).min(length);
-            if now > 0 && segments.len() < 60 || now == length && now > 0 {
+            if (now == length || segments.len() < 60) && now > 0 {
                 segments.push((
                     Segment {
                         address: at,
@@ -158,7 +158,7 @@ proptest! {
             let status_at = submit(&mut driver, &memory, &shape);
             serve(&mut queue, &memory, &limits, &mut disk).unwrap();
             let start = shape.sector.saturating_mul(512);
-            let fits = length > 0 && length % 512 == 0 && start.saturating_add(length as u64) <= model.len() as u64;
+            let fits = length > 0 && length.is_multiple_of(512) && start.saturating_add(length as u64) <= model.len() as u64;
             let range = || start as usize..start as usize + length;
             let (status, written) = match shape.kind {
                 0 if fits => {

@@ -68,7 +68,7 @@ impl GuestMemory for Memory {
     }
 
     fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
-        if address % 2 != 0 {
+        if !address.is_multiple_of(2) {
             return Err(OutsideMemory);
         }
         let mut bytes = [0; 2];
@@ -77,7 +77,7 @@ impl GuestMemory for Memory {
     }
 
     fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
-        if address % 2 != 0 {
+        if !address.is_multiple_of(2) {
             return Err(OutsideMemory);
         }
         self.write(address, &value.to_le_bytes())
