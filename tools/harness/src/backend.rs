@@ -69,10 +69,19 @@ impl Backend {
     /// only.
     pub fn features(self, model: Option<&str>) -> Option<CpuFeatures> {
         match self {
-            Self::Bochs => bochs::features(model.unwrap_or(bochs::DEFAULT_CPU)),
+            Self::Bochs => bochs::features(self.cpu_model(model)),
             Self::Qemu => Some(CpuFeatures::empty()),
             Self::Kvm => None,
         }
+    }
+
+    /// The processor model, in the backend's own terms, of a run that asks for this one, or for none.
+    pub fn cpu_model(self, asked: Option<&str>) -> &str {
+        asked.unwrap_or(match self {
+            Self::Bochs => bochs::DEFAULT_CPU,
+            Self::Qemu => "max",
+            Self::Kvm => "host,+vmx",
+        })
     }
 
     /// The tools that this host lacks.

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use bulkhead_abi::CpuFeatures;
 
 use crate::{
-    End, HarnessError, Run,
+    Backend, End, HarnessError, Run,
     emulator::{Ended, Prepared},
 };
 
@@ -100,7 +100,7 @@ pub(crate) fn prepare(run: &Run, serial: &str) -> Result<Prepared, HarnessError>
 }
 
 fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
-    let model = run.cpu_model.as_deref().unwrap_or(DEFAULT_CPU);
+    let model = Backend::Bochs.cpu_model(run.cpu_model.as_deref());
     let cpus = run.cpus.clamp(1, MAX_CPUS);
     let memory = run.memory_mib;
     let image = expressible(&run.image)?;

@@ -36,7 +36,7 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
                 "-machine",
                 "pc,accel=tcg",
                 "-cpu",
-                run.cpu_model.as_deref().unwrap_or("max"),
+                run.backend.cpu_model(run.cpu_model.as_deref()),
             ]);
             "ide.0"
         }
@@ -44,7 +44,7 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
             add(&["-machine", "q35,accel=kvm,kernel-irqchip=on"]);
             add(&[
                 "-cpu",
-                run.cpu_model.as_deref().unwrap_or("host,+vmx"),
+                run.backend.cpu_model(run.cpu_model.as_deref()),
                 "-device",
                 "piix3-ide,id=piix",
             ]);
