@@ -55,7 +55,8 @@ fn a_sender_that_filled_the_ring_is_woken() {
         let words = ring();
         let signals = Arc::new(AtomicUsize::new(0));
         let (theirs, their_signals) = (words.clone(), signals.clone());
-        ByteSender::attach(&words).unwrap().send(&[9; 6]).bytes;
+        let filled = ByteSender::attach(&words).unwrap().send(&[9; 6]);
+        assert_eq!(filled.bytes, 6);
         let receiver = thread::spawn(move || {
             let mut receiver = ByteReceiver::attach(&theirs).unwrap();
             if receiver.receive(&mut [0; 3]).signal {
