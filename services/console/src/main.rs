@@ -26,6 +26,9 @@ const TRANSMIT_PATIENCE: u64 = 5;
 /// How long to send at most before the machine is switched off, in milliseconds.
 const DRAIN_PATIENCE: u64 = 3_000;
 
+/// Name of the partition that builds the others.
+const INIT: &str = "init";
+
 /// The UART's ports. A port outside the range reads as all ones.
 struct UartPorts(PortRange);
 
@@ -91,8 +94,10 @@ fn main(program: Program) {
     serve(&program, &mut uart, interrupt, &mut terminal)
 }
 
-/// Adds all text and serial channels, guests first; the first of all is chosen.
+/// Adds all text and serial channels, guests first. What is typed goes to the first guest, or else to the first partition that
+/// is not init, which listens to nobody.
 fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
+    let (mut count, mut chosen) = (0, None);
     for kind in [ChannelKind::Serial, ChannelKind::Text] {
         for channel in program
             .channels()
@@ -100,18 +105,22 @@ fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
         {
             let Some(text) = channel.text() else { continue };
             let label = label(&channel);
-            if terminal
-                .add(Partition {
-                    channel,
-                    text,
-                    label,
-                })
-                .is_err()
-            {
+            let partition = Partition {
+                channel,
+                text,
+                label,
+            };
+            if terminal.add(partition).is_ok() {
+                if chosen.is_none() && label != INIT {
+                    chosen = Some(count);
+                }
+                count += 1;
+            } else {
                 terminal.announce(&["console| too many partitions; not shown: ", label]);
             }
         }
     }
+    terminal.choose(chosen.unwrap_or(0));
 }
 
 /// What a channel's lines begin with: its own name if that begins with the peer's, as the manifest's consoles are named; otherwise
