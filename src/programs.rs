@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bulkhead_guest_images::{GuestImageError, GuestImages};
+use miette::Diagnostic as _;
+
 /// The kernel's image.
 pub const KERNEL: &str = env!("BULKHEAD_KERNEL");
 
@@ -22,13 +25,29 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
     .into()
 }
 
-/// Finds the file of a `debian:` or `builtin:` reference of a manifest.
+/// Finds the file of a `debian:` or `builtin:` reference of a manifest, if it is there; never uses the network.
 pub fn find_guest_image(reference: &str) -> Result<Option<PathBuf>, String> {
-    match reference.split_once(':') {
-        Some(("builtin", "guests")) => Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS")))),
-        Some(("debian", _)) => Ok(None),
-        _ => Err("there is no such guest image".to_owned()),
+    guest_image(reference, |images| images.find(reference))
+}
+
+/// Finds the file of a `debian:` or `builtin:` reference of a manifest, and fetches it if it is not there.
+pub fn provide_guest_image(reference: &str) -> Result<Option<PathBuf>, String> {
+    guest_image(reference, |images| images.provide(reference).map(Some))
+}
+
+fn guest_image(
+    reference: &str,
+    of_package: impl Fn(&GuestImages<'_>) -> Result<Option<PathBuf>, GuestImageError>,
+) -> Result<Option<PathBuf>, String> {
+    if reference == "builtin:guests" {
+        return Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS"))));
     }
+    let say = |what: &str| eprintln!("bulkhead: {what}");
+    let images = GuestImages::new(&target_directory().join("guest-images"), &say);
+    of_package(&images).map_err(|error| match error.help() {
+        Some(help) => format!("{error}\n{help}"),
+        None => error.to_string(),
+    })
 }
 
 /// The cargo target directory, under which everything that this command makes goes.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bulkhead_guest_images::checks::INTERACTIVE;
 use bulkhead_harness::Backend;
 use bulkhead_image::Module;
 use bulkhead_manifest::{Compiled, Options};
@@ -17,8 +18,6 @@ use crate::{
     progress::Step,
 };
 
-/// Tells the scripts of guests' initial RAM disks that somebody is at the terminal, who may want a shell.
-const INTERACTIVE: &str = "bulkhead.interactive";
 /// Granularity of disks, which IDE addresses by sector and emulators by cylinder.
 const CYLINDER_BYTES: u64 = 16 * 63 * 512;
 
@@ -111,6 +110,7 @@ impl System {
         let programs = programs::programs();
         let options = Options {
             initrd_arguments,
+            image_resolver: &programs::provide_guest_image,
             ..options(&programs)
         };
         let step = Step::begin(format!("compiling {}", manifest.display()));

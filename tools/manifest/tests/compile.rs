@@ -256,6 +256,6 @@ fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
         };
         compile(&path, &options).unwrap().plan
     });
-    let expected = b"console=ttyS0 bulkhead.interactive";
+    let expected = b"console=ttyS0,115200 bulkhead.interactive";
     assert!(plan.windows(expected.len()).any(|part| part == expected));
 }

@@ -1,0 +1,56 @@
+//! Fetches from Debian; on a machine that cannot, what needs it is skipped. Packages stay under the target directory.
+
+use bulkhead_guest_images::{GuestImageError, GuestImages};
+use miette::Diagnostic as _;
+use std::{fs, path::Path};
+
+fn images() -> GuestImages<'static> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-images");
+    GuestImages::new(&place, &|what| eprintln!("{what}"))
+}
+
+/// The file, or `None` on a machine that cannot fetch it.
+fn fetched(reference: &str) -> Option<Vec<u8>> {
+    match images().provide(reference) {
+        Ok(path) => Some(fs::read(path).unwrap()),
+        Err(error @ (GuestImageError::Fetch { .. } | GuestImageError::MissingTool { .. })) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn kernel_of_a_metapackage_in_both_forms() {
+    let Some(kernel) = fetched("debian:linux-image-cloud-amd64") else {
+        return;
+    };
+    assert_eq!(kernel[0x202..0x206], *b"HdrS");
+    let vmlinux = images().find("debian:linux-image-cloud-amd64#vmlinux");
+    let vmlinux = fs::read(vmlinux.unwrap().unwrap()).unwrap();
+    assert!(vmlinux.starts_with(b"\x7fELF") && vmlinux.len() > kernel.len());
+}
+
+#[test]
+fn initial_ram_disk_is_small() {
+    if let Some(archive) = fetched("builtin:checks") {
+        assert!(archive.starts_with(b"070701") && archive.len() < 3 << 20);
+    }
+}
+
+#[test]
+fn package_that_debian_does_not_have_is_an_error_with_the_command() {
+    let error = images()
+        .provide("debian:bulkhead-no-such-package")
+        .unwrap_err();
+    if matches!(error, GuestImageError::MissingTool { .. }) {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let help = error.help().unwrap().to_string();
+    assert!(
+        help.contains("apt-get download bulkhead-no-such-package"),
+        "{error}\n{help}"
+    );
+}
