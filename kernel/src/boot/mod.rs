@@ -12,7 +12,7 @@ use crate::memory::layout::{DEVICES, DIRECT_MAP, TRAMPOLINE};
 use crate::memory::{self, KernelTables};
 use crate::object::thread::Thread;
 use crate::{boot_line, object, symbols, time, vmx};
-use bulkhead_abi::{PAGE_SIZE, Rights};
+use bulkhead_abi::{CpuFeatures, PAGE_SIZE, Rights};
 use bulkhead_core::engine::Engine;
 use bulkhead_core::frames::{FrameRange, FrameTable, Group};
 use bulkhead_core::page_table::Pool;
@@ -83,6 +83,9 @@ extern "C" fn kernel_start(_magic: u32, information: u32, entry_tsc: u64) -> ! {
         time::frequency() / 1_000_000,
         features
     );
+    if !features.contains(CpuFeatures::VMX) {
+        boot_line!("no VMX on this machine: native partitions run, guests do not");
+    }
     let lock = crate::lock::kernel_lock();
     if let Err(reason) = init::construct(&boot, &free, &mut pages, entry_tsc, features) {
         refuse(reason);
