@@ -7,7 +7,7 @@ use crate::lock::kernel_lock;
 use crate::object::{bound, lookup};
 use crate::object::notification::Notification;
 use crate::object::thread::{Resume, Thread};
-use crate::schedule;
+use crate::{schedule, time};
 use crate::vmx::{self, Outcome, Vcpu};
 use bulkhead_abi::{Error, ExitReason, Rights};
 use bulkhead_core::phys::Ref;
@@ -83,7 +83,7 @@ fn end(thread: Ref<Thread>, reason: ExitReason) {
 #[inline(always)]
 fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
     loop {
-        let outcome = vcpu.run(&cpu.vmx);
+        let outcome = vcpu.run(&cpu.vmx, cpu.armed.get());
         if let Outcome::Vmm(reason) = outcome {
             let _lock = kernel_lock();
             // The vCPU may have been destroyed just now, and the thread been told so.
@@ -116,6 +116,7 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
         Outcome::Nmi => crate::panic::stop_if_asked(),
         Outcome::MachineCheck => crate::panic::fatal("machine check while a guest ran"),
         Outcome::Doorbell(port) => ring(vcpu, port),
+        Outcome::Timer => time::expire(cpu),
         Outcome::Again | Outcome::Vmm(_) => {}
     }
     if thread.vcpu.get().is_none() {

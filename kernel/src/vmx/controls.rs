@@ -77,8 +77,9 @@ impl Controls {
     /// The controls for a processor with these capabilities and this CR4; nothing if it lacks one that guests cannot do
     /// without.
     pub fn compute(capabilities: &Capabilities, with_vpid: bool, host_cr4: u64) -> Option<Self> {
-        let needed_pin =
-            PinbasedControls::EXTERNAL_INTERRUPT_EXITING | PinbasedControls::NMI_EXITING;
+        let needed_pin = PinbasedControls::EXTERNAL_INTERRUPT_EXITING
+            | PinbasedControls::NMI_EXITING
+            | PinbasedControls::VMX_PREEMPTION_TIMER;
         let needed_primary = PrimaryControls::USE_TSC_OFFSETTING
             | PrimaryControls::HLT_EXITING
             | PrimaryControls::MWAIT_EXITING

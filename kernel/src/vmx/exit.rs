@@ -86,6 +86,8 @@ pub enum Outcome {
     MachineCheck,
     /// The guest wrote to this port, for which its space has a doorbell to signal; the instruction is done. Then run again.
     Doorbell(u16),
+    /// The limit of the run has been reached: see what the kernel's timer is for, then run again.
+    Timer,
     /// Run again.
     Again,
     /// Return to the monitor.
@@ -272,10 +274,7 @@ impl Vcpu {
                 MACHINE_CHECK => Outcome::MachineCheck,
                 _ => self.everything(vmcs, state, reason),
             },
-            reason::PREEMPTION_TIMER => match cpu.timer_ticks(self.deadline.get()) {
-                Some(_) => Outcome::Again,
-                None => self.deadline_passed(vmcs),
-            },
+            reason::PREEMPTION_TIMER => self.time_is_up(vmcs, cpu),
             reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
                 store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
                 let outcome = self.instruction(vmcs, state, reason);
@@ -363,9 +362,12 @@ impl Vcpu {
         Outcome::Vmm(ExitReason::EntryFailed)
     }
 
-    /// The deadline has passed, in the guest or before it was entered. What is dirty still has not been loaded, and is not
-    /// overwritten.
-    pub(super) fn deadline_passed(&self, vmcs: Vmcs) -> Outcome {
+    /// The time of the run is over, in the guest or before it was entered: the monitor's or the kernel's. What is dirty still has
+    /// not been loaded, and is not overwritten.
+    pub(super) fn time_is_up(&self, vmcs: Vmcs, cpu: &VmxCpu) -> Outcome {
+        if cpu.timer_ticks(self.deadline.get()).is_some() {
+            return Outcome::Timer;
+        }
         put!(self.state(), valid, 0);
         self.fetch_groups(vmcs, INTERRUPT_STATE);
         Outcome::Vmm(ExitReason::Deadline)

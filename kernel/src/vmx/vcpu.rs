@@ -48,12 +48,8 @@ pub struct Vcpu {
     home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
-    /// There is a deadline, and the preemption timer is on in the VMCS.
-    has_deadline: Cell<bool>,
     pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
-    /// Controls without what changes from run to run.
-    pub(super) pin: Cell<u32>,
     pub(super) primary: Cell<u32>,
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
@@ -75,8 +71,6 @@ unsafe impl KernelObject for Vcpu {}
 
 /// IA32_PAT after reset.
 const PAT_AFTER_RESET: u64 = 0x0007_0406_0007_0406;
-/// Pin-based control: the preemption timer is on.
-const PREEMPTION_TIMER: u32 = 1 << 6;
 
 impl Vcpu {
     /// Pages that the object takes.
@@ -193,7 +187,9 @@ impl Vcpu {
     }
 
     /// Runs the guest until an exit. Interrupts are off before, meanwhile and after; a pending one ends the run.
-    pub fn run(&self, cpu: &VmxCpu) -> Outcome {
+    /// At TSC value `limit` it ends at the latest, whatever the guest does: not every event that is masked for the host interrupts
+    /// a guest on every processor model, but its preemption timer does.
+    pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) && !self.bind(cpu) {
             return self.refuse(Error::WrongCpu as u64);
         }
@@ -202,10 +198,11 @@ impl Vcpu {
         let state = self.state();
         let dirty = get!(state, dirty);
         if dirty & StateGroups::DEADLINE.bits() != 0 {
-            self.set_deadline(vmcs, get!(state, deadline));
+            self.deadline.set(get!(state, deadline));
         }
-        if self.has_deadline.get() && !self.arm_timer(vmcs, cpu) {
-            return self.deadline_passed(vmcs);
+        match cpu.timer_ticks(self.deadline.get().min(limit)) {
+            Some(ticks) => vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks),
+            None => return self.time_is_up(vmcs, cpu),
         }
         if dirty != 0 {
             if dirty & StateGroups::RIP.bits() != 0 {
@@ -242,27 +239,6 @@ impl Vcpu {
             // SAFETY: the address space that the processor is in maps the kernel.
             unsafe { vmcs.write(host::CR3, cr3) };
         }
-    }
-
-    /// Takes over a deadline, and switches the preemption timer on or off for it.
-    fn set_deadline(&self, vmcs: Vmcs, deadline: u64) {
-        let on = deadline != NO_DEADLINE;
-        self.deadline.set(deadline);
-        if on != self.has_deadline.replace(on) {
-            let pin = self.pin.get() | if on { PREEMPTION_TIMER } else { 0 };
-            // SAFETY: every processor that runs guests has the timer.
-            unsafe { vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin)) };
-        }
-    }
-
-    /// Sets the preemption timer for the deadline. False if that has passed.
-    #[inline(always)]
-    fn arm_timer(&self, vmcs: Vmcs, cpu: &VmxCpu) -> bool {
-        let Some(ticks) = cpu.timer_ticks(self.deadline.get()) else {
-            return false;
-        };
-        vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks);
-        true
     }
 
     /// Makes the vCPU current on this processor. False if it is at home on another one, or the processor cannot run it.
@@ -328,7 +304,6 @@ impl Vcpu {
 
     /// Writes the fields that stay for ever, and notes the controls.
     fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
-        self.pin.set(controls.pin);
         self.primary.set(controls.primary);
         self.entry_controls.set(controls.entry);
         self.cr0.set(controls.cr0);
