@@ -247,10 +247,7 @@ extern "C" fn first_thread() -> Ref<Thread> {
 /// Puts the current thread at the end of its priority's queue, if another one of that priority is ready.
 #[inline(always)]
 pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
-    match cpu.ready.highest() {
-        Some(other) if other >= cpu.priority.get() => give_way(cpu, thread),
-        _ => thread,
-    }
+    if cpu.ready.has_at_least(cpu.priority.get()) { give_way(cpu, thread) } else { thread }
 }
 
 #[inline(never)]

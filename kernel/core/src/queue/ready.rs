@@ -64,6 +64,12 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
             .map(|level| Priority(level as u8))
     }
 
+    /// Whether something of this priority or a higher one is ready.
+    #[inline(always)]
+    pub fn has_at_least(&self, priority: Priority) -> bool {
+        self.occupied.get() >> (priority.0 & 63) != 0
+    }
+
     /// The object to run next.
     #[inline(always)]
     pub fn first(&self) -> Option<Ref<T>> {
