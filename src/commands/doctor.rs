@@ -3,6 +3,11 @@
 use bulkhead_harness::{Backend, NestedVmx};
 use bulkhead_image::Tool;
 
+use crate::programs;
+
+/// The guests' files that the manifests of this checkout name.
+const GUEST_IMAGES: [&str; 2] = ["debian:linux-image-cloud-amd64", "builtin:checks"];
+
 /// How much an item matters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
@@ -59,6 +64,18 @@ pub fn run() -> miette::Result<u8> {
                 need,
             });
         }
+    }
+
+    for reference in GUEST_IMAGES {
+        items.push(Item {
+            name: format!("guest image: {reference}"),
+            state: match programs::find_guest_image(reference) {
+                Ok(Some(path)) => Ok(path.display().to_string()),
+                Ok(None) => Err("fetched when it is needed".to_owned()),
+                Err(error) => Err(error),
+            },
+            need: Need::Optional,
+        });
     }
 
     print(&items);
