@@ -2,8 +2,8 @@
 # The guest's first script: proves that processors, interrupts, console and disk work, and says so in lines that begin
 # with `check:`. Then a shell, if the kernel's command line has `bulkhead.interactive`; else the power goes off.
 export PATH=/bin
-busybox --install -s /bin
-mount -t proc proc /proc
+busybox mount -t proc proc /proc
+busybox --install -s /bin || exit
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2> /dev/null
 exec < /dev/console > /dev/console 2>&1
