@@ -80,7 +80,11 @@ pub fn return_address(value: u64) -> Option<(Name, u64)> {
         *byte = unsafe { ((value - 7 + index as u64) as *const u8).read() };
     }
     let is_call = before[2] == 0xe8 || (2..6).any(|at| before[at] == 0xff && before[at + 1] & 0x38 == 0x10) || before[0] == 0xff;
-    if is_call { name_of(value) } else { None }
+    if !is_call {
+        return None;
+    }
+    // The call may be its function's last instruction.
+    name_of(value - 1).map(|(name, offset)| (name, offset + 1))
 }
 
 /// Whether an address lies on a page that a kernel stack may use.
