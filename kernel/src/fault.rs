@@ -2,8 +2,8 @@
 
 use crate::arch::cpu::Cpu;
 use crate::arch::traps::vector;
-use crate::object::notification::Notification;
 use crate::object::bound;
+use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
 use bulkhead_core::phys::Ref;
 use core::arch::asm;
@@ -18,7 +18,11 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
         // Perhaps a port of its own; the instruction is tried again.
         return;
     }
-    let address = if number == PAGE_FAULT { fault_address() } else { 0 };
+    let address = if number == PAGE_FAULT {
+        fault_address()
+    } else {
+        0
+    };
     thread.fault_vector.set(u64::from(number));
     thread.fault_error.set(error);
     thread.fault_address.set(address);
@@ -34,7 +38,10 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
 /// Loads the partition's ports into the processor's bitmap, if another partition's are there or a guest's exit made the
 /// processor forget the bitmap. Whether anything changed.
 fn mend_ports(cpu: &Cpu, thread: Ref<Thread>) -> bool {
-    let loaded = thread.partition.get().is_some_and(|partition| partition.load_ports());
+    let loaded = thread
+        .partition
+        .get()
+        .is_some_and(|partition| partition.load_ports());
     cpu.vmx.restore_task_limit() || loaded
 }
 

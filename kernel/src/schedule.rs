@@ -6,9 +6,9 @@
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::{apic, msr, traps::vector};
 use crate::lock::kernel_lock;
-use crate::object::thread::{Resume, State, Thread};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
+use crate::object::thread::{Resume, State, Thread};
 use crate::time;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
@@ -44,7 +44,9 @@ pub fn make_ready(thread: Ref<Thread>) {
         thread.state.set(State::Stopped);
         return;
     }
-    let Some(home) = cpu::by_number(thread.cpu.get()) else { return };
+    let Some(home) = cpu::by_number(thread.cpu.get()) else {
+        return;
+    };
     let Some(own) = priority(thread) else {
         // Its window is gone: nothing will ever pay for it.
         thread.state.set(State::Stopped);
@@ -131,7 +133,10 @@ pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
     let space = thread.address_space.get();
     if cpu.address_space.get() != space {
         cpu.address_space.set(space);
-        let partition = thread.partition.get().map_or(1, |partition| partition.address());
+        let partition = thread
+            .partition
+            .get()
+            .map_or(1, |partition| partition.address());
         cpu.task.enable_ports(cpu.ports_of.get() == partition);
         // SAFETY: a thread's address space maps the kernel half like every other.
         unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
@@ -207,7 +212,14 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         cpu.current.set(Some(thread));
         cpu.priority.set(window.priority.get());
         cpu.window_since.set(now);
-        time::arm_for(cpu, if available == u64::MAX { u64::MAX } else { now.saturating_add(available) });
+        time::arm_for(
+            cpu,
+            if available == u64::MAX {
+                u64::MAX
+            } else {
+                now.saturating_add(available)
+            },
+        );
         enter_space(cpu, thread);
         return Some(thread);
     }
@@ -247,7 +259,11 @@ extern "C" fn first_thread() -> Ref<Thread> {
 /// Puts the current thread at the end of its priority's queue, if another one of that priority is ready.
 #[inline(always)]
 pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
-    if cpu.ready.has_at_least(cpu.priority.get()) { give_way(cpu, thread) } else { thread }
+    if cpu.ready.has_at_least(cpu.priority.get()) {
+        give_way(cpu, thread)
+    } else {
+        thread
+    }
 }
 
 #[inline(never)]
@@ -269,7 +285,9 @@ pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) {
 
 /// Takes a thread off its processor for good or until it is started again. Returns whether it is off; if not, the processor has been told.
 pub fn stop(thread: Ref<Thread>) -> bool {
-    let Some(home) = cpu::by_number(thread.cpu.get()) else { return true };
+    let Some(home) = cpu::by_number(thread.cpu.get()) else {
+        return true;
+    };
     if home.current.get() == Some(thread) {
         thread.stopping.set(true);
         if core::ptr::eq(home, cpu::this()) {

@@ -58,7 +58,8 @@ pub struct Cpu {
     pub task: TaskState,
 }
 
-static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Processors that run.
@@ -94,7 +95,12 @@ impl Cpu {
     ///
     /// # Safety
     /// `place` must be zeroed, aligned memory of the right size that is never freed.
-    pub unsafe fn initialise(place: *mut Cpu, number: u32, apic_id: u32, stack_top: u64) -> &'static Cpu {
+    pub unsafe fn initialise(
+        place: *mut Cpu,
+        number: u32,
+        apic_id: u32,
+        stack_top: u64,
+    ) -> &'static Cpu {
         // SAFETY: all fields are cells, atomics and tables for which zero is valid.
         let cpu = unsafe { &*place };
         cpu.own_address.set(place as u64);

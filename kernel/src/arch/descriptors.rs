@@ -68,7 +68,9 @@ impl TaskState {
             for (index, top) in interrupt_stacks.iter().enumerate() {
                 (&raw mut (*this).interrupt_stacks[index]).write_unaligned(*top);
             }
-            (&raw mut (*this).bitmap).cast::<[u8; BITMAP_BYTES]>().write([0xff; BITMAP_BYTES]);
+            (&raw mut (*this).bitmap)
+                .cast::<[u8; BITMAP_BYTES]>()
+                .write([0xff; BITMAP_BYTES]);
         }
         self.enable_ports(false);
     }
@@ -77,7 +79,11 @@ impl TaskState {
     #[inline(always)]
     pub fn enable_ports(&self, enable: bool) {
         // SAFETY: only this processor writes its task state, and the kernel lock or interrupts-off exclude others.
-        unsafe { self.bitmap_offset.get().write(if enable { BITMAP_OFFSET } else { NO_BITMAP }) }
+        unsafe {
+            self.bitmap_offset
+                .get()
+                .write(if enable { BITMAP_OFFSET } else { NO_BITMAP })
+        }
     }
 
     /// Allows or denies a range of ports in the bitmap.
@@ -87,14 +93,21 @@ impl TaskState {
             // SAFETY: port / 8 is below 8192; see `enable_ports` for exclusion.
             unsafe {
                 let byte = bitmap.add(port as usize / 8);
-                if allow { *byte &= !(1 << (port % 8)) } else { *byte |= 1 << (port % 8) }
+                if allow {
+                    *byte &= !(1 << (port % 8))
+                } else {
+                    *byte |= 1 << (port % 8)
+                }
             }
         }
     }
 
     /// Address and limit for the descriptor.
     pub fn segment(&self) -> (u64, u64) {
-        (core::ptr::from_ref(self) as u64, size_of::<Self>() as u64 - 1)
+        (
+            core::ptr::from_ref(self) as u64,
+            size_of::<Self>() as u64 - 1,
+        )
     }
 }
 
@@ -111,14 +124,21 @@ impl GlobalDescriptors {
             0x00cf_9300_0000_ffff,
             0x00cf_f300_0000_ffff,
             0x00af_fb00_0000_ffff,
-            (limit & 0xffff) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56,
+            (limit & 0xffff)
+                | (base & 0xff_ffff) << 16
+                | 0x89 << 40
+                | (limit >> 16 & 0xf) << 48
+                | (base >> 24 & 0xff) << 56,
             base >> 32,
             0,
         ];
         for (cell, entry) in self.0.iter().zip(entries) {
             cell.set(entry);
         }
-        let pointer = x86::dtables::DescriptorTablePointer { limit: 63, base: self.0.as_ptr().cast::<u64>() };
+        let pointer = x86::dtables::DescriptorTablePointer {
+            limit: 63,
+            base: self.0.as_ptr().cast::<u64>(),
+        };
         // SAFETY: the table is complete; the segments are flat, so reloading them changes no address.
         unsafe {
             x86::dtables::lgdt(&pointer);

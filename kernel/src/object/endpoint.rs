@@ -40,7 +40,9 @@ impl Endpoint {
             dismiss(thread);
         }
         for _ in 0..AT_ONCE {
-            let Some(thread) = self.callers.pop_front() else { return true };
+            let Some(thread) = self.callers.pop_front() else {
+                return true;
+            };
             dismiss(thread);
         }
         self.callers.is_empty()
@@ -48,7 +50,10 @@ impl Endpoint {
 }
 
 fn dismiss(thread: Ref<Thread>) {
-    debug_assert!(matches!(thread.state.get(), State::Calling | State::Receiving));
+    debug_assert!(matches!(
+        thread.state.get(),
+        State::Calling | State::Receiving
+    ));
     thread.endpoint.set(None);
     thread.set_status(Err(Error::Gone));
     schedule::wake(thread);

@@ -1,7 +1,7 @@
 //! The page that kernel and monitor share for a vCPU, as a mapping in the monitor's partition; and doorbells.
 
-use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::engine;
+use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::partition::Partition;
 use crate::schedule;
 use crate::syscall::invoke::{DONE, Outcome};
@@ -22,17 +22,24 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     if mapping.address >= USER_END {
         return Err(Error::OutOfRange);
     }
-    let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
+    let attributes = Attributes {
+        rights: Rights::READ | Rights::WRITE,
+        uncached: false,
+        user: true,
+    };
     let table = PageTable::<Native>::new(partition.root());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
     vcpu.state_mapping.set(Some((partition, address)));
-    vcpu.next_in_partition.set(partition.first_vcpu.replace(Some(vcpu)));
+    vcpu.next_in_partition
+        .set(partition.first_vcpu.replace(Some(vcpu)));
     Ok(())
 }
 
 /// Undoes the mapping of the shared page, if there is one.
 pub fn unmap_state(vcpu: Ref<Vcpu>) {
-    let Some((partition, address)) = vcpu.state_mapping.take() else { return };
+    let Some((partition, address)) = vcpu.state_mapping.take() else {
+        return;
+    };
     let done = Cell::new(PAGE_SIZE);
     // One page is one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
@@ -52,7 +59,11 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
 }
 
 /// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.
-pub fn bind_doorbell(space: Ref<GuestSpace>, port: u16, source: Ref<Slot>) -> Result<Outcome, Error> {
+pub fn bind_doorbell(
+    space: Ref<GuestSpace>,
+    port: u16,
+    source: Ref<Slot>,
+) -> Result<Outcome, Error> {
     let binding = space.prepare_doorbell(port)?;
     if !binding.is_vacant() {
         return Err(Error::AlreadyMapped);

@@ -23,7 +23,10 @@ pub struct KernelHooks;
 pub fn pages_of(object_type: ObjectType) -> Option<u64> {
     match object_type {
         ObjectType::Partition => Some(3),
-        ObjectType::Thread | ObjectType::Endpoint | ObjectType::Notification | ObjectType::Window => Some(1),
+        ObjectType::Thread
+        | ObjectType::Endpoint
+        | ObjectType::Notification
+        | ObjectType::Window => Some(1),
         ObjectType::Vcpu => Some(Vcpu::PAGES),
         ObjectType::GuestSpace => Some(GuestSpace::PAGES),
         ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => None,
@@ -32,7 +35,11 @@ pub fn pages_of(object_type: ObjectType) -> Option<u64> {
 
 fn attributes(slot: &Slot, user: bool) -> Attributes {
     let word = slot.mapped_attributes();
-    Attributes { rights: Rights::from_bits_truncate(word as u16), uncached: word & MAP_UNCACHED != 0, user }
+    Attributes {
+        rights: Rights::from_bits_truncate(word as u16),
+        uncached: word & MAP_UNCACHED != 0,
+        user,
+    }
 }
 
 impl Hooks for KernelHooks {
@@ -42,12 +49,15 @@ impl Hooks for KernelHooks {
         } else if let Some(partition) = object.downcast::<Partition>() {
             destroy_partition(partition)
         } else if let Some(endpoint) = object.downcast::<Endpoint>() {
-            if endpoint.dissolve() { Progress::Done } else { Progress::Again }
+            if endpoint.dissolve() {
+                Progress::Done
+            } else {
+                Progress::Again
+            }
         } else if let Some(notification) = object.downcast::<Notification>() {
             notification.dissolve();
             Progress::Done
         } else if let Some(vcpu) = object.downcast::<Vcpu>() {
-            
             guest::unmap_state(vcpu);
             vmx::destroy_vcpu(vcpu)
         } else if let Some(space) = object.downcast::<GuestSpace>() {
@@ -67,18 +77,32 @@ impl Hooks for KernelHooks {
             }
             let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Native>::new(partition.root());
-            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, slot.mapped_length())
+            table.map_step(
+                &mapping,
+                attributes(slot, true),
+                &partition.pool,
+                PageSize::Large,
+                slot.mapped_length(),
+            )
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Ept>::new(space.root());
-            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), slot.mapped_length())
+            table.map_step(
+                &mapping,
+                attributes(slot, false),
+                space.pool(),
+                vmx::largest_ept_page(),
+                slot.mapped_length(),
+            )
         } else {
             Err(Error::WrongType)
         }
     }
 
     fn unmap_step(&self, slot: &Slot) -> Progress {
-        let Some(space) = slot.space() else { return Progress::Done };
+        let Some(space) = slot.space() else {
+            return Progress::Done;
+        };
         if let Some(partition) = space.downcast::<Partition>() {
             if slot.object_type() == ObjectType::IoPorts {
                 if slot.mapped_length().get() == 0 {
@@ -113,7 +137,8 @@ impl Hooks for KernelHooks {
 
 fn release_page(page: HostPhysical) {
     use bulkhead_core::frames::FrameRange;
-    let released = FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
+    let released =
+        FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
     debug_assert!(released.is_ok(), "a page of a pool was not the kernel's");
 }
 
@@ -205,5 +230,9 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
     if PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool) == Progress::Again {
         return Progress::Again;
     }
-    if drain(&partition.pool) { Progress::Again } else { Progress::Done }
+    if drain(&partition.pool) {
+        Progress::Again
+    } else {
+        Progress::Done
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::arch::ioapic::{self, MAX_INTERRUPTS};
 use crate::arch::traps::vector;
-use crate::object::notification::Notification;
 use crate::object::bound;
+use crate::object::notification::Notification;
 use bulkhead_core::slot::Slot;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -27,7 +27,9 @@ pub fn arrived(number: u8) {
     if ioapic::is_level(interrupt) {
         ioapic::set_masked(interrupt, true);
     }
-    let Some(slot) = binding(interrupt) else { return };
+    let Some(slot) = binding(interrupt) else {
+        return;
+    };
     match bound::<Notification>(slot) {
         Some(notification) => notification.signal(slot.badge()),
         None => ioapic::set_masked(interrupt, true),

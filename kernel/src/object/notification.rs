@@ -41,7 +41,14 @@ impl Notification {
         let thread = self.bound_to.get()?;
         // Unbinding empties the thread's slot only; notice it here.
         let own = core::ptr::from_ref(self) as u64;
-        if thread.bound_notification().is_some_and(|bound| bound.address() == own) { Some(thread) } else { None }
+        if thread
+            .bound_notification()
+            .is_some_and(|bound| bound.address() == own)
+        {
+            Some(thread)
+        } else {
+            None
+        }
     }
 
     /// Adds bits and wakes whom they concern.
@@ -55,7 +62,9 @@ impl Notification {
             schedule::wake(thread);
             return;
         }
-        let Some(thread) = self.bound_thread() else { return };
+        let Some(thread) = self.bound_thread() else {
+            return;
+        };
         match thread.state.get() {
             State::Receiving => {
                 if let Some(endpoint) = thread.endpoint.replace(None) {
@@ -65,7 +74,9 @@ impl Notification {
                 schedule::wake(thread);
             }
             // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
-            State::Ready if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() => {
+            State::Ready
+                if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() =>
+            {
                 schedule::interrupt_if_current(thread);
             }
             _ => {}
@@ -73,7 +84,13 @@ impl Notification {
     }
 
     /// Makes the calling thread wait, or gives it the bits at once. Returns whether it may go on.
-    pub fn wait(self: &Notification, own: Ref<Notification>, thread: Ref<Thread>, deadline: u64, now: u64) -> Result<bool, Error> {
+    pub fn wait(
+        self: &Notification,
+        own: Ref<Notification>,
+        thread: Ref<Thread>,
+        deadline: u64,
+        now: u64,
+    ) -> Result<bool, Error> {
         if self.bits.get() != 0 {
             thread.set_bits(self.take());
             return Ok(true);

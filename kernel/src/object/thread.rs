@@ -1,17 +1,17 @@
 //! A native flow of control, bound to one CPU.
 
+use crate::object::bound;
 use crate::object::endpoint::Endpoint;
 use crate::object::notification::Notification;
 use crate::object::partition::Partition;
 use crate::object::window::Window;
 use crate::vmx::Vcpu;
-use crate::object::bound;
 use bulkhead_abi::Error;
-use bulkhead_core::table::Table;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use bulkhead_core::queue::{Linked, Links, Timed, Timer};
 use bulkhead_core::slot::Slot;
+use bulkhead_core::table::Table;
 use core::cell::Cell;
 use core::mem::offset_of;
 
@@ -186,7 +186,15 @@ impl Thread {
     /// The message that it keeps while it is queued at an endpoint: info and words.
     pub fn message(&self) -> (u64, [u64; 4]) {
         let word = |at: usize| self.registers[at].get();
-        (word(index::RSI), [word(index::RDX), word(index::R10), word(index::R8), word(index::R9)])
+        (
+            word(index::RSI),
+            [
+                word(index::RDX),
+                word(index::R10),
+                word(index::R8),
+                word(index::R9),
+            ],
+        )
     }
 
     /// Sets `rdx`, where `Wait` returns the signal bits, and success.
@@ -206,7 +214,17 @@ impl Thread {
 
     /// Sets the six result registers.
     pub fn set_results(&self, results: [u64; 6]) {
-        for (at, value) in [index::RDI, index::RSI, index::RDX, index::R10, index::R8, index::R9].into_iter().zip(results) {
+        for (at, value) in [
+            index::RDI,
+            index::RSI,
+            index::RDX,
+            index::R10,
+            index::R8,
+            index::R9,
+        ]
+        .into_iter()
+        .zip(results)
+        {
             self.registers[at].set(value);
         }
     }

@@ -4,11 +4,11 @@ use super::{caller, refuse};
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::traps;
 use crate::lock::kernel_lock;
-use crate::object::{bound, lookup};
 use crate::object::notification::Notification;
 use crate::object::thread::{Resume, Thread};
-use crate::{schedule, time};
+use crate::object::{bound, lookup};
 use crate::vmx::{self, Outcome, Vcpu};
+use crate::{schedule, time};
 use bulkhead_abi::{Error, ExitReason, Rights};
 use bulkhead_core::phys::Ref;
 
@@ -65,7 +65,12 @@ fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Re
 
 #[cold]
 #[inline(never)]
-fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
+fn signalled(
+    cpu: &'static Cpu,
+    thread: Ref<Thread>,
+    vcpu: Ref<Vcpu>,
+    notification: Ref<Notification>,
+) -> Ref<Thread> {
     vcpu.deliver_signals(notification.take());
     vcpu.store_for_signal(&cpu.vmx);
     end(thread, ExitReason::Signal);
@@ -101,7 +106,9 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
 /// The guest wrote to a port that is a doorbell.
 fn ring(vcpu: Ref<Vcpu>, port: u16) {
     let Some(space) = vcpu.space() else { return };
-    let Some(slot) = space.doorbell(port) else { return };
+    let Some(slot) = space.doorbell(port) else {
+        return;
+    };
     if let Some(notification) = bound::<Notification>(slot) {
         notification.signal(slot.badge());
     }
@@ -109,7 +116,12 @@ fn ring(vcpu: Ref<Vcpu>, port: u16) {
 
 /// What the kernel does between an exit and the next entry by itself. Returns the thread to go on with, unless the guest can.
 #[inline(never)]
-fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: Outcome) -> Option<Ref<Thread>> {
+fn interlude(
+    cpu: &'static Cpu,
+    thread: Ref<Thread>,
+    vcpu: Ref<Vcpu>,
+    outcome: Outcome,
+) -> Option<Ref<Thread>> {
     let _lock = kernel_lock();
     match outcome {
         Outcome::Interrupt(number) => traps::interrupt(number),

@@ -1,6 +1,7 @@
 //! What VMX keeps per processor.
 
 use crate::arch::msr;
+use crate::time;
 use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
 use crate::vmx::host::HostState;
@@ -14,6 +15,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Address of the vCPU that its processor must let go of, or 0. Set under the kernel lock, before a flush of all processors.
 pub(super) static CLEAR_WANTED: AtomicU64 = AtomicU64::new(0);
 
+/// How often a second a guest is left at least: some processor models hold back an interrupt for the host while the guest's
+/// own interrupts are off, and another processor may be waiting for its answer.
+const STAYS_PER_SECOND: u64 = 100;
+
 /// The VMX state of one processor. Zeroed memory is valid: a processor that runs no guests.
 pub struct VmxCpu {
     /// The vCPU whose VMCS is current here, and whose extended state and XCR0 the registers hold.
@@ -24,6 +29,8 @@ pub struct VmxCpu {
     pub(super) components: Cell<u64>,
     /// The preemption timer's rate, as a shift of the TSC.
     pub(super) timer_shift: Cell<u32>,
+    /// Most ticks of the preemption timer in one stay in a guest.
+    longest: Cell<u64>,
     large_pages: Cell<(bool, bool)>,
     enabled: Cell<bool>,
 }
@@ -38,6 +45,8 @@ impl VmxCpu {
         self.host.capture();
         self.components.set(extended_components());
         self.timer_shift.set(capabilities.timer_shift);
+        let longest = (time::frequency() / STAYS_PER_SECOND) >> capabilities.timer_shift;
+        self.longest.set(longest.clamp(1, u64::from(u32::MAX)));
         self.large_pages.set(capabilities.ept_large_pages());
         let controls = Controls::compute(&capabilities, false, self.host.cr4());
         self.enabled.set(controls.is_some());
@@ -89,6 +98,6 @@ impl VmxCpu {
             .checked_sub(msr::tsc())
             .filter(|ticks| *ticks != 0)?;
         let ticks = (remaining >> (self.timer_shift.get() & 0x1f)) + 1;
-        Some(ticks.min(u64::from(u32::MAX)))
+        Some(ticks.min(self.longest.get()))
     }
 }

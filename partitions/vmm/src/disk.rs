@@ -1,6 +1,9 @@
 //! A guest's disk: the control plane here, the data plane in the block service, and between them a device channel.
 
-use bulkhead_channel::{Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration};
+use bulkhead_channel::{
+    Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome,
+    QueueConfiguration,
+};
 use bulkhead_machine::virtio::{BlockDevice, BlockFeatures, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::{GuestSpace, Notification};
 use bulkhead_runtime::{println, program};
@@ -79,7 +82,9 @@ impl Disk {
                 if let Some(new) = new
                     && let Err(error) = space.bind_doorbell(new, self.peer)
                 {
-                    println!("vmm: no doorbell at port {new:#x}: {error:?}; notifications go through the vmm");
+                    println!(
+                        "vmm: no doorbell at port {new:#x}: {error:?}; notifications go through the vmm"
+                    );
                 }
             }
             Event::Notified { .. } => self.tell(),
@@ -118,7 +123,10 @@ impl Disk {
 }
 
 fn configuration_of(chosen: &DriverConfiguration) -> Configuration {
-    let mut configuration = Configuration { features: chosen.features & !VERSION_1, ..Configuration::default() };
+    let mut configuration = Configuration {
+        features: chosen.features & !VERSION_1,
+        ..Configuration::default()
+    };
     for (to, from) in configuration.queues.iter_mut().zip(&chosen.queues) {
         *to = from.map(|queue| QueueConfiguration {
             size: queue.size,

@@ -29,7 +29,9 @@ impl SerialOutput {
 
 impl SerialSink for SerialOutput {
     fn send(&mut self, character: u8) -> bool {
-        let Some((ring, _)) = &mut self.ring else { return true };
+        let Some((ring, _)) = &mut self.ring else {
+            return true;
+        };
         let taken = ring.send(&[character]).bytes == 1;
         if taken {
             self.untold += 1;
@@ -54,9 +56,13 @@ pub struct SerialInput {
 impl SerialInput {
     /// Takes up to `room` bytes and hands each to `take`.
     pub fn receive(&mut self, room: usize, mut take: impl FnMut(u8)) {
-        let Some((ring, peer)) = &mut self.ring else { return };
+        let Some((ring, peer)) = &mut self.ring else {
+            return;
+        };
         let mut buffer = [0; 16];
-        let Some(part) = buffer.get_mut(..room.min(16)) else { return };
+        let Some(part) = buffer.get_mut(..room.min(16)) else {
+            return;
+        };
         let transfer = ring.receive(part);
         for byte in part.iter().take(transfer.bytes) {
             take(*byte);
@@ -69,12 +75,29 @@ impl SerialInput {
 
 /// Both directions of the guest's serial port.
 pub fn attach(channel: Option<&Channel>) -> (SerialOutput, SerialInput) {
-    let none = (SerialOutput { ring: None, untold: 0 }, SerialInput { ring: None, signal: 0 });
+    let none = (
+        SerialOutput {
+            ring: None,
+            untold: 0,
+        },
+        SerialInput {
+            ring: None,
+            signal: 0,
+        },
+    );
     let Some(channel) = channel else { return none };
-    let Some(text) = channel.text() else { return none };
+    let Some(text) = channel.text() else {
+        return none;
+    };
     let (sender, receiver) = text.split();
     (
-        SerialOutput { ring: Some((sender, channel.peer)), untold: 0 },
-        SerialInput { ring: Some((receiver, channel.peer)), signal: channel.signal },
+        SerialOutput {
+            ring: Some((sender, channel.peer)),
+            untold: 0,
+        },
+        SerialInput {
+            ring: Some((receiver, channel.peer)),
+            signal: channel.signal,
+        },
     )
 }
