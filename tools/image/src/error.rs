@@ -54,4 +54,11 @@ pub enum ImageError {
         /// The name.
         name: String,
     },
+    /// A kernel's command line stands in GRUB's configuration as it is.
+    #[error("GRUB would interpret the command line `{text}`")]
+    #[diagnostic(help("use letters, digits, spaces, and `,.:=_/-+@`"))]
+    CommandLine {
+        /// The command line.
+        text: String,
+    },
 }

@@ -1,10 +1,14 @@
-//! The image itself: GRUB's core with an embedded configuration, and an El Torito CD around it.
+//! The image itself: kernel, plan and modules on a CD, started by multiboot2.
 
-use std::{ffi::OsString, fmt::Write as _, fs, path::Path, process::Command};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+};
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
-use crate::{ImageError, Module, module, tool};
+use crate::{ImageError, Module, cd::Cd, module};
 
 /// What GRUB's core needs: the CD through the BIOS, its file system, and the boot protocol.
 const GRUB_MODULES: [&str; 3] = ["biosdisk", "iso9660", "multiboot2"];
@@ -21,60 +25,30 @@ pub fn build_image(
     modules: &[Module],
     out: &Path,
 ) -> Result<(), ImageError> {
-    tool::check_tools()?;
-    let work = TempDir::new().map_err(|error| ImageError::File {
+    let plan_file = plan_file(plan).map_err(|error| ImageError::File {
         path: std::env::temp_dir(),
         error,
     })?;
-
-    let plan_file = work.path().join("plan");
-    write(&plan_file, plan)?;
-    let mut all = vec![Module::new("plan", &plan_file)?];
+    let mut all = vec![Module::new("plan", plan_file.path())?];
     all.extend_from_slice(modules);
     module::check_set(&all)?;
 
-    let configuration = work.path().join("grub.cfg");
-    write(&configuration, grub_configuration(&all).as_bytes())?;
-    let loader = work.path().join("loader");
-    build_loader(&configuration, &loader)?;
+    let cd = Cd::new(&grub_configuration(&all), &GRUB_MODULES)?;
+    let names: Vec<_> = (0..all.len()).map(file_on_cd).collect();
+    let mut files = vec![("kernel", kernel)];
+    files.extend(
+        names
+            .iter()
+            .map(String::as_str)
+            .zip(all.iter().map(Module::path)),
+    );
+    cd.write(&files, out)
+}
 
-    // Renamed when it is whole: a machine may still run from the former image.
-    let parent = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let unfinished = NamedTempFile::new_in(parent).map_err(|error| ImageError::File {
-        path: out.to_owned(),
-        error,
-    })?;
-    let mut xorriso = Command::new("xorriso");
-    xorriso.args([
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-R",
-        "-b",
-        "loader",
-        "-no-emul-boot",
-    ]);
-    xorriso
-        .args(["-boot-load-size", "4", "-boot-info-table", "-o"])
-        .arg(unfinished.path())
-        .arg("-graft-points");
-    xorriso
-        .arg(graft("loader", &loader))
-        .arg(graft("kernel", kernel));
-    for (index, module) in all.iter().enumerate() {
-        xorriso.arg(graft(&file_on_cd(index), module.path()));
-    }
-    run("xorriso", &mut xorriso)?;
-    unfinished
-        .persist(out)
-        .map(drop)
-        .map_err(|failed| ImageError::File {
-            path: out.to_owned(),
-            error: failed.error,
-        })
+fn plan_file(plan: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new()?;
+    file.write_all(plan)?;
+    Ok(file)
 }
 
 /// GRUB's commands. Its rescue parser reads them: one a line, no quoting, which [`Module::new`] makes safe.
@@ -93,60 +67,12 @@ fn file_on_cd(index: usize) -> String {
     format!("m{index:02}")
 }
 
-/// GRUB's core behind its CD boot sector.
-fn build_loader(configuration: &Path, out: &Path) -> Result<(), ImageError> {
-    let core = out.with_extension("core");
-    let mut mkimage = Command::new("grub-mkimage");
-    mkimage
-        .args(["-O", "i386-pc", "-d", tool::GRUB_DIRECTORY, "-p", "/", "-c"])
-        .arg(configuration);
-    mkimage.arg("-o").arg(&core).args(GRUB_MODULES);
-    run("grub-mkimage", &mut mkimage)?;
-    let mut loader = read(&Path::new(tool::GRUB_DIRECTORY).join("cdboot.img"))?;
-    loader.extend(read(&core)?);
-    write(out, &loader)
-}
-
-/// `name on the CD=path on the host`, with the path's own `=` and `\` escaped.
-fn graft(name: &str, path: &Path) -> OsString {
-    let escaped = path
-        .to_string_lossy()
-        .replace('\\', "\\\\")
-        .replace('=', "\\=");
-    OsString::from(format!("{name}={escaped}"))
-}
-
-fn run(program: &'static str, command: &mut Command) -> Result<(), ImageError> {
-    let output = command.output().map_err(|error| ImageError::File {
-        path: program.into(),
-        error,
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let messages = String::from_utf8_lossy(&output.stderr)
-        .trim_end()
-        .to_owned();
-    Err(ImageError::ToolFailed { program, messages })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    fs::read(path).map_err(|error| ImageError::File {
-        path: path.to_owned(),
-        error,
-    })
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
-    fs::write(path, bytes).map_err(|error| ImageError::File {
-        path: path.to_owned(),
-        error,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tool;
+    use std::fs;
+    use tempfile::TempDir;
 
     #[test]
     fn configuration_loads_plan_first() {
@@ -161,14 +87,6 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_equal_signs_survive() {
-        assert_eq!(
-            graft("m00", Path::new("/a=b/c\\d")),
-            OsString::from("m00=/a\\=b/c\\\\d")
-        );
-    }
-
-    #[test]
     fn image_is_a_bootable_cd() {
         if tool::check_tools().is_err() {
             eprintln!("skipped: GRUB or xorriso is not installed");
@@ -176,11 +94,11 @@ mod tests {
         }
         let directory = TempDir::new().unwrap();
         let kernel = directory.path().join("ker=nel");
-        write(&kernel, b"not a kernel").unwrap();
+        fs::write(&kernel, b"not a kernel").unwrap();
         let out = directory.path().join("image.iso");
         let module = Module::new("hello", &kernel).unwrap();
         build_image(&kernel, b"plan bytes", &[module], &out).unwrap();
-        let image = read(&out).unwrap();
+        let image = fs::read(&out).unwrap();
         assert_eq!(&image[16 * 2048 + 1..16 * 2048 + 6], b"CD001");
         assert_eq!(
             &image[17 * 2048 + 7..17 * 2048 + 30],

@@ -8,12 +8,15 @@
 //! This crate must never look into what it packs: kernel, plan and modules are files and names to it.
 #![forbid(unsafe_code)]
 
+mod cd;
 mod error;
 mod iso;
+mod linux;
 mod module;
 mod tool;
 
 pub use error::ImageError;
 pub use iso::build_image;
+pub use linux::build_linux_image;
 pub use module::Module;
 pub use tool::{TOOLS, Tool, install_line};

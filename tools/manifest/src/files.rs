@@ -196,7 +196,10 @@ fn find_image(
     }
     let letters =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
-    if name.len() < 2 || !name.bytes().all(letters) || name.starts_with(['+', '.', '-']) {
+    // The ELF file in a package's compressed kernel.
+    let form = if scheme == "debian" { "#vmlinux" } else { "" };
+    let file = name.strip_suffix(form).unwrap_or(name);
+    if file.len() < 2 || !file.bytes().all(letters) || file.starts_with(['+', '.', '-']) {
         report(
             "modules::bad_reference",
             format!("`{name}` cannot be the name of a package or built-in file"),

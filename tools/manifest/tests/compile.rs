@@ -100,7 +100,7 @@ fn the_default_manifest() {
         );
         assert_eq!(
             linux.environment.text("command-line"),
-            Some("console=ttyS0")
+            Some("console=ttyS0,115200")
         );
         assert_eq!(linux.environment.module("initrd").unwrap().size, 5000);
         assert!(linux.must_finish());
@@ -236,7 +236,8 @@ fn channels_endpoints_and_memory() {
 #[test]
 fn compiling_needs_every_file() {
     let world = World::new();
-    let path = world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched\"\n");
+    let path =
+        world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched#vmlinux\"\n");
     world.with_options(|options| {
         assert!(bulkhead_manifest::check(&path, options).is_ok());
         let errors = compile(&path, options).unwrap_err();

@@ -52,7 +52,7 @@ impl World {
             "debian:linux-image-cloud-amd64" => Ok(Some(self.directory.path().join("vmlinuz"))),
             "builtin:checks" => Ok(Some(self.directory.path().join("initrd"))),
             "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
-            "debian:not-fetched" => Ok(None),
+            "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
             other => Err(format!("there is no {other}")),
         };
         use_options(&Options {
