@@ -1,0 +1,84 @@
+//! The built-in guests: the good ones reach their end, the bad ones harm only themselves.
+
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, run};
+
+const HELLO: [&str; 5] = [
+    "hello| guest: protected mode",
+    "hello| guest: long mode, command line \"hello\"",
+    "hello| guest: hypervisor bit 1",
+    "hello| guest: hypervisor \"BulkheadBulk\"",
+    "hello| guest: off",
+];
+const REAL: [&str; 2] = ["real| guest: real mode", "real| guest: off"];
+
+#[test]
+fn guests_run_identically_each_time() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let first = run("partitions/guests.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&HELLO)
+        .expect_in_order(&REAL);
+    let second = run("partitions/guests.toml", Backend::Bochs, &[]).expect_status(0);
+    assert_eq!(first.serial, second.serial);
+}
+
+#[test]
+fn guests_run_on_an_older_processor() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    run(
+        "partitions/guests.toml",
+        Backend::Bochs,
+        &["--cpu", "corei7_sandy_bridge_2600k"],
+    )
+    .expect_status(0)
+    .expect_in_order(&HELLO)
+    .expect_in_order(&REAL);
+}
+
+#[test]
+fn hostile_guest_harms_only_itself() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/hostile.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&[
+            "hostile| hostile: 65536 port reads",
+            "hostile| hostile: CPUID done",
+            "hostile| hostile: alive",
+            "hostile| guest: off",
+        ])
+        .expect_absent("PANIC")
+        .expect_absent("thread 0:");
+    assert!(
+        outcome.lines_of("polite").contains(&"guest: off"),
+        "{outcome}"
+    );
+    assert!(
+        outcome.lines_of("steady").contains(&"2 s since start"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn guest_that_fails_fails_the_run() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    run("tests/manifests/guest-fails.toml", Backend::Bochs, &[])
+        .expect_status(1)
+        .expect_in_order(&[
+            "fine| guest: off",
+            "init| bulkhead: partition crashing is started anew (1)",
+            "crashing| guest: long mode, command line \"crash\"",
+            "init| bulkhead: partition crashing stays stopped",
+            "init| bulkhead: partition failing has failed: the guest ended by its exit port with an error (code 3)",
+            "init| bulkhead: end: failed: partition failing",
+        ]);
+}

@@ -1,0 +1,9 @@
+//! Boots whole systems on emulated machines, and believes what their partitions and guests say.
+//!
+//! One machine at a time: what is measured here is shared by all tests, and a run's time limit is in seconds of the host.
+
+mod defects;
+mod guests;
+mod machine;
+mod native;
+mod processors;
