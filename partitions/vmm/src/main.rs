@@ -47,10 +47,11 @@ fn main(program: Program) {
     }
 }
 
-/// Prints how long it took from the kernel's first instruction to the guest's, in the machine's first life.
+/// Prints when the guest's first instruction was, and how long after the kernel's, in the guest's first life.
 fn print_boot_time(program: &Program, entered: u64) {
     let header = program.environment().header();
     if header.generation == 0 {
+        println!("vmm: the guest was entered at tsc={entered}");
         let ticks = entered.saturating_sub(header.tsc_at_boot);
         println!(
             "{{\"name\": \"boot.kernel\", \"unit\": \"instructions\", \"n\": 1, \"min\": {ticks}, \"median\": {ticks}, \"p95\": {ticks}}}"
