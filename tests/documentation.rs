@@ -51,3 +51,14 @@ fn links_lead_to_files() {
         broken.join("\n")
     );
 }
+
+#[test]
+fn the_manifest_of_the_readme_is_one_that_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+    let manifest = read("partitions/native.toml");
+    assert!(
+        read("README.md").contains(manifest.trim()),
+        "README.md shows another manifest than partitions/native.toml"
+    );
+}
