@@ -119,11 +119,19 @@ pub fn flush_everywhere() {
     }
 }
 
-/// Charges the current window for the time since the last charge.
+/// Time slices among threads of one priority, per second.
+const SLICES_PER_SECOND: u64 = 100;
+
+/// Charges the current thread's slice and window for the time since the last charge.
 fn charge(cpu: &Cpu, now: u64) {
     let since = cpu.window_since.replace(now);
-    if let Some(window) = cpu.current.get().and_then(|thread| thread.paying_window()) {
-        window.charge(now.saturating_sub(since));
+    let Some(thread) = cpu.current.get() else {
+        return;
+    };
+    let ticks = now.saturating_sub(since);
+    thread.slice.set(thread.slice.get().saturating_sub(ticks));
+    if let Some(window) = thread.paying_window() {
+        window.charge(ticks);
     }
 }
 
@@ -174,7 +182,7 @@ fn choose(cpu: &'static Cpu) -> Ref<Thread> {
 }
 
 /// Puts the thread that was running back: to the front if it is preempted, so that it goes on before its equals, to the end
-/// if its budget is used up.
+/// if its time slice is over, and to sleep if its budget is used up.
 fn put_back(cpu: &Cpu, thread: Ref<Thread>, now: u64) {
     if thread.stopping.get() {
         thread.stopping.set(false);
@@ -187,6 +195,8 @@ fn put_back(cpu: &Cpu, thread: Ref<Thread>, now: u64) {
     };
     if window.available(now) == 0 {
         throttle(cpu, thread, window.refill_at.get());
+    } else if thread.slice.get() == 0 {
+        cpu.ready.push_back(thread, window.priority.get());
     } else {
         cpu.ready.push_front(thread, window.priority.get());
     }
@@ -212,14 +222,11 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         cpu.current.set(Some(thread));
         cpu.priority.set(window.priority.get());
         cpu.window_since.set(now);
-        time::arm_for(
-            cpu,
-            if available == u64::MAX {
-                u64::MAX
-            } else {
-                now.saturating_add(available)
-            },
-        );
+        if thread.slice.get() == 0 {
+            thread.slice.set(time::frequency() / SLICES_PER_SECOND);
+        }
+        let allowed = available.min(thread.slice.get());
+        time::arm_for(cpu, now.saturating_add(allowed));
         enter_space(cpu, thread);
         return Some(thread);
     }
@@ -269,6 +276,7 @@ pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
 #[inline(never)]
 fn give_way(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
     charge(cpu, msr::tsc());
+    thread.slice.set(0);
     cpu.current.set(None);
     make_ready(thread);
     next(cpu)

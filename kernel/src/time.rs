@@ -20,7 +20,7 @@ pub fn set_frequency(hertz: u64) {
     FREQUENCY.store(hertz, Ordering::Relaxed);
 }
 
-/// Arms the timer for the nearest deadline, of threads or of the running window (`budget_end`).
+/// Arms the timer for the nearest deadline, of sleeping threads or of the running one (`budget_end`: its slice or its budget).
 pub fn arm_for(cpu: &Cpu, budget_end: u64) {
     cpu.budget_end.set(budget_end);
     arm(cpu);

@@ -42,7 +42,7 @@ pub struct Cpu {
     pub timers: TimerQueue<Thread, Sleeping>,
     /// TSC value for which the local timer is armed; `u64::MAX` if for none.
     pub armed: Cell<u64>,
-    /// TSC value at which the current window's budget ends; `u64::MAX` for never.
+    /// TSC value at which the current thread's slice or its window's budget ends; `u64::MAX` for never.
     pub budget_end: Cell<u64>,
     /// TSC value since when the current window is charged.
     pub window_since: Cell<u64>,

@@ -60,6 +60,10 @@ impl TaskState {
     ///
     /// # Safety
     /// Called once, by the processor's own start-up, before the table is loaded.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "both arrays have one element for each stack"
+    )]
     pub unsafe fn initialise(&self, kernel_stack: u64, interrupt_stacks: &[u64; stack::COUNT]) {
         let this = core::ptr::from_ref(self).cast_mut();
         // SAFETY: the caller has the structure to itself; fields are written unaligned since it is packed.

@@ -80,6 +80,8 @@ pub struct Thread {
     pub address_space: Cell<u64>,
     /// Whose window pays for it: itself, or the first of the chain of callers that it serves.
     pub payer: Cell<Option<Ref<Thread>>>,
+    /// TSC ticks that it may run before its equals get their turn; 0: a full slice when it next runs.
+    pub slice: Cell<u64>,
     /// Who waits for its reply.
     pub caller: Cell<Option<Ref<Thread>>>,
     /// Whose reply it waits for.

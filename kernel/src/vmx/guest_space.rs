@@ -96,6 +96,10 @@ impl GuestSpace {
 
     /// Where a port is in the table, or where it would be: there is always a free place.
     #[inline(always)]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is reduced to the array's length"
+    )]
     fn find(&self, port: u16) -> (usize, Place) {
         let mut index = usize::from(port ^ port >> 7) % PLACES;
         loop {
@@ -158,6 +162,10 @@ impl GuestSpace {
         self.bindings.get(index)
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`find` returns an index of the array"
+    )]
     fn enter(&self, port: u16, binding: usize) {
         let (index, _) = self.find(port);
         self.places[index].store(Place::new(port, binding).0, Ordering::Relaxed);

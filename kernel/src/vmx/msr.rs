@@ -56,8 +56,8 @@ pub struct MsrAreas {
 impl MsrAreas {
     /// Writes the register numbers. Guest values stay: 0 at first.
     pub fn initialise(&self) {
-        for (index, register) in REGISTERS.into_iter().enumerate() {
-            for entry in [&self.guest[index], &self.host[index]] {
+        for entries in [&self.guest, &self.host] {
+            for (entry, register) in entries.iter().zip(REGISTERS) {
                 entry.index.set(register);
             }
         }

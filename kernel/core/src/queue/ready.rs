@@ -117,8 +117,11 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
         self.occupied.set(self.occupied.get() | 1 << level);
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is reduced to the array's length"
+    )]
     fn list(&self, level: u64) -> &List<T, Marker> {
-        // The index is reduced to the array's length, so it cannot be out of bounds.
         &self.lists[level as usize % PRIORITIES]
     }
 }
