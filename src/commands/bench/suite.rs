@@ -1,33 +1,35 @@
-//! Manifests whose partitions take figures.
+//! What takes figures, and which.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use bulkhead_harness::{Backend, Input, Run, Verdict};
-use miette::miette;
-
-use super::figure::{self, Figure};
-use crate::{
-    progress::Step,
-    system::{self, System},
+use super::{
+    boot,
+    figure::{self, Figure},
+    linux,
 };
 
-/// Far above what any of them takes.
+/// Far above what any of the small manifests takes.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
-/// Lines of serial output that are shown of a run that failed.
-const LAST_LINES: usize = 12;
 
-/// A manifest, and the figures that are taken by it and no other.
+/// How the figures of a suite are taken.
+enum Method {
+    /// The partitions of a manifest print them.
+    Printed(&'static str),
+    /// Linux is booted twice.
+    Linux,
+}
+
+/// Figures that are taken together.
 pub struct Suite {
-    /// Its path in the checkout.
-    pub manifest: &'static str,
+    method: Method,
     figures: &'static [&'static str],
 }
 
 impl Suite {
-    /// Every suite.
-    pub const ALL: [Self; 2] = [
+    /// Every suite; the slow one last.
+    pub const ALL: [Self; 3] = [
         Self {
-            manifest: "partitions/bench.toml",
+            method: Method::Printed("partitions/bench.toml"),
             figures: &[
                 "syscall.null",
                 "ipc.call_reply",
@@ -38,8 +40,12 @@ impl Suite {
             ],
         },
         Self {
-            manifest: "partitions/bench-2cpus.toml",
+            method: Method::Printed("partitions/bench-2cpus.toml"),
             figures: &["notify.cross_cpu"],
+        },
+        Self {
+            method: Method::Linux,
+            figures: &linux::FIGURES,
         },
     ];
 
@@ -48,43 +54,14 @@ impl Suite {
         self.figures.iter().copied()
     }
 
-    /// Boots it on a processor of this model and returns what it printed, which may be less than it should.
+    /// Takes them on a processor of this model. One that cannot be taken is missing from the result.
     pub fn run(&self, model: &str) -> miette::Result<Vec<Figure>> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.manifest);
-        let system =
-            System::compile(&manifest)?.ok_or_else(|| miette!("{} is wrong", self.manifest))?;
-        system.check_features(Backend::Bochs, Some(model))?;
-        let directory = system::directory(&manifest)?.join("bench");
-        std::fs::create_dir_all(&directory)
-            .map_err(|error| miette!("{}: {error}", directory.display()))?;
-        let run = Run {
-            image: directory.join("image.iso"),
-            backend: Backend::Bochs,
-            cpu_model: Some(model.to_owned()),
-            cpus: system.cpus(None)?,
-            memory_mib: system.memory_mib(None)?,
-            disk: system.disk(None, &directory)?,
-            timeout: Some(TIME_LIMIT),
-            directory,
-        };
-        system.build_image(&run.image)?;
-        let step = Step::begin(format!("running {}", self.manifest));
-        let report = run.execute(Input::None, &mut |_| {})?;
-        step.done();
-
-        let serial = String::from_utf8_lossy(&report.serial);
-        let reason = match report.verdict() {
-            Verdict::Passed => None,
-            Verdict::Failed(reason) => Some(reason),
-            Verdict::TimedOut => Some(format!("not done after {} s", TIME_LIMIT.as_secs())),
-        };
-        if let Some(reason) = reason {
-            eprintln!("bulkhead: {}: {reason}", self.manifest);
-            let lines: Vec<&str> = serial.lines().collect();
-            for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
-                eprintln!("  {line}");
+        match self.method {
+            Method::Printed(manifest) => {
+                let serial = boot::manifest(manifest, model, TIME_LIMIT)?;
+                Ok(figure::figures_of(&serial, model))
             }
+            Method::Linux => linux::run(model),
         }
-        Ok(figure::figures_of(&serial, model))
     }
 }

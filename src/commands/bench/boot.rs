@@ -1,0 +1,58 @@
+//! Booting what takes figures.
+
+use std::{fs, path::Path, time::Duration};
+
+use bulkhead_harness::{Backend, End, Input, Run};
+use miette::{IntoDiagnostic, WrapErr, miette};
+
+use crate::{
+    progress::Step,
+    system::{self, System},
+};
+
+/// Lines of serial output that are shown of a run that failed.
+const LAST_LINES: usize = 12;
+
+/// Boots a manifest of the checkout on a processor of this model, and returns the serial output, of whatever length.
+pub fn manifest(manifest: &str, model: &str, limit: Duration) -> miette::Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+    let system = System::compile(&path)?.ok_or_else(|| miette!("{manifest} is wrong"))?;
+    system.check_features(Backend::Bochs, Some(model))?;
+    // Beside what `bulkhead run` makes of the same manifest.
+    let directory = system::directory(&path)?.join("bench");
+    fs::create_dir_all(&directory)
+        .into_diagnostic()
+        .wrap_err_with(|| directory.display().to_string())?;
+    let run = Run {
+        image: directory.join("image.iso"),
+        backend: Backend::Bochs,
+        cpu_model: Some(model.to_owned()),
+        cpus: system.cpus(None)?,
+        memory_mib: system.memory_mib(None)?,
+        disk: system.disk(None, &directory)?,
+        timeout: Some(limit),
+        directory,
+    };
+    system.build_image(&run.image)?;
+    image(manifest, &run)
+}
+
+/// Boots an image, and returns the serial output, of whatever length. A machine that does not switch itself off is shown.
+pub fn image(what: &str, run: &Run) -> miette::Result<String> {
+    let step = Step::begin(format!("running {what}"));
+    let report = run.execute(Input::None, &mut |_| {})?;
+    step.done();
+    let serial = String::from_utf8_lossy(&report.serial).into_owned();
+    if report.end != End::PoweredOff {
+        eprintln!(
+            "bulkhead: {what}: {:?} after {} s",
+            report.end,
+            report.duration.as_secs()
+        );
+        let lines: Vec<&str> = serial.lines().collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+            eprintln!("  {line}");
+        }
+    }
+    Ok(serial)
+}

@@ -1,0 +1,124 @@
+//! How long Linux takes to start: as a guest, on the bare machine, and the one divided by the other.
+//!
+//! Both times are from the kernel's first instruction to the first instruction of its first program, with the same
+//! kernel, initial RAM disk, command line and size of memory. What brings the kernel into memory is not measured.
+
+use std::{fs, path::Path, time::Duration};
+
+use bulkhead_harness::{Backend, Run};
+use miette::{IntoDiagnostic, WrapErr, miette};
+
+use super::{
+    boot,
+    figure::{Figure, Value},
+};
+use crate::{programs, system};
+
+/// The names of the figures.
+pub const FIGURES: [&str; 3] = ["linux.boot", "linux.boot.native", "linux.boot.ratio"];
+/// The manifest with the guest; the rest repeats what it says.
+const MANIFEST: &str = "partitions/bench-linux.toml";
+const KERNEL: &str = "debian:linux-image-cloud-amd64";
+const INITRD: &str = "builtin:checks";
+/// Quiet, since a guest's serial port takes at once what takes the bare machine's a while: nothing that Bulkhead could be
+/// proud of.
+const COMMAND_LINE: &str = "console=ttyS0,115200 nokaslr quiet";
+const MEMORY_MIB: u32 = 256;
+/// Linux takes a minute or two to start under Bochs.
+const TIME_LIMIT: Duration = Duration::from_secs(900);
+
+/// What the first program of the initial RAM disk prints before its time-stamp counter.
+const FIRST_PROGRAM: &str = "check: init tsc=";
+/// What the guest's monitor prints before the counter at the guest's first instruction.
+const GUEST_ENTERED: &str = "vmm: the guest was entered at tsc=";
+
+/// Takes all figures.
+pub fn run(model: &str) -> miette::Result<Vec<Figure>> {
+    let serial = boot::manifest(MANIFEST, model, TIME_LIMIT)?;
+    let guest = ticks(&serial, number_after(&serial, GUEST_ENTERED, 10));
+    let serial = native(model)?;
+    let native = ticks(&serial, number_after(&serial, "0x", 16));
+
+    let instructions =
+        |name, value| Figure::once(name, (Value::Whole(value), "instructions"), model);
+    let mut figures = Vec::new();
+    figures.extend(guest.map(|ticks| instructions("linux.boot", ticks)));
+    figures.extend(native.map(|ticks| instructions("linux.boot.native", ticks)));
+    if let (Some(guest), Some(native @ 1..)) = (guest, native) {
+        let ratio = Value::Ratio(guest as f64 / native as f64);
+        figures.push(Figure::once("linux.boot.ratio", (ratio, "ratio"), model));
+    }
+    Ok(figures)
+}
+
+/// The serial output of the bare machine.
+fn native(model: &str) -> miette::Result<String> {
+    let directory = system::directory(Path::new(MANIFEST))?.join("native");
+    fs::create_dir_all(&directory)
+        .into_diagnostic()
+        .wrap_err_with(|| directory.display().to_string())?;
+    let image = directory.join("image.iso");
+    let file = |reference| {
+        programs::provide_guest_image(reference)
+            .map_err(|error| miette!("{reference}: {error}"))?
+            .ok_or_else(|| miette!("{reference} is not there"))
+    };
+    bulkhead_image::build_linux_image(&file(KERNEL)?, &file(INITRD)?, COMMAND_LINE, &image)?;
+    boot::image(
+        "Linux on the bare machine",
+        &Run {
+            image,
+            backend: Backend::Bochs,
+            cpu_model: Some(model.to_owned()),
+            cpus: 1,
+            memory_mib: MEMORY_MIB,
+            disk: None,
+            timeout: Some(TIME_LIMIT),
+            directory,
+        },
+    )
+}
+
+/// Ticks from `start` to the first program.
+fn ticks(serial: &str, start: Option<u64>) -> Option<u64> {
+    number_after(serial, FIRST_PROGRAM, 10)?.checked_sub(start?)
+}
+
+/// The number that follows the first occurrence of a text.
+fn number_after(serial: &str, text: &str, radix: u32) -> Option<u64> {
+    let (_, rest) = serial.split_once(text)?;
+    let end = rest
+        .find(|character: char| !character.is_digit(radix))
+        .unwrap_or(rest.len());
+    u64::from_str_radix(rest.get(..end)?, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_machines_tell_their_start_and_their_end() {
+        let native =
+            "\x1b[H\x1b[1;1H0xe1329db\r\n[    0.000000] Linux\r\ncheck: init tsc=1829966830\r\n";
+        assert_eq!(
+            ticks(native, number_after(native, "0x", 16)),
+            Some(1_593_829_907)
+        );
+        let guest =
+            "linux| check: init tsc=300\r\nlinux-vmm| vmm: the guest was entered at tsc=100\r\n";
+        assert_eq!(
+            ticks(guest, number_after(guest, GUEST_ENTERED, 10)),
+            Some(200)
+        );
+        assert_eq!(ticks("nothing", Some(1)), None);
+    }
+
+    #[test]
+    fn manifest_says_the_same() {
+        let text = include_str!("../../../partitions/bench-linux.toml");
+        for expected in [KERNEL, INITRD, COMMAND_LINE, &format!("{MEMORY_MIB} MiB")] {
+            assert!(text.contains(&format!("\"{expected}\"")), "{expected}");
+        }
+    }
+}
