@@ -79,9 +79,9 @@ pub fn return_address(value: u64) -> Option<(Name, u64)> {
         // SAFETY: the seven bytes before the address lie in the kernel's text.
         *byte = unsafe { ((value - 7 + index as u64) as *const u8).read() };
     }
-    let is_call = before[2] == 0xe8
-        || (2..6).any(|at| before[at] == 0xff && before[at + 1] & 0x38 == 0x10)
-        || before[0] == 0xff;
+    let is_indirect = |pair: &[u8]| matches!(pair, [0xff, operand] if operand & 0x38 == 0x10);
+    let is_call = matches!(before, [_, _, 0xe8, ..] | [0xff, ..])
+        || before.windows(2).skip(2).any(is_indirect);
     if !is_call {
         return None;
     }
