@@ -14,12 +14,20 @@
 //! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, and where an object is found by its address (`object`).
 #![no_std]
 #![no_main]
+// A panic stops the machine, so no partition or device may cause one. The build looks for those that remain.
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented
+)]
 
 mod arch;
 mod boot;
 mod fault;
-#[path = "../../partitions/runtime/src/intrinsics.rs"]
-mod intrinsics;
 mod lock;
 mod memory;
 mod object;
@@ -29,3 +37,6 @@ mod symbols;
 mod syscall;
 mod time;
 mod vmx;
+
+// Compiled code calls its functions by name.
+use bulkhead_intrinsics as _;

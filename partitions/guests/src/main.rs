@@ -18,10 +18,10 @@ mod bench;
 mod console;
 mod exceptions;
 mod hostile;
-#[path = "../../runtime/src/intrinsics.rs"]
-mod intrinsics;
 mod machine;
 
+// Compiled code calls its functions by name.
+use bulkhead_intrinsics as _;
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 use machine::{Ports, StartInformation};

@@ -4,7 +4,7 @@
 //! to I/O ports and to memory shared with others, and the [`Program`] that gives all of them by the names of the environment.
 //! Must never: decide policy, keep state of a service, or let a program form an address of its own.
 //!
-//! Unsafe code is confined to the modules `syscall`, `object`, `mapping`, `shared`, `program`, `ports`, `intrinsics`, `heap`, `entry`,
+//! Unsafe code is confined to the modules `syscall`, `object`, `mapping`, `shared`, `program`, `ports`, `heap`, `entry`,
 //! `thread` and `time`; the programs themselves need none.
 //!
 //! # A program
@@ -36,7 +36,6 @@ pub mod console;
 pub mod entry;
 pub mod events;
 pub mod heap;
-mod intrinsics;
 pub mod mapping;
 pub mod object;
 pub mod ports;

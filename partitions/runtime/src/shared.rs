@@ -3,7 +3,7 @@
 //! Rust's references promise that nobody else writes. Shared memory is therefore seen as atomics, or copied from and to by
 //! string instructions, and each access is checked against the range's length.
 
-use crate::intrinsics;
+use bulkhead_intrinsics as intrinsics;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 

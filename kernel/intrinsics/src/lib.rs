@@ -3,6 +3,8 @@
 //! The string instructions move eight bytes an iteration: in an emulator that counts each iteration as an instruction that
 //! is eight times as fast as bytes, and on hardware it needs no feature test.
 
+#![no_std]
+
 use core::arch::asm;
 
 /// Copies upwards with string instructions.
@@ -11,7 +13,7 @@ use core::arch::asm;
 /// `source` must be readable and `destination` writable for `length` bytes; `destination` must not lie inside the source
 /// range, unless it is its start. What other processors write at the same time may arrive torn, as it may by any copy.
 #[inline(always)]
-pub(crate) unsafe fn copy_up(destination: *mut u8, source: *const u8, length: usize) {
+pub unsafe fn copy_up(destination: *mut u8, source: *const u8, length: usize) {
     // SAFETY: the caller vouches for the ranges; the direction flag is clear by the calling convention.
     unsafe {
         asm!(
@@ -32,7 +34,7 @@ pub(crate) unsafe fn copy_up(destination: *mut u8, source: *const u8, length: us
 /// # Safety
 /// `destination` must be writable for `length` bytes.
 #[inline(always)]
-pub(crate) unsafe fn fill(destination: *mut u8, byte: u8, length: usize) {
+pub unsafe fn fill(destination: *mut u8, byte: u8, length: usize) {
     // SAFETY: the caller vouches for the range; the direction flag is clear by the calling convention.
     unsafe {
         asm!(
