@@ -7,6 +7,19 @@
 //! references. Whatever may take long is cut into steps that answer [`Progress`]; between two steps every structure is valid,
 //! and the state that the next step needs lies in the slot or object that it works on.
 #![no_std]
+// A panic stops the machine, so no partition or device may cause one.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 #[cfg(test)]
 extern crate std;

@@ -95,6 +95,10 @@ impl Cpu {
     ///
     /// # Safety
     /// `place` must be zeroed, aligned memory of the right size that is never freed.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is reduced to the array's length"
+    )]
     pub unsafe fn initialise(
         place: *mut Cpu,
         number: u32,

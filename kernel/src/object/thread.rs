@@ -187,16 +187,13 @@ impl Thread {
 
     /// The message that it keeps while it is queued at an endpoint: info and words.
     pub fn message(&self) -> (u64, [u64; 4]) {
-        let word = |at: usize| self.registers[at].get();
-        (
-            word(index::RSI),
-            [
-                word(index::RDX),
-                word(index::R10),
-                word(index::R8),
-                word(index::R9),
-            ],
-        )
+        let words = [
+            &self.registers[index::RDX],
+            &self.registers[index::R10],
+            &self.registers[index::R8],
+            &self.registers[index::R9],
+        ];
+        (self.registers[index::RSI].get(), words.map(Cell::get))
     }
 
     /// Sets `rdx`, where `Wait` returns the signal bits, and success.
@@ -216,18 +213,16 @@ impl Thread {
 
     /// Sets the six result registers.
     pub fn set_results(&self, results: [u64; 6]) {
-        for (at, value) in [
-            index::RDI,
-            index::RSI,
-            index::RDX,
-            index::R10,
-            index::R8,
-            index::R9,
-        ]
-        .into_iter()
-        .zip(results)
-        {
-            self.registers[at].set(value);
+        let registers = [
+            &self.registers[index::RDI],
+            &self.registers[index::RSI],
+            &self.registers[index::RDX],
+            &self.registers[index::R10],
+            &self.registers[index::R8],
+            &self.registers[index::R9],
+        ];
+        for (register, value) in registers.into_iter().zip(results) {
+            register.set(value);
         }
     }
 
