@@ -33,7 +33,7 @@ pub struct IdePorts {
 /// A range that holds a port, with the port's offset in it.
 fn holding(range: PortRange, port: u16) -> Option<(PortRange, u16)> {
     let offset = port.checked_sub(range.base())?;
-    (u32::from(offset) < u32::from(range.count())).then_some((range, offset))
+    (u32::from(offset) < range.count()).then_some((range, offset))
 }
 
 impl IdePorts {
