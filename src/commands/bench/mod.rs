@@ -14,7 +14,7 @@ mod table;
 use std::io::{self, Write};
 
 use bulkhead_harness::Backend;
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 
 use crate::arguments::BenchArguments;
 use figure::Figure;
@@ -30,6 +30,20 @@ pub fn run(arguments: &BenchArguments) -> miette::Result<u8> {
         let filter = arguments.filter.as_deref();
         filter.is_none_or(|text| name.contains(text))
     };
+    let names = || {
+        let of_suites = Suite::ALL.iter().flat_map(Suite::figures);
+        kernel::FIGURES
+            .map(|(name, _)| name)
+            .into_iter()
+            .chain(of_suites)
+    };
+    if !names().any(is_wanted) {
+        return Err(miette!(
+            help = format!("figures are {}", names().collect::<Vec<_>>().join(", ")),
+            "no figure has a name with `{}` in it",
+            arguments.filter.as_deref().unwrap_or_default()
+        ));
+    }
     let mut output = Output {
         as_json: arguments.json,
         figures: Vec::new(),
