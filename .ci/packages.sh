@@ -1,7 +1,6 @@
 # Installs the Debian packages that building and running take. Sourced by qemu-run.sh and .ci/run.
 
-packages="gcc libc6-dev binutils bochs bochs-term bochsbios vgabios qemu-system-x86 grub-common grub-pc-bin xorriso
-    busybox-static cpio xz-utils"
+packages="gcc libc6-dev binutils bochs bochs-term bochsbios vgabios qemu-system-x86 grub-common grub-pc-bin xorriso"
 
 # Prints the packages that are not installed.
 missing_packages() {
