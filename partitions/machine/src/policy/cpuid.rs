@@ -205,7 +205,6 @@ impl CpuidTable {
     fn update_sizes(&mut self, xcr0: u64) {
         self.xcr0 = xcr0;
         self.states[0][1] = self.standard_size(xcr0);
-        self.states[1][1] = self.compacted_size(xcr0);
     }
 
     /// XSAVE states that the guest may enable; 0 without XSAVE.
@@ -244,7 +243,6 @@ impl CpuidTable {
     }
 
     fn fill_states(&mut self, host: impl Fn(u32, u32) -> Leaf) {
-        let [variants, ..] = host(0xd, 1);
         for (state, leaf) in self.states.iter_mut().enumerate().skip(2) {
             if self.xcr0_mask >> state & 1 != 0 {
                 *leaf = host(0xd, state as u32);
@@ -257,7 +255,10 @@ impl CpuidTable {
             size,
             (self.xcr0_mask >> 32) as u32,
         ];
-        self.states[1] = [variants & feature::XSAVE_VARIANTS, 0, 0, 0];
+        // XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES are not offered: under Bochs 2.7, processes of a Linux guest that
+        // saves its state by XSAVEC lose parts of their vector state now and then (strings come out short), and none do
+        // that saves it by XSAVE. Where the state is lost has not been found out yet.
+        self.states[1] = [0; 4];
         self.set_xcr0(1);
     }
 
@@ -278,22 +279,6 @@ impl CpuidTable {
         self.enabled_states(xcr0)
             .fold(XSAVE_MINIMUM, |size, [bytes, offset, ..]| {
                 size.max(bytes.saturating_add(*offset))
-            })
-    }
-
-    /// Bytes of the compacted XSAVE area.
-    fn compacted_size(&self, xcr0: u64) -> u32 {
-        if self.xcr0_mask == 0 {
-            return 0;
-        }
-        self.enabled_states(xcr0)
-            .fold(XSAVE_MINIMUM, |size, [bytes, _, flags, _]| {
-                let start = if flags & 2 != 0 {
-                    size.saturating_add(63) & !63
-                } else {
-                    size
-                };
-                start.saturating_add(*bytes)
             })
     }
 

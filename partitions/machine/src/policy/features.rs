@@ -106,9 +106,6 @@ pub mod structured_edx {
     pub const SSBD: u32 = 1 << 31;
 }
 
-/// Leaf 0xD, subleaf 1, EAX: XSAVEOPT, XSAVEC, XGETBV with ECX = 1. XSAVES is hidden, so that IA32_XSS does not exist.
-pub const XSAVE_VARIANTS: u32 = 0x7;
-
 /// Leaf 0x8000_0001.
 pub mod extended {
     /// ECX: LAHF in 64-bit mode, LZCNT, PREFETCHW.
