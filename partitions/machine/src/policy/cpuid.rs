@@ -255,9 +255,9 @@ impl CpuidTable {
             size,
             (self.xcr0_mask >> 32) as u32,
         ];
-        // XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES are not offered: under Bochs 2.7, processes of a Linux guest that
-        // saves its state by XSAVEC lose parts of their vector state now and then (strings come out short), and none do
-        // that saves it by XSAVE. Where the state is lost has not been found out yet.
+        // XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES are not offered. Bochs 2.7's XSAVEC puts the parts of its compacted
+        // area behind SSE's at offset 416 instead of 576, so that the header overwrites a half of YMM6, and processes of a
+        // guest that trusts it lose data.
         self.states[1] = [0; 4];
         self.set_xcr0(1);
     }
