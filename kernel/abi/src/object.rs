@@ -60,8 +60,8 @@ numbered! {
         /// Make a kernel object of the memory: `rdx` = [`ObjectType`] | pages << 8 (0: the type's minimum), `r10` destination
         /// slot, `r8` = offset in the memory, `r9` = argument by type: Partition: slots in its table (rounded up to pages);
         /// Thread: partition slot | window slot << 32; Vcpu: guest-space slot | thread slot << 32 (it runs on that thread's CPU);
-        /// GuestSpace: [`GuestPaging`]; Endpoint: CPU; Notification: 0; Window: parent window slot | packed
-        /// parameters follow by [`WindowMethod::Configure`]. Needs `CREATE`; the memory must be neither mapped nor in use.
+        /// GuestSpace: [`GuestPaging`]; Endpoint: CPU; Notification: 0; Window: parent window slot, whose CPU
+        /// and priority it starts with. Needs `CREATE`; the memory must be neither mapped nor in use.
         /// The new capability is a child of the memory's.
         Create = 16,
         /// Zero a range: `rdx` offset, `r10` bytes. Preemptible. Needs `WRITE`.

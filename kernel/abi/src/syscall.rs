@@ -51,7 +51,7 @@ pub const SIGNAL_BADGE: u64 = u64::MAX;
 
 /// The first word of a message: a label for the receiver and, optionally, a capability to transfer.
 ///
-/// Bits 0 to 31: label. Bits 32 to 47: slot of the capability to transfer, as a child of the sender's, plus 1; 0 for none. The
+/// Bits 0 to 31: label. Bits 32 to 63: slot (16 bits) of the capability to transfer, as a child of the sender's, plus 1; 0 for none. The
 /// receiver names the slot for it by [`crate::ThreadMethod::SetReceiveSlot`]; it learns from the same field whether one came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MessageInfo(pub u64);
