@@ -1,12 +1,12 @@
 //! An exception in a native partition: it stops the thread and tells whoever watches over it.
 
+use crate::arch::control::fault_address;
 use crate::arch::cpu::Cpu;
 use crate::arch::traps::vector;
 use crate::object::bound;
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
 use bulkhead_core::phys::Ref;
-use core::arch::asm;
 
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
@@ -43,11 +43,4 @@ fn mend_ports(cpu: &Cpu, thread: Ref<Thread>) -> bool {
         .get()
         .is_some_and(|partition| partition.load_ports());
     cpu.vmx.restore_task_limit() || loaded
-}
-
-fn fault_address() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack)) };
-    value
 }

@@ -11,7 +11,8 @@
 //!   guest runs.
 //! - **No emulation, no policy, no devices** but interrupt controllers, and the UART until the system runs.
 //!
-//! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, and where an object is found by its address (`object`).
+//! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, where an object is found by its address (`object`, `syscall`), in the
+//! switch of address spaces and the sleep of `schedule`, and in what the panic screen reads (`panic`, `symbols`).
 #![no_std]
 #![no_main]
 // A panic stops the machine, so no partition or device may cause one. The build looks for those that remain.

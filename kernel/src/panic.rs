@@ -1,5 +1,6 @@
 //! The end: a defect of the kernel, or of init, stops the machine and says where.
 
+use crate::arch::control::fault_address;
 use crate::arch::traps::Frame;
 use crate::arch::{apic, cpu, serial};
 use crate::symbols;
@@ -86,9 +87,7 @@ pub fn fatal(reason: &str) -> ! {
 #[cold]
 pub fn exception(frame: &Frame) -> ! {
     begin();
-    let cr2: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack)) };
+    let cr2 = fault_address();
     print(format_args!(
         "\nbulkhead: KERNEL PANIC: exception {} error {:#x}\n",
         frame.vector, frame.error_code

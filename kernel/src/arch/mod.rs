@@ -2,6 +2,7 @@
 
 pub mod apic;
 pub mod clock;
+pub mod control;
 pub mod cpu;
 pub mod descriptors;
 pub mod ioapic;

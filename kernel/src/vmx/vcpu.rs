@@ -1,5 +1,6 @@
 //! The guest processor: its pages, its set-up, and a run.
 
+use crate::arch::control::fault_address;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::vmx::capabilities::Capabilities;
@@ -378,15 +379,6 @@ impl Vcpu {
         // Without XSAVE there is no XCR0; its value after reset stands for that.
         valid || cpu.components.get() == 0 && value == fpu::X87
     }
-}
-
-/// CR2.
-#[inline(always)]
-fn fault_address() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
 }
 
 /// Sets CR2, unless it has the value already: writing it is slow on hardware.
