@@ -34,8 +34,7 @@ const PROGRAMS: [&str; 7] = [
 ];
 
 /// No instruction may touch vector or x87 state: an exit of a guest switches none.
-const NO_VECTORS: &str =
-    "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,+soft-float";
+const NO_VECTORS: &str = "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,+soft-float";
 
 fn main() -> ExitCode {
     match build() {
@@ -48,15 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for input in [
-        "build.rs",
-        "build",
-        "Cargo.toml",
-        "Cargo.lock",
-        "kernel",
-        "partitions",
-        "services",
-    ] {
+    for input in ["build.rs", "build", "Cargo.toml", "Cargo.lock", "kernel", "partitions", "services"] {
         println!("cargo:rerun-if-changed={input}");
     }
     let target = Target::detect()?;
@@ -65,11 +56,7 @@ fn build() -> Result<(), String> {
     println!("cargo:rustc-env=BULKHEAD_IMAGES={}", images.display());
     for kernel in target.build("kernel", &["bulkhead-kernel"], &images)? {
         let functions = code::functions(&kernel.linked)?;
-        instructions::check(
-            &kernel.linked,
-            &functions,
-            FloatingPoint::StateManagementOnly,
-        )?;
+        instructions::check(&kernel.linked, &functions, FloatingPoint::StateManagementOnly)?;
         panics::check(&kernel.linked, &functions)?;
         kernel.announce();
     }
@@ -108,30 +95,17 @@ impl Target {
     fn detect() -> Result<Self, String> {
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(&rustc)
-            .args([
-                "--print",
-                "target-libdir",
-                "--target",
-                "x86_64-unknown-none",
-            ])
+            .args(["--print", "target-libdir", "--target", "x86_64-unknown-none"])
             .output()
             .map_err(|error| format!("cannot run {}: {error}", rustc.display()))?;
         let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         let has_core = fs::read_dir(directory).is_ok_and(|entries| {
-            entries
-                .flatten()
-                .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
         });
         Ok(if has_core {
-            Self {
-                triple: "x86_64-unknown-none",
-                links_with_compiler: false,
-            }
+            Self { triple: "x86_64-unknown-none", links_with_compiler: false }
         } else {
-            Self {
-                triple: "x86_64-unknown-linux-gnu",
-                links_with_compiler: true,
-            }
+            Self { triple: "x86_64-unknown-linux-gnu", links_with_compiler: true }
         })
     }
 
@@ -139,90 +113,46 @@ impl Target {
     fn flags(&self, kind: &str) -> Vec<String> {
         let mut flags = vec!["-Crelocation-model=static".to_owned()];
         if kind == "kernel" {
-            flags.extend([
-                "-Ccode-model=kernel".to_owned(),
-                "-Cno-redzone=yes".to_owned(),
-            ]);
+            flags.extend(["-Ccode-model=kernel".to_owned(), "-Cno-redzone=yes".to_owned()]);
         } else {
             flags.push("-Ccode-model=small".to_owned());
         }
-        let linker: &[&str] = &[
-            "--build-id=none",
-            "-znorelro",
-            "-zmax-page-size=4096",
-            "-znoexecstack",
-        ];
+        let linker: &[&str] = &["--build-id=none", "-znorelro", "-zmax-page-size=4096", "-znoexecstack"];
         if self.links_with_compiler {
             flags.push(NO_VECTORS.to_owned());
             let driver = ["-nostartfiles", "-nostdlib", "-static", "-no-pie"];
-            flags.extend(
-                driver
-                    .iter()
-                    .map(|argument| format!("-Clink-arg={argument}")),
-            );
-            flags.extend(
-                linker
-                    .iter()
-                    .map(|argument| format!("-Clink-arg=-Wl,{argument}")),
-            );
+            flags.extend(driver.iter().map(|argument| format!("-Clink-arg={argument}")));
+            flags.extend(linker.iter().map(|argument| format!("-Clink-arg=-Wl,{argument}")));
         } else {
-            flags.extend(
-                linker
-                    .iter()
-                    .map(|argument| format!("-Clink-arg={argument}")),
-            );
+            flags.extend(linker.iter().map(|argument| format!("-Clink-arg={argument}")));
         }
         flags
     }
 
     /// Builds `packages` with the flags of `kind` under `images/kind`.
-    fn build(
-        &self,
-        kind: &str,
-        packages: &[&'static str],
-        images: &Path,
-    ) -> Result<Vec<Image>, String> {
+    fn build(&self, kind: &str, packages: &[&'static str], images: &Path) -> Result<Vec<Image>, String> {
         let directory = images.join(kind);
         let flags = self.flags(kind).join("\u{1f}");
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args([
-            "build",
-            "--quiet",
-            "--profile",
-            "native",
-            "--target",
-            self.triple,
-        ]);
+        command.args(["build", "--quiet", "--profile", "native", "--target", self.triple]);
         for package in packages {
             command.args(["--package", package]);
         }
         for (name, _) in env::vars_os().filter(|(name, _)| is_of_outer_build(name)) {
             command.env_remove(name);
         }
-        command
-            .env("CARGO_TARGET_DIR", &directory)
-            .env("CARGO_ENCODED_RUSTFLAGS", &flags);
-        let output = command
-            .output()
-            .map_err(|error| format!("cannot run cargo: {error}"))?;
+        command.env("CARGO_TARGET_DIR", &directory).env("CARGO_ENCODED_RUSTFLAGS", &flags);
+        let output = command.output().map_err(|error| format!("cannot run cargo: {error}"))?;
         if !output.status.success() {
             let messages = String::from_utf8_lossy(&output.stderr);
-            return Err(format!(
-                "building {} failed:\n{}",
-                packages.join(", "),
-                without_flag_warnings(&messages)
-            ));
+            return Err(format!("building {} failed:\n{}", packages.join(", "), without_flag_warnings(&messages)));
         }
 
         let linked = directory.join(self.triple).join("native");
         packages
             .iter()
             .map(|package| {
-                let image = Image {
-                    package,
-                    linked: linked.join(package),
-                    bootable: directory.join(package),
-                };
+                let image = Image { package, linked: linked.join(package), bootable: directory.join(package) };
                 strip_debug(&image.linked, &image.bootable)?;
                 Ok(image)
             })
@@ -233,31 +163,13 @@ impl Target {
 /// Whether an environment variable describes the build that runs this script, and would mislead the nested one.
 fn is_of_outer_build(name: &OsString) -> bool {
     let name = name.to_string_lossy();
-    let user_setting = [
-        "CARGO_HOME",
-        "CARGO_NET_",
-        "CARGO_HTTP_",
-        "CARGO_REGISTRIES_",
-        "CARGO_MAKEFLAGS",
-    ];
+    let user_setting = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_MAKEFLAGS"];
     if user_setting.iter().any(|prefix| name.starts_with(prefix)) {
         return false;
     }
-    [
-        "CARGO",
-        "RUSTC",
-        "RUSTFLAGS",
-        "RUSTDOC",
-        "CLIPPY",
-        "OUT_DIR",
-        "TARGET",
-        "HOST",
-        "OPT_LEVEL",
-        "PROFILE",
-        "DEBUG",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
+    ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY", "OUT_DIR", "TARGET", "HOST", "OPT_LEVEL", "PROFILE", "DEBUG"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Removes the compiler's paragraphs about the target features that are switched off on purpose.
@@ -274,24 +186,17 @@ fn without_flag_warnings(messages: &str) -> String {
 
 /// Copies an image without its debug information; symbols stay, for backtraces.
 fn strip_debug(from: &Path, to: &Path) -> Result<(), String> {
-    let status = Command::new("objcopy")
-        .arg("--strip-debug")
-        .arg(from)
-        .arg(to)
-        .status();
+    let status = Command::new("objcopy").arg("--strip-debug").arg(from).arg(to).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(format!("objcopy could not copy {}", from.display())),
-        Err(error) => Err(format!(
-            "cannot run objcopy ({error}): apt-get install binutils"
-        )),
+        Err(error) => Err(format!("cannot run objcopy ({error}): apt-get install binutils")),
     }
 }
 
 /// `target/images`, wherever the outer build's target directory is.
 fn images_directory() -> Result<PathBuf, String> {
-    let output =
-        PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run through cargo")?);
+    let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run through cargo")?);
     // OUT_DIR is <target directory>/[<triple>/]<profile>/build/<package>-<hash>/out.
     let profile = output.ancestors().nth(3).ok_or("OUT_DIR is too short")?;
     let mut directory = profile.parent().ok_or("OUT_DIR is too short")?;

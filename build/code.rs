@@ -49,11 +49,7 @@ pub fn functions(path: &Path) -> Result<Vec<Function>, String> {
         let code = section.data().map_err(|error| describe(&error))?;
         let (start, end) = (section.address(), section.address() + code.len() as u64);
         let mut places = vec![(start, name)];
-        places.extend(
-            symbols
-                .iter()
-                .filter(|(address, _)| (start..end).contains(address)),
-        );
+        places.extend(symbols.iter().filter(|(address, _)| (start..end).contains(address)));
         for (index, (address, name)) in places.iter().enumerate() {
             let next = places.get(index + 1).map_or(end, |(address, _)| *address);
             let range = (address - start) as usize..(next - start) as usize;

@@ -48,14 +48,9 @@ pub fn check(path: &Path, functions: &[Function], allowed: FloatingPoint) -> Res
     for function in functions {
         for instruction in function.instructions() {
             let mnemonic = instruction.mnemonic();
-            let is_allowed = allowed == FloatingPoint::StateManagementOnly
-                && STATE_MANAGEMENT.contains(&mnemonic);
+            let is_allowed = allowed == FloatingPoint::StateManagementOnly && STATE_MANAGEMENT.contains(&mnemonic);
             if !is_allowed && touches_vector_state(&instruction, &mut factory) {
-                offences.push(format!(
-                    "{:#x} {mnemonic:?} in {}",
-                    instruction.ip(),
-                    function.name
-                ));
+                offences.push(format!("{:#x} {mnemonic:?} in {}", instruction.ip(), function.name));
             }
         }
     }
@@ -74,11 +69,7 @@ pub fn check(path: &Path, functions: &[Function], allowed: FloatingPoint) -> Res
 /// Whether an instruction reads or writes x87, MMX, SSE, AVX or mask registers, by name or implicitly.
 fn touches_vector_state(instruction: &Instruction, factory: &mut InstructionInfoFactory) -> bool {
     let is_vector = |register: Register| {
-        register.is_vector_register()
-            || register.is_mm()
-            || register.is_st()
-            || register.is_k()
-            || register.is_tmm()
+        register.is_vector_register() || register.is_mm() || register.is_st() || register.is_k() || register.is_tmm()
     };
     let manages_state = |feature: &CpuidFeature| {
         matches!(
@@ -95,13 +86,6 @@ fn touches_vector_state(instruction: &Instruction, factory: &mut InstructionInfo
         )
     };
     instruction.cpuid_features().iter().any(manages_state)
-        || matches!(
-            instruction.mnemonic(),
-            Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr
-        )
-        || factory
-            .info(instruction)
-            .used_registers()
-            .iter()
-            .any(|used| is_vector(used.register()))
+        || matches!(instruction.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr)
+        || factory.info(instruction).used_registers().iter().any(|used| is_vector(used.register()))
 }

@@ -17,14 +17,8 @@ const EXCEPTIONS: [(&str, &str); 6] = [
     ("multiboot2", "boot: reads what the boot loader left"),
     ("acpi::", "boot: reads the firmware's tables"),
     ("spin::once::Once", "initialised at boot, only read later"),
-    (
-        "bulkhead_kernel::symbols::",
-        "backtraces: the kernel is panicking already",
-    ),
-    (
-        "rustc_demangle::",
-        "backtraces: the kernel is panicking already",
-    ),
+    ("bulkhead_kernel::symbols::", "backtraces: the kernel is panicking already"),
+    ("rustc_demangle::", "backtraces: the kernel is panicking already"),
 ];
 
 /// Checks the functions of the kernel at `path`; the error names each function that panics and is not excepted.
@@ -34,9 +28,7 @@ pub fn check(path: &Path, functions: &[Function]) -> Result<(), String> {
         .iter()
         .filter(|function| !is_of_library(&function.name) && !is_excepted(&function.name))
         .filter_map(|function| {
-            let call = function
-                .instructions()
-                .find(|instruction| leads_to(instruction, &panicking))?;
+            let call = function.instructions().find(|instruction| leads_to(instruction, &panicking))?;
             Some(format!("{:#x} in {}", call.ip(), function.name))
         })
         .collect();
@@ -55,26 +47,19 @@ fn panicking_library_functions(functions: &[Function]) -> BTreeSet<u64> {
     let (mut panicking, others): (BTreeSet<u64>, Vec<&Function>) = functions
         .iter()
         .filter(|function| is_of_library(&function.name))
-        .fold(
-            (BTreeSet::new(), Vec::new()),
-            |(mut panicking, mut others), function| {
-                if bare(&function.name).starts_with("core::panicking::") {
-                    panicking.insert(function.start);
-                } else {
-                    others.push(function);
-                }
-                (panicking, others)
-            },
-        );
+        .fold((BTreeSet::new(), Vec::new()), |(mut panicking, mut others), function| {
+            if bare(&function.name).starts_with("core::panicking::") {
+                panicking.insert(function.start);
+            } else {
+                others.push(function);
+            }
+            (panicking, others)
+        });
     loop {
         let found: Vec<u64> = others
             .iter()
             .filter(|function| !panicking.contains(&function.start))
-            .filter(|function| {
-                function
-                    .instructions()
-                    .any(|instruction| leads_to(&instruction, &panicking))
-            })
+            .filter(|function| function.instructions().any(|instruction| leads_to(&instruction, &panicking)))
             .map(|function| function.start)
             .collect();
         if found.is_empty() {
@@ -97,21 +82,13 @@ fn leads_to(instruction: &Instruction, targets: &BTreeSet<u64>) -> bool {
 /// can have (`<str>::find`, `<&T as core::fmt::Debug>::fmt`).
 fn is_of_library(name: &str) -> bool {
     let bare = bare(name);
-    let built_in = |kind: &str| {
-        kind.starts_with('[') || kind.chars().all(|letter| letter.is_ascii_alphanumeric())
-    };
-    let of_built_in_type =
-        name.starts_with('<') && bare.split([' ', '>']).next().is_some_and(built_in);
-    of_built_in_type
-        || ["core::", "alloc::"]
-            .iter()
-            .any(|prefix| bare.starts_with(prefix))
+    let built_in = |kind: &str| kind.starts_with('[') || kind.chars().all(|letter| letter.is_ascii_alphanumeric());
+    let of_built_in_type = name.starts_with('<') && bare.split([' ', '>']).next().is_some_and(built_in);
+    of_built_in_type || ["core::", "alloc::"].iter().any(|prefix| bare.starts_with(prefix))
 }
 
 fn is_excepted(name: &str) -> bool {
-    EXCEPTIONS
-        .iter()
-        .any(|(prefix, _)| bare(name).starts_with(prefix))
+    EXCEPTIONS.iter().any(|(prefix, _)| bare(name).starts_with(prefix))
 }
 
 /// A name without the signs before its first path, as in `<&T as Trait>::method`.

@@ -87,11 +87,7 @@ pub enum BackendChoice {
 }
 
 fn parse_backend(name: &str) -> Result<BackendChoice, String> {
-    if name == "auto" {
-        Ok(BackendChoice::Auto)
-    } else {
-        name.parse().map(BackendChoice::Fixed)
-    }
+    if name == "auto" { Ok(BackendChoice::Auto) } else { name.parse().map(BackendChoice::Fixed) }
 }
 
 #[cfg(test)]
@@ -106,10 +102,7 @@ mod tests {
     #[test]
     fn backends_are_known_by_name() {
         assert_eq!(parse_backend("auto"), Ok(BackendChoice::Auto));
-        assert_eq!(
-            parse_backend("bochs"),
-            Ok(BackendChoice::Fixed(Backend::Bochs))
-        );
+        assert_eq!(parse_backend("bochs"), Ok(BackendChoice::Fixed(Backend::Bochs)));
         assert!(parse_backend("vmware").is_err());
     }
 }

@@ -26,22 +26,14 @@ impl Step {
             spinner.set_message(what.clone());
             spinner.enable_steady_tick(Duration::from_millis(120));
         }
-        Self {
-            what,
-            started: Instant::now(),
-            spinner,
-        }
+        Self { what, started: Instant::now(), spinner }
     }
 
     /// Says that it is done.
     pub fn done(self) {
         if !self.spinner.is_hidden() {
             self.spinner.finish_and_clear();
-            eprintln!(
-                "bulkhead: {} ({:.1} s)",
-                self.what,
-                self.started.elapsed().as_secs_f64()
-            );
+            eprintln!("bulkhead: {} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64());
         }
     }
 }

@@ -27,35 +27,19 @@ pub enum SystemError {
     /// Fewer processors or less memory than the manifest hands out.
     #[error("the manifest needs {needed} {unit}, the machine would have {given}")]
     #[diagnostic(help("run with {option} {needed} or more"))]
-    MachineTooSmall {
-        needed: u64,
-        given: u64,
-        unit: &'static str,
-        option: &'static str,
-    },
+    MachineTooSmall { needed: u64, given: u64, unit: &'static str, option: &'static str },
     /// The processor cannot do what a partition needs.
     #[error("{partition} needs {missing}, which {machine} does not have")]
     #[diagnostic(help("{help}"))]
-    MissingFeature {
-        partition: String,
-        missing: String,
-        machine: String,
-        help: &'static str,
-    },
+    MissingFeature { partition: String, missing: String, machine: String, help: &'static str },
     /// The manifest has no name that a directory could have.
     #[error("{}: no name of a manifest", .0.display())]
     #[diagnostic(help("name a manifest, such as partitions/default.toml"))]
     ManifestName(PathBuf),
     /// A disk that the manifest's ranges do not fit in.
     #[error("{}: the disk has {given} bytes, the manifest needs {needed}", path.display())]
-    #[diagnostic(help(
-        "remove the file, or name another with --disk; it is made if it is not there"
-    ))]
-    DiskTooSmall {
-        path: PathBuf,
-        given: u64,
-        needed: u64,
-    },
+    #[diagnostic(help("remove the file, or name another with --disk; it is made if it is not there"))]
+    DiskTooSmall { path: PathBuf, given: u64, needed: u64 },
     /// A file could not be made or read.
     #[error("{}: {error}", path.display())]
     File {
@@ -72,18 +56,12 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SystemError {
 
 /// What the manifest compiler is told about this checkout.
 pub fn options(programs: &BTreeMap<String, PathBuf>) -> Options<'_> {
-    Options {
-        initrd_arguments: "",
-        programs: Some(programs),
-        image_resolver: &programs::find_guest_image,
-    }
+    Options { initrd_arguments: "", programs: Some(programs), image_resolver: &programs::find_guest_image }
 }
 
 /// Where everything goes that is made for a manifest, by its file name; made if it is not there.
 pub fn directory(manifest: &Path) -> Result<PathBuf, SystemError> {
-    let name = manifest
-        .file_stem()
-        .ok_or_else(|| SystemError::ManifestName(manifest.to_owned()))?;
+    let name = manifest.file_stem().ok_or_else(|| SystemError::ManifestName(manifest.to_owned()))?;
     let directory = programs::target_directory().join("systems").join(name);
     fs::create_dir_all(&directory).map_err(file_error(&directory))?;
     Ok(directory)
@@ -108,11 +86,8 @@ impl System {
 
     fn compile_with(manifest: &Path, initrd_arguments: &str) -> miette::Result<Option<Self>> {
         let programs = programs::programs();
-        let options = Options {
-            initrd_arguments,
-            image_resolver: &programs::provide_guest_image,
-            ..options(&programs)
-        };
+        let options =
+            Options { initrd_arguments, image_resolver: &programs::provide_guest_image, ..options(&programs) };
         let step = Step::begin(format!("compiling {}", manifest.display()));
         let result = bulkhead_manifest::compile(manifest, &options);
         step.done();
@@ -160,91 +135,49 @@ impl System {
         let Some(has) = backend.features(model) else {
             return Ok(());
         };
-        let lacking = self
-            .compiled
-            .needs
-            .features_by_partition
-            .iter()
-            .find(|(_, needs)| !has.contains(*needs));
+        let lacking = self.compiled.needs.features_by_partition.iter().find(|(_, needs)| !has.contains(*needs));
         let Some((partition, needs)) = lacking else {
             return Ok(());
         };
-        let names: Vec<_> = needs
-            .difference(has)
-            .iter_names()
-            .map(|(name, _)| name)
-            .collect();
+        let names: Vec<_> = needs.difference(has).iter_names().map(|(name, _)| name).collect();
         let (machine, help) = match (backend, model) {
-            (Backend::Qemu, _) => (
-                "QEMU's emulated processor".to_owned(),
-                "use --backend bochs, which emulates VMX",
-            ),
+            (Backend::Qemu, _) => ("QEMU's emulated processor".to_owned(), "use --backend bochs, which emulates VMX"),
             (_, model) => (
                 format!("the processor model {}", model.unwrap_or("by default")),
                 "choose another with --cpu, such as corei7_skylake_x",
             ),
         };
-        Err(SystemError::MissingFeature {
-            partition: partition.clone(),
-            missing: names.join(", "),
-            machine,
-            help,
-        })
+        Err(SystemError::MissingFeature { partition: partition.clone(), missing: names.join(", "), machine, help })
     }
 
     /// The disk's image, made or enlarged to what the manifest needs; `None` if it needs none and none was asked for.
-    pub fn disk(
-        &self,
-        asked: Option<&Path>,
-        directory: &Path,
-    ) -> Result<Option<PathBuf>, SystemError> {
+    pub fn disk(&self, asked: Option<&Path>, directory: &Path) -> Result<Option<PathBuf>, SystemError> {
         let needed = self.compiled.needs.disk_bytes;
         let path = match (asked, needed) {
             (Some(path), _) => path.to_owned(),
             (None, Some(_)) => directory.join("disk.img"),
             (None, None) => return Ok(None),
         };
-        let needed = needed
-            .unwrap_or(CYLINDER_BYTES)
-            .next_multiple_of(CYLINDER_BYTES);
+        let needed = needed.unwrap_or(CYLINDER_BYTES).next_multiple_of(CYLINDER_BYTES);
         let given = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(file_error(&path)(error)),
         };
         if asked.is_some() && given > 0 && given < needed {
-            return Err(SystemError::DiskTooSmall {
-                path,
-                given,
-                needed,
-            });
+            return Err(SystemError::DiskTooSmall { path, given, needed });
         }
         if given < needed {
-            let file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path);
-            file.and_then(|file| file.set_len(needed))
-                .map_err(file_error(&path))?;
+            let file = File::options().write(true).create(true).truncate(false).open(&path);
+            file.and_then(|file| file.set_len(needed)).map_err(file_error(&path))?;
         }
         Ok(Some(path))
     }
 }
 
-fn enough(
-    needed: u64,
-    given: u64,
-    unit: &'static str,
-    option: &'static str,
-) -> Result<(), SystemError> {
+fn enough(needed: u64, given: u64, unit: &'static str, option: &'static str) -> Result<(), SystemError> {
     if given < needed {
-        return Err(SystemError::MachineTooSmall {
-            needed,
-            given,
-            unit,
-            option,
-        });
+        return Err(SystemError::MachineTooSmall { needed, given, unit, option });
     }
     Ok(())
 }

@@ -8,9 +8,7 @@ use std::{
 
 fn bulkhead(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
-    command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(arguments);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
     command
 }
 
@@ -24,12 +22,7 @@ fn errors(output: &Output) -> String {
 
 #[test]
 fn usage_errors_end_with_2() {
-    for arguments in [
-        &["frobnicate"][..],
-        &["run"],
-        &["run", "x.toml", "--backend", "vmware"],
-        &["check"],
-    ] {
+    for arguments in [&["frobnicate"][..], &["run"], &["run", "x.toml", "--backend", "vmware"], &["check"]] {
         assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
@@ -39,11 +32,7 @@ fn manifest_that_is_not_there() {
     for command in ["check", "build", "run"] {
         let output = run(&[command, "no/such.toml"]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(
-            errors(&output).contains("cannot read no/such.toml"),
-            "{}",
-            errors(&output)
-        );
+        assert!(errors(&output).contains("cannot read no/such.toml"), "{}", errors(&output));
     }
 }
 
@@ -52,9 +41,8 @@ fn broken_manifest_is_shown_with_its_places() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let manifest = directory.join("broken.toml");
     let text = fs::read_to_string("partitions/native.toml").expect("the manifest is there");
-    let broken = text
-        .replace("settings = {", "colour = 3\nsettings = {")
-        .replace("program = \"hello\"", "program = \"helo\"");
+    let broken =
+        text.replace("settings = {", "colour = 3\nsettings = {").replace("program = \"hello\"", "program = \"helo\"");
     fs::write(&manifest, broken).expect("the directory is writable");
     let output = run(&["check", manifest.to_str().expect("the path is text")]);
     assert_eq!(output.status.code(), Some(2));
@@ -68,19 +56,12 @@ fn broken_manifest_is_shown_with_its_places() {
 fn machine_that_is_too_small() {
     let output = run(&["run", "partitions/native.toml", "--memory", "16"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        errors(&output).contains("--memory 512"),
-        "{}",
-        errors(&output)
-    );
+    assert!(errors(&output).contains("--memory 512"), "{}", errors(&output));
 }
 
 #[test]
 fn missing_tools_come_with_the_line_that_installs_them() {
-    let output = bulkhead(&["build", "partitions/native.toml"])
-        .env("PATH", "")
-        .output()
-        .expect("the command starts");
+    let output = bulkhead(&["build", "partitions/native.toml"]).env("PATH", "").output().expect("the command starts");
     assert_eq!(output.status.code(), Some(2));
     let text = errors(&output);
     for expected in ["apt-get install", "grub-common", "xorriso"] {
@@ -90,10 +71,7 @@ fn missing_tools_come_with_the_line_that_installs_them() {
 
 #[test]
 fn doctor_names_what_is_missing() {
-    let output = bulkhead(&["doctor"])
-        .env("PATH", "")
-        .output()
-        .expect("the command starts");
+    let output = bulkhead(&["doctor"]).env("PATH", "").output().expect("the command starts");
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("missing: apt-get install"), "{text}");

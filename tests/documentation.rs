@@ -45,11 +45,7 @@ fn links_lead_to_files() {
             broken.push(format!("{}: {target}", document.display()));
         }
     }
-    assert!(
-        broken.is_empty(),
-        "links to nothing:\n{}",
-        broken.join("\n")
-    );
+    assert!(broken.is_empty(), "links to nothing:\n{}", broken.join("\n"));
 }
 
 #[test]

@@ -18,11 +18,7 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
         // Perhaps a port of its own; the instruction is tried again.
         return;
     }
-    let address = if number == PAGE_FAULT {
-        fault_address()
-    } else {
-        0
-    };
+    let address = if number == PAGE_FAULT { fault_address() } else { 0 };
     thread.fault_vector.set(u64::from(number));
     thread.fault_error.set(error);
     thread.fault_address.set(address);
@@ -38,9 +34,6 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
 /// Loads the partition's ports into the processor's bitmap, if another partition's are there or a guest's exit made the
 /// processor forget the bitmap. Whether anything changed.
 fn mend_ports(cpu: &Cpu, thread: Ref<Thread>) -> bool {
-    let loaded = thread
-        .partition
-        .get()
-        .is_some_and(|partition| partition.load_ports());
+    let loaded = thread.partition.get().is_some_and(|partition| partition.load_ports());
     cpu.vmx.restore_task_limit() || loaded
 }

@@ -88,16 +88,10 @@ pub fn fatal(reason: &str) -> ! {
 pub fn exception(frame: &Frame) -> ! {
     begin();
     let cr2 = fault_address();
-    print(format_args!(
-        "\nbulkhead: KERNEL PANIC: exception {} error {:#x}\n",
-        frame.vector, frame.error_code
-    ));
+    print(format_args!("\nbulkhead: KERNEL PANIC: exception {} error {:#x}\n", frame.vector, frame.error_code));
     let place = symbols::name_of(frame.rip);
     match place {
-        Some((name, offset)) => print(format_args!(
-            "  rip {:#018x} {name:#}+{offset:#x}\n",
-            frame.rip
-        )),
+        Some((name, offset)) => print(format_args!("  rip {:#018x} {name:#}+{offset:#x}\n", frame.rip)),
         None => print(format_args!("  rip {:#018x}\n", frame.rip)),
     }
     print(format_args!(
@@ -111,10 +105,8 @@ pub fn exception(frame: &Frame) -> ! {
 
 /// Prints general registers, four a line.
 pub fn print_registers(registers: &[u64; 16]) {
-    const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
-        "r13", "r14", "r15",
-    ];
+    const NAMES: [&str; 16] =
+        ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
     for (index, (name, value)) in NAMES.iter().zip(registers).enumerate() {
         let end = if index % 4 == 3 { "\n" } else { "" };
         print(format_args!("  {name:>3} {value:#018x}{end}"));
@@ -123,14 +115,7 @@ pub fn print_registers(registers: &[u64; 16]) {
 
 /// Init has faulted: there is nobody left to restart it. `message` is what it had to say.
 #[cold]
-pub fn init_fault(
-    vector: u64,
-    error: u64,
-    rip: u64,
-    address: u64,
-    registers: &[u64; 16],
-    message: &str,
-) -> ! {
+pub fn init_fault(vector: u64, error: u64, rip: u64, address: u64, registers: &[u64; 16], message: &str) -> ! {
     begin();
     print(format_args!(
         "\nbulkhead: init stopped: exception {vector} error {error:#x} rip {rip:#x} cr2 {address:#x}\n"
@@ -146,17 +131,9 @@ pub fn init_fault(
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     begin();
-    print(format_args!(
-        "\nbulkhead: KERNEL PANIC: {}\n",
-        info.message()
-    ));
+    print(format_args!("\nbulkhead: KERNEL PANIC: {}\n", info.message()));
     if let Some(place) = info.location() {
-        print(format_args!(
-            "  at {}:{}:{}\n",
-            place.file(),
-            place.line(),
-            place.column()
-        ));
+        print(format_args!("  at {}:{}:{}\n", place.file(), place.line(), place.column()));
     }
     backtrace(stack_pointer());
     halt()

@@ -141,10 +141,7 @@ pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
     let space = thread.address_space.get();
     if cpu.address_space.get() != space {
         cpu.address_space.set(space);
-        let partition = thread
-            .partition
-            .get()
-            .map_or(1, |partition| partition.address());
+        let partition = thread.partition.get().map_or(1, |partition| partition.address());
         cpu.task.enable_ports(cpu.ports_of.get() == partition);
         // SAFETY: a thread's address space maps the kernel half like every other.
         unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
@@ -266,11 +263,7 @@ extern "C" fn first_thread() -> Ref<Thread> {
 /// Puts the current thread at the end of its priority's queue, if another one of that priority is ready.
 #[inline(always)]
 pub fn yield_now(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
-    if cpu.ready.has_at_least(cpu.priority.get()) {
-        give_way(cpu, thread)
-    } else {
-        thread
-    }
+    if cpu.ready.has_at_least(cpu.priority.get()) { give_way(cpu, thread) } else { thread }
 }
 
 #[inline(never)]

@@ -80,8 +80,7 @@ pub fn return_address(value: u64) -> Option<(Name, u64)> {
         *byte = unsafe { ((value - 7 + index as u64) as *const u8).read() };
     }
     let is_indirect = |pair: &[u8]| matches!(pair, [0xff, operand] if operand & 0x38 == 0x10);
-    let is_call = matches!(before, [_, _, 0xe8, ..] | [0xff, ..])
-        || before.windows(2).skip(2).any(is_indirect);
+    let is_call = matches!(before, [_, _, 0xe8, ..] | [0xff, ..]) || before.windows(2).skip(2).any(is_indirect);
     if !is_call {
         return None;
     }

@@ -28,11 +28,7 @@ pub fn arm_for(cpu: &Cpu, budget_end: u64) {
 
 /// Arms the timer for the nearest deadline.
 pub fn arm(cpu: &Cpu) {
-    let deadline = cpu
-        .timers
-        .earliest()
-        .unwrap_or(u64::MAX)
-        .min(cpu.budget_end.get());
+    let deadline = cpu.timers.earliest().unwrap_or(u64::MAX).min(cpu.budget_end.get());
     if deadline != cpu.armed.get() {
         cpu.armed.set(deadline);
         apic::arm_timer(deadline, msr::tsc());

@@ -37,16 +37,8 @@ pub fn run() -> miette::Result<u8> {
     }];
     let mut missing = Vec::new();
     // One backend that runs guests is enough; QEMU's emulation is for what needs no guest.
-    let bochs_need = if nested == NestedVmx::Available {
-        Need::Optional
-    } else {
-        Need::Required
-    };
-    let qemu_need = if nested == NestedVmx::Available {
-        Need::Required
-    } else {
-        Need::Optional
-    };
+    let bochs_need = if nested == NestedVmx::Available { Need::Optional } else { Need::Required };
+    let qemu_need = if nested == NestedVmx::Available { Need::Required } else { Need::Optional };
     let groups: [(&str, &[Tool], Need); 3] = [
         ("Bochs", Backend::Bochs.tools(), bochs_need),
         ("QEMU", Backend::Qemu.tools(), qemu_need),
@@ -58,11 +50,7 @@ pub fn run() -> miette::Result<u8> {
             if state.is_err() && need == Need::Required {
                 missing.push(*tool);
             }
-            items.push(Item {
-                name: format!("{group}: {}", short(tool.file)),
-                state,
-                need,
-            });
+            items.push(Item { name: format!("{group}: {}", short(tool.file)), state, need });
         }
     }
 
@@ -99,11 +87,7 @@ fn short(file: &str) -> &str {
 }
 
 fn print(items: &[Item]) {
-    let width = items
-        .iter()
-        .map(|item| item.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = items.iter().map(|item| item.name.chars().count()).max().unwrap_or(0);
     for Item { name, state, need } in items {
         let (mark, text) = match (state, need) {
             (Ok(text), _) => ("ok     ", text),

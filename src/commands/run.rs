@@ -66,11 +66,7 @@ fn announce(run: &Run) {
         Some(limit) => format!("limit {} s", limit.as_secs()),
         None => "no time limit".to_owned(),
     };
-    let keys = if io::stdin().is_terminal() {
-        "; Control-A X ends the run"
-    } else {
-        ""
-    };
+    let keys = if io::stdin().is_terminal() { "; Control-A X ends the run" } else { "" };
     eprintln!(
         "bulkhead: {}, {} CPU{}, {} MiB, {limit}{keys}",
         run.backend,
@@ -82,11 +78,7 @@ fn announce(run: &Run) {
 
 fn execute(run: &Run, serial: Option<&Path>) -> miette::Result<Report> {
     let mut file = match serial {
-        Some(path) => Some(
-            File::create(path)
-                .into_diagnostic()
-                .wrap_err_with(|| path.display().to_string())?,
-        ),
+        Some(path) => Some(File::create(path).into_diagnostic().wrap_err_with(|| path.display().to_string())?),
         None => None,
     };
     let mut file_error = None;
@@ -99,9 +91,7 @@ fn execute(run: &Run, serial: Option<&Path>) -> miette::Result<Report> {
         }
     })?;
     match (file_error, serial) {
-        (Some(error), Some(path)) => Err(error)
-            .into_diagnostic()
-            .wrap_err_with(|| path.display().to_string()),
+        (Some(error), Some(path)) => Err(error).into_diagnostic().wrap_err_with(|| path.display().to_string()),
         _ => Ok(report),
     }
 }

@@ -17,9 +17,7 @@ fn bench(filter: &str) -> Output {
 /// The objects, one of each line.
 fn objects(output: &Output) -> Vec<serde_json::Value> {
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
 }
 
 #[test]
@@ -28,12 +26,7 @@ fn exits_are_measured_exactly() {
         return;
     }
     let first = bench("exit.");
-    assert_eq!(
-        first.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&first.stderr)
-    );
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let figures = objects(&first);
     let names: Vec<_> = figures.iter().map(|figure| &figure["name"]).collect();
     assert_eq!(names, ["exit.cpuid", "exit.pio", "exit.mmio"]);
@@ -52,9 +45,7 @@ fn kernel_is_measured_without_a_machine() {
     let output = bench("kernel.");
     assert_eq!(output.status.code(), Some(0));
     let figures = objects(&output);
-    let lines = figures
-        .iter()
-        .find(|figure| figure["name"] == "kernel.lines");
+    let lines = figures.iter().find(|figure| figure["name"] == "kernel.lines");
     let lines = lines.and_then(|figure| figure["median"].as_u64());
     assert!(lines.is_some_and(|lines| lines <= 10_000), "{figures:?}");
 }

@@ -29,12 +29,10 @@ struct Files {
 
 impl Files {
     fn of_native_programs() -> Self {
-        let programs: BTreeMap<String, PathBuf> = [
-            ("console", env!("BULKHEAD_CONSOLE")),
-            ("hello", env!("BULKHEAD_HELLO")),
-        ]
-        .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
-        .into();
+        let programs: BTreeMap<String, PathBuf> =
+            [("console", env!("BULKHEAD_CONSOLE")), ("hello", env!("BULKHEAD_HELLO"))]
+                .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
+                .into();
         let options = bulkhead_manifest::Options {
             programs: Some(&programs),
             image_resolver: &|_| Ok(None),
@@ -47,30 +45,19 @@ impl Files {
         modules.insert("init".to_owned(), PathBuf::from(env!("BULKHEAD_INIT")));
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("defects");
         fs::create_dir_all(&directory).expect("the directory is writable");
-        Self {
-            directory,
-            kernel: PathBuf::from(env!("BULKHEAD_KERNEL")),
-            plan: compiled.plan,
-            modules,
-        }
+        Self { directory, kernel: PathBuf::from(env!("BULKHEAD_KERNEL")), plan: compiled.plan, modules }
     }
 
     /// Replaces a module by a changed copy.
     fn change(&mut self, module: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let file = self
-            .modules
-            .get_mut(module)
-            .expect("there is such a module");
+        let file = self.modules.get_mut(module).expect("there is such a module");
         *file = changed(file, &self.directory, change);
     }
 
     /// Boots it. Call it with the turn taken.
     fn run(&self, cpus: u32) -> Outcome {
-        let modules: Vec<Module> = self
-            .modules
-            .iter()
-            .map(|(name, path)| Module::new(name, path).expect("the module is there"))
-            .collect();
+        let modules: Vec<Module> =
+            self.modules.iter().map(|(name, path)| Module::new(name, path).expect("the module is there")).collect();
         let run = Run {
             image: self.directory.join("image.iso"),
             backend: Backend::Qemu,
@@ -81,11 +68,8 @@ impl Files {
             timeout: Some(LIMIT),
             directory: self.directory.clone(),
         };
-        bulkhead_image::build_image(&self.kernel, &self.plan, &modules, &run.image)
-            .expect("the image is built");
-        let report = run
-            .execute(Input::None, &mut |_| {})
-            .expect("the emulator starts");
+        bulkhead_image::build_image(&self.kernel, &self.plan, &modules, &run.image).expect("the image is built");
+        let report = run.execute(Input::None, &mut |_| {}).expect("the emulator starts");
         Outcome {
             status: None,
             serial: String::from_utf8_lossy(&report.serial).into_owned(),
@@ -108,18 +92,12 @@ fn break_function(image: &mut [u8], is_it: impl Fn(&str, u64) -> bool) {
     let file = object::File::parse(&*image).expect("it is an ELF file");
     let address = file
         .symbols()
-        .find(|symbol| {
-            symbol
-                .name()
-                .is_ok_and(|name| is_it(name, symbol.address()))
-        })
+        .find(|symbol| symbol.name().is_ok_and(|name| is_it(name, symbol.address())))
         .expect("there is such a function")
         .address();
     let offset = file
         .sections()
-        .filter(|section| {
-            (section.address()..section.address() + section.size()).contains(&address)
-        })
+        .filter(|section| (section.address()..section.address() + section.size()).contains(&address))
         .find_map(|section| Some(section.file_range()?.0 + address - section.address()))
         .expect("a section holds it") as usize;
     image[offset..offset + UNDEFINED.len()].copy_from_slice(&UNDEFINED);
@@ -164,10 +142,7 @@ fn damaged_plan_is_not_carried_out() {
     let mut files = Files::of_native_programs();
     let middle = files.plan.len() / 2;
     files.plan.truncate(middle);
-    files
-        .run(1)
-        .expect_in_order(&["read the plan"])
-        .expect_in_order(&["bulkhead: end: failed: "]);
+    files.run(1).expect_in_order(&["read the plan"]).expect_in_order(&["bulkhead: end: failed: "]);
 }
 
 #[test]
@@ -178,9 +153,7 @@ fn init_that_is_no_program_is_refused() {
     let _turn = turn();
     let mut files = Files::of_native_programs();
     files.change("init", |bytes| bytes[0] = 0);
-    files.run(1).expect_in_order(&[
-        "bulkhead: end: failed: module \"init\" is no static 64-bit ELF program",
-    ]);
+    files.run(1).expect_in_order(&["bulkhead: end: failed: module \"init\" is no static 64-bit ELF program"]);
 }
 
 #[test]
@@ -191,9 +164,7 @@ fn init_that_crashes_stops_the_machine_with_its_registers() {
     let _turn = turn();
     let mut files = Files::of_native_programs();
     files.change("init", |bytes| {
-        let entry = object::File::parse(&**bytes)
-            .expect("it is an ELF file")
-            .entry();
+        let entry = object::File::parse(&**bytes).expect("it is an ELF file").entry();
         break_function(bytes, |_, address| address == entry);
     });
     files.run(2).expect_in_order(&[
@@ -227,11 +198,5 @@ fn defect_of_the_kernel_stops_every_cpu_with_registers_and_a_backtrace() {
         "syscall_entry+0x",
         "bulkhead: kernel stopped",
     ]);
-    assert!(
-        outcome
-            .serial
-            .trim_end()
-            .ends_with("bulkhead: kernel stopped"),
-        "{outcome}"
-    );
+    assert!(outcome.serial.trim_end().ends_with("bulkhead: kernel stopped"), "{outcome}");
 }

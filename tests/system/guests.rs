@@ -31,14 +31,10 @@ fn guests_run_on_an_older_processor() {
     if !has(Backend::Bochs) {
         return;
     }
-    run(
-        "partitions/guests.toml",
-        Backend::Bochs,
-        &["--cpu", "corei7_sandy_bridge_2600k"],
-    )
-    .expect_status(0)
-    .expect_in_order(&HELLO)
-    .expect_in_order(&REAL);
+    run("partitions/guests.toml", Backend::Bochs, &["--cpu", "corei7_sandy_bridge_2600k"])
+        .expect_status(0)
+        .expect_in_order(&HELLO)
+        .expect_in_order(&REAL);
 }
 
 #[test]
@@ -56,14 +52,8 @@ fn hostile_guest_harms_only_itself() {
         ])
         .expect_absent("PANIC")
         .expect_absent("thread 0:");
-    assert!(
-        outcome.lines_of("polite").contains(&"guest: off"),
-        "{outcome}"
-    );
-    assert!(
-        outcome.lines_of("steady").contains(&"2 s since start"),
-        "{outcome}"
-    );
+    assert!(outcome.lines_of("polite").contains(&"guest: off"), "{outcome}");
+    assert!(outcome.lines_of("steady").contains(&"2 s since start"), "{outcome}");
 }
 
 #[test]
@@ -71,14 +61,12 @@ fn guest_that_fails_fails_the_run() {
     if !has(Backend::Bochs) {
         return;
     }
-    run("tests/manifests/guest-fails.toml", Backend::Bochs, &[])
-        .expect_status(1)
-        .expect_in_order(&[
-            "fine| guest: off",
-            "init| bulkhead: partition crashing is started anew (1)",
-            "crashing| guest: long mode, command line \"crash\"",
-            "init| bulkhead: partition crashing stays stopped",
-            "init| bulkhead: partition failing has failed: the guest ended by its exit port with an error (code 3)",
-            "init| bulkhead: end: failed: partition failing",
-        ]);
+    run("tests/manifests/guest-fails.toml", Backend::Bochs, &[]).expect_status(1).expect_in_order(&[
+        "fine| guest: off",
+        "init| bulkhead: partition crashing is started anew (1)",
+        "crashing| guest: long mode, command line \"crash\"",
+        "init| bulkhead: partition crashing stays stopped",
+        "init| bulkhead: partition failing has failed: the guest ended by its exit port with an error (code 3)",
+        "init| bulkhead: end: failed: partition failing",
+    ]);
 }

@@ -106,11 +106,7 @@ impl Outcome {
     /// The lines that the partition or guest of this name printed.
     pub fn lines_of(&self, name: &str) -> Vec<&str> {
         let prefix = format!("{name}| ");
-        self.serial
-            .lines()
-            .filter_map(|line| line.strip_prefix(&prefix))
-            .map(str::trim_end)
-            .collect()
+        self.serial.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::trim_end).collect()
     }
 }
 

@@ -53,35 +53,28 @@ fn crash_is_reported_contained_and_followed_by_a_new_start() {
     if !has(Backend::Qemu) {
         return;
     }
-    let outcome = run("tests/manifests/crashes.toml", Backend::Qemu, &[])
-        .expect_status(0)
-        .expect_in_order(&[
-            "crashing| hello from partition crashing (generation 0)",
-            "init| bulkhead: partition crashing thread 0: ",
-            "init|   rip 0x",
-            "init|   rflags 0x",
-            "init|   rax ",
-            "rsp ",
-            "r15 ",
-            "init|   on stack ",
-            "bulkhead_program",
-            "init| bulkhead: partition crashing is started anew (1)",
-            "crashing| hello from partition crashing (generation 1)",
-            "init| bulkhead: partition crashing is started anew (2)",
-            "crashing| hello from partition crashing (generation 2)",
-            "init| bulkhead: partition crashing has finished",
-            "init| bulkhead: end: ok",
-        ]);
+    let outcome = run("tests/manifests/crashes.toml", Backend::Qemu, &[]).expect_status(0).expect_in_order(&[
+        "crashing| hello from partition crashing (generation 0)",
+        "init| bulkhead: partition crashing thread 0: ",
+        "init|   rip 0x",
+        "init|   rflags 0x",
+        "init|   rax ",
+        "rsp ",
+        "r15 ",
+        "init|   on stack ",
+        "bulkhead_program",
+        "init| bulkhead: partition crashing is started anew (1)",
+        "crashing| hello from partition crashing (generation 1)",
+        "init| bulkhead: partition crashing is started anew (2)",
+        "crashing| hello from partition crashing (generation 2)",
+        "init| bulkhead: partition crashing has finished",
+        "init| bulkhead: end: ok",
+    ]);
     // The other one noticed nothing.
     let steady = outcome.lines_of("steady");
     assert_eq!(
         steady,
-        [
-            "hello from partition steady (generation 0)",
-            "1 s since start",
-            "2 s since start",
-            "3 s since start",
-        ],
+        ["hello from partition steady (generation 0)", "1 s since start", "2 s since start", "3 s since start",],
         "{outcome}"
     );
 }

@@ -21,14 +21,10 @@ fn guests_are_refused_without_vmx_before_anything_boots() {
 
 #[test]
 fn guests_are_refused_without_ept_before_anything_boots() {
-    let outcome = run(
-        "partitions/guests.toml",
-        Backend::Bochs,
-        &["--cpu", WITHOUT_EPT],
-    )
-    .expect_status(2)
-    .expect_message("EPT")
-    .expect_message("hello");
+    let outcome = run("partitions/guests.toml", Backend::Bochs, &["--cpu", WITHOUT_EPT])
+        .expect_status(2)
+        .expect_message("EPT")
+        .expect_message("hello");
     assert_eq!(outcome.serial, "");
 }
 
@@ -37,14 +33,10 @@ fn guests_are_refused_by_the_machine_by_name() {
     if !has(Backend::Bochs) {
         return;
     }
-    run(
-        "partitions/guests.toml",
-        Backend::Bochs,
-        &["--cpu", WITHOUT_VMX],
-    )
-    .expect_status(1)
-    .expect_in_order(&["no VMX", "partition hello", "VMX", "partition real", "VMX"])
-    .expect_in_order(&["init| bulkhead: end: failed: "]);
+    run("partitions/guests.toml", Backend::Bochs, &["--cpu", WITHOUT_VMX])
+        .expect_status(1)
+        .expect_in_order(&["no VMX", "partition hello", "VMX", "partition real", "VMX"])
+        .expect_in_order(&["init| bulkhead: end: failed: "]);
 }
 
 #[test]
@@ -52,14 +44,10 @@ fn guest_that_cannot_run_leaves_the_others_alone() {
     if !has(Backend::Bochs) {
         return;
     }
-    run(
-        "tests/manifests/mixed.toml",
-        Backend::Bochs,
-        &["--cpu", WITHOUT_VMX],
-    )
-    .expect_status(0)
-    .expect_in_order(&["partition optional", "VMX"])
-    .expect_in_order(&["hello| 1 s since start", "init| bulkhead: end: ok"]);
+    run("tests/manifests/mixed.toml", Backend::Bochs, &["--cpu", WITHOUT_VMX])
+        .expect_status(0)
+        .expect_in_order(&["partition optional", "VMX"])
+        .expect_in_order(&["hello| 1 s since start", "init| bulkhead: end: ok"]);
 }
 
 /// The default model has an x2APIC; this one has not, so interrupts between processors take the other way.
@@ -68,12 +56,8 @@ fn two_processors_with_xapic() {
     if !has(Backend::Bochs) {
         return;
     }
-    run(
-        "tests/manifests/two-cpus.toml",
-        Backend::Bochs,
-        &["--cpu", WITHOUT_EPT],
-    )
-    .expect_status(0)
-    .expect_in_order(&["bulkhead: 2 processors"])
-    .expect_in_order(&["second| 1 s since start"]);
+    run("tests/manifests/two-cpus.toml", Backend::Bochs, &["--cpu", WITHOUT_EPT])
+        .expect_status(0)
+        .expect_in_order(&["bulkhead: 2 processors"])
+        .expect_in_order(&["second| 1 s since start"]);
 }

@@ -72,10 +72,6 @@ impl MessageInfo {
     /// The slot of the capability that goes along, if any.
     pub const fn capability(self) -> Option<u16> {
         let field = (self.0 >> 32) as u32;
-        if field == 0 || field > 0x1_0000 {
-            None
-        } else {
-            Some((field - 1) as u16)
-        }
+        if field == 0 || field > 0x1_0000 { None } else { Some((field - 1) as u16) }
     }
 }

@@ -41,9 +41,7 @@ bitflags::bitflags! {
 }
 
 /// A segment register as VMX describes it (SDM vol. 3, 25.4.1).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Segment {
     /// Base address.

@@ -3,14 +3,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 /// Sources with items that have numbers, in the order in which they are read.
-const SOURCES: [&str; 6] = [
-    "syscall.rs",
-    "object.rs",
-    "rights.rs",
-    "error.rs",
-    "boot.rs",
-    "vcpu.rs",
-];
+const SOURCES: [&str; 6] = ["syscall.rs", "object.rs", "rights.rs", "error.rs", "boot.rs", "vcpu.rs"];
 /// What stands before and after a table in the document.
 const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
@@ -40,11 +33,7 @@ impl Table {
 
 /// Documentation as a cell of a table: without links, and with bars that do not end the cell.
 fn plain(documentation: &str) -> String {
-    documentation
-        .replace("[`", "`")
-        .replace("`]", "`")
-        .replace("`crate::", "`")
-        .replace('|', "\\|")
+    documentation.replace("[`", "`").replace("`]", "`").replace("`crate::", "`").replace('|', "\\|")
 }
 
 /// The name of the table that a line begins.
@@ -53,13 +42,9 @@ fn table_begins(line: &str) -> Option<&str> {
         return Some("Error");
     }
     let rest = line.strip_suffix(" {")?;
-    let name = ["pub enum ", "pub struct ", "pub mod "]
-        .iter()
-        .find_map(|keyword| rest.strip_prefix(keyword))?;
+    let name = ["pub enum ", "pub struct ", "pub mod "].iter().find_map(|keyword| rest.strip_prefix(keyword))?;
     let name = name.split(':').next()?.trim();
-    name.chars()
-        .all(|letter| letter.is_alphanumeric() || letter == '_')
-        .then_some(name)
+    name.chars().all(|letter| letter.is_alphanumeric() || letter == '_').then_some(name)
 }
 
 /// Name and number of an item such as `Call = 0,` or `const VMX = 1 << 0;`.
@@ -69,9 +54,7 @@ fn item(line: &str) -> Option<(String, String)> {
     let line = line.strip_prefix("const ").unwrap_or(line);
     let (name, value) = line.split_once(" = ")?;
     let name = name.split(':').next()?;
-    value
-        .starts_with(|letter: char| letter.is_ascii_digit())
-        .then(|| (name.to_owned(), value.to_owned()))
+    value.starts_with(|letter: char| letter.is_ascii_digit()).then(|| (name.to_owned(), value.to_owned()))
 }
 
 /// All tables of a source: what begins in it and has at least one row.
@@ -83,23 +66,15 @@ fn tables(source: &str) -> Vec<Table> {
         if let Some(text) = line.strip_prefix("/// ") {
             documentation.push(text);
         } else if let Some(name) = table_begins(line) {
-            tables.push(Table {
-                name: name.to_owned(),
-                rows: Vec::new(),
-            });
+            tables.push(Table { name: name.to_owned(), rows: Vec::new() });
             open = true;
             documentation.clear();
         } else if line.starts_with('}') {
             open = false;
             documentation.clear();
         } else {
-            if let (true, Some((name, value)), Some(table)) = (open, item(line), tables.last_mut())
-            {
-                table.rows.push(Row {
-                    name,
-                    value,
-                    documentation: documentation.join(" "),
-                });
+            if let (true, Some((name, value)), Some(table)) = (open, item(line), tables.last_mut()) {
+                table.rows.push(Row { name, value, documentation: documentation.join(" ") });
             }
             documentation.clear();
         }
@@ -122,9 +97,7 @@ fn renewed(document: &str, tables: &[Table]) -> (String, Vec<String>) {
         }
         text.push_str(line);
         text.push('\n');
-        let name = line
-            .strip_prefix(BEGIN)
-            .and_then(|rest| rest.strip_suffix(" -->"));
+        let name = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(" -->"));
         if let Some(name) = name {
             let table = tables
                 .iter()
@@ -144,26 +117,17 @@ fn tables_are_those_of_the_sources() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = own.join("../../docs/abi.md");
     let document = fs::read_to_string(&path).expect("docs/abi.md");
-    let tables: Vec<Table> = SOURCES
-        .iter()
-        .flat_map(|name| tables(&fs::read_to_string(own.join("src").join(name)).expect(name)))
-        .collect();
+    let tables: Vec<Table> =
+        SOURCES.iter().flat_map(|name| tables(&fs::read_to_string(own.join("src").join(name)).expect(name))).collect();
     let rows: usize = tables.iter().map(|table| table.rows.len()).sum();
     assert!(rows > 100, "only {rows} rows were found in the sources");
     let (text, names) = renewed(&document, &tables);
     for table in &tables {
-        assert!(
-            names.contains(&table.name),
-            "docs/abi.md has no table of `{}`",
-            table.name
-        );
+        assert!(names.contains(&table.name), "docs/abi.md has no table of `{}`", table.name);
     }
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, text).expect("docs/abi.md can be written");
     } else {
-        assert_eq!(
-            document, text,
-            "docs/abi.md differs from the sources; write it anew with BLESS=1"
-        );
+        assert_eq!(document, text, "docs/abi.md differs from the sources; write it anew with BLESS=1");
     }
 }

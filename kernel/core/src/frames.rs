@@ -56,10 +56,7 @@ impl FrameRange {
         if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
             return Err(FrameError::BadRange);
         }
-        Ok(Self {
-            first: base.0 / PAGE_SIZE,
-            end: end / PAGE_SIZE,
-        })
+        Ok(Self { first: base.0 / PAGE_SIZE, end: end / PAGE_SIZE })
     }
 
     /// The page at this address.
@@ -100,11 +97,7 @@ impl FrameTable {
     /// A table for the pages from `first` (a multiple of 2 MiB) on, with one entry of `pages` each, all of them no RAM yet. `groups`
     /// must have [`Self::groups_for`] entries; surplus pages are left out otherwise.
     pub fn new(first: HostPhysical, pages: Array<Cell<u32>>, groups: Array<Group>) -> Self {
-        let table = Self {
-            first: first.0 / PAGE_SIZE,
-            pages,
-            groups,
-        };
+        let table = Self { first: first.0 / PAGE_SIZE, pages, groups };
         for index in 0..pages.length() {
             table.set(index, DEVICE);
         }
@@ -119,61 +112,33 @@ impl FrameTable {
 
     /// Declares a range to be free RAM. For the boot, before anything is mapped or claimed there.
     pub fn add_ram(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.for_each_page(range, |entry| {
-            if entry == DEVICE {
-                Ok(())
-            } else {
-                Err(FrameError::InUse)
-            }
-        })?;
+        self.for_each_page(range, |entry| if entry == DEVICE { Ok(()) } else { Err(FrameError::InUse) })?;
         self.update_pages(range, |_| 0);
         Ok(())
     }
 
     /// Takes free RAM or device memory out of use for ever: it can be neither mapped nor claimed.
     pub fn reserve(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.for_each_page(range, |entry| {
-            if matches!(entry, 0 | DEVICE) {
-                Ok(())
-            } else {
-                Err(FrameError::InUse)
-            }
-        })?;
+        self.for_each_page(range, |entry| if matches!(entry, 0 | DEVICE) { Ok(()) } else { Err(FrameError::InUse) })?;
         self.make_unmappable(range, RESERVED);
         Ok(())
     }
 
     /// Whether every page is RAM that is neither mapped nor the kernel's.
     pub fn is_free(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| {
-            if entry == 0 {
-                Ok(())
-            } else {
-                Err(FrameError::InUse)
-            }
-        })
-        .is_ok()
+        self.for_each_page(range, |entry| if entry == 0 { Ok(()) } else { Err(FrameError::InUse) }).is_ok()
     }
 
     /// Whether every page is RAM that is not the kernel's, mapped or not.
     pub fn is_partition_ram(&self, range: FrameRange) -> bool {
         (range.first..range.end).all(|page| {
-            page.checked_sub(self.first)
-                .and_then(|index| self.entry(index))
-                .is_some_and(|entry| entry <= MOST_MAPPINGS)
+            page.checked_sub(self.first).and_then(|index| self.entry(index)).is_some_and(|entry| entry <= MOST_MAPPINGS)
         })
     }
 
     /// Whether every page is the kernel's.
     pub fn is_kernel(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| {
-            if entry == KERNEL {
-                Ok(())
-            } else {
-                Err(FrameError::InUse)
-            }
-        })
-        .is_ok()
+        self.for_each_page(range, |entry| if entry == KERNEL { Ok(()) } else { Err(FrameError::InUse) }).is_ok()
     }
 
     /// Gives free RAM to the kernel.
@@ -192,9 +157,7 @@ impl FrameTable {
         }
         self.update_pages(range, |index| {
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group
-                    .unmappable
-                    .set(group.unmappable.get().saturating_sub(1));
+                group.unmappable.set(group.unmappable.get().saturating_sub(1));
             }
             0
         });
@@ -252,9 +215,7 @@ impl FrameTable {
     fn make_unmappable(&self, range: FrameRange, mark: u32) {
         self.update_pages(range, |index| {
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group
-                    .unmappable
-                    .set(group.unmappable.get().saturating_add(1));
+                group.unmappable.set(group.unmappable.get().saturating_add(1));
             }
             mark
         });
@@ -270,10 +231,7 @@ impl FrameTable {
         for page in range.first..range.end {
             let index = page.checked_sub(self.first).ok_or(FrameError::InUse)?;
             let entry = self.entry(index).ok_or(FrameError::InUse)?;
-            let group = self
-                .groups
-                .get(index / GROUP_PAGES)
-                .ok_or(FrameError::InUse)?;
+            let group = self.groups.get(index / GROUP_PAGES).ok_or(FrameError::InUse)?;
             if group.mappings.get() != 0 && entry <= MOST_MAPPINGS {
                 return Err(FrameError::InUse);
             }
@@ -292,10 +250,7 @@ impl FrameTable {
 
     /// The whole groups and single pages of a range that lie in the table.
     fn parts(&self, range: FrameRange) -> impl Iterator<Item = Part> {
-        let end = range
-            .end
-            .saturating_sub(self.first)
-            .min(self.pages.length());
+        let end = range.end.saturating_sub(self.first).min(self.pages.length());
         let mut next = range.first.saturating_sub(self.first);
         core::iter::from_fn(move || {
             elementary_step();

@@ -111,26 +111,17 @@ pub unsafe trait TypedObject: KernelObject {
 impl Slot {
     /// The object that the slot's capability names, if it is of `T`'s type and the slot has `rights`.
     #[inline(always)]
-    pub fn expect_object<T: TypedObject>(
-        &self,
-        rights: bulkhead_abi::Rights,
-    ) -> Result<Ref<T>, bulkhead_abi::Error> {
+    pub fn expect_object<T: TypedObject>(&self, rights: bulkhead_abi::Rights) -> Result<Ref<T>, bulkhead_abi::Error> {
         let address = self.expect(T::TYPE, rights)?;
         // SAFETY: the engine writes a slot's type together with the address of a live object of that type, never null, and
         // empties the slot before the object's pages are released.
-        Ok(Ref(
-            unsafe { NonNull::new_unchecked(address as *mut T) },
-            PhantomData,
-        ))
+        Ok(Ref(unsafe { NonNull::new_unchecked(address as *mut T) }, PhantomData))
     }
 
     /// The header of the object that the slot's capability names. The slot must hold a capability to an object.
     pub(crate) fn object_header(&self) -> Ref<ObjectHeader> {
         // SAFETY: as above; the callers (the engine) have checked that the capability is not to a range.
-        Ref(
-            unsafe { NonNull::new_unchecked(self.first() as *mut ObjectHeader) },
-            PhantomData,
-        )
+        Ref(unsafe { NonNull::new_unchecked(self.first() as *mut ObjectHeader) }, PhantomData)
     }
 }
 
@@ -213,10 +204,7 @@ impl<T: KernelObject> Array<T> {
             return None;
         }
         // SAFETY: the index is in bounds, and the array's maker promised that many objects.
-        Some(Ref(
-            unsafe { self.first.0.add(index as usize) },
-            PhantomData,
-        ))
+        Some(Ref(unsafe { self.first.0.add(index as usize) }, PhantomData))
     }
 }
 

@@ -46,9 +46,7 @@ impl Usage {
             2 => Self::Mapped,
             3 => Self::Unmapping,
             4 => Self::Donated,
-            _ => Self::RollingBack(
-                Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState),
-            ),
+            _ => Self::RollingBack(Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
         }
     }
 }
@@ -128,8 +126,7 @@ impl Slot {
     /// The type of the capability; `None` if the slot is empty, or its object is being created or taken apart.
     #[inline(always)]
     pub fn object_type(&self) -> ObjectType {
-        ObjectType::from_number(u64::from(self.type_and_rights.get() as u16))
-            .unwrap_or(ObjectType::None)
+        ObjectType::from_number(u64::from(self.type_and_rights.get() as u16)).unwrap_or(ObjectType::None)
     }
 
     /// The rights of the capability.
@@ -209,8 +206,7 @@ impl Slot {
     }
 
     pub(crate) fn set(&self, capability: Capability) {
-        self.type_and_rights
-            .set(pack(capability.object_type as u16, capability.rights));
+        self.type_and_rights.set(pack(capability.object_type as u16, capability.rights));
         self.badge.set(capability.badge);
         self.object.set(capability.object);
         self.count.set(capability.count);
@@ -261,8 +257,7 @@ impl Slot {
 
     /// Takes every right away, so that nothing new can be derived while the capability is deleted.
     pub(crate) fn strip_rights(&self) {
-        self.type_and_rights
-            .set(self.type_and_rights.get() & 0xffff);
+        self.type_and_rights.set(self.type_and_rights.get() & 0xffff);
     }
 
     pub(crate) fn set_usage(&self, usage: Usage) {

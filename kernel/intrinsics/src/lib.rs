@@ -66,11 +66,7 @@ pub unsafe extern "C" fn memcpy(destination: *mut u8, source: *const u8, length:
 /// # Safety
 /// As in C: both ranges valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memmove(
-    destination: *mut u8,
-    source: *const u8,
-    length: usize,
-) -> *mut u8 {
+pub unsafe extern "C" fn memmove(destination: *mut u8, source: *const u8, length: usize) -> *mut u8 {
     if (destination as usize).wrapping_sub(source as usize) >= length {
         // SAFETY: the destination does not start inside the source range, so that copying upwards reads before it writes.
         unsafe { copy_up(destination, source, length) };
@@ -117,12 +113,7 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize
     let mut index = 0;
     while index < length {
         // SAFETY: `index` is inside both ranges. Volatile, lest the loop be recognised as a call of this very function.
-        let (a, b) = unsafe {
-            (
-                left.add(index).read_volatile(),
-                right.add(index).read_volatile(),
-            )
-        };
+        let (a, b) = unsafe { (left.add(index).read_volatile(), right.add(index).read_volatile()) };
         if a != b {
             return i32::from(a) - i32::from(b);
         }

@@ -40,10 +40,7 @@ fn read(register: u32) -> u32 {
         unsafe { msr::read(0x800 + register) as u32 }
     } else {
         // SAFETY: the page is mapped uncached, and the offset is below 4096.
-        unsafe {
-            ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *const u32)
-                .read_volatile()
-        }
+        unsafe { ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *const u32).read_volatile() }
     }
 }
 
@@ -54,10 +51,7 @@ fn write(register: u32, value: u32) {
         unsafe { msr::write(0x800 + register, u64::from(value)) }
     } else {
         // SAFETY: the page is mapped uncached, and the offset is below 4096.
-        unsafe {
-            ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *mut u32)
-                .write_volatile(value)
-        }
+        unsafe { ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *mut u32).write_volatile(value) }
     }
 }
 
@@ -93,22 +87,14 @@ pub fn enable() {
     write(register::LINT1, MASKED);
     write(register::ERROR, MASKED | 0xfe);
     write(register::DIVIDE, 0xb);
-    let mode = if DEADLINE_MODE.load(Ordering::Relaxed) {
-        TSC_DEADLINE
-    } else {
-        0
-    };
+    let mode = if DEADLINE_MODE.load(Ordering::Relaxed) { TSC_DEADLINE } else { 0 };
     write(register::TIMER, mode | u32::from(vector::TIMER));
 }
 
 /// Identifier of the executing processor's APIC.
 pub fn identifier() -> u32 {
     let raw = read(register::IDENTIFIER);
-    if X2APIC.load(Ordering::Relaxed) {
-        raw
-    } else {
-        raw >> 24
-    }
+    if X2APIC.load(Ordering::Relaxed) { raw } else { raw >> 24 }
 }
 
 /// Ends the interrupt in service.
@@ -120,12 +106,7 @@ pub fn end_of_interrupt() {
 fn command(target: u32, low: u32) {
     if X2APIC.load(Ordering::Relaxed) {
         // SAFETY: sends an interrupt; the x2APIC command register has no busy bit.
-        unsafe {
-            msr::write(
-                0x800 + register::COMMAND_LOW,
-                u64::from(target) << 32 | u64::from(low),
-            )
-        }
+        unsafe { msr::write(0x800 + register::COMMAND_LOW, u64::from(target) << 32 | u64::from(low)) }
     } else {
         while read(register::COMMAND_LOW) & DELIVERY_PENDING != 0 {
             core::hint::spin_loop();
@@ -178,25 +159,11 @@ pub fn calibrate() {
 pub fn arm_timer(deadline: u64, now: u64) {
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         // SAFETY: the feature was checked; 0 disarms, and a value in the past interrupts at once.
-        unsafe {
-            msr::write(
-                IA32_TSC_DEADLINE,
-                if deadline == u64::MAX {
-                    0
-                } else {
-                    deadline.max(1)
-                },
-            )
-        }
+        unsafe { msr::write(IA32_TSC_DEADLINE, if deadline == u64::MAX { 0 } else { deadline.max(1) }) }
     } else if deadline == u64::MAX {
         write(register::INITIAL_COUNT, 0);
     } else {
-        let ticks = (u128::from(deadline.saturating_sub(now))
-            * u128::from(TIMER_RATIO.load(Ordering::Relaxed)))
-            >> 16;
-        write(
-            register::INITIAL_COUNT,
-            ticks.clamp(1, u128::from(u32::MAX)) as u32,
-        );
+        let ticks = (u128::from(deadline.saturating_sub(now)) * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 16;
+        write(register::INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
     }
 }

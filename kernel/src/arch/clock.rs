@@ -16,11 +16,7 @@ pub fn measure_tsc() -> u64 {
     for _ in 0..ROUNDS {
         shortest = shortest.min(measure_once());
     }
-    if shortest == u64::MAX {
-        0
-    } else {
-        (u128::from(shortest) * u128::from(PIT_HERTZ) / u128::from(SPAN)) as u64
-    }
+    if shortest == u64::MAX { 0 } else { (u128::from(shortest) * u128::from(PIT_HERTZ) / u128::from(SPAN)) as u64 }
 }
 
 fn measure_once() -> u64 {

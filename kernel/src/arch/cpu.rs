@@ -58,8 +58,7 @@ pub struct Cpu {
     pub task: TaskState,
 }
 
-static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] =
-    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Processors that run.
@@ -95,16 +94,8 @@ impl Cpu {
     ///
     /// # Safety
     /// `place` must be zeroed, aligned memory of the right size that is never freed.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the index is reduced to the array's length"
-    )]
-    pub unsafe fn initialise(
-        place: *mut Cpu,
-        number: u32,
-        apic_id: u32,
-        stack_top: u64,
-    ) -> &'static Cpu {
+    #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
+    pub unsafe fn initialise(place: *mut Cpu, number: u32, apic_id: u32, stack_top: u64) -> &'static Cpu {
         // SAFETY: all fields are cells, atomics and tables for which zero is valid.
         let cpu = unsafe { &*place };
         cpu.own_address.set(place as u64);

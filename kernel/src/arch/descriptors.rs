@@ -60,10 +60,7 @@ impl TaskState {
     ///
     /// # Safety
     /// Called once, by the processor's own start-up, before the table is loaded.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "both arrays have one element for each stack"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "both arrays have one element for each stack")]
     pub unsafe fn initialise(&self, kernel_stack: u64, interrupt_stacks: &[u64; stack::COUNT]) {
         let this = core::ptr::from_ref(self).cast_mut();
         // SAFETY: the caller has the structure to itself; fields are written unaligned since it is packed.
@@ -72,9 +69,7 @@ impl TaskState {
             for (index, top) in interrupt_stacks.iter().enumerate() {
                 (&raw mut (*this).interrupt_stacks[index]).write_unaligned(*top);
             }
-            (&raw mut (*this).bitmap)
-                .cast::<[u8; BITMAP_BYTES]>()
-                .write([0xff; BITMAP_BYTES]);
+            (&raw mut (*this).bitmap).cast::<[u8; BITMAP_BYTES]>().write([0xff; BITMAP_BYTES]);
         }
         self.enable_ports(false);
     }
@@ -83,11 +78,7 @@ impl TaskState {
     #[inline(always)]
     pub fn enable_ports(&self, enable: bool) {
         // SAFETY: only this processor writes its task state, and the kernel lock or interrupts-off exclude others.
-        unsafe {
-            self.bitmap_offset
-                .get()
-                .write(if enable { BITMAP_OFFSET } else { NO_BITMAP })
-        }
+        unsafe { self.bitmap_offset.get().write(if enable { BITMAP_OFFSET } else { NO_BITMAP }) }
     }
 
     /// Allows or denies a range of ports in the bitmap.
@@ -97,21 +88,14 @@ impl TaskState {
             // SAFETY: port / 8 is below 8192; see `enable_ports` for exclusion.
             unsafe {
                 let byte = bitmap.add(port as usize / 8);
-                if allow {
-                    *byte &= !(1 << (port % 8))
-                } else {
-                    *byte |= 1 << (port % 8)
-                }
+                if allow { *byte &= !(1 << (port % 8)) } else { *byte |= 1 << (port % 8) }
             }
         }
     }
 
     /// Address and limit for the descriptor.
     pub fn segment(&self) -> (u64, u64) {
-        (
-            core::ptr::from_ref(self) as u64,
-            size_of::<Self>() as u64 - 1,
-        )
+        (core::ptr::from_ref(self) as u64, size_of::<Self>() as u64 - 1)
     }
 }
 
@@ -139,10 +123,7 @@ impl GlobalDescriptors {
         for (cell, entry) in self.0.iter().zip(entries) {
             cell.set(entry);
         }
-        let pointer = x86::dtables::DescriptorTablePointer {
-            limit: 63,
-            base: self.0.as_ptr().cast::<u64>(),
-        };
+        let pointer = x86::dtables::DescriptorTablePointer { limit: 63, base: self.0.as_ptr().cast::<u64>() };
         // SAFETY: the table is complete; the segments are flat, so reloading them changes no address.
         unsafe {
             x86::dtables::lgdt(&pointer);

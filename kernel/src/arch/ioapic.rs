@@ -55,11 +55,7 @@ impl Controller {
 pub fn initialise(found: &[(u64, u32)]) {
     let mut list = Vec::new();
     for &(page, first) in found {
-        let mut controller = Controller {
-            page,
-            first,
-            count: 0,
-        };
+        let mut controller = Controller { page, first, count: 0 };
         controller.count = (controller.read(1) >> 16 & 0xff) + 1;
         for input in 0..controller.count {
             controller.write(0x10 + input * 2, MASKED);
@@ -67,23 +63,13 @@ pub fn initialise(found: &[(u64, u32)]) {
         // More controllers than the list holds stay masked and unused.
         let _ = list.push(controller);
     }
-    CONTROLLERS.call_once(|| Controllers {
-        list,
-        entries: [const { Cell::new(0) }; MAX_INTERRUPTS as usize],
-    });
+    CONTROLLERS.call_once(|| Controllers { list, entries: [const { Cell::new(0) }; MAX_INTERRUPTS as usize] });
 }
 
 fn find(interrupt: u32) -> Option<(&'static Controllers, Controller, u32)> {
     let controllers = CONTROLLERS.get()?;
-    let controller = controllers
-        .list
-        .iter()
-        .find(|one| interrupt >= one.first && interrupt - one.first < one.count)?;
-    if interrupt >= MAX_INTERRUPTS {
-        None
-    } else {
-        Some((controllers, *controller, interrupt - controller.first))
-    }
+    let controller = controllers.list.iter().find(|one| interrupt >= one.first && interrupt - one.first < one.count)?;
+    if interrupt >= MAX_INTERRUPTS { None } else { Some((controllers, *controller, interrupt - controller.first)) }
 }
 
 /// Whether an interrupt of this number exists.
@@ -112,24 +98,15 @@ pub fn set_masked(interrupt: u32, masked: bool) {
     let Some((controllers, controller, input)) = find(interrupt) else {
         return;
     };
-    let entry = controllers
-        .entries
-        .get(interrupt as usize)
-        .map_or(0, Cell::get);
+    let entry = controllers.entries.get(interrupt as usize).map_or(0, Cell::get);
     if entry != 0 {
-        controller.write(
-            0x10 + input * 2,
-            if masked { entry | MASKED } else { entry },
-        );
+        controller.write(0x10 + input * 2, if masked { entry | MASKED } else { entry });
     }
 }
 
 /// Whether the interrupt was routed as level-triggered.
 pub fn is_level(interrupt: u32) -> bool {
     find(interrupt).is_some_and(|(controllers, _, _)| {
-        controllers
-            .entries
-            .get(interrupt as usize)
-            .is_some_and(|entry| entry.get() & 1 << 15 != 0)
+        controllers.entries.get(interrupt as usize).is_some_and(|entry| entry.get() & 1 << 15 != 0)
     })
 }

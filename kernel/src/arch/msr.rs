@@ -33,8 +33,6 @@ pub unsafe fn write(register: u32, value: u64) {
 pub fn tsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: RDTSC reads a counter.
-    unsafe {
-        asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, nomem, preserves_flags))
-    };
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nostack, nomem, preserves_flags)) };
     u64::from(high) << 32 | u64::from(low)
 }

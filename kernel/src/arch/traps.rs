@@ -72,8 +72,8 @@ impl Frame {
     /// The general registers, in encoding order.
     pub fn registers(&self) -> [u64; 16] {
         [
-            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi,
-            self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi, self.r8, self.r9, self.r10,
+            self.r11, self.r12, self.r13, self.r14, self.r15,
         ]
     }
 }
@@ -99,28 +99,19 @@ pub fn initialise() {
             0..32 => stack::FAULT,
             _ => 0,
         };
-        let low = (handler & 0xffff)
-            | u64::from(KERNEL_CODE) << 16
-            | u64::from(interrupt_stack) << 32
-            | 0x8e << 40;
+        let low = (handler & 0xffff) | u64::from(KERNEL_CODE) << 16 | u64::from(interrupt_stack) << 32 | 0x8e << 40;
         *entry = [low | (handler >> 16 & 0xffff) << 48, handler >> 32];
     }
 }
 
 /// Loads the table and the system-call registers on the executing processor.
 pub fn load() {
-    let pointer = x86::dtables::DescriptorTablePointer {
-        limit: 4095,
-        base: TABLE.0.get().cast::<u64>().cast_const(),
-    };
+    let pointer = x86::dtables::DescriptorTablePointer { limit: 4095, base: TABLE.0.get().cast::<u64>().cast_const() };
     // SAFETY: the table is filled; the MSRs exist on every 64-bit processor, and the values are the kernel's selectors and
     // entry point. SYSRET adds 16 and 8 to its base selector, hence kernel data | 3.
     unsafe {
         x86::dtables::lidt(&pointer);
-        msr::write(
-            x86::msr::IA32_STAR,
-            u64::from(USER_DATA - 8) << 48 | u64::from(KERNEL_CODE) << 32,
-        );
+        msr::write(x86::msr::IA32_STAR, u64::from(USER_DATA - 8) << 48 | u64::from(KERNEL_CODE) << 32);
         msr::write(x86::msr::IA32_LSTAR, (&raw const syscall_entry) as u64);
         msr::write(x86::msr::IA32_FMASK, 0x0004_7f00);
     }
@@ -131,9 +122,7 @@ pub fn load() {
 extern "C" fn trap_from_user(frame: &Frame) -> Ref<Thread> {
     let cpu = cpu::this();
     let _lock = kernel_lock();
-    let Some(thread) = cpu.current.get() else {
-        crate::panic::fatal("a trap from user mode without a thread")
-    };
+    let Some(thread) = cpu.current.get() else { crate::panic::fatal("a trap from user mode without a thread") };
     thread.store_registers(&frame.registers(), frame.rip, frame.rflags);
     thread.resume.set(Resume::Interrupt);
     match frame.vector as u8 {

@@ -40,9 +40,8 @@ impl<'a> Program<'a> {
     /// Checks the header.
     pub fn parse(image: &'a [u8]) -> Option<Self> {
         let identification: [u8; 20] = bytes(image, 0)?;
-        let is_static_x86_64 = identification.starts_with(b"\x7fELF\x02\x01\x01")
-            && identification[16] == 2
-            && identification[18] == 62;
+        let is_static_x86_64 =
+            identification.starts_with(b"\x7fELF\x02\x01\x01") && identification[16] == 2 && identification[18] == 62;
         if !is_static_x86_64 || u16::from_le_bytes(bytes(image, 54)?) != 56 {
             return None;
         }
@@ -67,27 +66,17 @@ impl<'a> Program<'a> {
         let (offset, address) = (word(self.image, at + 8)?, word(self.image, at + 16)?);
         let (in_file, in_memory) = (word(self.image, at + 32)?, word(self.image, at + 40)?);
         let length = in_memory.checked_next_multiple_of(PAGE_SIZE)?;
-        if !address.is_multiple_of(PAGE_SIZE)
-            || in_file > in_memory
-            || address.checked_add(length)? > USER_END
-        {
+        if !address.is_multiple_of(PAGE_SIZE) || in_file > in_memory || address.checked_add(length)? > USER_END {
             return None;
         }
         let start = usize::try_from(offset).ok()?;
-        let contents = self
-            .image
-            .get(start..start.checked_add(usize::try_from(in_file).ok()?)?)?;
+        let contents = self.image.get(start..start.checked_add(usize::try_from(in_file).ok()?)?)?;
         let rights = match flags & (EXECUTABLE | WRITABLE) {
             0 => Rights::READ,
             EXECUTABLE => Rights::READ | Rights::EXECUTE,
             WRITABLE => Rights::READ | Rights::WRITE,
             _ => return None,
         };
-        Some(Segment {
-            address,
-            length,
-            contents,
-            rights,
-        })
+        Some(Segment { address, length, contents, rights })
     }
 }

@@ -21,23 +21,11 @@ pub struct Machine {
 struct DirectMap;
 
 impl AcpiHandler for DirectMap {
-    unsafe fn map_physical_region<T>(
-        &self,
-        physical_address: usize,
-        size: usize,
-    ) -> PhysicalMapping<Self, T> {
+    unsafe fn map_physical_region<T>(&self, physical_address: usize, size: usize) -> PhysicalMapping<Self, T> {
         let pointer = (DIRECT_MAP as usize + physical_address) as *mut T;
         // SAFETY: while the kernel starts, the direct map covers the first 4 GiB, where firmware puts its tables; the address is
         // in the upper half and so never null.
-        unsafe {
-            PhysicalMapping::new(
-                physical_address,
-                NonNull::new_unchecked(pointer),
-                size,
-                size,
-                Self,
-            )
-        }
+        unsafe { PhysicalMapping::new(physical_address, NonNull::new_unchecked(pointer), size, size, Self) }
     }
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
@@ -49,26 +37,14 @@ pub fn read(root: (u8, u64)) -> Result<Machine, &'static str> {
     // SAFETY: the loader found the root pointer and its checksum was right.
     let tables = unsafe { AcpiTables::from_rsdt(DirectMap, root.0, root.1 as usize) };
     let tables = tables.map_err(|_| "the ACPI root table is malformed")?;
-    let madt = tables
-        .find_table::<Madt>()
-        .map_err(|_| "ACPI has no MADT")?;
-    let mut machine = Machine {
-        processors: Vec::new(),
-        controllers: Vec::new(),
-    };
+    let madt = tables.find_table::<Madt>().map_err(|_| "ACPI has no MADT")?;
+    let mut machine = Machine { processors: Vec::new(), controllers: Vec::new() };
     for entry in madt.get().entries() {
         match entry {
-            MadtEntry::LocalApic(local) if usable(local.flags) => {
-                add(&mut machine, u32::from(local.apic_id))
-            }
-            MadtEntry::LocalX2Apic(local) if usable(local.flags) => {
-                add(&mut machine, local.x2apic_id)
-            }
+            MadtEntry::LocalApic(local) if usable(local.flags) => add(&mut machine, u32::from(local.apic_id)),
+            MadtEntry::LocalX2Apic(local) if usable(local.flags) => add(&mut machine, local.x2apic_id),
             MadtEntry::IoApic(io) => {
-                let place = (
-                    u64::from(io.io_apic_address),
-                    io.global_system_interrupt_base,
-                );
+                let place = (u64::from(io.io_apic_address), io.global_system_interrupt_base);
                 // More controllers than the kernel serves stay unused.
                 let _ = machine.controllers.push(place);
             }

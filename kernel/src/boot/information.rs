@@ -4,9 +4,7 @@ use crate::memory::boot_pages::{Range, Ranges};
 use crate::memory::layout::DIRECT_MAP;
 use bulkhead_abi::{MAX_BOOT_MODULES, PAGE_SIZE};
 use heapless::Vec;
-use multiboot2::{
-    BootInformation, BootInformationHeader, ElfSectionType, MemoryAreaType, StringError,
-};
+use multiboot2::{BootInformation, BootInformationHeader, ElfSectionType, MemoryAreaType, StringError};
 
 /// A module.
 #[derive(Clone, Copy)]
@@ -40,8 +38,7 @@ pub struct Information {
 pub unsafe fn read(physical: u64) -> Result<Information, &'static str> {
     let pointer = (DIRECT_MAP + physical) as *const BootInformationHeader;
     // SAFETY: as the caller promises; the direct map covers the first 4 GiB already.
-    let boot = unsafe { BootInformation::load(pointer) }
-        .map_err(|_| "the multiboot2 information is malformed")?;
+    let boot = unsafe { BootInformation::load(pointer) }.map_err(|_| "the multiboot2 information is malformed")?;
     let mut information = Information {
         areas: Ranges::new(),
         firmware: Ranges::new(),
@@ -52,46 +49,27 @@ pub unsafe fn read(physical: u64) -> Result<Information, &'static str> {
     };
     let own = boot.end_address() as u64 - boot.start_address() as u64;
     keep(&mut information.used, physical, physical + own);
-    let map = boot
-        .memory_map_tag()
-        .ok_or("the boot loader gives no memory map")?;
+    let map = boot.memory_map_tag().ok_or("the boot loader gives no memory map")?;
     for area in map.memory_areas() {
         let list = match MemoryAreaType::from(area.typ()) {
             MemoryAreaType::Available => &mut information.areas,
-            MemoryAreaType::AcpiAvailable | MemoryAreaType::ReservedHibernate => {
-                &mut information.firmware
-            }
+            MemoryAreaType::AcpiAvailable | MemoryAreaType::ReservedHibernate => &mut information.firmware,
             _ => continue,
         };
         keep(list, area.start_address(), area.end_address());
     }
     for module in boot.module_tags() {
-        let (start, end) = (
-            u64::from(module.start_address()),
-            u64::from(module.end_address()),
-        );
+        let (start, end) = (u64::from(module.start_address()), u64::from(module.end_address()));
         if !start.is_multiple_of(PAGE_SIZE) || end < start {
             return Err("the boot loader put a module off a page boundary");
         }
-        keep(
-            &mut information.used,
-            start,
-            end.next_multiple_of(PAGE_SIZE),
-        );
+        keep(&mut information.used, start, end.next_multiple_of(PAGE_SIZE));
         let name = name_of(module.cmdline());
-        information
-            .modules
-            .push(Module {
-                range: Range { start, end },
-                name,
-            })
-            .map_err(|_| "too many boot modules")?;
+        information.modules.push(Module { range: Range { start, end }, name }).map_err(|_| "too many boot modules")?;
     }
     read_symbols(&boot, &mut information);
     information.acpi = match (boot.rsdp_v2_tag(), boot.rsdp_v1_tag()) {
-        (Some(tag), _) if tag.checksum_is_valid() => {
-            Some((tag.revision(), tag.xsdt_address() as u64))
-        }
+        (Some(tag), _) if tag.checksum_is_valid() => Some((tag.revision(), tag.xsdt_address() as u64)),
         (_, Some(tag)) if tag.checksum_is_valid() => Some((0, tag.rsdt_address() as u64)),
         _ => None,
     };

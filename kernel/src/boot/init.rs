@@ -13,8 +13,8 @@ use crate::object::window::Window;
 use crate::syscall::invoke::create::{initialise_partition, initialise_thread};
 use crate::{boot_line, schedule, time};
 use bulkhead_abi::{
-    BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, BootRange, CpuFeatures, Error, MAX_BOOT_MEMORY,
-    MAX_BOOT_MODULES, ObjectType, PAGE_SIZE, Rights, init_slot,
+    BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, BootRange, CpuFeatures, Error, MAX_BOOT_MEMORY, MAX_BOOT_MODULES,
+    ObjectType, PAGE_SIZE, Rights, init_slot,
 };
 use bulkhead_core::engine::object_rights;
 use bulkhead_core::frames::FrameRange;
@@ -62,66 +62,29 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// Maps fresh memory in init's space, with contents.
-    fn map(
-        &mut self,
-        address: u64,
-        length: u64,
-        contents: &[u8],
-        rights: Rights,
-    ) -> Result<(), &'static str> {
+    fn map(&mut self, address: u64, length: u64, contents: &[u8], rights: Rights) -> Result<(), &'static str> {
         let physical = HostPhysical(self.pages.take_bytes(length).ok_or(NO_MEMORY)?);
         let frames = engine().frames();
-        let range =
-            FrameRange::new(physical, length.next_multiple_of(PAGE_SIZE)).map_err(|_| NO_MEMORY)?;
-        frames
-            .add_ram(range)
-            .and_then(|()| frames.add_mapping(range))
-            .map_err(|_| NO_MEMORY)?;
+        let range = FrameRange::new(physical, length.next_multiple_of(PAGE_SIZE)).map_err(|_| NO_MEMORY)?;
+        frames.add_ram(range).and_then(|()| frames.add_mapping(range)).map_err(|_| NO_MEMORY)?;
         let target = (DIRECT_MAP + physical.0) as *mut u8;
         // SAFETY: the pages are fresh, and the contents fit: lengths were compared when the program was parsed.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                contents.as_ptr(),
-                target,
-                contents.len().min(length as usize),
-            )
-        };
-        let mapping = Mapping::new(address, physical, length.next_multiple_of(PAGE_SIZE))
-            .map_err(|_| "init's layout")?;
-        let attributes = Attributes {
-            rights,
-            uncached: false,
-            user: true,
-        };
+        unsafe { core::ptr::copy_nonoverlapping(contents.as_ptr(), target, contents.len().min(length as usize)) };
+        let mapping =
+            Mapping::new(address, physical, length.next_multiple_of(PAGE_SIZE)).map_err(|_| "init's layout")?;
+        let attributes = Attributes { rights, uncached: false, user: true };
         let table = PageTable::<Native>::new(self.partition.root());
-        table
-            .map(&mapping, attributes, &self.partition.pool, PageSize::Small)
-            .map_err(|_| "init's layout overlaps")
+        table.map(&mapping, attributes, &self.partition.pool, PageSize::Small).map_err(|_| "init's layout overlaps")
     }
 
-    fn range(
-        &self,
-        kind: ObjectType,
-        rights: Rights,
-        first: u64,
-        count: u64,
-        slot: u64,
-    ) -> Result<(), Error> {
+    fn range(&self, kind: ObjectType, rights: Rights, first: u64, count: u64, slot: u64) -> Result<(), Error> {
         let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine()
-            .install_range(kind, rights, first, count, table, slot)
-            .map(|_| ())
+        engine().install_range(kind, rights, first, count, table, slot).map(|_| ())
     }
 
-    fn install<T: TypedObject + KernelObject>(
-        &self,
-        object: Ref<T>,
-        slot: u64,
-    ) -> Result<(), Error> {
+    fn install<T: TypedObject + KernelObject>(&self, object: Ref<T>, slot: u64) -> Result<(), Error> {
         let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine()
-            .install_object(object.header(), object_rights(T::TYPE), table, slot)
-            .map(|_| ())
+        engine().install_object(object.header(), object_rights(T::TYPE), table, slot).map(|_| ())
     }
 }
 
@@ -133,17 +96,11 @@ pub fn construct(
     entry_tsc: u64,
     features: CpuFeatures,
 ) -> Result<(), &'static str> {
-    let module = boot
-        .modules
-        .iter()
-        .find(|module| module.name.starts_with(NAME))
-        .ok_or("there is no module \"init\"")?;
+    let module =
+        boot.modules.iter().find(|module| module.name.starts_with(NAME)).ok_or("there is no module \"init\"")?;
     // SAFETY: the module lies in RAM that the direct map covers and nobody has been given yet.
     let image = unsafe {
-        core::slice::from_raw_parts(
-            (DIRECT_MAP + module.range.start) as *const u8,
-            module.range.length() as usize,
-        )
+        core::slice::from_raw_parts((DIRECT_MAP + module.range.start) as *const u8, module.range.length() as usize)
     };
     let program = Program::parse(image).ok_or("module \"init\" is no static 64-bit ELF program")?;
 
@@ -151,56 +108,30 @@ pub fn construct(
     let partition = object::<Partition>(pages, 2 + table_pages)?;
     initialise_partition(partition, SLOTS);
     for _ in 0..POOL_PAGES {
-        partition
-            .pool
-            .give(HostPhysical(pages.take(1).ok_or(NO_MEMORY)?));
+        partition.pool.give(HostPhysical(pages.take(1).ok_or(NO_MEMORY)?));
     }
     let mut builder = Builder { pages, partition };
-    builder
-        .install(partition, init_slot::PARTITION)
-        .map_err(|_| "init's capabilities")?;
+    builder.install(partition, init_slot::PARTITION).map_err(|_| "init's capabilities")?;
     for number in 0..cpu::count() {
         let window = object::<Window>(builder.pages, 1)?;
         window.configure(number, Priority::HIGHEST, 0, 0);
         window.root.set(true);
-        builder
-            .install(window, init_slot::FIRST_WINDOW + u64::from(number))
-            .map_err(|_| "init's capabilities")?;
+        builder.install(window, init_slot::FIRST_WINDOW + u64::from(number)).map_err(|_| "init's capabilities")?;
     }
     let thread = object::<Thread>(builder.pages, 1)?;
     let table = partition.table.get().ok_or(NO_MEMORY)?;
-    let window = table
-        .lookup(init_slot::FIRST_WINDOW)
-        .map_err(|_| "init's capabilities")?;
+    let window = table.lookup(init_slot::FIRST_WINDOW).map_err(|_| "init's capabilities")?;
     initialise_thread(thread, partition, window);
-    builder
-        .install(thread, init_slot::THREAD)
-        .map_err(|_| "init's capabilities")?;
+    builder.install(thread, init_slot::THREAD).map_err(|_| "init's capabilities")?;
     THREAD.store(thread.address(), Ordering::Relaxed);
 
     for segment in program.segments() {
         let segment = segment.ok_or("module \"init\" has a malformed segment")?;
-        builder.map(
-            segment.address,
-            segment.length,
-            segment.contents,
-            segment.rights,
-        )?;
+        builder.map(segment.address, segment.length, segment.contents, segment.rights)?;
     }
-    builder.map(
-        STACK_TOP - STACK_BYTES,
-        STACK_BYTES,
-        &[],
-        Rights::READ | Rights::WRITE,
-    )?;
-    let info =
-        grant(&builder, boot, free, entry_tsc, features).map_err(|_| "init's capabilities")?;
-    builder.map(
-        BOOT_INFO_ADDRESS,
-        size_of::<BootInfo>() as u64,
-        info.as_bytes(),
-        Rights::READ,
-    )?;
+    builder.map(STACK_TOP - STACK_BYTES, STACK_BYTES, &[], Rights::READ | Rights::WRITE)?;
+    let info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| "init's capabilities")?;
+    builder.map(BOOT_INFO_ADDRESS, size_of::<BootInfo>() as u64, info.as_bytes(), Rights::READ)?;
 
     thread.prepare(program.entry, STACK_TOP, BOOT_INFO_ADDRESS);
     thread.state.set(State::Ready);
@@ -219,20 +150,9 @@ fn grant(
 ) -> Result<BootInfo, Error> {
     let manage = Rights::READ | Rights::CONTROL | Rights::GRANT | Rights::REVOKE;
     builder.range(ObjectType::IoPorts, manage, 0, 1 << 16, init_slot::IO_PORTS)?;
-    builder.range(
-        ObjectType::Interrupt,
-        manage,
-        0,
-        u64::from(MAX_INTERRUPTS),
-        init_slot::INTERRUPTS,
-    )?;
-    let memory_rights = Rights::READ
-        | Rights::WRITE
-        | Rights::EXECUTE
-        | Rights::DMA
-        | Rights::CREATE
-        | Rights::GRANT
-        | Rights::REVOKE;
+    builder.range(ObjectType::Interrupt, manage, 0, u64::from(MAX_INTERRUPTS), init_slot::INTERRUPTS)?;
+    let memory_rights =
+        Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::DMA | Rights::CREATE | Rights::GRANT | Rights::REVOKE;
     let mut info = BootInfo::new_zeroed();
     info.magic = BOOT_INFO_MAGIC;
     info.cpus = u64::from(cpu::count());
@@ -242,19 +162,9 @@ fn grant(
     info.slots = SLOTS;
     for (index, range) in free.iter().take(MAX_BOOT_MEMORY).enumerate() {
         let slot = init_slot::FIRST_MEMORY + index as u64;
-        builder.range(
-            ObjectType::Memory,
-            memory_rights,
-            range.start,
-            range.length(),
-            slot,
-        )?;
+        builder.range(ObjectType::Memory, memory_rights, range.start, range.length(), slot)?;
         if let Some(entry) = info.memory.get_mut(index) {
-            *entry = BootRange {
-                base: range.start,
-                length: range.length(),
-                name: [0; 48],
-            };
+            *entry = BootRange { base: range.start, length: range.length(), name: [0; 48] };
         }
         info.memory_count = index as u64 + 1;
     }
@@ -263,20 +173,10 @@ fn grant(
         let length = module.range.length();
         if length > 0 {
             let pages = length.next_multiple_of(PAGE_SIZE);
-            builder.range(
-                ObjectType::Memory,
-                memory_rights,
-                module.range.start,
-                pages,
-                slot,
-            )?;
+            builder.range(ObjectType::Memory, memory_rights, module.range.start, pages, slot)?;
         }
         if let Some(entry) = info.modules.get_mut(index) {
-            *entry = BootRange {
-                base: module.range.start,
-                length,
-                name: module.name,
-            };
+            *entry = BootRange { base: module.range.start, length, name: module.name };
         }
         info.module_count = index as u64 + 1;
     }

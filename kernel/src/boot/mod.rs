@@ -57,9 +57,7 @@ extern "C" fn kernel_start(_magic: u32, information: u32, entry_tsc: u64) -> ! {
         // SAFETY: the sections are among the used memory, which stays mapped and is given to nobody.
         unsafe { symbols::keep(symbols, strings) };
     }
-    let Some(root) = boot.acpi else {
-        refuse("the boot loader found no ACPI tables")
-    };
+    let Some(root) = boot.acpi else { refuse("the boot loader found no ACPI tables") };
     let machine = match firmware::read(root) {
         Ok(machine) => machine,
         Err(reason) => refuse(reason),
@@ -67,9 +65,7 @@ extern "C" fn kernel_start(_magic: u32, information: u32, entry_tsc: u64) -> ! {
     let cpus = (machine.processors.len() as u64).max(1);
     let (mut pages, free) = claim(&boot, cpus);
     let result = build(&boot, &machine, &mut pages, &free, cpus);
-    let Some(vmx_pages) = result else {
-        refuse("too little memory for the kernel's own tables")
-    };
+    let Some(vmx_pages) = result else { refuse("too little memory for the kernel's own tables") };
 
     clock::silence_pics();
     time::set_frequency(clock::measure_tsc());
@@ -104,34 +100,19 @@ fn claim(boot: &Information, cpus: u64) -> (BootPages, Ranges) {
     let (start, end) = memory::image_range();
     let mut used = boot.used.clone();
     // Full lists were refused or are safe; see `information`.
-    let _ = used.push(Range {
-        start,
-        end: end.next_multiple_of(PAGE_SIZE),
-    });
+    let _ = used.push(Range { start, end: end.next_multiple_of(PAGE_SIZE) });
     let free = free_ranges(&boot.areas, &used, LOWEST);
     let ram_pages = boot.areas.iter().map(|area| area.end).max().unwrap_or(0) / PAGE_SIZE;
-    let bytes = (KERNEL_PAGES + cpus * PAGES_PER_CPU) * PAGE_SIZE
-        + ram_pages * 4
-        + ram_pages / 64
-        + ram_pages / 4;
+    let bytes = (KERNEL_PAGES + cpus * PAGES_PER_CPU) * PAGE_SIZE + ram_pages * 4 + ram_pages / 64 + ram_pages / 4;
     let bytes = bytes.next_multiple_of(2 << 20);
-    let largest = free
-        .iter()
-        .filter(|range| range.end <= 1 << 32)
-        .max_by_key(|range| range.length());
+    let largest = free.iter().filter(|range| range.end <= 1 << 32).max_by_key(|range| range.length());
     let Some(largest) = largest.filter(|range| range.length() > bytes).copied() else {
         refuse("too little memory below 4 GiB")
     };
-    let own = Range {
-        start: (largest.end - bytes) & !(PAGE_SIZE - 1),
-        end: largest.end,
-    };
+    let own = Range { start: (largest.end - bytes) & !(PAGE_SIZE - 1), end: largest.end };
     let _ = used.push(own);
     // SAFETY: the range is free RAM by the loader's map, and marked as used from here on.
-    (
-        unsafe { BootPages::new(own) },
-        free_ranges(&boot.areas, &used, LOWEST),
-    )
+    (unsafe { BootPages::new(own) }, free_ranges(&boot.areas, &used, LOWEST))
 }
 
 /// Builds frame table and address space, maps the processors' areas and the interrupt controllers, and switches to it all.
@@ -160,17 +141,13 @@ fn build(
         processors::map_area(&tables, pages, number as u32)?;
     }
     let rights = Rights::READ | Rights::WRITE;
-    tables
-        .map(DEVICES, apic::page_address(), PAGE_SIZE, rights, true)
-        .ok()?;
+    tables.map(DEVICES, apic::page_address(), PAGE_SIZE, rights, true).ok()?;
     let mut controllers = Vec::<(u64, u32), { ioapic::MAX_CONTROLLERS }>::new();
     for (index, (physical, first)) in machine.controllers.iter().enumerate() {
         let address = DEVICES + (index as u64 + 1) * PAGE_SIZE;
         let page = physical & !(PAGE_SIZE - 1);
         tables.map(address, page, PAGE_SIZE, rights, true).ok()?;
-        controllers
-            .push((address + (physical - page), *first))
-            .ok()?;
+        controllers.push((address + (physical - page), *first)).ok()?;
     }
     // SAFETY: image, RAM, processors' areas and controllers are mapped: all that the kernel uses. The stack in use lies in the
     // image's data.
@@ -189,10 +166,7 @@ fn build(
 fn map_around(tables: &KernelTables<'_>, area: &Range, image: (u64, u64)) -> Option<()> {
     let start = area.start & !(PAGE_SIZE - 1);
     let end = area.end.next_multiple_of(PAGE_SIZE);
-    let (image_start, image_end) = (
-        image.0 - DIRECT_MAP,
-        (image.1 - DIRECT_MAP).next_multiple_of(PAGE_SIZE),
-    );
+    let (image_start, image_end) = (image.0 - DIRECT_MAP, (image.1 - DIRECT_MAP).next_multiple_of(PAGE_SIZE));
     let before = (start, end.min(image_start));
     let after = (start.max(image_end), end);
     for (from, to) in [before, after] {
@@ -209,35 +183,22 @@ fn map_around(tables: &KernelTables<'_>, area: &Range, image: (u64, u64)) -> Opt
 
 /// Makes the frame table, declares what is free and what the modules lie in, and installs the capability engine.
 fn install_engine(boot: &Information, pages: &mut BootPages, free: &Ranges) -> Option<()> {
-    let count = boot
-        .areas
-        .iter()
-        .map(|area| area.end)
-        .max()?
-        .div_ceil(PAGE_SIZE);
+    let count = boot.areas.iter().map(|area| area.end).max()?.div_ceil(PAGE_SIZE);
     let groups = FrameTable::groups_for(count);
     let entries = HostPhysical(pages.take_bytes(count * 4)?);
     let group_entries = HostPhysical(pages.take_bytes(groups * size_of::<Group>() as u64)?);
     // SAFETY: fresh zeroed pages that are the kernel's for ever, with room for that many entries.
     let frames = unsafe {
         let entries = Array::new(entries.object::<Cell<u32>>(), count);
-        FrameTable::new(
-            HostPhysical(0),
-            entries,
-            Array::new(group_entries.object::<Group>(), groups),
-        )
+        FrameTable::new(HostPhysical(0), entries, Array::new(group_entries.object::<Group>(), groups))
     };
     for range in free {
-        frames
-            .add_ram(FrameRange::new(HostPhysical(range.start), range.length()).ok()?)
-            .ok()?;
+        frames.add_ram(FrameRange::new(HostPhysical(range.start), range.length()).ok()?).ok()?;
     }
     for module in &boot.modules {
         let length = module.range.length().next_multiple_of(PAGE_SIZE);
         if length > 0 {
-            frames
-                .add_ram(FrameRange::new(HostPhysical(module.range.start), length).ok()?)
-                .ok()?;
+            frames.add_ram(FrameRange::new(HostPhysical(module.range.start), length).ok()?).ok()?;
         }
     }
     object::install(Engine::new(frames));

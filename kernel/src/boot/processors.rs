@@ -5,9 +5,7 @@ use crate::arch::descriptors::stack;
 use crate::arch::{apic, msr, traps};
 use crate::boot_line;
 use crate::memory::boot_pages::BootPages;
-use crate::memory::layout::{
-    Area, CPU_BYTES, DIRECT_MAP, EXCEPTION_STACK_BYTES, STACK_BYTES, TRAMPOLINE,
-};
+use crate::memory::layout::{Area, CPU_BYTES, DIRECT_MAP, EXCEPTION_STACK_BYTES, STACK_BYTES, TRAMPOLINE};
 use crate::memory::{self, KernelTables};
 use crate::{time, vmx};
 use bulkhead_abi::Rights;
@@ -34,15 +32,7 @@ pub fn map_area(tables: &KernelTables<'_>, pages: &mut BootPages, number: u32) -
     let area = Area::of(number);
     let mut place = |address: u64, bytes: u64| {
         let physical = pages.take_bytes(bytes)?;
-        tables
-            .map(
-                address,
-                physical,
-                bytes,
-                Rights::READ | Rights::WRITE,
-                false,
-            )
-            .ok()
+        tables.map(address, physical, bytes, Rights::READ | Rights::WRITE, false).ok()
     };
     place(area.cpu(), CPU_BYTES)?;
     place(area.stack(), STACK_BYTES)?;
@@ -119,15 +109,11 @@ fn low_word(symbol: *const [u8; 0]) -> *mut u64 {
 pub fn start_others(identifiers: &[u32], own: u32, vmx_pages: &[u64]) {
     let length = (&raw const trampoline_end) as usize - (&raw const trampoline_start) as usize;
     let target = (DIRECT_MAP + TRAMPOLINE) as *mut u8;
-    let root_offset =
-        (&raw const trampoline_root) as usize - (&raw const trampoline_start) as usize;
+    let root_offset = (&raw const trampoline_root) as usize - (&raw const trampoline_start) as usize;
     // SAFETY: the page below 1 MiB is free RAM that the kernel set aside; the boot tables lie below 4 GiB.
     unsafe {
         core::ptr::copy_nonoverlapping((&raw const trampoline_start).cast::<u8>(), target, length);
-        target
-            .add(root_offset)
-            .cast::<u32>()
-            .write_unaligned((&raw const boot_root) as u32);
+        target.add(root_offset).cast::<u32>().write_unaligned((&raw const boot_root) as u32);
         low_word(&raw const boot_next_root).write_volatile(memory::kernel_space());
     }
     let mut number = 1;
@@ -152,9 +138,7 @@ pub fn start_others(identifiers: &[u32], own: u32, vmx_pages: &[u64]) {
         if STARTED.load(Ordering::Acquire) == number {
             number += 1;
         } else {
-            boot_line!(
-                "processor with APIC identifier {identifier} does not answer; it stays parked"
-            );
+            boot_line!("processor with APIC identifier {identifier} does not answer; it stays parked");
         }
     }
 }

@@ -34,21 +34,12 @@ pub fn free_ranges(areas: &[Range], used: &[Range], lowest: u64) -> Ranges {
         let end = area.end & !(PAGE_SIZE - 1);
         while start < end {
             // The used range that covers or follows `start` first.
-            let covering = used.iter().find(|range| {
-                range.overlaps(&Range {
-                    start,
-                    end: start + PAGE_SIZE,
-                })
-            });
+            let covering = used.iter().find(|range| range.overlaps(&Range { start, end: start + PAGE_SIZE }));
             if let Some(range) = covering {
                 start = range.end.next_multiple_of(PAGE_SIZE).max(start + PAGE_SIZE);
                 continue;
             }
-            let next = used
-                .iter()
-                .map(|range| range.start & !(PAGE_SIZE - 1))
-                .filter(|next| *next > start)
-                .min();
+            let next = used.iter().map(|range| range.start & !(PAGE_SIZE - 1)).filter(|next| *next > start).min();
             let stop = next.unwrap_or(end).min(end);
             // A machine with more fragments than the list holds loses the smallest use of memory: the rest.
             let _ = free.push(Range { start, end: stop });
@@ -71,17 +62,8 @@ impl BootPages {
     /// The range must be free memory in the direct map that is used by nobody else from now on.
     pub unsafe fn new(range: Range) -> Self {
         // SAFETY: as the caller promises.
-        unsafe {
-            core::ptr::write_bytes(
-                (DIRECT_MAP + range.start) as *mut u64,
-                0,
-                range.length() as usize / 8,
-            )
-        };
-        Self {
-            next: range.start,
-            end: range.end,
-        }
+        unsafe { core::ptr::write_bytes((DIRECT_MAP + range.start) as *mut u64, 0, range.length() as usize / 8) };
+        Self { next: range.start, end: range.end }
     }
 
     /// Physical address of the first of `count` pages in a row.

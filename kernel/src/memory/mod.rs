@@ -36,42 +36,19 @@ pub struct KernelTables<'a> {
 impl<'a> KernelTables<'a> {
     /// Empty tables; pages come from the pool.
     pub fn new(pool: &'a Pool) -> Option<Self> {
-        Some(Self {
-            table: PageTable::new(pool.take()?),
-            pool,
-        })
+        Some(Self { table: PageTable::new(pool.take()?), pool })
     }
 
     /// Maps a range for the kernel alone.
-    pub fn map(
-        &self,
-        address: u64,
-        physical: u64,
-        length: u64,
-        rights: Rights,
-        uncached: bool,
-    ) -> Result<(), Error> {
+    pub fn map(&self, address: u64, physical: u64, length: u64, rights: Rights, uncached: bool) -> Result<(), Error> {
         let mapping = Mapping::new(address, HostPhysical(physical), length)?;
-        self.table.map(
-            &mapping,
-            Attributes {
-                rights,
-                uncached,
-                user: false,
-            },
-            self.pool,
-            PageSize::Large,
-        )
+        self.table.map(&mapping, Attributes { rights, uncached, user: false }, self.pool, PageSize::Large)
     }
 
     /// Maps the kernel image: code executable and not writable, constants neither, data not executable. Its pages in the direct
     /// map are constants' or data's.
     pub fn map_image(&self) -> Result<(), Error> {
-        let (read, write, execute) = (
-            Rights::READ,
-            Rights::READ | Rights::WRITE,
-            Rights::READ | Rights::EXECUTE,
-        );
+        let (read, write, execute) = (Rights::READ, Rights::READ | Rights::WRITE, Rights::READ | Rights::EXECUTE);
         let parts = [
             (&raw const text_start, &raw const text_end, execute, read),
             (&raw const rodata_start, &raw const rodata_end, read, read),
@@ -88,13 +65,7 @@ impl<'a> KernelTables<'a> {
 
     /// Maps plain memory in the direct map.
     pub fn map_direct(&self, physical: u64, length: u64) -> Result<(), Error> {
-        self.map(
-            DIRECT_MAP + physical,
-            physical,
-            length,
-            Rights::READ | Rights::WRITE,
-            false,
-        )
+        self.map(DIRECT_MAP + physical, physical, length, Rights::READ | Rights::WRITE, false)
     }
 
     /// Makes these the kernel's tables, on the executing processor and for all partitions to come.
@@ -142,19 +113,12 @@ pub fn copy_kernel_half(root: HostPhysical) {
     let target = (DIRECT_MAP + root.0) as *mut u64;
     for index in KERNEL_ENTRIES {
         // SAFETY: both are whole pages of the kernel's in the direct map.
-        unsafe {
-            target
-                .add(index)
-                .write_volatile(source.add(index).read_volatile())
-        }
+        unsafe { target.add(index).write_volatile(source.add(index).read_volatile()) }
     }
 }
 
 /// Writes plain data to the beginning of a page that a partition has mapped.
-pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(
-    page: HostPhysical,
-    value: &T,
-) -> Result<(), Error> {
+pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhysical, value: &T) -> Result<(), Error> {
     let range = FrameRange::page(HostPhysical(page.0 & !(PAGE_SIZE - 1)))?;
     if !engine().frames().is_partition_ram(range) || size_of::<T>() as u64 > PAGE_SIZE {
         return Err(Error::MemoryInUse);

@@ -50,10 +50,7 @@ impl Endpoint {
 }
 
 fn dismiss(thread: Ref<Thread>) {
-    debug_assert!(matches!(
-        thread.state.get(),
-        State::Calling | State::Receiving
-    ));
+    debug_assert!(matches!(thread.state.get(), State::Calling | State::Receiving));
     thread.endpoint.set(None);
     thread.set_status(Err(Error::Gone));
     schedule::wake(thread);

@@ -22,16 +22,11 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     if mapping.address >= USER_END {
         return Err(Error::OutOfRange);
     }
-    let attributes = Attributes {
-        rights: Rights::READ | Rights::WRITE,
-        uncached: false,
-        user: true,
-    };
+    let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
     let table = PageTable::<Native>::new(partition.root());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
     vcpu.state_mapping.set(Some((partition, address)));
-    vcpu.next_in_partition
-        .set(partition.first_vcpu.replace(Some(vcpu)));
+    vcpu.next_in_partition.set(partition.first_vcpu.replace(Some(vcpu)));
     Ok(())
 }
 
@@ -59,11 +54,7 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
 }
 
 /// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.
-pub fn bind_doorbell(
-    space: Ref<GuestSpace>,
-    port: u16,
-    source: Ref<Slot>,
-) -> Result<Outcome, Error> {
+pub fn bind_doorbell(space: Ref<GuestSpace>, port: u16, source: Ref<Slot>) -> Result<Outcome, Error> {
     let binding = space.prepare_doorbell(port)?;
     if !binding.is_vacant() {
         return Err(Error::AlreadyMapped);

@@ -23,10 +23,7 @@ pub struct KernelHooks;
 pub fn pages_of(object_type: ObjectType) -> Option<u64> {
     match object_type {
         ObjectType::Partition => Some(3),
-        ObjectType::Thread
-        | ObjectType::Endpoint
-        | ObjectType::Notification
-        | ObjectType::Window => Some(1),
+        ObjectType::Thread | ObjectType::Endpoint | ObjectType::Notification | ObjectType::Window => Some(1),
         ObjectType::Vcpu => Some(Vcpu::PAGES),
         ObjectType::GuestSpace => Some(GuestSpace::PAGES),
         ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => None,
@@ -35,11 +32,7 @@ pub fn pages_of(object_type: ObjectType) -> Option<u64> {
 
 fn attributes(slot: &Slot, user: bool) -> Attributes {
     let word = slot.mapped_attributes();
-    Attributes {
-        rights: Rights::from_bits_truncate(word as u16),
-        uncached: word & MAP_UNCACHED != 0,
-        user,
-    }
+    Attributes { rights: Rights::from_bits_truncate(word as u16), uncached: word & MAP_UNCACHED != 0, user }
 }
 
 impl Hooks for KernelHooks {
@@ -49,11 +42,7 @@ impl Hooks for KernelHooks {
         } else if let Some(partition) = object.downcast::<Partition>() {
             destroy_partition(partition)
         } else if let Some(endpoint) = object.downcast::<Endpoint>() {
-            if endpoint.dissolve() {
-                Progress::Done
-            } else {
-                Progress::Again
-            }
+            if endpoint.dissolve() { Progress::Done } else { Progress::Again }
         } else if let Some(notification) = object.downcast::<Notification>() {
             notification.dissolve();
             Progress::Done
@@ -77,13 +66,7 @@ impl Hooks for KernelHooks {
             }
             let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Native>::new(partition.root());
-            table.map_step(
-                &mapping,
-                attributes(slot, true),
-                &partition.pool,
-                PageSize::Large,
-                slot.mapped_length(),
-            )
+            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, slot.mapped_length())
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Ept>::new(space.root());
@@ -137,8 +120,7 @@ impl Hooks for KernelHooks {
 
 fn release_page(page: HostPhysical) {
     use bulkhead_core::frames::FrameRange;
-    let released =
-        FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
+    let released = FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
     debug_assert!(released.is_ok(), "a page of a pool was not the kernel's");
 }
 
@@ -230,9 +212,5 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
     if PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool) == Progress::Again {
         return Progress::Again;
     }
-    if drain(&partition.pool) {
-        Progress::Again
-    } else {
-        Progress::Done
-    }
+    if drain(&partition.pool) { Progress::Again } else { Progress::Done }
 }

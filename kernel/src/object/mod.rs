@@ -40,11 +40,7 @@ pub fn engine() -> &'static Engine {
 
 /// The object that slot `index` of a thread's table names, and the capability's badge.
 #[inline(always)]
-pub fn lookup<T: TypedObject>(
-    thread: Ref<Thread>,
-    index: u64,
-    rights: Rights,
-) -> Result<(Ref<T>, u64), Error> {
+pub fn lookup<T: TypedObject>(thread: Ref<Thread>, index: u64, rights: Rights) -> Result<(Ref<T>, u64), Error> {
     let slot = thread.table.get().ok_or(Error::Gone)?.lookup(index)?;
     Ok((slot.expect_object::<T>(rights)?, slot.badge()))
 }

@@ -41,14 +41,7 @@ impl Notification {
         let thread = self.bound_to.get()?;
         // Unbinding empties the thread's slot only; notice it here.
         let own = core::ptr::from_ref(self) as u64;
-        if thread
-            .bound_notification()
-            .is_some_and(|bound| bound.address() == own)
-        {
-            Some(thread)
-        } else {
-            None
-        }
+        if thread.bound_notification().is_some_and(|bound| bound.address() == own) { Some(thread) } else { None }
     }
 
     /// Adds bits and wakes whom they concern.
@@ -74,9 +67,7 @@ impl Notification {
                 schedule::wake(thread);
             }
             // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
-            State::Ready
-                if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() =>
-            {
+            State::Ready if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() => {
                 schedule::interrupt_if_current(thread);
             }
             _ => {}

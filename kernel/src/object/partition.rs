@@ -65,11 +65,7 @@ impl Partition {
 
     /// Gives the partition a range of ports.
     pub fn allow_ports(&self, first: u16, count: u32) -> Result<(), Error> {
-        let free = self
-            .ports
-            .iter()
-            .find(|range| range.get().1 == 0)
-            .ok_or(Error::PoolExhausted)?;
+        let free = self.ports.iter().find(|range| range.get().1 == 0).ok_or(Error::PoolExhausted)?;
         free.set((first, count));
         self.forget_loaded();
         Ok(())
@@ -77,11 +73,7 @@ impl Partition {
 
     /// Takes a range of ports away, on every processor at once: the hardware reads the bitmap at each access.
     pub fn deny_ports(&self, first: u16, count: u32) {
-        if let Some(range) = self
-            .ports
-            .iter()
-            .find(|range| range.get() == (first, count))
-        {
+        if let Some(range) = self.ports.iter().find(|range| range.get() == (first, count)) {
             range.set((0, 0));
         }
         let own = core::ptr::from_ref(self) as u64;

@@ -47,8 +47,7 @@ impl Window {
     pub fn charge(&self, ticks: u64) {
         self.consumed.set(self.consumed.get().wrapping_add(ticks));
         if self.period.get() != 0 {
-            self.remaining
-                .set(self.remaining.get().saturating_sub(ticks));
+            self.remaining.set(self.remaining.get().saturating_sub(ticks));
         }
     }
 

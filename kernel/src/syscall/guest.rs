@@ -65,12 +65,7 @@ fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Re
 
 #[cold]
 #[inline(never)]
-fn signalled(
-    cpu: &'static Cpu,
-    thread: Ref<Thread>,
-    vcpu: Ref<Vcpu>,
-    notification: Ref<Notification>,
-) -> Ref<Thread> {
+fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
     vcpu.deliver_signals(notification.take());
     vcpu.store_for_signal(&cpu.vmx);
     end(thread, ExitReason::Signal);
@@ -116,12 +111,7 @@ fn ring(vcpu: Ref<Vcpu>, port: u16) {
 
 /// What the kernel does between an exit and the next entry by itself. Returns the thread to go on with, unless the guest can.
 #[inline(never)]
-fn interlude(
-    cpu: &'static Cpu,
-    thread: Ref<Thread>,
-    vcpu: Ref<Vcpu>,
-    outcome: Outcome,
-) -> Option<Ref<Thread>> {
+fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: Outcome) -> Option<Ref<Thread>> {
     let _lock = kernel_lock();
     match outcome {
         Outcome::Interrupt(number) => traps::interrupt(number),

@@ -68,14 +68,7 @@ fn queue(
 }
 
 /// `ReplyReceive`.
-pub extern "C" fn reply_receive(
-    slot: u64,
-    info: u64,
-    w0: u64,
-    w1: u64,
-    w2: u64,
-    w3: u64,
-) -> Ref<Thread> {
+pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
     let _lock = kernel_lock();
     let cpu = cpu::this();
     let thread = caller(cpu);
@@ -106,8 +99,7 @@ pub extern "C" fn reply_receive(
         client.set_message(0, info, [w0, w1, w2, w3]);
     }
     let bound = thread.bound_notification();
-    let idle =
-        endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0);
+    let idle = endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0);
     if idle {
         endpoint.receiver.set(Some(thread));
         thread.endpoint.set(Some(endpoint));
@@ -131,11 +123,7 @@ pub extern "C" fn reply_receive(
 /// Gives the server what waits already: signals first, since they are the ones with deadlines.
 #[cold]
 #[inline(never)]
-fn receive_now(
-    thread: Ref<Thread>,
-    endpoint: Ref<Endpoint>,
-    bound: Option<Ref<Notification>>,
-) -> Ref<Thread> {
+fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
     if let Some(notification) = bound.filter(|notification| notification.pending() != 0) {
         thread.set_message(SIGNAL_BADGE, 0, [notification.take(), 0, 0, 0]);
@@ -175,21 +163,11 @@ fn receive_now(
 #[inline(never)]
 fn transfer(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
     let slot = MessageInfo(info).capability().ok_or(Error::BadArgument)?;
-    let source = from
-        .table
-        .get()
-        .ok_or(Error::Gone)?
-        .lookup(u64::from(slot))?;
-    let receive_slot = to
-        .receive_slot
-        .get()
-        .checked_sub(1)
-        .ok_or(Error::SlotOccupied)?;
+    let source = from.table.get().ok_or(Error::Gone)?.lookup(u64::from(slot))?;
+    let receive_slot = to.receive_slot.get().checked_sub(1).ok_or(Error::SlotOccupied)?;
     let table = to.table.get().ok_or(Error::Gone)?;
     engine().derive(source, Rights::all(), 0, table, receive_slot)?;
-    Ok(MessageInfo(info & LABEL)
-        .with_capability(receive_slot as u16)
-        .0)
+    Ok(MessageInfo(info & LABEL).with_capability(receive_slot as u16).0)
 }
 
 /// A caller goes away before the reply: its server goes on on its own account.

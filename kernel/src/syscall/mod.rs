@@ -18,23 +18,12 @@ type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Ref<Thread>;
 
 /// Handlers in the order of `bulkhead_abi::Syscall`; the assembly checks the bound.
 #[unsafe(no_mangle)]
-static syscall_handlers: [Handler; 7] = [
-    ipc::call,
-    ipc::reply_receive,
-    ipc::signal,
-    ipc::wait,
-    guest::run,
-    yield_now,
-    invoke::invoke,
-];
+static syscall_handlers: [Handler; 7] =
+    [ipc::call, ipc::reply_receive, ipc::signal, ipc::wait, guest::run, yield_now, invoke::invoke];
 
 const _: () = {
     use bulkhead_abi::Syscall;
-    assert!(
-        Syscall::Call as usize == 0
-            && Syscall::ReplyReceive as usize == 1
-            && Syscall::Signal as usize == 2
-    );
+    assert!(Syscall::Call as usize == 0 && Syscall::ReplyReceive as usize == 1 && Syscall::Signal as usize == 2);
     assert!(
         Syscall::Wait as usize == 3
             && Syscall::Run as usize == 4

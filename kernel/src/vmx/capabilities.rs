@@ -4,11 +4,10 @@ use crate::arch::msr;
 use bulkhead_abi::CpuFeatures;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use x86::msr::{
-    IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1,
-    IA32_VMX_CR4_FIXED0, IA32_VMX_CR4_FIXED1, IA32_VMX_ENTRY_CTLS, IA32_VMX_EPT_VPID_CAP,
-    IA32_VMX_EXIT_CTLS, IA32_VMX_MISC, IA32_VMX_PINBASED_CTLS, IA32_VMX_PROCBASED_CTLS,
-    IA32_VMX_PROCBASED_CTLS2, IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_TRUE_EXIT_CTLS,
-    IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS,
+    IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1, IA32_VMX_CR4_FIXED0,
+    IA32_VMX_CR4_FIXED1, IA32_VMX_ENTRY_CTLS, IA32_VMX_EPT_VPID_CAP, IA32_VMX_EXIT_CTLS, IA32_VMX_MISC,
+    IA32_VMX_PINBASED_CTLS, IA32_VMX_PROCBASED_CTLS, IA32_VMX_PROCBASED_CTLS2, IA32_VMX_TRUE_ENTRY_CTLS,
+    IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS,
 };
 use x86::vmx::vmcs::control::{PinbasedControls, PrimaryControls, SecondaryControls};
 
@@ -42,10 +41,7 @@ pub struct Allowed {
 
 impl Allowed {
     fn from_msr(value: u64) -> Self {
-        Self {
-            ones: value as u32,
-            may: (value >> 32) as u32,
-        }
+        Self { ones: value as u32, may: (value >> 32) as u32 }
     }
 
     /// The field for these wishes: what must be 1 is, what may not be 1 is not.
@@ -95,17 +91,14 @@ impl Capabilities {
         unsafe {
             let basic = msr::read(IA32_VMX_BASIC);
             let true_controls = basic & BASIC_TRUE_CONTROLS != 0;
-            let controls = |exact, plain| {
-                Allowed::from_msr(msr::read(if true_controls { exact } else { plain }))
-            };
+            let controls = |exact, plain| Allowed::from_msr(msr::read(if true_controls { exact } else { plain }));
             let primary = controls(IA32_VMX_TRUE_PROCBASED_CTLS, IA32_VMX_PROCBASED_CTLS);
             let secondary = if primary.offers(PrimaryControls::SECONDARY_CONTROLS.bits()) {
                 Allowed::from_msr(msr::read(IA32_VMX_PROCBASED_CTLS2))
             } else {
                 Allowed { ones: 0, may: 0 }
             };
-            let paging =
-                SecondaryControls::ENABLE_EPT.bits() | SecondaryControls::ENABLE_VPID.bits();
+            let paging = SecondaryControls::ENABLE_EPT.bits() | SecondaryControls::ENABLE_VPID.bits();
             Some(Self {
                 revision: basic as u32 & 0x7fff_ffff,
                 pin: controls(IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_PINBASED_CTLS),
@@ -113,48 +106,32 @@ impl Capabilities {
                 secondary,
                 exit: controls(IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_EXIT_CTLS),
                 entry: controls(IA32_VMX_TRUE_ENTRY_CTLS, IA32_VMX_ENTRY_CTLS),
-                ept_vpid: if secondary.may & paging != 0 {
-                    msr::read(IA32_VMX_EPT_VPID_CAP)
-                } else {
-                    0
-                },
+                ept_vpid: if secondary.may & paging != 0 { msr::read(IA32_VMX_EPT_VPID_CAP) } else { 0 },
                 timer_shift: msr::read(IA32_VMX_MISC) as u32 & 0x1f,
-                cr0: (
-                    msr::read(IA32_VMX_CR0_FIXED0),
-                    msr::read(IA32_VMX_CR0_FIXED1),
-                ),
-                cr4: (
-                    msr::read(IA32_VMX_CR4_FIXED0),
-                    msr::read(IA32_VMX_CR4_FIXED1),
-                ),
+                cr0: (msr::read(IA32_VMX_CR0_FIXED0), msr::read(IA32_VMX_CR0_FIXED1)),
+                cr4: (msr::read(IA32_VMX_CR4_FIXED0), msr::read(IA32_VMX_CR4_FIXED1)),
             })
         }
     }
 
     /// Extended page tables as this kernel uses them.
     pub fn has_ept(&self) -> bool {
-        self.secondary.offers(SecondaryControls::ENABLE_EPT.bits())
-            && self.ept_vpid & EPT_NEEDED == EPT_NEEDED
+        self.secondary.offers(SecondaryControls::ENABLE_EPT.bits()) && self.ept_vpid & EPT_NEEDED == EPT_NEEDED
     }
 
     /// Guests without paging or protection.
     pub fn has_unrestricted_guest(&self) -> bool {
-        self.has_ept()
-            && self
-                .secondary
-                .offers(SecondaryControls::UNRESTRICTED_GUEST.bits())
+        self.has_ept() && self.secondary.offers(SecondaryControls::UNRESTRICTED_GUEST.bits())
     }
 
     /// Virtual-processor identifiers as this kernel uses them.
     pub fn has_vpid(&self) -> bool {
-        self.secondary.offers(SecondaryControls::ENABLE_VPID.bits())
-            && self.ept_vpid & VPID_NEEDED == VPID_NEEDED
+        self.secondary.offers(SecondaryControls::ENABLE_VPID.bits()) && self.ept_vpid & VPID_NEEDED == VPID_NEEDED
     }
 
     /// The VMX-preemption timer.
     pub fn has_preemption_timer(&self) -> bool {
-        self.pin
-            .offers(PinbasedControls::VMX_PREEMPTION_TIMER.bits())
+        self.pin.offers(PinbasedControls::VMX_PREEMPTION_TIMER.bits())
     }
 
     /// EPT entries may map 2 MiB, and 1 GiB.
@@ -163,10 +140,8 @@ impl Capabilities {
     }
 
     fn has_virtual_apic(&self) -> bool {
-        let delivery = SecondaryControls::VIRTUALIZE_APIC_REGISTER
-            | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY;
-        self.primary.offers(PrimaryControls::USE_TPR_SHADOW.bits())
-            && self.secondary.offers(delivery.bits())
+        let delivery = SecondaryControls::VIRTUALIZE_APIC_REGISTER | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY;
+        self.primary.offers(PrimaryControls::USE_TPR_SHADOW.bits()) && self.secondary.offers(delivery.bits())
     }
 }
 
@@ -175,10 +150,7 @@ pub fn detect() -> CpuFeatures {
     let mut features = CpuFeatures::empty();
     features.set(CpuFeatures::XSAVE, extended_components() != 0);
     if __cpuid(0x8000_0000).eax >= 0x8000_0007 {
-        features.set(
-            CpuFeatures::INVARIANT_TSC,
-            __cpuid(0x8000_0007).edx & 1 << 8 != 0,
-        );
+        features.set(CpuFeatures::INVARIANT_TSC, __cpuid(0x8000_0007).edx & 1 << 8 != 0);
     }
     let Some(capabilities) = Capabilities::read() else {
         return features;
@@ -190,14 +162,8 @@ pub fn detect() -> CpuFeatures {
     }
     features |= CpuFeatures::VMX;
     features.set(CpuFeatures::EPT, capabilities.has_ept());
-    features.set(
-        CpuFeatures::UNRESTRICTED_GUEST,
-        capabilities.has_unrestricted_guest(),
-    );
-    features.set(
-        CpuFeatures::PREEMPTION_TIMER,
-        capabilities.has_preemption_timer(),
-    );
+    features.set(CpuFeatures::UNRESTRICTED_GUEST, capabilities.has_unrestricted_guest());
+    features.set(CpuFeatures::PREEMPTION_TIMER, capabilities.has_preemption_timer());
     features.set(CpuFeatures::VPID, capabilities.has_vpid());
     features.set(CpuFeatures::VIRTUAL_APIC, capabilities.has_virtual_apic());
     features
@@ -215,15 +181,9 @@ pub fn extended_components() -> u64 {
     }
     let leaf = __cpuid_count(0xd, 0);
     let supported = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & OFFERED_COMPONENTS;
-    let fits = (2..8)
-        .filter(|component| supported & 1 << component != 0)
-        .all(|component| {
-            let place = __cpuid_count(0xd, component);
-            place.eax as usize + place.ebx as usize <= crate::vmx::fpu::AREA_BYTES
-        });
-    if fits {
-        supported
-    } else {
-        supported & BASIC_COMPONENTS
-    }
+    let fits = (2..8).filter(|component| supported & 1 << component != 0).all(|component| {
+        let place = __cpuid_count(0xd, component);
+        place.eax as usize + place.ebx as usize <= crate::vmx::fpu::AREA_BYTES
+    });
+    if fits { supported } else { supported & BASIC_COMPONENTS }
 }

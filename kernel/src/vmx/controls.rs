@@ -98,12 +98,10 @@ impl Controls {
             | ExitControls::LOAD_IA32_PAT
             | ExitControls::SAVE_IA32_EFER
             | ExitControls::LOAD_IA32_EFER;
-        let needed_entry = EntryControls::LOAD_DEBUG_CONTROLS
-            | EntryControls::LOAD_IA32_PAT
-            | EntryControls::LOAD_IA32_EFER;
-        let unwanted = PrimaryControls::CR3_LOAD_EXITING
-            | PrimaryControls::CR3_STORE_EXITING
-            | PrimaryControls::INVLPG_EXITING;
+        let needed_entry =
+            EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_IA32_PAT | EntryControls::LOAD_IA32_EFER;
+        let unwanted =
+            PrimaryControls::CR3_LOAD_EXITING | PrimaryControls::CR3_STORE_EXITING | PrimaryControls::INVLPG_EXITING;
         let complete = capabilities.has_ept()
             && capabilities.has_preemption_timer()
             && capabilities.pin.offers(needed_pin.bits())
@@ -126,21 +124,13 @@ impl Controls {
         let cr0_fixed = capabilities.cr0.0 & if unrestricted { !(CR0_PE | CR0_PG) } else { !0 };
         let cr4_values = capabilities.cr4.0 | host_cr4 & CR4_MCE;
         Some(Self {
-            pin: capabilities
-                .pin
-                .adjust((needed_pin | PinbasedControls::VIRTUAL_NMIS).bits()),
+            pin: capabilities.pin.adjust((needed_pin | PinbasedControls::VIRTUAL_NMIS).bits()),
             primary: capabilities.primary.adjust(needed_primary.bits()),
             secondary,
             exit: capabilities.exit.adjust(needed_exit.bits()),
             entry: capabilities.entry.adjust(needed_entry.bits()),
-            cr0: OwnedBits {
-                mask: cr0_fixed | CR0_NE | CR0_CD | CR0_NW,
-                values: cr0_fixed | CR0_NE | CR0_ET,
-            },
-            cr4: OwnedBits {
-                mask: !(CR4_GUEST & capabilities.cr4.1) | cr4_values,
-                values: cr4_values,
-            },
+            cr0: OwnedBits { mask: cr0_fixed | CR0_NE | CR0_CD | CR0_NW, values: cr0_fixed | CR0_NE | CR0_ET },
+            cr4: OwnedBits { mask: !(CR4_GUEST & capabilities.cr4.1) | cr4_values, values: cr4_values },
         })
     }
 
@@ -155,14 +145,8 @@ impl Controls {
         // MSR areas, and addresses, are written by their owners.
         unsafe {
             vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(self.pin));
-            vmcs.write(
-                control::PRIMARY_PROCBASED_EXEC_CONTROLS,
-                u64::from(self.primary),
-            );
-            vmcs.write(
-                control::SECONDARY_PROCBASED_EXEC_CONTROLS,
-                u64::from(self.secondary),
-            );
+            vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(self.primary));
+            vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(self.secondary));
             vmcs.write(control::VMEXIT_CONTROLS, u64::from(self.exit));
             vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry));
             vmcs.write(control::EXCEPTION_BITMAP, 1 << MACHINE_CHECK);

@@ -94,9 +94,7 @@ impl VmxCpu {
     /// Ticks of the preemption timer until the TSC reaches `deadline`: nothing if it has been reached.
     #[inline(always)]
     pub(super) fn timer_ticks(&self, deadline: u64) -> Option<u64> {
-        let remaining = deadline
-            .checked_sub(msr::tsc())
-            .filter(|ticks| *ticks != 0)?;
+        let remaining = deadline.checked_sub(msr::tsc()).filter(|ticks| *ticks != 0)?;
         let ticks = (remaining >> (self.timer_shift.get() & 0x1f)) + 1;
         Some(ticks.min(self.longest.get()))
     }

@@ -34,10 +34,7 @@ pub unsafe fn enable(region: HostPhysical) -> Result<(), EnableError> {
     unsafe {
         let control = msr::read(IA32_FEATURE_CONTROL);
         if control & FEATURE_CONTROL_LOCK == 0 {
-            msr::write(
-                IA32_FEATURE_CONTROL,
-                control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX,
-            );
+            msr::write(IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMX);
         } else if control & FEATURE_CONTROL_VMX == 0 {
             return Err(EnableError::LockedOff);
         }
@@ -58,9 +55,5 @@ pub unsafe fn enable(region: HostPhysical) -> Result<(), EnableError> {
         pointer.write_volatile(capabilities.revision);
         asm!("vmxon [{}]", "setbe {}", in(reg) &region.0, out(reg_byte) refused, options(nostack));
     }
-    if refused == 0 {
-        Ok(())
-    } else {
-        Err(EnableError::Refused)
-    }
+    if refused == 0 { Ok(()) } else { Err(EnableError::Refused) }
 }

@@ -130,12 +130,8 @@ impl Vcpu {
         match reason {
             reason::CPUID | reason::RDMSR | reason::WRMSR => self.instruction(vmcs, state, reason),
             reason::IO => self.io(vmcs, state),
-            reason::EXTERNAL_INTERRUPT => {
-                Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8)
-            }
-            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => {
-                self.memory(vmcs, state, reason)
-            }
+            reason::EXTERNAL_INTERRUPT => Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8),
+            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => self.memory(vmcs, state, reason),
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));
@@ -154,16 +150,8 @@ impl Vcpu {
         put!(state, exit_reason, u64::from(reason));
         store!(vmcs, state, rip, guest::RIP);
         store!(vmcs, state, rflags, guest::RFLAGS);
-        put!(
-            state,
-            instruction_length,
-            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
-        );
-        put!(
-            state,
-            valid,
-            (StateGroups::RIP | StateGroups::RFLAGS).bits()
-        );
+        put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
+        put!(state, valid, (StateGroups::RIP | StateGroups::RFLAGS).bits());
         Outcome::Vmm(ExitReason::Hardware)
     }
 
@@ -171,11 +159,7 @@ impl Vcpu {
     fn halt(&self, vmcs: Vmcs, state: State) -> Outcome {
         put!(state, exit_reason, u64::from(reason::HLT));
         self.store_interrupt_state(vmcs, state);
-        put!(
-            state,
-            instruction_length,
-            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
-        );
+        put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
         Outcome::Vmm(ExitReason::Hardware)
     }
 
@@ -184,10 +168,7 @@ impl Vcpu {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         if qualification & (IO_IN | IO_STRING) == 0
             && let port = (qualification >> 16) as u16
-            && self
-                .space
-                .get()
-                .is_some_and(|space| space.has_doorbell(port))
+            && self.space.get().is_some_and(|space| space.has_doorbell(port))
         {
             skip_instruction(vmcs);
             return Outcome::Doorbell(port);
@@ -195,25 +176,13 @@ impl Vcpu {
         put!(state, exit_reason, u64::from(reason::IO));
         put!(state, exit_qualification, qualification);
         self.store_interrupt_state(vmcs, state);
-        put!(
-            state,
-            instruction_length,
-            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
-        );
+        put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
         if qualification & IO_STRING != 0 {
             store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
-            put!(
-                state,
-                instruction_information,
-                vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32
-            );
+            put!(state, instruction_information, vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32);
             self.store_control_registers(vmcs, state);
             vmcs.store_segment(state, segment::CS);
-            put!(
-                state,
-                valid,
-                (INTERRUPT_STATE | StateGroups::CONTROL_REGISTERS).bits()
-            );
+            put!(state, valid, (INTERRUPT_STATE | StateGroups::CONTROL_REGISTERS).bits());
         }
         Outcome::Vmm(ExitReason::Hardware)
     }
@@ -223,10 +192,7 @@ impl Vcpu {
     fn memory(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
-        if qualification & UNBLOCKED_NMI != 0
-            && vectoring & VALID == 0
-            && reason == reason::EPT_VIOLATION
-        {
+        if qualification & UNBLOCKED_NMI != 0 && vectoring & VALID == 0 && reason == reason::EPT_VIOLATION {
             let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
             vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
         }
@@ -234,16 +200,8 @@ impl Vcpu {
         put!(state, exit_qualification, qualification);
         put!(state, idt_vectoring, vectoring as u32);
         if vectoring & VALID != 0 {
-            put!(
-                state,
-                idt_vectoring_error_code,
-                vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32
-            );
-            put!(
-                state,
-                instruction_length,
-                vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
-            );
+            put!(state, idt_vectoring_error_code, vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32);
+            put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
         }
         store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
         store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
@@ -251,11 +209,7 @@ impl Vcpu {
         self.store_interrupt_state(vmcs, state);
         self.store_control_registers(vmcs, state);
         vmcs.store_segment(state, segment::CS);
-        put!(
-            state,
-            valid,
-            (INTERRUPT_STATE | StateGroups::RSP | StateGroups::CONTROL_REGISTERS).bits()
-        );
+        put!(state, valid, (INTERRUPT_STATE | StateGroups::RSP | StateGroups::CONTROL_REGISTERS).bits());
         Outcome::Vmm(ExitReason::Hardware)
     }
 
@@ -284,9 +238,7 @@ impl Vcpu {
             reason::GETSEC | reason::INVD | reason::RDPMC | reason::VMCALL..=reason::VMXON => {
                 self.instruction(vmcs, state, reason)
             }
-            reason::MWAIT | reason::MONITOR | reason::WBINVD | reason::XSETBV => {
-                self.instruction(vmcs, state, reason)
-            }
+            reason::MWAIT | reason::MONITOR | reason::WBINVD | reason::XSETBV => self.instruction(vmcs, state, reason),
             _ => self.everything(vmcs, state, reason),
         }
     }
@@ -297,36 +249,12 @@ impl Vcpu {
         store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
         store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
         store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
-        put!(
-            state,
-            instruction_length,
-            vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32
-        );
-        put!(
-            state,
-            instruction_information,
-            vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32
-        );
-        put!(
-            state,
-            interruption,
-            vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u32
-        );
-        put!(
-            state,
-            interruption_error_code,
-            vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32
-        );
-        put!(
-            state,
-            idt_vectoring,
-            vmcs.read(ro::IDT_VECTORING_INFO) as u32
-        );
-        put!(
-            state,
-            idt_vectoring_error_code,
-            vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32
-        );
+        put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
+        put!(state, instruction_information, vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32);
+        put!(state, interruption, vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u32);
+        put!(state, interruption_error_code, vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32);
+        put!(state, idt_vectoring, vmcs.read(ro::IDT_VECTORING_INFO) as u32);
+        put!(state, idt_vectoring_error_code, vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32);
         put!(state, valid, 0);
         self.fetch_groups(vmcs, StateGroups::all());
         Outcome::Vmm(ExitReason::Hardware)
@@ -353,11 +281,7 @@ impl Vcpu {
         drop_injection(vmcs);
         let state = self.state();
         put!(state, exit_reason, 0);
-        put!(
-            state,
-            exit_qualification,
-            vmcs.read(ro::VM_INSTRUCTION_ERROR)
-        );
+        put!(state, exit_qualification, vmcs.read(ro::VM_INSTRUCTION_ERROR));
         put!(state, valid, 0);
         Outcome::Vmm(ExitReason::EntryFailed)
     }

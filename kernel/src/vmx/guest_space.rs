@@ -96,10 +96,7 @@ impl GuestSpace {
 
     /// Where a port is in the table, or where it would be: there is always a free place.
     #[inline(always)]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the index is reduced to the array's length"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn find(&self, port: u16) -> (usize, Place) {
         let mut index = usize::from(port ^ port >> 7) % PLACES;
         loop {
@@ -120,11 +117,7 @@ impl GuestSpace {
     /// The binding of a port: a slot with the capability to the notification to signal, or vacant if that was revoked.
     pub fn doorbell(&self, port: u16) -> Option<&Slot> {
         let (_, place) = self.find(port);
-        if place.is_free() {
-            None
-        } else {
-            self.bindings.get(place.binding())
-        }
+        if place.is_free() { None } else { self.bindings.get(place.binding()) }
     }
 
     /// Gives a port a binding, for the caller to fill: vacant, unless the port was bound before.
@@ -135,13 +128,8 @@ impl GuestSpace {
         if self.used.get() >= MAX_DOORBELLS as u64 {
             self.keep_doorbells(|binding| !binding.is_vacant());
         }
-        let used = self
-            .places
-            .iter()
-            .map(|place| Place(place.load(Ordering::Relaxed)));
-        let taken = used
-            .filter(|place| !place.is_free())
-            .fold(0u64, |bits, place| bits | 1 << (place.binding() % 64));
+        let used = self.places.iter().map(|place| Place(place.load(Ordering::Relaxed)));
+        let taken = used.filter(|place| !place.is_free()).fold(0u64, |bits, place| bits | 1 << (place.binding() % 64));
         let index = taken.trailing_ones() as usize;
         let binding = self.bindings.get(index).ok_or(Error::PoolExhausted)?;
         self.enter(port, index);
@@ -162,10 +150,7 @@ impl GuestSpace {
         self.bindings.get(index)
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "`find` returns an index of the array"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "`find` returns an index of the array")]
     fn enter(&self, port: u16, binding: usize) {
         let (index, _) = self.find(port);
         self.places[index].store(Place::new(port, binding).0, Ordering::Relaxed);
@@ -179,8 +164,7 @@ impl GuestSpace {
         let mut free = kept.iter_mut();
         for place in &self.places {
             let place = Place(place.swap(0, Ordering::Relaxed));
-            let keep =
-                !place.is_free() && self.bindings.get(place.binding()).is_some_and(&condition);
+            let keep = !place.is_free() && self.bindings.get(place.binding()).is_some_and(&condition);
             if keep && let Some(entry) = free.next() {
                 *entry = place;
             }

@@ -6,8 +6,8 @@ use core::arch::asm;
 use core::cell::Cell;
 use x86::dtables::{DescriptorTablePointer, sgdt, sidt};
 use x86::msr::{
-    IA32_EFER, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_PAT,
-    IA32_STAR, IA32_TSC_AUX,
+    IA32_EFER, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_PAT, IA32_STAR,
+    IA32_TSC_AUX,
 };
 use x86::vmx::vmcs::host;
 
@@ -76,18 +76,15 @@ impl HostState {
         self.interrupt_table.set(interrupts.base as u64);
         self.descriptor_table.set(base);
         let part = |index: u32| (base >> (16 * index)) as u16;
-        self.descriptor_pointer
-            .set([0, 0, 0, limit, part(0), part(1), part(2), part(3)]);
+        self.descriptor_pointer.set([0, 0, 0, limit, part(0), part(1), part(2), part(3)]);
         let (low, high) = self.task_descriptor();
         // SAFETY: the task register was loaded from this descriptor, so it lies within the table.
         let (low, high) = unsafe { (low.read_volatile(), high.read_volatile()) };
-        self.task_base
-            .set(low >> 16 & 0xff_ffff | low >> 32 & 0xff00_0000 | high << 32);
+        self.task_base.set(low >> 16 & 0xff_ffff | low >> 32 & 0xff00_0000 | high << 32);
     }
 
     fn task_descriptor(&self) -> (*mut u64, *mut u64) {
-        let low = (self.descriptor_table.get() + u64::from(self.task_selector.get() & 0xfff8))
-            as *mut u64;
+        let low = (self.descriptor_table.get() + u64::from(self.task_selector.get() & 0xfff8)) as *mut u64;
         (low, low.wrapping_add(1))
     }
 
@@ -100,12 +97,7 @@ impl HostState {
         unsafe {
             vmcs.write(host::CR0, self.cr0.get());
             vmcs.write(host::CR4, self.cr4.get());
-            for selector in [
-                host::ES_SELECTOR,
-                host::DS_SELECTOR,
-                host::FS_SELECTOR,
-                host::GS_SELECTOR,
-            ] {
+            for selector in [host::ES_SELECTOR, host::DS_SELECTOR, host::FS_SELECTOR, host::GS_SELECTOR] {
                 vmcs.write(selector, 0);
             }
             vmcs.write(host::CS_SELECTOR, u64::from(self.code_selector.get()));

@@ -12,18 +12,14 @@ const ALL_CONTEXTS: u64 = 2;
 pub fn invalidate_all_guest_spaces() {
     let descriptor = [0u64; 2];
     // SAFETY: invalidating caches changes no memory; the descriptor is two words as the instruction wants.
-    unsafe {
-        asm!("invept {}, [{}]", in(reg) ALL_CONTEXTS, in(reg) &descriptor, options(nostack, readonly))
-    };
+    unsafe { asm!("invept {}, [{}]", in(reg) ALL_CONTEXTS, in(reg) &descriptor, options(nostack, readonly)) };
 }
 
 /// Forgets, on this processor, what was cached from the page tables of one guest space. VMX must be on.
 pub fn invalidate_guest_space(ept_pointer: u64) {
     let descriptor = [ept_pointer, 0];
     // SAFETY: invalidating caches changes no memory; the descriptor is two words as the instruction wants.
-    unsafe {
-        asm!("invept {}, [{}]", in(reg) SINGLE_CONTEXT, in(reg) &descriptor, options(nostack, readonly))
-    };
+    unsafe { asm!("invept {}, [{}]", in(reg) SINGLE_CONTEXT, in(reg) &descriptor, options(nostack, readonly)) };
 }
 
 /// Forgets, on this processor, what was cached for a virtual processor. VMX must be on; 0 is no such identifier.
@@ -33,7 +29,5 @@ pub fn invalidate_vpid(vpid: u16) {
     }
     let descriptor = [u64::from(vpid), 0];
     // SAFETY: as above.
-    unsafe {
-        asm!("invvpid {}, [{}]", in(reg) SINGLE_CONTEXT, in(reg) &descriptor, options(nostack, readonly))
-    };
+    unsafe { asm!("invvpid {}, [{}]", in(reg) SINGLE_CONTEXT, in(reg) &descriptor, options(nostack, readonly)) };
 }

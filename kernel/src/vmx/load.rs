@@ -45,12 +45,7 @@ impl Vcpu {
     /// Loads all groups but RIP and DEADLINE from the shared page; or names the group that was refused, with those before it
     /// loaded.
     #[inline(never)]
-    pub(super) fn load(
-        &self,
-        vmcs: Vmcs,
-        cpu: &VmxCpu,
-        groups: StateGroups,
-    ) -> Result<(), StateGroups> {
+    pub(super) fn load(&self, vmcs: Vmcs, cpu: &VmxCpu, groups: StateGroups) -> Result<(), StateGroups> {
         let state = self.state();
         if groups.contains(StateGroups::RFLAGS) {
             vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED);
@@ -64,10 +59,7 @@ impl Vcpu {
                 return Err(StateGroups::INTERRUPTIBILITY);
             }
             vmcs.set_guest::<{ guest::ACTIVITY_STATE }>(u64::from(activity));
-            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(
-                state,
-                interruptibility
-            )));
+            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(state, interruptibility)));
         }
         if groups.contains(StateGroups::INJECTION) {
             load_injection(vmcs, state);
@@ -83,13 +75,7 @@ impl Vcpu {
 
     /// The groups that change seldom.
     #[inline(never)]
-    fn load_rare(
-        &self,
-        vmcs: Vmcs,
-        cpu: &VmxCpu,
-        state: State,
-        groups: StateGroups,
-    ) -> Result<(), StateGroups> {
+    fn load_rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         if groups.contains(StateGroups::CONTROL_REGISTERS) {
             self.load_control_registers(vmcs, state)?;
         }
@@ -145,19 +131,12 @@ impl Vcpu {
         vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
-        let mode = if efer & EFER_LMA != 0 {
-            LONG_MODE_GUEST
-        } else {
-            0
-        };
+        let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
         // SAFETY: shadows are only read by the guest; the entry control says which mode the guest is in, and entry checks it.
         unsafe {
             vmcs.write(control::CR0_READ_SHADOW, cr0);
             vmcs.write(control::CR4_READ_SHADOW, cr4);
-            vmcs.write(
-                control::VMENTRY_CONTROLS,
-                u64::from(self.entry_controls.get() | mode),
-            );
+            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
         }
         Ok(())
     }
@@ -171,8 +150,7 @@ impl Vcpu {
         self.msrs.set_guest_value(msr::STAR, get!(state, star));
         self.msrs.set_guest_value(msr::LSTAR, get!(state, lstar));
         self.msrs.set_guest_value(msr::FMASK, get!(state, fmask));
-        self.msrs
-            .set_guest_value(msr::KERNEL_GS_BASE, get!(state, kernel_gs_base));
+        self.msrs.set_guest_value(msr::KERNEL_GS_BASE, get!(state, kernel_gs_base));
     }
 }
 
@@ -190,10 +168,7 @@ fn load_injection(vmcs: Vmcs, state: State) {
     let error_code = get!(state, injection_error_code);
     // SAFETY: VM entry checks the event's type, vector, error code and length, and refuses what is malformed.
     unsafe {
-        vmcs.write(
-            control::VMENTRY_INTERRUPTION_INFO_FIELD,
-            u64::from(information),
-        );
+        vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, u64::from(information));
         if information & INJECT != 0 {
             vmcs.write(control::VMENTRY_EXCEPTION_ERR_CODE, u64::from(error_code));
             vmcs.write(control::VMENTRY_INSTRUCTION_LEN, u64::from(length));

@@ -39,11 +39,7 @@ use bulkhead_core::page_table::PageSize;
 
 /// Guests can run on the processor that executes this; all processors are alike.
 pub fn available() -> Result<(), Error> {
-    if crate::arch::cpu::this().vmx.is_enabled() {
-        Ok(())
-    } else {
-        Err(Error::Unsupported)
-    }
+    if crate::arch::cpu::this().vmx.is_enabled() { Ok(()) } else { Err(Error::Unsupported) }
 }
 
 /// Guest spaces of this kind can be made.

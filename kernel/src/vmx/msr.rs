@@ -13,9 +13,8 @@ use bulkhead_core::phys::HostPhysical;
 use core::cell::Cell;
 use core::mem::offset_of;
 use x86::msr::{
-    IA32_EFER, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_PAT,
-    IA32_STAR, IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_TIME_STAMP_COUNTER,
-    IA32_TSC_AUX,
+    IA32_EFER, IA32_FMASK, IA32_FS_BASE, IA32_GS_BASE, IA32_KERNEL_GSBASE, IA32_LSTAR, IA32_PAT, IA32_STAR,
+    IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP, IA32_TIME_STAMP_COUNTER, IA32_TSC_AUX,
 };
 use x86::vmx::vmcs::control;
 
@@ -29,13 +28,7 @@ pub const FMASK: usize = 2;
 pub const KERNEL_GS_BASE: usize = 3;
 /// Index of IA32_TSC_AUX in an area; used only if the guest was given it.
 const TSC_AUX: usize = 4;
-const REGISTERS: [u32; 5] = [
-    IA32_STAR,
-    IA32_LSTAR,
-    IA32_FMASK,
-    IA32_KERNEL_GSBASE,
-    IA32_TSC_AUX,
-];
+const REGISTERS: [u32; 5] = [IA32_STAR, IA32_LSTAR, IA32_FMASK, IA32_KERNEL_GSBASE, IA32_TSC_AUX];
 
 /// An entry of an MSR area (SDM vol. 3, table 25-15).
 #[repr(C, align(16))]
@@ -65,9 +58,7 @@ impl MsrAreas {
 
     /// The guest's value of register [`STAR`], [`LSTAR`], [`FMASK`] or [`KERNEL_GS_BASE`].
     pub fn guest_value(&self, register: usize) -> u64 {
-        self.guest
-            .get(register)
-            .map_or(0, |entry| entry.value.get())
+        self.guest.get(register).map_or(0, |entry| entry.value.get())
     }
 
     /// Sets the guest's value of one of these registers. The hardware checks it at the next entry.
@@ -79,21 +70,11 @@ impl MsrAreas {
 
     /// Takes the host's values and tells the VMCS where the areas are, `address` being this structure's.
     pub fn load(&self, vmcs: Vmcs, host: &HostState, address: HostPhysical) {
-        let values = [
-            &host.star,
-            &host.lstar,
-            &host.fmask,
-            &host.user_gs_base,
-            &host.tsc_aux,
-        ];
+        let values = [&host.star, &host.lstar, &host.fmask, &host.user_gs_base, &host.tsc_aux];
         for (entry, value) in self.host.iter().zip(values) {
             entry.value.set(value.get());
         }
-        let count = if self.with_tsc_aux.get() {
-            REGISTERS.len()
-        } else {
-            TSC_AUX
-        };
+        let count = if self.with_tsc_aux.get() { REGISTERS.len() } else { TSC_AUX };
         let guest = address.0 + offset_of!(Self, guest) as u64;
         let stored = guest + (KERNEL_GS_BASE * size_of::<Entry>()) as u64;
         // SAFETY: the areas lie in the vCPU, which outlives its VMCS; counts do not exceed them; the host's values are those
@@ -102,33 +83,19 @@ impl MsrAreas {
             vmcs.write(control::VMENTRY_MSR_LOAD_ADDR_FULL, guest);
             vmcs.write(control::VMENTRY_MSR_LOAD_COUNT, count as u64);
             vmcs.write(control::VMEXIT_MSR_STORE_ADDR_FULL, stored);
-            vmcs.write(
-                control::VMEXIT_MSR_STORE_COUNT,
-                (count - KERNEL_GS_BASE) as u64,
-            );
-            vmcs.write(
-                control::VMEXIT_MSR_LOAD_ADDR_FULL,
-                address.0 + offset_of!(Self, host) as u64,
-            );
+            vmcs.write(control::VMEXIT_MSR_STORE_COUNT, (count - KERNEL_GS_BASE) as u64);
+            vmcs.write(control::VMEXIT_MSR_LOAD_ADDR_FULL, address.0 + offset_of!(Self, host) as u64);
             vmcs.write(control::VMEXIT_MSR_LOAD_COUNT, count as u64);
         }
     }
 
     /// Opens register `register` to the guest in the bitmap. `started`: the areas have been loaded and keep their length.
-    pub fn pass(
-        &self,
-        bitmap: &Page,
-        register: u32,
-        read: bool,
-        write: bool,
-        started: bool,
-    ) -> Result<(), Error> {
+    pub fn pass(&self, bitmap: &Page, register: u32, read: bool, write: bool, started: bool) -> Result<(), Error> {
         match register {
             IA32_FS_BASE | IA32_GS_BASE | IA32_KERNEL_GSBASE | IA32_PAT => {}
             IA32_SYSENTER_CS | IA32_SYSENTER_ESP | IA32_SYSENTER_EIP => {}
             // Read at will; a write would have to be read back at every exit, and happens once.
-            IA32_STAR | IA32_LSTAR | IA32_FMASK | IA32_EFER | IA32_TIME_STAMP_COUNTER if !write => {
-            }
+            IA32_STAR | IA32_LSTAR | IA32_FMASK | IA32_EFER | IA32_TIME_STAMP_COUNTER if !write => {}
             IA32_TSC_AUX if started && !self.with_tsc_aux.get() => return Err(Error::WrongState),
             IA32_TSC_AUX if crate::vmx::capabilities::has_tsc_aux() => self.with_tsc_aux.set(true),
             IA32_TSC_AUX => return Err(Error::Unsupported),

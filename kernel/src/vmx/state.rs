@@ -27,11 +27,7 @@ impl State {
     #[inline(always)]
     pub const fn segment(self, index: usize) -> *mut Segment {
         // SAFETY: the index is kept below the array's length; no reference is made.
-        unsafe {
-            (&raw mut (*self.0).segments)
-                .cast::<Segment>()
-                .add(index & 7)
-        }
+        unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index & 7) }
     }
 
     /// Where GDTR and IDTR are.
@@ -63,9 +59,7 @@ macro_rules! put {
 /// Stores a field of the VMCS in a 64-bit member of the shared page: `store!(vmcs, state, rip, guest::RIP)`.
 macro_rules! store {
     ($vmcs:expr, $state:expr, $member:ident, $field:expr) => {
-        $vmcs.store::<{ $field }, { core::mem::offset_of!(bulkhead_abi::VcpuState, $member) }>(
-            $state,
-        )
+        $vmcs.store::<{ $field }, { core::mem::offset_of!(bulkhead_abi::VcpuState, $member) }>($state)
     };
 }
 

@@ -9,9 +9,8 @@ use bulkhead_abi::StateGroups;
 use x86::vmx::vmcs::{control, guest};
 
 /// Groups after an exit that is about whether the guest takes interrupts.
-pub(super) const INTERRUPT_STATE: StateGroups = StateGroups::RIP
-    .union(StateGroups::RFLAGS)
-    .union(StateGroups::INTERRUPTIBILITY);
+pub(super) const INTERRUPT_STATE: StateGroups =
+    StateGroups::RIP.union(StateGroups::RFLAGS).union(StateGroups::INTERRUPTIBILITY);
 
 impl Vcpu {
     /// Stores what a monitor needs that is told of a signal in place of an exit. What earlier exits stored is out of date.
@@ -44,18 +43,10 @@ impl Vcpu {
             store!(vmcs, state, rsp, guest::RSP);
         }
         if groups.contains(StateGroups::INJECTION) {
-            put!(
-                state,
-                injection,
-                vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32
-            );
+            put!(state, injection, vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32);
         }
         if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            put!(
-                state,
-                interruptibility,
-                vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
-            );
+            put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
             put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
         }
         if groups.contains(StateGroups::CONTROL_REGISTERS) {
@@ -66,16 +57,8 @@ impl Vcpu {
                 vmcs.store_segment(state, index);
             }
             for (place, base, limit) in [
-                (
-                    state.descriptor_tables()[0],
-                    guest::GDTR_BASE,
-                    guest::GDTR_LIMIT,
-                ),
-                (
-                    state.descriptor_tables()[1],
-                    guest::IDTR_BASE,
-                    guest::IDTR_LIMIT,
-                ),
+                (state.descriptor_tables()[0], guest::GDTR_BASE, guest::GDTR_LIMIT),
+                (state.descriptor_tables()[1], guest::IDTR_BASE, guest::IDTR_LIMIT),
             ] {
                 let value = bulkhead_abi::Segment {
                     base: vmcs.read(base),
@@ -96,30 +79,17 @@ impl Vcpu {
             put!(state, xcr0, self.xcr0());
         }
         if groups.contains(StateGroups::PDPTES) {
-            let entries = [
-                guest::PDPTE0_FULL,
-                guest::PDPTE1_FULL,
-                guest::PDPTE2_FULL,
-                guest::PDPTE3_FULL,
-            ];
+            let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
             put!(state, pdptes, entries.map(|field| vmcs.read(field)));
         }
-        put!(
-            state,
-            valid,
-            (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits()
-        );
+        put!(state, valid, (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits());
     }
 
     #[inline(always)]
     pub(super) fn store_interrupt_state(&self, vmcs: Vmcs, state: State) {
         store!(vmcs, state, rip, guest::RIP);
         store!(vmcs, state, rflags, guest::RFLAGS);
-        put!(
-            state,
-            interruptibility,
-            vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32
-        );
+        put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
         // An instruction has just been executed, so the processor was active.
         put!(state, activity, 0);
         put!(state, valid, INTERRUPT_STATE.bits());
@@ -127,14 +97,8 @@ impl Vcpu {
 
     #[inline(always)]
     pub(super) fn store_control_registers(&self, vmcs: Vmcs, state: State) {
-        let cr0 = self
-            .cr0
-            .get()
-            .view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
-        let cr4 = self
-            .cr4
-            .get()
-            .view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
+        let cr0 = self.cr0.get().view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
+        let cr4 = self.cr4.get().view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
         put!(state, cr0, cr0);
         put!(state, cr4, cr4);
         store!(vmcs, state, cr3, guest::CR3);
@@ -150,10 +114,6 @@ impl Vcpu {
         put!(state, star, self.msrs.guest_value(msr::STAR));
         put!(state, lstar, self.msrs.guest_value(msr::LSTAR));
         put!(state, fmask, self.msrs.guest_value(msr::FMASK));
-        put!(
-            state,
-            kernel_gs_base,
-            self.msrs.guest_value(msr::KERNEL_GS_BASE)
-        );
+        put!(state, kernel_gs_base, self.msrs.guest_value(msr::KERNEL_GS_BASE));
     }
 }

@@ -80,8 +80,7 @@ impl Vcpu {
     /// Makes zeroed memory a vCPU in the state after reset, which its monitor may change before the first run.
     pub fn initialise(&self, space: Ref<GuestSpace>, cpu: u32) {
         self.space.set(Some(space));
-        self.next_in_space
-            .set(space.first_vcpu.replace(Some(self.reference())));
+        self.next_in_space.set(space.first_vcpu.replace(Some(self.reference())));
         self.cpu.set(cpu);
         self.vpid.set(allocate_vpid());
         self.deadline.set(NO_DEADLINE);
@@ -98,38 +97,12 @@ impl Vcpu {
         put!(state, dr7, 0x400);
         put!(state, pat, PAT_AFTER_RESET);
         put!(state, deadline, NO_DEADLINE);
-        put!(
-            state,
-            gdtr,
-            bulkhead_abi::Segment {
-                limit: 0xffff,
-                ..Default::default()
-            }
-        );
-        put!(
-            state,
-            idtr,
-            bulkhead_abi::Segment {
-                limit: 0xffff,
-                ..Default::default()
-            }
-        );
-        let reset = |access| bulkhead_abi::Segment {
-            limit: 0xffff,
-            access,
-            ..Default::default()
-        };
+        put!(state, gdtr, bulkhead_abi::Segment { limit: 0xffff, ..Default::default() });
+        put!(state, idtr, bulkhead_abi::Segment { limit: 0xffff, ..Default::default() });
+        let reset = |access| bulkhead_abi::Segment { limit: 0xffff, access, ..Default::default() };
         let [data, code, local, task] = [reset(0x93), reset(0x9b), reset(0x82), reset(0x8b)];
-        let code = bulkhead_abi::Segment {
-            base: 0xffff_0000,
-            selector: 0xf000,
-            ..code
-        };
-        put!(
-            state,
-            segments,
-            [data, code, data, data, data, data, local, task]
-        );
+        let code = bulkhead_abi::Segment { base: 0xffff_0000, selector: 0xf000, ..code };
+        put!(state, segments, [data, code, data, data, data, data, local, task]);
     }
 
     fn physical(&self) -> u64 {
@@ -144,9 +117,7 @@ impl Vcpu {
     /// Whether the VMCS is current on this processor.
     #[inline(always)]
     pub(super) fn is_current(&self, cpu: &VmxCpu) -> bool {
-        cpu.current
-            .get()
-            .is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
+        cpu.current.get().is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
     }
 
     /// A processor has the vCPU's state.
@@ -166,8 +137,7 @@ impl Vcpu {
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
     pub fn pass_msr(&self, register: u32, read: bool, write: bool) -> Result<(), Error> {
-        self.msrs
-            .pass(&self.msr_bitmap, register, read, write, self.complete.get())
+        self.msrs.pass(&self.msr_bitmap, register, read, write, self.complete.get())
     }
 
     /// Takes the vCPU off its processor: VMCS and extended state go to memory. Must be called by that processor, before the
@@ -259,20 +229,13 @@ impl Vcpu {
         let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
             return !arrives && self.make_current(cpu).is_some();
         };
-        let Some(controls) = Controls::compute(
-            &capabilities,
-            self.vpid.get() != 0 && capabilities.has_vpid(),
-            cpu.host.cr4(),
-        ) else {
+        let Some(controls) =
+            Controls::compute(&capabilities, self.vpid.get() != 0 && capabilities.has_vpid(), cpu.host.cr4())
+        else {
             return false;
         };
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
-        unsafe {
-            self.vmcs
-                .pointer()
-                .cast::<u32>()
-                .write_volatile(capabilities.revision)
-        };
+        unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
         let Some(vmcs) = self.make_current(cpu) else {
             return false;
         };
@@ -335,11 +298,7 @@ impl Vcpu {
     #[cold]
     pub(super) fn refuse(&self, what: u64) -> Outcome {
         let state = self.state();
-        put!(
-            state,
-            exit_reason,
-            u64::from(crate::vmx::exit::reason::INVALID_GUEST_STATE)
-        );
+        put!(state, exit_reason, u64::from(crate::vmx::exit::reason::INVALID_GUEST_STATE));
         put!(state, exit_qualification, what);
         Outcome::Vmm(ExitReason::EntryFailed)
     }

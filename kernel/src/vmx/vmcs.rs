@@ -25,9 +25,7 @@ impl Vmcs {
     pub unsafe fn load(region: HostPhysical) -> Option<Self> {
         let refused: u8;
         // SAFETY: as the caller promises; VMPTRLD takes the physical address from memory.
-        unsafe {
-            asm!("vmptrld [{}]", "setbe {}", in(reg) &region.0, out(reg_byte) refused, options(nostack))
-        };
+        unsafe { asm!("vmptrld [{}]", "setbe {}", in(reg) &region.0, out(reg_byte) refused, options(nostack)) };
         (refused == 0).then_some(Self(()))
     }
 
@@ -78,9 +76,7 @@ impl Vmcs {
     #[inline(always)]
     pub unsafe fn write(self, field: u32, value: u64) {
         // SAFETY: a VMCS is current; the caller answers for the value.
-        unsafe {
-            asm!("vmwrite {}, {}", in(reg) u64::from(field), in(reg) value, options(nostack, nomem))
-        };
+        unsafe { asm!("vmwrite {}, {}", in(reg) u64::from(field), in(reg) value, options(nostack, nomem)) };
     }
 
     /// Writes the guest-state field `FIELD`.

@@ -15,9 +15,8 @@ static USED: [AtomicU64; WORDS] = {
 /// An identifier that no vCPU has; 0, for none, when there is none left: such a vCPU runs without, and slower.
 pub fn allocate_vpid() -> u16 {
     for (index, word) in USED.iter().enumerate() {
-        let taken = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-            (bits != !0).then_some(bits | (bits + 1))
-        });
+        let taken =
+            word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| (bits != !0).then_some(bits | (bits + 1)));
         if let Ok(before) = taken {
             return (index * 64) as u16 + before.trailing_ones() as u16;
         }

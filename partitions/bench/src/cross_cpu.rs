@@ -17,9 +17,7 @@ const SLEEP: u64 = 20_000;
 /// Milliseconds after which the other side is given up.
 const PATIENCE: u64 = 10_000;
 
-fn words(
-    channel: &Channel,
-) -> Result<(&'static AtomicU64, &'static AtomicU64, &'static AtomicU64), &'static str> {
+fn words(channel: &Channel) -> Result<(&'static AtomicU64, &'static AtomicU64, &'static AtomicU64), &'static str> {
     match channel.words() {
         [round, stamp, seen, ..] => Ok((round, stamp, seen)),
         _ => Err("the channel is too small"),
@@ -63,10 +61,7 @@ pub fn receive(channel: &Channel) -> Result<(), &'static str> {
             continue;
         }
         let figure = awake.saturating_sub(stamp.load(Acquire));
-        if let Some(place) = (number as usize)
-            .checked_sub(WARM_UP)
-            .and_then(|index| figures.get_mut(index))
-        {
+        if let Some(place) = (number as usize).checked_sub(WARM_UP).and_then(|index| figures.get_mut(index)) {
             *place = figure;
         }
         number += 1;

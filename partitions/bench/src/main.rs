@@ -27,12 +27,8 @@ entry!(main);
 
 fn main(program: Program) {
     let mut endpoints = program.environment().endpoints();
-    let endpoint = endpoints
-        .next()
-        .and_then(|entry| program.endpoint(entry.name));
-    let channel = program
-        .channels()
-        .find(|channel| channel.entry.kind == ChannelKind::Raw);
+    let endpoint = endpoints.next().and_then(|entry| program.endpoint(entry.name));
+    let channel = program.channels().find(|channel| channel.entry.kind == ChannelKind::Raw);
     if let Some((endpoint, entry)) = endpoint
         && entry.side == EndpointSide::Server
     {
@@ -62,11 +58,7 @@ fn serve(endpoint: Endpoint) {
     let (mut info, mut words) = (MessageInfo::default(), [0; 4]);
     loop {
         match endpoint.reply_receive(info, words) {
-            Ok(Received::Message {
-                info: received,
-                words: sent,
-                ..
-            }) => (info, words) = (received, sent),
+            Ok(Received::Message { info: received, words: sent, .. }) => (info, words) = (received, sent),
             // There is nobody to reply to.
             Ok(Received::Signals(_)) => (info, words) = (MessageInfo::default(), [0; 4]),
             Err(error) => return println!("cannot receive: {error:?}"),
@@ -93,9 +85,7 @@ fn call_reply(endpoint: Endpoint) {
         other => return println!("a call was not answered as it should: {other:?}"),
     }
     let mut figures = [0; COUNT];
-    let refused = measure(&mut figures, || {
-        endpoint.call(MessageInfo::new(7), words).is_ok()
-    });
+    let refused = measure(&mut figures, || endpoint.call(MessageInfo::new(7), words).is_ok());
     if refused != 0 {
         return println!("{refused} of {} calls were refused", COUNT + WARM_UP);
     }

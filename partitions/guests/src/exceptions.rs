@@ -6,8 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Vectors that have a handler.
 const VECTORS: usize = 32;
 /// Vectors whose exceptions push an error code (SDM vol. 3, 6.15).
-const WITH_ERROR_CODE: u32 =
-    1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
+const WITH_ERROR_CODE: u32 = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
 
 /// Where a handler returns to, instead of the instruction that faulted; 0: nobody expects an exception.
 #[unsafe(no_mangle)]
@@ -73,14 +72,10 @@ pub fn install() {
         } else {
             guest_exception_plain as *const () as u64
         };
-        let low =
-            handler & 0xffff | CODE << 16 | PRESENT_INTERRUPT_GATE | (handler >> 16 & 0xffff) << 48;
+        let low = handler & 0xffff | CODE << 16 | PRESENT_INTERRUPT_GATE | (handler >> 16 & 0xffff) << 48;
         *gate = Gate([low, handler >> 32]);
     }
-    let pointer = Pointer {
-        limit: (size_of::<[Gate; VECTORS]>() - 1) as u16,
-        base: TABLE.0.get() as u64,
-    };
+    let pointer = Pointer { limit: (size_of::<[Gate; VECTORS]>() - 1) as u16, base: TABLE.0.get() as u64 };
     // SAFETY: the table is written before it is loaded, by the only processor.
     unsafe {
         TABLE.0.get().write(gates);
@@ -138,25 +133,15 @@ pub const FORBIDDEN: [Forbidden; 15] = [
     ("vmxoff", || attempt!("vmxoff", 0, 0, 0).is_some()),
     ("vmlaunch", || attempt!("vmlaunch", 0, 0, 0).is_some()),
     ("vmresume", || attempt!("vmresume", 0, 0, 0).is_some()),
-    ("vmread", || {
-        attempt!("vmread rax, rcx", 0, 0x6800, 0).is_some()
-    }),
+    ("vmread", || attempt!("vmread rax, rcx", 0, 0x6800, 0).is_some()),
     ("vmfunc", || attempt!("vmfunc", 0, 0, 0).is_some()),
-    ("invept", || {
-        attempt!("invept rax, [rsp]", 1, 0, 0).is_some()
-    }),
+    ("invept", || attempt!("invept rax, [rsp]", 1, 0, 0).is_some()),
     ("wbinvd", || attempt!("wbinvd", 0, 0, 0).is_some()),
     ("monitor", || attempt!("monitor", 0x20_0000, 0, 0).is_some()),
-    ("mwait", || {
-        attempt!("mwait", u64::MAX, u64::MAX, 0).is_some()
-    }),
+    ("mwait", || attempt!("mwait", u64::MAX, u64::MAX, 0).is_some()),
     ("rdpmc", || attempt!("rdpmc", 0, 0x4000_0000, 0).is_some()),
     ("getsec", || attempt!("getsec", 0, 0, 0).is_some()),
     ("ud2", || attempt!("ud2", 0, 0, 0).is_some()),
-    ("a reserved bit of CR4", || {
-        attempt!("mov rax, cr4; bts rax, 63; mov cr4, rax", 0, 0, 0).is_some()
-    }),
-    ("a reserved bit of CR0", || {
-        attempt!("mov rax, cr0; bts rax, 63; mov cr0, rax", 0, 0, 0).is_some()
-    }),
+    ("a reserved bit of CR4", || attempt!("mov rax, cr4; bts rax, 63; mov cr4, rax", 0, 0, 0).is_some()),
+    ("a reserved bit of CR0", || attempt!("mov rax, cr0; bts rax, 63; mov cr0, rax", 0, 0, 0).is_some()),
 ];

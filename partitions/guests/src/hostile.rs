@@ -7,21 +7,10 @@ use crate::println;
 
 /// Ports that end or restart the machine when they are written: PM1a, the exit port, port A, the keyboard controller and the
 /// reset control register.
-const FATAL_PORTS: [core::ops::Range<u16>; 5] = [
-    0x600..0x610,
-    0xf4..0xf8,
-    0x92..0x93,
-    0x60..0x65,
-    0xcf0..0xd00,
-];
+const FATAL_PORTS: [core::ops::Range<u16>; 5] = [0x600..0x610, 0xf4..0xf8, 0x92..0x93, 0x60..0x65, 0xcf0..0xd00];
 /// Guest-physical addresses of devices and of nothing.
-const REGISTERS: [(u32, u32); 5] = [
-    (0xfec0_0000, 0x1000),
-    (0xfee0_0000, 0x1000),
-    (0xfed0_0000, 0x1000),
-    (0xe000_0000, 0x1000),
-    (0xfff0_0000, 0x1000),
-];
+const REGISTERS: [(u32, u32); 5] =
+    [(0xfec0_0000, 0x1000), (0xfee0_0000, 0x1000), (0xfed0_0000, 0x1000), (0xe000_0000, 0x1000), (0xfff0_0000, 0x1000)];
 /// MSRs that decide how this program itself runs: EFER and the FS and GS bases.
 const OWN_MSRS: [u32; 3] = [0xc000_0080, 0xc000_0100, 0xc000_0101];
 /// Register of the local APIC whose write starts other processors, or resets this one.
@@ -45,21 +34,14 @@ pub fn run(seed: u64) {
     ports(&mut random);
     registers(&mut random);
     msrs(&mut random);
-    for leaf in (0..0x40)
-        .chain(0x4000_0000..0x4000_0100)
-        .chain(0x8000_0000..0x8000_0040)
-    {
+    for leaf in (0..0x40).chain(0x4000_0000..0x4000_0100).chain(0x8000_0000..0x8000_0040) {
         for subleaf in 0..4 {
             core::hint::black_box(cpuid(leaf, subleaf));
         }
     }
     println!("hostile: CPUID done");
     for (name, attempt) in FORBIDDEN {
-        let outcome = if attempt() {
-            "did nothing"
-        } else {
-            "raised an exception"
-        };
+        let outcome = if attempt() { "did nothing" } else { "raised an exception" };
         println!("hostile: {name} {outcome}");
     }
     println!("hostile: alive, {} exceptions", exceptions::count());
@@ -78,9 +60,7 @@ fn ports(random: &mut Random) {
     for _ in 0..20_000 {
         let value = random.next();
         let port = (value >> 32) as u16;
-        let touches = |range: &core::ops::Range<u16>| {
-            port.saturating_add(4) > range.start && port < range.end
-        };
+        let touches = |range: &core::ops::Range<u16>| port.saturating_add(4) > range.start && port < range.end;
         // COM1 carries the results of the test.
         if FATAL_PORTS.iter().any(touches) || touches(&(0x3f8..0x400)) {
             continue;
@@ -111,12 +91,7 @@ fn registers(random: &mut Random) {
 
 fn msrs(random: &mut Random) {
     let (mut readable, mut writable) = (0u32, 0u32);
-    let ranges = [
-        0..0x2000,
-        0x4000_0000..0x4000_0200,
-        0xc000_0000..0xc000_2000,
-        0xc001_0000..0xc001_0400,
-    ];
+    let ranges = [0..0x2000, 0x4000_0000..0x4000_0200, 0xc000_0000..0xc000_2000, 0xc001_0000..0xc001_0400];
     for msr in ranges.into_iter().flatten() {
         let value = exceptions::read_msr(msr);
         readable += u32::from(value.is_some());

@@ -68,9 +68,7 @@ pub fn read_register(address: u32) -> u32 {
 #[inline(always)]
 pub fn write_register(address: u32, value: u32) {
     // SAFETY: nothing of this program lies outside the RAM.
-    unsafe {
-        asm!("mov [{1}], {0:e}", in(reg) value, in(reg) u64::from(address), options(nostack, preserves_flags))
-    };
+    unsafe { asm!("mov [{1}], {0:e}", in(reg) value, in(reg) u64::from(address), options(nostack, preserves_flags)) };
 }
 
 /// Up to twelve characters.
@@ -79,19 +77,14 @@ pub struct Text([u8; 12]);
 impl Text {
     /// As text, without what is not ASCII.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.0)
-            .unwrap_or("(not text)")
-            .trim_end_matches('\0')
+        core::str::from_utf8(&self.0).unwrap_or("(not text)").trim_end_matches('\0')
     }
 }
 
 /// The text in three registers.
 pub fn text(registers: [u32; 3]) -> Text {
     let mut bytes = [0; 12];
-    for (to, from) in bytes
-        .iter_mut()
-        .zip(registers.iter().flat_map(|register| register.to_le_bytes()))
-    {
+    for (to, from) in bytes.iter_mut().zip(registers.iter().flat_map(|register| register.to_le_bytes())) {
         *to = from;
     }
     Text(bytes)

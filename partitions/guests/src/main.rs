@@ -35,17 +35,13 @@ extern "C" fn guest_main(start_information: u32) -> ! {
     exceptions::install();
     let information = StartInformation::at(start_information);
     let mut line = [0; 256];
-    let line = information
-        .as_ref()
-        .map_or("", |information| information.command_line(&mut line));
+    let line = information.as_ref().map_or("", |information| information.command_line(&mut line));
     println!("guest: long mode, command line \"{line}\"");
     let mut words = line.split_ascii_whitespace();
     match words.next() {
         Some("bench") => bench::run(),
         Some("real") => machine::enter_real_mode(),
-        Some("hostile") => {
-            hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1))
-        }
+        Some("hostile") => hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1)),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),
@@ -62,29 +58,16 @@ extern "C" fn guest_main(start_information: u32) -> ! {
 /// Prints what a guest can find out about its machine.
 fn hello() {
     let (vendor, highest) = machine::vendor();
-    println!(
-        "guest: processor {}, leaves up to {highest:#x}",
-        vendor.as_str()
-    );
+    println!("guest: processor {}, leaves up to {highest:#x}", vendor.as_str());
     let features = machine::cpuid(1, 0);
-    println!(
-        "guest: hypervisor bit {}, x2APIC bit {}",
-        features.ecx >> 31,
-        features.ecx >> 21 & 1
-    );
+    println!("guest: hypervisor bit {}, x2APIC bit {}", features.ecx >> 31, features.ecx >> 21 & 1);
     let hypervisor = machine::cpuid(0x4000_0000, 0);
-    println!(
-        "guest: hypervisor \"{}\"",
-        machine::text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]).as_str()
-    );
+    println!("guest: hypervisor \"{}\"", machine::text([hypervisor.ebx, hypervisor.ecx, hypervisor.edx]).as_str());
     let before = machine::ticks();
     for _ in 0..1000 {
         Ports::read_u8(0x80);
     }
-    println!(
-        "guest: 1000 port reads took {} ticks",
-        machine::ticks().wrapping_sub(before)
-    );
+    println!("guest: 1000 port reads took {} ticks", machine::ticks().wrapping_sub(before));
 }
 
 /// Computes, and says every now and then how far it has got.

@@ -18,11 +18,7 @@ const SECONDS: u64 = 3;
 
 fn main(program: Program) {
     let seconds = number(&program, "seconds").unwrap_or(SECONDS);
-    println!(
-        "hello from partition {} (generation {})",
-        program.name(),
-        program.environment().header().generation
-    );
+    println!("hello from partition {} (generation {})", program.name(), program.environment().header().generation);
 
     let crashes = number(&program, "crashes").unwrap_or(0);
     if program.environment().header().generation < crashes {
@@ -103,10 +99,7 @@ struct Line {
 
 impl Line {
     const fn new() -> Self {
-        Self {
-            bytes: [0; 80],
-            length: 0,
-        }
+        Self { bytes: [0; 80], length: 0 }
     }
 
     /// Adds a byte; the line, once it is complete.

@@ -52,11 +52,7 @@ impl Allocator {
             })
             .collect();
         free.sort_by_key(|range| range.physical);
-        Self {
-            free,
-            end_slot: boot.slots,
-            first_slot: init_slot::FIRST_FREE,
-        }
+        Self { free, end_slot: boot.slots, first_slot: init_slot::FIRST_FREE }
     }
 
     /// Leaves the slots below `first` to the plan.
@@ -84,10 +80,7 @@ impl Allocator {
                 continue;
             };
             let skipped = start - range.physical;
-            if skipped
-                .checked_add(size)
-                .is_some_and(|end| end <= range.length)
-            {
+            if skipped.checked_add(size).is_some_and(|end| end <= range.length) {
                 return self.split(index, skipped, size).ok_or(none);
             }
         }
@@ -102,26 +95,15 @@ impl Allocator {
                 .and_then(|skipped| skipped.checked_add(size))
                 .is_some_and(|end| end <= range.length)
         };
-        let index = self
-            .free
-            .iter()
-            .position(fits)
-            .ok_or(Cause::NotFree(physical))?;
-        let start = self
-            .free
-            .get(index)
-            .map_or(physical, |range| range.physical);
-        self.split(index, physical - start, size)
-            .ok_or(Cause::NotFree(physical))
+        let index = self.free.iter().position(fits).ok_or(Cause::NotFree(physical))?;
+        let start = self.free.get(index).map_or(physical, |range| range.physical);
+        self.split(index, physical - start, size).ok_or(Cause::NotFree(physical))
     }
 
     /// Cuts a block out of a free range; what lies before and behind stays free.
     fn split(&mut self, index: usize, skipped: u64, size: u64) -> Option<Block> {
         let range = *self.free.get(index)?;
-        let before = Free {
-            length: skipped,
-            ..range
-        };
+        let before = Free { length: skipped, ..range };
         let used = skipped.checked_add(size)?;
         let behind = Free {
             offset: range.offset + used,
@@ -149,10 +131,7 @@ impl Allocator {
     pub fn pool(&mut self, pages: u64) -> Result<Memory, Cause> {
         let block = self.take(pages * PAGE_SIZE, PAGE_SIZE)?;
         let slot = self.slot()?;
-        block
-            .root
-            .derive_range(slot, Rights::CREATE, block.offset, block.length)
-            .map_err(Cause::Kernel)?;
+        block.root.derive_range(slot, Rights::CREATE, block.offset, block.length).map_err(Cause::Kernel)?;
         Ok(Memory(slot))
     }
 
@@ -160,25 +139,14 @@ impl Allocator {
     pub fn capability(&mut self, block: &Block) -> Result<Memory, Cause> {
         let slot = self.slot()?;
         let rights = Rights::all().difference(Rights::CREATE);
-        block
-            .root
-            .derive_range(slot, rights, block.offset, block.length)
-            .map_err(Cause::Kernel)?;
+        block.root.derive_range(slot, rights, block.offset, block.length).map_err(Cause::Kernel)?;
         Ok(Memory(slot))
     }
 
     /// A child of a memory capability, to be mapped: one capability is mapped at most once.
-    pub fn child(
-        &mut self,
-        memory: Memory,
-        rights: Rights,
-        first: u64,
-        length: u64,
-    ) -> Result<Memory, Cause> {
+    pub fn child(&mut self, memory: Memory, rights: Rights, first: u64, length: u64) -> Result<Memory, Cause> {
         let slot = self.slot()?;
-        memory
-            .derive_range(slot, rights, first, length)
-            .map_err(Cause::Kernel)?;
+        memory.derive_range(slot, rights, first, length).map_err(Cause::Kernel)?;
         Ok(Memory(slot))
     }
 
@@ -186,10 +154,7 @@ impl Allocator {
     pub fn create(&mut self, object: NewObject) -> Result<Slot, Cause> {
         let block = self.take(object_pages(object) * PAGE_SIZE, PAGE_SIZE)?;
         let slot = self.slot()?;
-        block
-            .root
-            .create(object, 0, block.offset, slot)
-            .map_err(Cause::Kernel)?;
+        block.root.create(object, 0, block.offset, slot).map_err(Cause::Kernel)?;
         Ok(slot)
     }
 
@@ -207,9 +172,6 @@ fn object_pages(object: NewObject) -> u64 {
     match object {
         NewObject::Partition { slots } => 2 + (slots * SLOT_BYTES).div_ceil(PAGE_SIZE),
         NewObject::Vcpu { .. } | NewObject::GuestSpace { .. } => 16,
-        NewObject::Thread { .. }
-        | NewObject::Endpoint { .. }
-        | NewObject::Notification
-        | NewObject::Window { .. } => 1,
+        NewObject::Thread { .. } | NewObject::Endpoint { .. } | NewObject::Notification | NewObject::Window { .. } => 1,
     }
 }

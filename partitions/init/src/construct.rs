@@ -11,13 +11,10 @@ use crate::image::Image;
 use crate::modules::Module;
 use alloc::vec;
 use alloc::vec::Vec;
-use bulkhead_runtime::abi::{
-    BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot,
-};
+use bulkhead_runtime::abi::{BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::mapping::Mapping;
 use bulkhead_runtime::object::{
-    Capability, Endpoint, GuestSpace, Memory, NewObject, Notification, Partition, Table, Thread,
-    Window,
+    Capability, Endpoint, GuestSpace, Memory, NewObject, Notification, Partition, Table, Thread, Window,
 };
 use bulkhead_runtime::plan::{self, EnvironmentCopy, NO_BIT, Paging, PartitionKind, Plan, layout};
 use bulkhead_runtime::program::mask;
@@ -106,14 +103,8 @@ impl<'a> Construction<'a> {
                 fixed => allocator.take_at(fixed, record.size),
             };
             let block = block.during("allocate the memory of", system)?;
-            let memory = allocator
-                .capability(&block)
-                .during("allocate the memory of", system)?;
-            regions.push(Region {
-                memory,
-                block,
-                users: 0,
-            });
+            let memory = allocator.capability(&block).during("allocate the memory of", system)?;
+            regions.push(Region { memory, block, users: 0 });
         }
         let mut notifications = Vec::new();
         for partition in plan.partitions() {
@@ -125,23 +116,12 @@ impl<'a> Construction<'a> {
         let mut endpoints = Vec::new();
         for record in plan.endpoints() {
             let slot = allocator
-                .create(NewObject::Endpoint {
-                    cpu: u64::from(record.cpu),
-                })
+                .create(NewObject::Endpoint { cpu: u64::from(record.cpu) })
                 .during("make the endpoint", record.name.as_str())?;
             endpoints.push(Endpoint(slot));
         }
         let statuses = vec![None; notifications.len()];
-        let mut construction = Self {
-            boot,
-            plan,
-            allocator,
-            modules,
-            regions,
-            notifications,
-            endpoints,
-            statuses,
-        };
+        let mut construction = Self { boot, plan, allocator, modules, regions, notifications, endpoints, statuses };
         for partition in plan.partitions() {
             for grant in partition.grants() {
                 construction.count_user(&grant.resource);
@@ -178,29 +158,21 @@ impl<'a> Construction<'a> {
 
         let allocator = &mut self.allocator;
         let slots = u64::from(record.table_slots);
-        let handle = allocator
-            .create(NewObject::Partition { slots })
-            .during("make partition", name)?;
+        let handle = allocator.create(NewObject::Partition { slots }).during("make partition", name)?;
         let handle = Partition(handle);
         let pool = allocator.pool(u64::from(record.pool_pages).max(1));
         let pool = pool.during("allocate the page tables of partition", name)?;
-        handle
-            .donate(pool)
-            .during("give page tables to partition", name)?;
+        handle.donate(pool).during("give page tables to partition", name)?;
 
         let notification = self.notifications.get(partition.index).copied();
         let contradiction = || Cause::Contradiction("a partition without a notification");
-        let notification = notification
-            .ok_or_else(contradiction)
-            .during("make partition", name)?;
+        let notification = notification.ok_or_else(contradiction).during("make partition", name)?;
         let mut built = Built {
             plan: partition,
             handle,
             threads: Vec::new(),
             notification,
-            program: self
-                .load(handle, &image)
-                .during("load the program of partition", name)?,
+            program: self.load(handle, &image).during("load the program of partition", name)?,
             image,
             environment: self
                 .environment_memory(&partition, handle)
@@ -209,15 +181,10 @@ impl<'a> Construction<'a> {
             private: Vec::new(),
             physical: Vec::new(),
         };
-        self.threads(&mut built)
-            .during("make the threads of partition", name)?;
-        let space = self
-            .guest_space(&built)
-            .during("make the guest of partition", name)?;
+        self.threads(&mut built).during("make the threads of partition", name)?;
+        let space = self.guest_space(&built).during("make the guest of partition", name)?;
         grants::carry_out(self, &mut built, space)?;
-        built
-            .write_environment(self.boot, 0)
-            .during("write the environment of partition", name)?;
+        built.write_environment(self.boot, 0).during("write the environment of partition", name)?;
         Ok(Outcome::Built(built))
     }
 
@@ -232,28 +199,17 @@ impl<'a> Construction<'a> {
         for thread in partition.threads() {
             let wanted = u64::from(thread.cpu);
             if wanted >= self.boot.cpus {
-                return Err(Cause::Cpu {
-                    wanted,
-                    present: self.boot.cpus,
-                });
+                return Err(Cause::Cpu { wanted, present: self.boot.cpus });
             }
         }
         Ok(())
     }
 
     fn image(&self, partition: &plan::Partition<'_>) -> Result<Image, Cause> {
-        let module = partition
-            .program()
-            .and_then(|(index, _)| self.modules.get(index));
-        let image = Image::parse(
-            module
-                .ok_or(Cause::Contradiction("a partition without a program"))?
-                .bytes,
-        )?;
+        let module = partition.program().and_then(|(index, _)| self.modules.get(index));
+        let image = Image::parse(module.ok_or(Cause::Contradiction("a partition without a program"))?.bytes)?;
         if image.length() != partition.record.program_bytes {
-            return Err(Cause::Contradiction(
-                "its program has another size than the plan says",
-            ));
+            return Err(Cause::Contradiction("its program has another size than the plan says"));
         }
         Ok(image)
     }
@@ -264,28 +220,18 @@ impl<'a> Construction<'a> {
         fill(memory, |view| image.load(view))?;
         let mut offset = 0;
         for segment in image.segments() {
-            let part = self
-                .allocator
-                .child(memory, segment.rights, offset, segment.length)?;
-            handle
-                .map(part, segment.address, segment.rights, 0)
-                .map_err(Cause::Kernel)?;
+            let part = self.allocator.child(memory, segment.rights, offset, segment.length)?;
+            handle.map(part, segment.address, segment.rights, 0).map_err(Cause::Kernel)?;
             offset += segment.length;
         }
         Ok(memory)
     }
 
-    fn environment_memory(
-        &mut self,
-        partition: &plan::Partition<'_>,
-        handle: Partition,
-    ) -> Result<Memory, Cause> {
+    fn environment_memory(&mut self, partition: &plan::Partition<'_>, handle: Partition) -> Result<Memory, Cause> {
         let length = (partition.environment.bytes().len() as u64).next_multiple_of(PAGE_SIZE);
         let (memory, _) = self.allocator.memory(length, PAGE_SIZE)?;
         let part = self.allocator.child(memory, Rights::READ, 0, length)?;
-        handle
-            .map(part, layout::ENVIRONMENT, Rights::READ, 0)
-            .map_err(Cause::Kernel)?;
+        handle.map(part, layout::ENVIRONMENT, Rights::READ, 0).map_err(Cause::Kernel)?;
         Ok(memory)
     }
 
@@ -297,24 +243,15 @@ impl<'a> Construction<'a> {
             let parent = Window(Slot(init_slot::FIRST_WINDOW + cpu));
             let window = Window(self.allocator.create(NewObject::Window { parent })?);
             let (budget, period) = (self.ticks(record.budget_us), self.ticks(record.period_us));
-            window
-                .configure(cpu, u64::from(record.priority), budget, period)
-                .map_err(Cause::Kernel)?;
-            let object = NewObject::Thread {
-                partition: built.handle,
-                window,
-            };
+            window.configure(cpu, u64::from(record.priority), budget, period).map_err(Cause::Kernel)?;
+            let object = NewObject::Thread { partition: built.handle, window };
             let thread = Thread(self.allocator.create(object)?);
             let notification = match index {
                 0 => built.notification,
                 _ => Notification(self.allocator.create(NewObject::Notification)?),
             };
             let table = Table::Of(built.handle);
-            let control = if index == 0 {
-                Rights::CONTROL
-            } else {
-                Rights::CONTROL | Rights::RUN
-            };
+            let control = if index == 0 { Rights::CONTROL } else { Rights::CONTROL | Rights::RUN };
             let make = || {
                 thread.bind_notification(notification)?;
                 thread.set_fault_notification(faults)?;
@@ -328,10 +265,7 @@ impl<'a> Construction<'a> {
             let rights = Rights::READ | Rights::WRITE;
             let part = self.allocator.child(stack, rights, 0, block.length)?;
             let bottom = record.stack_top - record.stack_bytes;
-            built
-                .handle
-                .map(part, bottom, rights, 0)
-                .map_err(Cause::Kernel)?;
+            built.handle.map(part, bottom, rights, 0).map_err(Cause::Kernel)?;
             built.stacks.push(stack);
             built.private.push((stack, block.length));
             built.threads.push(thread);
@@ -340,16 +274,12 @@ impl<'a> Construction<'a> {
     }
 
     /// Init's notification with the badge by which a partition's faults and reports arrive.
-    pub(crate) fn fault_notification(
-        &mut self,
-        partition: &plan::Partition<'_>,
-    ) -> Result<Notification, Cause> {
+    pub(crate) fn fault_notification(&mut self, partition: &plan::Partition<'_>) -> Result<Notification, Cause> {
         let bit = partition.record.init_bit;
         let own = self.own_notification().filter(|_| bit != NO_BIT);
         let own = own.ok_or(Cause::Contradiction("a partition without a bit in init"))?;
         let slot = self.allocator.slot()?;
-        own.derive(slot, Rights::SIGNAL | Rights::GRANT, mask(bit), Table::Own)
-            .map_err(Cause::Kernel)?;
+        own.derive(slot, Rights::SIGNAL | Rights::GRANT, mask(bit), Table::Own).map_err(Cause::Kernel)?;
         Ok(Notification(slot))
     }
 
@@ -366,21 +296,14 @@ impl<'a> Construction<'a> {
         let space = GuestSpace(self.allocator.create(NewObject::GuestSpace { paging })?);
         let pool = self.allocator.pool(u64::from(record.pool_pages).max(1))?;
         space.donate(pool).map_err(Cause::Kernel)?;
-        let ranges = [
-            (record.low_memory, 0),
-            (record.high_memory, layout::GUEST_HIGH_RAM),
-        ];
+        let ranges = [(record.low_memory, 0), (record.high_memory, layout::GUEST_HIGH_RAM)];
         for (region, guest_physical) in ranges {
             let Some(region) = self.regions.get(region as usize).copied() else {
                 continue;
             };
             let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE;
-            let part = self
-                .allocator
-                .child(region.memory, rights, 0, region.block.length)?;
-            space
-                .map(part, guest_physical, rights)
-                .map_err(Cause::Kernel)?;
+            let part = self.allocator.child(region.memory, rights, 0, region.block.length)?;
+            space.map(part, guest_physical, rights).map_err(Cause::Kernel)?;
         }
         Ok(Some(space))
     }
@@ -401,40 +324,24 @@ impl<'a> Construction<'a> {
     ) -> Result<Region, Cause> {
         let region = self.regions.get(region).copied();
         let region = region.ok_or(Cause::Contradiction("a region that is not there"))?;
-        let part = self
-            .allocator
-            .child(region.memory, rights, 0, region.block.length)?;
+        let part = self.allocator.child(region.memory, rights, 0, region.block.length)?;
         let attributes = if uncached { MAP_UNCACHED } else { 0 };
-        handle
-            .map(part, address, rights, attributes)
-            .map_err(Cause::Kernel)?;
+        handle.map(part, address, rights, attributes).map_err(Cause::Kernel)?;
         Ok(region)
     }
 
     /// Maps a region into init's own space, for good.
-    pub(crate) fn map_own(
-        &mut self,
-        region: usize,
-        address: u64,
-    ) -> Result<SharedMemory<'static>, Cause> {
+    pub(crate) fn map_own(&mut self, region: usize, address: u64) -> Result<SharedMemory<'static>, Cause> {
         let region = self.regions.get(region).copied();
         let region = region.ok_or(Cause::Contradiction("a region that is not there"))?;
         let rights = Rights::READ | Rights::WRITE;
-        let part = self
-            .allocator
-            .child(region.memory, rights, 0, region.block.length)?;
-        Ok(Mapping::new(OWN, part, address, rights, 0)
-            .map_err(Cause::Kernel)?
-            .leak())
+        let part = self.allocator.child(region.memory, rights, 0, region.block.length)?;
+        Ok(Mapping::new(OWN, part, address, rights, 0).map_err(Cause::Kernel)?.leak())
     }
 
     /// Starts what init has itself: its console and the partitions' status pages.
     pub fn furnish_init(&mut self) -> Result<(), Failure> {
-        let Some(partition) = self
-            .plan
-            .partition(0)
-            .filter(|own| own.kind() == PartitionKind::Init)
-        else {
+        let Some(partition) = self.plan.partition(0).filter(|own| own.kind() == PartitionKind::Init) else {
             let cause = Cause::Contradiction("its first partition is not init");
             return Err(Failure::new("carry out the plan", self.plan.name(), cause));
         };
@@ -455,25 +362,19 @@ impl Built {
             copy.set_physical(*entry, *address);
         }
         fill(self.environment, |view| {
-            view.write(0, words.as_bytes())
-                .map_err(|_| Cause::Contradiction("an environment that does not fit"))
+            view.write(0, words.as_bytes()).map_err(|_| Cause::Contradiction("an environment that does not fit"))
         })
     }
 
     /// Loads the program again, into zeroed memory.
     pub fn reload(&self) -> Result<(), Cause> {
-        self.program
-            .zero(0, self.image.length())
-            .map_err(Cause::Kernel)?;
+        self.program.zero(0, self.image.length()).map_err(Cause::Kernel)?;
         fill(self.program, |view| self.image.load(view))
     }
 }
 
 /// Maps memory in init's space while it is filled.
-pub fn fill(
-    memory: Memory,
-    work: impl FnOnce(SharedMemory<'_>) -> Result<(), Cause>,
-) -> Result<(), Cause> {
+pub fn fill(memory: Memory, work: impl FnOnce(SharedMemory<'_>) -> Result<(), Cause>) -> Result<(), Cause> {
     let mapping = Mapping::new(OWN, memory, TEMPORARY, Rights::READ | Rights::WRITE, 0);
     work(mapping.map_err(Cause::Kernel)?.view())
 }

@@ -38,10 +38,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
         count += 1;
         match &partition.state {
             State::Failed(reason) => {
-                return Verdict::Ended(Err(alloc::format!(
-                    "partition {}: {reason}",
-                    partition.name()
-                )));
+                return Verdict::Ended(Err(alloc::format!("partition {}: {reason}", partition.name())));
             }
             State::Refused(reason) => refused = Some(reason.clone()),
             State::Built | State::Running => running += 1,
@@ -53,9 +50,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
     }
     match (end, refused) {
         (End::Never, _) => Verdict::Open,
-        (_, Some(reason)) if running == 0 => {
-            timed(elapsed, time::milliseconds(REFUSED_LIFE), Err(reason))
-        }
+        (_, Some(reason)) if running == 0 => timed(elapsed, time::milliseconds(REFUSED_LIFE), Err(reason)),
         (_, Some(_)) => Verdict::Open,
         (_, None) if count != 0 && running == 0 => Verdict::Ended(Ok(())),
         (_, None) => Verdict::Open,
@@ -63,16 +58,11 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
 }
 
 fn timed(elapsed: u64, end: u64, outcome: Result<(), String>) -> Verdict {
-    if elapsed >= end {
-        Verdict::Ended(outcome)
-    } else {
-        Verdict::After(end)
-    }
+    if elapsed >= end { Verdict::Ended(outcome) } else { Verdict::After(end) }
 }
 
 fn ticks(microseconds: u64) -> u64 {
-    u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000)
-        .unwrap_or(u64::MAX)
+    u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000).unwrap_or(u64::MAX)
 }
 
 /// Says how it ended, and asks the partition that has the power ports to switch the machine off.
@@ -86,19 +76,11 @@ pub fn finish(outcome: &Result<(), String>, partitions: &[Supervised]) {
         events::wait(time::now().saturating_add(time::milliseconds(1)));
     }
     for partition in partitions {
-        let has_power = partition
-            .plan
-            .environment
-            .ports()
-            .any(|ports| ports.name == POWER);
-        if let (true, Some(status), Some(built)) = (has_power, partition.status(), &partition.built)
-        {
+        let has_power = partition.plan.environment.ports().any(|ports| ports.name == POWER);
+        if let (true, Some(status), Some(built)) = (has_power, partition.status(), &partition.built) {
             status.set_command(Command::PowerOff);
             if built.notification.signal(COMMAND_SIGNAL).is_err() {
-                println!(
-                    "bulkhead: partition {} cannot be told to switch off",
-                    partition.name()
-                );
+                println!("bulkhead: partition {} cannot be told to switch off", partition.name());
             }
         }
     }

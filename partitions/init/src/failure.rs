@@ -58,12 +58,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of `action` (as in "map the stack of") on `subject`.
     pub fn new(action: &'static str, subject: &str, cause: Cause) -> Self {
-        Self {
-            action,
-            subject: String::from(subject),
-            entry: None,
-            cause,
-        }
+        Self { action, subject: String::from(subject), entry: None, cause }
     }
 
     /// The same failure, with the environment entry that it is about.
@@ -83,18 +78,10 @@ impl fmt::Display for Failure {
         match &self.cause {
             Cause::Kernel(error) => write!(f, "the kernel answered {error:?}"),
             Cause::NoMemory { size, alignment } => {
-                write!(
-                    f,
-                    "no {} KiB of free memory, aligned to {} KiB, are left",
-                    size >> 10,
-                    alignment >> 10
-                )
+                write!(f, "no {} KiB of free memory, aligned to {} KiB, are left", size >> 10, alignment >> 10)
             }
             Cause::NotFree(address) => {
-                write!(
-                    f,
-                    "there is no free memory at physical address {address:#x}"
-                )
+                write!(f, "there is no free memory at physical address {address:#x}")
             }
             Cause::NoSlots => write!(f, "init's capability table is full"),
             Cause::ModuleMissing => write!(f, "the boot loader did not load it"),
@@ -113,10 +100,7 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Cause::Cpu { wanted, present } => {
-                write!(
-                    f,
-                    "it needs CPU {wanted}, and the machine has {present} (numbered from 0)"
-                )
+                write!(f, "it needs CPU {wanted}, and the machine has {present} (numbered from 0)")
             }
         }
     }

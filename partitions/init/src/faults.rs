@@ -45,10 +45,8 @@ fn print(built: &Built, thread: usize, report: &FaultReport) {
     );
     println!("  rip {:#018x} {}", report.rip, describe(built, report.rip));
     println!("  rflags {:#x}", report.rflags);
-    const NAMES: [&str; 16] = [
-        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
-        "r13", "r14", "r15",
-    ];
+    const NAMES: [&str; 16] =
+        ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
     for (names, values) in NAMES.chunks(4).zip(report.registers.chunks(4)) {
         let mut line = String::new();
         for (name, value) in names.iter().zip(values) {
@@ -61,11 +59,7 @@ fn print(built: &Built, thread: usize, report: &FaultReport) {
 
 /// Prints the addresses on the stack that lie in the program's code: its callers, and some that were so once.
 fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
-    let Some((memory, record)) = built
-        .stacks
-        .get(thread)
-        .zip(built.plan.threads().get(thread))
-    else {
+    let Some((memory, record)) = built.stacks.get(thread).zip(built.plan.threads().get(thread)) else {
         return;
     };
     let Ok(mapping) = Mapping::new(OWN, *memory, STACK_VIEW, Rights::READ, 0) else {
@@ -73,11 +67,7 @@ fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
     };
     let stack = mapping.view();
     let bottom = record.stack_top.saturating_sub(record.stack_bytes);
-    let Some(pointer) = report
-        .registers
-        .get(RSP)
-        .and_then(|rsp| rsp.checked_sub(bottom))
-    else {
+    let Some(pointer) = report.registers.get(RSP).and_then(|rsp| rsp.checked_sub(bottom)) else {
         return;
     };
     let mut offset = (pointer as usize).next_multiple_of(size_of::<u64>());
@@ -86,10 +76,7 @@ fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
     while frames < MOST_FRAMES && stack.read(offset, &mut word).is_ok() {
         let value = u64::from_le_bytes(word);
         // A return address lies behind a call, hence never at a function's start.
-        let is_start = built
-            .image
-            .symbol(value)
-            .is_some_and(|(_, distance)| distance == 0);
+        let is_start = built.image.symbol(value).is_some_and(|(_, distance)| distance == 0);
         if built.image.is_code(value) && !is_start {
             println!("  on stack {value:#018x} {}", describe(built, value));
             frames += 1;
@@ -132,9 +119,5 @@ fn name(vector: u64) -> &'static str {
         "virtualization exception",
         "control protection exception",
     ];
-    usize::try_from(vector)
-        .ok()
-        .and_then(|index| NAMES.get(index))
-        .copied()
-        .unwrap_or("unknown exception")
+    usize::try_from(vector).ok().and_then(|index| NAMES.get(index)).copied().unwrap_or("unknown exception")
 }

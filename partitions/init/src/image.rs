@@ -37,19 +37,12 @@ impl Image {
         let file = ElfBytes::<LittleEndian>::minimal_parse(bytes)
             .map_err(|_| Cause::Program("its program is not a little-endian ELF file"))?;
         if file.ehdr.e_type != ET_EXEC || file.ehdr.e_machine != EM_X86_64 {
-            return Err(Cause::Program(
-                "its program is not a static x86-64 executable",
-            ));
+            return Err(Cause::Program("its program is not a static x86-64 executable"));
         }
-        let headers = file
-            .segments()
-            .ok_or(Cause::Program("its program has no program headers"))?;
+        let headers = file.segments().ok_or(Cause::Program("its program has no program headers"))?;
         let mut segments = Vec::new();
         let mut end = layout::PROGRAM;
-        for header in headers
-            .iter()
-            .filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0)
-        {
+        for header in headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0) {
             let contents = file
                 .segment_data(&header)
                 .map_err(|_| Cause::Program("a segment of its program lies outside the file"))?;
@@ -59,10 +52,7 @@ impl Image {
                 return Err(misplaced);
             };
             let in_order = header.p_vaddr >= end && last <= layout::ENVIRONMENT;
-            if !in_order
-                || !header.p_vaddr.is_multiple_of(PAGE_SIZE)
-                || header.p_filesz > header.p_memsz
-            {
+            if !in_order || !header.p_vaddr.is_multiple_of(PAGE_SIZE) || header.p_filesz > header.p_memsz {
                 return Err(misplaced);
             }
             segments.push(Segment {
@@ -79,15 +69,9 @@ impl Image {
                 && (segment.address..segment.address + segment.length).contains(&entry)
         };
         if !segments.iter().any(executable) {
-            return Err(Cause::Program(
-                "the entry of its program is not in an executable segment",
-            ));
+            return Err(Cause::Program("the entry of its program is not in an executable segment"));
         }
-        Ok(Self {
-            file,
-            segments,
-            entry,
-        })
+        Ok(Self { file, segments, entry })
     }
 
     /// Segments in order of their addresses.
@@ -137,16 +121,10 @@ impl Image {
 
 fn rights(flags: u32) -> Result<Rights, Cause> {
     if flags & PF_W != 0 && flags & PF_X != 0 {
-        return Err(Cause::Program(
-            "a segment of its program is both writable and executable",
-        ));
+        return Err(Cause::Program("a segment of its program is both writable and executable"));
     }
     let mut rights = Rights::empty();
-    for (flag, right) in [
-        (PF_R, Rights::READ),
-        (PF_W, Rights::WRITE),
-        (PF_X, Rights::EXECUTE),
-    ] {
+    for (flag, right) in [(PF_R, Rights::READ), (PF_W, Rights::WRITE), (PF_X, Rights::EXECUTE)] {
         rights.set(right, flags & flag != 0);
     }
     Ok(rights | Rights::READ)

@@ -49,14 +49,11 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
     time::set_frequency(boot.tsc_hz);
     let mut allocator = Allocator::new(boot);
     let mut modules = Modules::new(boot);
-    let pool = allocator
-        .pool(modules.table_pages())
-        .during("allocate the page tables of", "init")?;
+    let pool = allocator.pool(modules.table_pages()).during("allocate the page tables of", "init")?;
     OWN.donate(pool).during("give page tables to", "init")?;
 
     let bytes = modules.plan(&mut allocator)?;
-    let plan =
-        Plan::parse(bytes).map_err(|error| Failure::new("read", "the plan", Cause::Plan(error)))?;
+    let plan = Plan::parse(bytes).map_err(|error| Failure::new("read", "the plan", Cause::Plan(error)))?;
     if let Some(own) = plan.partition(0) {
         allocator.reserve_slots_below(u64::from(own.record.table_slots));
     }
@@ -82,35 +79,21 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
     }
     println!(
         "bulkhead: {} partitions built, {} KiB of memory left",
-        outcomes
-            .iter()
-            .filter(|outcome| matches!(outcome, Outcome::Built(_)))
-            .count(),
+        outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Built(_))).count(),
         construction.allocator.free_bytes() >> 10
     );
     seal(boot)?;
-    Ok(Supervisor::new(
-        boot,
-        plan,
-        outcomes,
-        &construction.statuses,
-    ))
+    Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses))
 }
 
 /// Gives up what is not needed any more, and seals the system.
 fn seal(boot: &BootInfo) -> Result<(), Failure> {
     let root = Window(Slot(init_slot::FIRST_WINDOW));
     root.seal().during("seal", "the system")?;
-    IoPorts(Slot(init_slot::IO_PORTS))
-        .delete()
-        .during("give up", "the root of I/O ports")?;
-    Interrupt(Slot(init_slot::INTERRUPTS))
-        .delete()
-        .during("give up", "the root of interrupts")?;
+    IoPorts(Slot(init_slot::IO_PORTS)).delete().during("give up", "the root of I/O ports")?;
+    Interrupt(Slot(init_slot::INTERRUPTS)).delete().during("give up", "the root of interrupts")?;
     for slot in (init_slot::FIRST_MEMORY..).take(boot.memory_count as usize) {
-        Memory(Slot(slot))
-            .delete()
-            .during("give up", "the free memory")?;
+        Memory(Slot(slot)).delete().during("give up", "the free memory")?;
     }
     Ok(())
 }

@@ -35,22 +35,13 @@ pub struct Modules<'a> {
 impl<'a> Modules<'a> {
     /// No module is mapped yet.
     pub fn new(boot: &'a BootInfo) -> Self {
-        Self {
-            boot,
-            next_address: FIRST_ADDRESS,
-        }
+        Self { boot, next_address: FIRST_ADDRESS }
     }
 
     /// Pages of page tables that mapping all modules needs at most.
     pub fn table_pages(&self) -> u64 {
-        let modules = self
-            .boot
-            .modules
-            .iter()
-            .take(self.boot.module_count as usize);
-        4 + modules
-            .map(|module| module.length / ALIGNMENT + 3)
-            .sum::<u64>()
+        let modules = self.boot.modules.iter().take(self.boot.module_count as usize);
+        4 + modules.map(|module| module.length / ALIGNMENT + 3).sum::<u64>()
     }
 
     /// Maps the plan's bytes.
@@ -70,25 +61,20 @@ impl<'a> Modules<'a> {
             .ok_or_else(|| failure(Cause::ModuleMissing))?;
         let address = self.next_address;
         let slot = allocator.slot().map_err(failure)?;
-        let bytes = mapping::map_module(self.boot, index, slot, address)
-            .map_err(|error| failure(Cause::Kernel(error)))?;
+        let bytes =
+            mapping::map_module(self.boot, index, slot, address).map_err(|error| failure(Cause::Kernel(error)))?;
         self.next_address += (bytes.len() as u64 + PAGE_SIZE).next_multiple_of(ALIGNMENT);
         let root = Memory(Slot(init_slot::FIRST_MODULE + index as u64));
         Ok(Module { root, bytes })
     }
 
     /// Maps and verifies all modules that the plan names, in the plan's order.
-    pub fn verified(
-        mut self,
-        plan: &Plan<'_>,
-        allocator: &mut Allocator,
-    ) -> Result<Vec<Module>, Failure> {
+    pub fn verified(mut self, plan: &Plan<'_>, allocator: &mut Allocator) -> Result<Vec<Module>, Failure> {
         let mut modules = Vec::with_capacity(plan.modules().len());
         for record in plan.modules() {
             let name = record.name.as_str();
             let module = self.map(name, allocator)?;
-            verify(record, module.bytes)
-                .map_err(|cause| Failure::new("accept the module", name, cause))?;
+            verify(record, module.bytes).map_err(|cause| Failure::new("accept the module", name, cause))?;
             modules.push(module);
         }
         Ok(modules)
@@ -96,10 +82,7 @@ impl<'a> Modules<'a> {
 }
 
 fn is_named(padded: &[u8], name: &str) -> bool {
-    let length = padded
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(padded.len());
+    let length = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
     padded.get(..length) == Some(name.as_bytes())
 }
 

@@ -77,12 +77,7 @@ impl Supervisor {
                 },
             })
             .collect();
-        Self {
-            plan,
-            boot,
-            partitions,
-            fault_page: Box::default(),
-        }
+        Self { plan, boot, partitions, fault_page: Box::default() }
     }
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
@@ -96,11 +91,7 @@ impl Supervisor {
         }
         let started = time::now();
         loop {
-            let verdict = end::verdict(
-                &self.plan,
-                &self.partitions,
-                time::now().saturating_sub(started),
-            );
+            let verdict = end::verdict(&self.plan, &self.partitions, time::now().saturating_sub(started));
             let deadline = match verdict {
                 Verdict::Ended(outcome) => return end::finish(&outcome, &self.partitions),
                 Verdict::After(ticks) => started.saturating_add(ticks),
@@ -135,10 +126,7 @@ impl Supervised {
         self.state = match started {
             Ok(()) => State::Running,
             Err(cause) => {
-                println!(
-                    "bulkhead: partition {} cannot be started: {cause:?}",
-                    self.name()
-                );
+                println!("bulkhead: partition {} cannot be started: {cause:?}", self.name());
                 State::Failed(String::from("it cannot be started"))
             }
         };
@@ -166,24 +154,15 @@ impl Supervised {
         match report {
             StatusReport::Running => {}
             StatusReport::Finished => {
-                println!(
-                    "bulkhead: partition {} has finished: {text} (code {code})",
-                    self.name()
-                );
+                println!("bulkhead: partition {} has finished: {text} (code {code})", self.name());
                 self.state = State::Finished;
             }
             StatusReport::Failed => {
-                println!(
-                    "bulkhead: partition {} has failed: {text} (code {code})",
-                    self.name()
-                );
+                println!("bulkhead: partition {} has failed: {text} (code {code})", self.name());
                 self.failed(text, boot);
             }
             StatusReport::Restart => {
-                println!(
-                    "bulkhead: partition {} asks to be started anew: {text}",
-                    self.name()
-                );
+                println!("bulkhead: partition {} asks to be started anew: {text}", self.name());
                 self.failed(String::from("it asked to be started anew"), boot);
             }
         }
@@ -197,20 +176,13 @@ impl Supervised {
             Restart::Limit(most) => self.restarts < most,
         };
         if !anew {
-            println!(
-                "bulkhead: partition {} stays stopped: {reason}",
-                self.name()
-            );
+            println!("bulkhead: partition {} stays stopped: {reason}", self.name());
             self.stop();
             self.state = State::Failed(reason);
             return;
         }
         self.restarts = self.restarts.saturating_add(1);
-        println!(
-            "bulkhead: partition {} is started anew ({})",
-            self.name(),
-            self.restarts
-        );
+        println!("bulkhead: partition {} is started anew ({})", self.name(), self.restarts);
         self.stop();
         let renewed = match &self.built {
             Some(built) => renew(built, self.status, boot, self.restarts),
@@ -219,10 +191,7 @@ impl Supervised {
         match renewed {
             Ok(()) => self.start(),
             Err(cause) => {
-                println!(
-                    "bulkhead: partition {} cannot be renewed: {cause:?}",
-                    self.name()
-                );
+                println!("bulkhead: partition {} cannot be renewed: {cause:?}", self.name());
                 self.state = State::Failed(String::from("it cannot be renewed"));
             }
         }
@@ -251,12 +220,7 @@ fn start_first_thread(built: &Built) -> Result<(), Cause> {
 
 /// Makes a stopped partition as it was at first: program loaded, private memory zeroed, nothing reported. Its kernel objects
 /// stay, and so do the channels that it shares with others.
-fn renew(
-    built: &Built,
-    status: Option<Status<'_>>,
-    boot: &'static BootInfo,
-    generation: u32,
-) -> Result<(), Cause> {
+fn renew(built: &Built, status: Option<Status<'_>>, boot: &'static BootInfo, generation: u32) -> Result<(), Cause> {
     for (memory, length) in &built.private {
         memory.zero(0, *length).map_err(Cause::Kernel)?;
     }

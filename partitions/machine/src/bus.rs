@@ -91,9 +91,7 @@ pub struct Platform<F, S> {
 impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     /// The devices after reset. `functions` become PCI devices 1, 2, ...
     pub fn new(parameters: &PlatformParameters, functions: Vec<F>, serial: S) -> Self {
-        let level_triggered = pci::INTERRUPT_REQUESTS
-            .iter()
-            .fold(1 << power::SCI, |set, request| set | 1 << request);
+        let level_triggered = pci::INTERRUPT_REQUESTS.iter().fold(1 << power::SCI, |set, request| set | 1 << request);
         Self {
             interrupts: InterruptControllers::new(level_triggered),
             uart: Uart::new(),
@@ -122,9 +120,9 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
             (_, pci::DATA_PORT..=0xcff) => self.pci.read_data(port, width),
             (_, 0x1000..) => self.read_window(Space::Ports, u64::from(port), width, to) as u32,
             // A wide access to byte registers is one access to each.
-            _ => (0..width.bytes().min(4)).rev().fold(0, |value, byte| {
-                value << 8 | u32::from(self.read_byte(port.wrapping_add(byte as u16), now, to))
-            }),
+            _ => (0..width.bytes().min(4))
+                .rev()
+                .fold(0, |value, byte| value << 8 | u32::from(self.read_byte(port.wrapping_add(byte as u16), now, to))),
         }
     }
 
@@ -145,9 +143,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
                 let function = self.pci.write_data(port, width, value);
                 self.attend(function, to);
             }
-            (_, 0x1000..) => {
-                self.write_window(Space::Ports, u64::from(port), width, u64::from(value), to)
-            }
+            (_, 0x1000..) => self.write_window(Space::Ports, u64::from(port), width, u64::from(value), to),
             _ => {
                 let mut event = None;
                 for byte in 0..width.bytes().min(4) {
@@ -164,8 +160,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         match port {
             0x3f8..=0x3ff => {
                 let value = self.uart.read(port & 7);
-                self.interrupts
-                    .set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
+                self.interrupts.set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
                 value
             }
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.interrupts.read_pic(port, to),
@@ -185,24 +180,16 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         }
     }
 
-    fn write_byte(
-        &mut self,
-        port: u16,
-        value: u8,
-        now: u64,
-        to: &mut impl Deliver,
-    ) -> Option<PowerEvent> {
+    fn write_byte(&mut self, port: u16, value: u8, now: u64, to: &mut impl Deliver) -> Option<PowerEvent> {
         match port {
             0x3f8..=0x3ff => {
                 self.uart.write(port & 7, value, &mut self.serial);
-                self.interrupts
-                    .set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
+                self.interrupts.set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
             }
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.interrupts.write_pic(port, value, to),
             0x40..=0x43 | 0x61 => {
                 self.pit.write(port, value, now);
-                self.interrupts
-                    .set_level(TIMER_REQUEST, self.pit.line(now), to);
+                self.interrupts.set_level(TIMER_REQUEST, self.pit.line(now), to);
                 self.set_deadline();
             }
             0x60 | 0x64 => return self.keyboard.write(port, value),
@@ -214,21 +201,14 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
             power::RESET_PORT => return self.power.write_reset(value),
             power::EVENT_PORT..=0x60f => {
                 let event = self.power.write_fixed(port - power::EVENT_PORT, value);
-                self.interrupts
-                    .set_level(power::SCI, self.power.interrupt(), to);
+                self.interrupts.set_level(power::SCI, self.power.interrupt(), to);
                 return event;
             }
             pci::DATA_PORT..=0xcff => {
                 let function = self.pci.write_data(port, Width::Byte, u32::from(value));
                 self.attend(function, to);
             }
-            0x1000.. => self.write_window(
-                Space::Ports,
-                u64::from(port),
-                Width::Byte,
-                u64::from(value),
-                to,
-            ),
+            0x1000.. => self.write_window(Space::Ports, u64::from(port), Width::Byte, u64::from(value), to),
             // Among them 0x80, which exists to be written for the time it takes.
             _ => {}
         }
@@ -251,8 +231,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     pub fn write_memory(&mut self, address: u64, width: Width, value: u64, to: &mut impl Deliver) {
         match address {
             ioapic::BASE..0xfec0_1000 => {
-                self.interrupts
-                    .write_ioapic(address & 0xfff, (value & width.mask()) as u32, to)
+                self.interrupts.write_ioapic(address & 0xfff, (value & width.mask()) as u32, to)
             }
             _ => self.write_window(Space::Memory, address, width, value, to),
         }
@@ -260,21 +239,13 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
 
     fn in_windows(space: Space, address: u64) -> bool {
         match space {
-            Space::Ports => {
-                u64::from(PCI_PORTS.start) <= address && address < u64::from(PCI_PORTS.end)
-            }
+            Space::Ports => u64::from(PCI_PORTS.start) <= address && address < u64::from(PCI_PORTS.end),
             // Windows above 4 GiB are the operating system's own choice.
             Space::Memory => PCI_MEMORY.contains(&address) || address >= 1 << 32,
         }
     }
 
-    fn read_window(
-        &mut self,
-        space: Space,
-        address: u64,
-        width: Width,
-        to: &mut impl Deliver,
-    ) -> u64 {
+    fn read_window(&mut self, space: Space, address: u64, width: Width, to: &mut impl Deliver) -> u64 {
         if !Self::in_windows(space, address) {
             return width.mask();
         }
@@ -287,14 +258,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         }
     }
 
-    fn write_window(
-        &mut self,
-        space: Space,
-        address: u64,
-        width: Width,
-        value: u64,
-        to: &mut impl Deliver,
-    ) {
+    fn write_window(&mut self, space: Space, address: u64, width: Width, value: u64, to: &mut impl Deliver) {
         if Self::in_windows(space, address) {
             let function = self.pci.write(space, address, width, value);
             self.attend(function, to);
@@ -303,8 +267,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
 
     /// Carries the interrupts of a function that was accessed.
     fn attend(&mut self, function: Option<usize>, to: &mut impl Deliver) {
-        let Some(function) = function.and_then(|index| self.pci.functions_mut().get_mut(index))
-        else {
+        let Some(function) = function.and_then(|index| self.pci.functions_mut().get_mut(index)) else {
             return;
         };
         while let Some(message) = function.take_message() {
@@ -312,9 +275,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
                 to.deliver(message);
             }
         }
-        let mask = pci::INTERRUPT_REQUESTS
-            .iter()
-            .fold(0, |set, request| set | 1 << request);
+        let mask = pci::INTERRUPT_REQUESTS.iter().fold(0, |set, request| set | 1 << request);
         self.interrupts.set_levels(mask, self.pci.asserted(), to);
     }
 
@@ -348,16 +309,14 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     /// A character arrives at the serial port; `false` if there is no room for it.
     pub fn receive(&mut self, character: u8, to: &mut impl Deliver) -> bool {
         let taken = self.uart.receive(character);
-        self.interrupts
-            .set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
+        self.interrupts.set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
         taken
     }
 
     /// The sink has room again.
     pub fn flush_serial(&mut self, to: &mut impl Deliver) {
         self.uart.flush(&mut self.serial);
-        self.interrupts
-            .set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
+        self.interrupts.set_level(SERIAL_REQUEST, self.uart.interrupt(), to);
     }
 
     /// Whether serial output waits for room in the sink.
@@ -368,8 +327,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     /// Presses the power button: an operating system that listens shuts down.
     pub fn press_power_button(&mut self, to: &mut impl Deliver) {
         self.power.press_power_button();
-        self.interrupts
-            .set_level(power::SCI, self.power.interrupt(), to);
+        self.interrupts.set_level(power::SCI, self.power.interrupt(), to);
     }
 
     /// The processor acknowledges an interrupt of the 8259A: its vector.
@@ -399,26 +357,19 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         if self.pit.take_tick(now) {
             self.interrupts.pulse(TIMER_REQUEST, to);
         }
-        if self
-            .rtc
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.rtc.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.rtc.advance(now);
-            self.interrupts
-                .set_level(rtc::IRQ, self.rtc.interrupt(), to);
+            self.interrupts.set_level(rtc::IRQ, self.rtc.interrupt(), to);
         }
         self.set_deadline();
     }
 
     fn attend_rtc(&mut self, to: &mut impl Deliver) {
-        self.interrupts
-            .set_level(rtc::IRQ, self.rtc.interrupt(), to);
+        self.interrupts.set_level(rtc::IRQ, self.rtc.interrupt(), to);
         self.set_deadline();
     }
 
     fn set_deadline(&mut self) {
-        self.deadline =
-            earlier(self.pit.next_deadline(), self.rtc.next_deadline()).unwrap_or(u64::MAX);
+        self.deadline = earlier(self.pit.next_deadline(), self.rtc.next_deadline()).unwrap_or(u64::MAX);
     }
 }

@@ -43,100 +43,63 @@ pub struct Machine<F, S> {
 impl<F: PciFunction, S: SerialSink> Machine<F, S> {
     /// A machine as firmware hands it over. `host` executes CPUID; `functions` become PCI devices 1, 2, ...; `serial` takes the
     /// serial output.
-    pub fn new(
-        parameters: &MachineParameters,
-        host: impl Fn(u32, u32) -> Leaf,
-        functions: Vec<F>,
-        serial: S,
-    ) -> Self {
+    pub fn new(parameters: &MachineParameters, host: impl Fn(u32, u32) -> Leaf, functions: Vec<F>, serial: S) -> Self {
         let tsc_hertz = parameters.platform.tsc_hertz;
-        let mut processors =
-            Processors::new(parameters.cpuid.processors as usize, timer_shift(tsc_hertz));
+        let mut processors = Processors::new(parameters.cpuid.processors as usize, timer_shift(tsc_hertz));
         processors.with_apic(0, |boot| boot.set_virtual_wire());
         let models: Vec<Model> = (0..processors.count() as u32)
             .map(|identifier| {
                 let cpuid = CpuidTable::new(&parameters.cpuid, identifier, &host);
-                let registers =
-                    ModelSpecificRegisters::new(&cpuid, tsc_hertz, parameters.microcode);
+                let registers = ModelSpecificRegisters::new(&cpuid, tsc_hertz, parameters.microcode);
                 Model { cpuid, registers }
             })
             .collect();
         let control = ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, &host));
-        Self {
-            platform: Platform::new(&parameters.platform, functions, serial),
-            processors,
-            models,
-            control,
-        }
+        Self { platform: Platform::new(&parameters.platform, functions, serial), processors, models, control }
     }
 
     /// IN.
     #[inline]
     pub fn read_port(&mut self, port: u16, width: Width, now: u64) -> u32 {
-        self.platform
-            .read_port(port, width, now, &mut self.processors)
+        self.platform.read_port(port, width, now, &mut self.processors)
     }
 
     /// OUT. What it did to the machine as a whole, if anything.
     #[inline]
-    pub fn write_port(
-        &mut self,
-        port: u16,
-        width: Width,
-        value: u32,
-        now: u64,
-    ) -> Option<PowerEvent> {
-        self.platform
-            .write_port(port, width, value, now, &mut self.processors)
+    pub fn write_port(&mut self, port: u16, width: Width, value: u32, now: u64) -> Option<PowerEvent> {
+        self.platform.write_port(port, width, value, now, &mut self.processors)
     }
 
     /// `processor` reads guest-physical memory that is not RAM.
     #[inline]
     pub fn read_memory(&mut self, processor: usize, address: u64, width: Width, now: u64) -> u64 {
         if self.is_apic_page(processor, address) {
-            let register = self
-                .processors
-                .with_apic(processor, |apic| apic.read_memory(address & 0xffc, now));
+            let register = self.processors.with_apic(processor, |apic| apic.read_memory(address & 0xffc, now));
             return (u64::from(register.unwrap_or(0)) >> (8 * (address & 3))) & width.mask();
         }
-        self.platform
-            .read_memory(address, width, &mut self.processors)
+        self.platform.read_memory(address, width, &mut self.processors)
     }
 
     /// `processor` writes guest-physical memory that is not RAM.
     #[inline]
-    pub fn write_memory(
-        &mut self,
-        processor: usize,
-        address: u64,
-        width: Width,
-        value: u64,
-        now: u64,
-    ) {
+    pub fn write_memory(&mut self, processor: usize, address: u64, width: Width, value: u64, now: u64) {
         if self.is_apic_page(processor, address) {
             let value = (value & width.mask()) as u32;
-            let effect = self.processors.with_apic(processor, |apic| {
-                apic.write_memory(address & 0xfff, value, now)
-            });
+            let effect = self.processors.with_apic(processor, |apic| apic.write_memory(address & 0xfff, value, now));
             self.apply(processor, effect.unwrap_or(LapicEffect::None));
             return;
         }
-        self.platform
-            .write_memory(address, width, value, &mut self.processors);
+        self.platform.write_memory(address, width, value, &mut self.processors);
     }
 
     fn is_apic_page(&self, processor: usize, address: u64) -> bool {
-        self.processors
-            .apic(processor)
-            .is_some_and(|apic| apic.page() == Some(address & !0xfff))
+        self.processors.apic(processor).is_some_and(|apic| apic.page() == Some(address & !0xfff))
     }
 
     /// CPUID.
     #[inline]
     pub fn cpuid(&self, processor: usize, leaf: u32, subleaf: u32) -> Leaf {
-        self.models
-            .get(processor)
-            .map_or([0; 4], |model| model.cpuid.lookup(leaf, subleaf))
+        self.models.get(processor).map_or([0; 4], |model| model.cpuid.lookup(leaf, subleaf))
     }
 
     /// The guest changed CR4.OSXSAVE or XCR0: CPUID shows it.
@@ -154,16 +117,9 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
 
     /// RDMSR.
     #[inline]
-    pub fn read_msr(
-        &mut self,
-        processor: usize,
-        index: u32,
-        now: u64,
-    ) -> Result<MsrRead, GeneralProtection> {
+    pub fn read_msr(&mut self, processor: usize, index: u32, now: u64) -> Result<MsrRead, GeneralProtection> {
         let model = self.models.get(processor).ok_or(GeneralProtection)?;
-        let read = self
-            .processors
-            .with_apic(processor, |apic| model.registers.read(index, apic, now));
+        let read = self.processors.with_apic(processor, |apic| model.registers.read(index, apic, now));
         read.unwrap_or(Err(GeneralProtection))
     }
 
@@ -177,19 +133,14 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         now: u64,
     ) -> Result<MsrWrite, GeneralProtection> {
         let model = self.models.get_mut(processor).ok_or(GeneralProtection)?;
-        let write = self.processors.with_apic(processor, |apic| {
-            model.registers.write(index, value, apic, now)
-        });
+        let write = self.processors.with_apic(processor, |apic| model.registers.write(index, value, apic, now));
         match write.unwrap_or(Err(GeneralProtection))? {
             MsrWrite::Apic(effect) => {
                 self.apply(processor, effect);
                 Ok(MsrWrite::Done)
             }
             MsrWrite::ApicBase => {
-                let enabled = self
-                    .processors
-                    .apic(processor)
-                    .is_some_and(|apic| apic.is_enabled());
+                let enabled = self.processors.apic(processor).is_some_and(|apic| apic.is_enabled());
                 model.cpuid.set_apic_enabled(enabled);
                 Ok(MsrWrite::ApicBase)
             }
@@ -199,9 +150,7 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
 
     /// What the guest's TSC is ahead of the machine's clock, modulo 2^64.
     pub fn tsc_offset(&self, processor: usize) -> u64 {
-        self.models
-            .get(processor)
-            .map_or(0, |model| model.registers.tsc_offset())
+        self.models.get(processor).map_or(0, |model| model.registers.tsc_offset())
     }
 
     /// CR8.
@@ -214,8 +163,7 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         if value > 15 {
             return Err(GeneralProtection);
         }
-        self.processors
-            .with_apic(processor, |apic| apic.set_cr8(value));
+        self.processors.with_apic(processor, |apic| apic.set_cr8(value));
         Ok(())
     }
 
@@ -251,25 +199,19 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         }
         let vector = match pending {
             Pending::External => {
-                self.processors
-                    .with_apic(processor, LocalApic::acknowledge_external);
+                self.processors.with_apic(processor, LocalApic::acknowledge_external);
                 Some(self.platform.acknowledge_pic(&mut self.processors))
             }
             _ => self.processors.with_apic(processor, LocalApic::acknowledge),
         };
         result.injection = vector.map_or(0, Arbitration::external);
-        result.interrupt_window = self
-            .processors
-            .apic(processor)
-            .is_some_and(|apic| apic.pending() != Pending::None);
+        result.interrupt_window = self.processors.apic(processor).is_some_and(|apic| apic.pending() != Pending::None);
         result
     }
 
     /// Whether anything waits for `processor`: an interrupt (enabled or not), an NMI, an INIT or start-up.
     pub fn has_work(&self, processor: usize) -> bool {
-        self.processors
-            .apic(processor)
-            .is_some_and(|apic| apic.has_work())
+        self.processors.apic(processor).is_some_and(|apic| apic.has_work())
     }
 
     /// What an INIT or start-up message asks of `processor`. On INIT the caller resets the processor's state.
@@ -340,17 +282,14 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
 
     /// Lets the owner of PCI function `index` tell it news (a request completed, ...), then carries its interrupts.
     pub fn with_function<R>(&mut self, index: usize, tell: impl FnOnce(&mut F) -> R) -> Option<R> {
-        self.platform
-            .with_function(index, &mut self.processors, tell)
+        self.platform.with_function(index, &mut self.processors, tell)
     }
 
     fn apply(&mut self, processor: usize, effect: LapicEffect) {
         match effect {
             LapicEffect::None => {}
             LapicEffect::Send(message) => self.processors.send(processor, &message),
-            LapicEffect::EndOfInterrupt(vector) => {
-                self.platform.end_of_interrupt(vector, &mut self.processors)
-            }
+            LapicEffect::EndOfInterrupt(vector) => self.platform.end_of_interrupt(vector, &mut self.processors),
         }
     }
 }

@@ -77,9 +77,7 @@ pub struct MemoryLayout {
 impl MemoryLayout {
     /// The layout of `size` bytes of RAM, rounded down to whole pages.
     pub const fn new(size: u64) -> Self {
-        Self {
-            size: size & !(PAGE_SIZE - 1),
-        }
+        Self { size: size & !(PAGE_SIZE - 1) }
     }
 
     /// Bytes of RAM.
@@ -91,11 +89,7 @@ impl MemoryLayout {
     /// Bytes of RAM at address 0.
     #[inline]
     pub const fn low(&self) -> u64 {
-        if self.size < LOW_LIMIT {
-            self.size
-        } else {
-            LOW_LIMIT
-        }
+        if self.size < LOW_LIMIT { self.size } else { LOW_LIMIT }
     }
 
     /// Bytes of RAM at [`HIGH_START`].
@@ -109,19 +103,11 @@ impl MemoryLayout {
     pub const fn flat_offset(&self, address: GuestPhysical, length: u64) -> Option<u64> {
         let low = self.low();
         if address.0 < low {
-            if length <= low - address.0 {
-                Some(address.0)
-            } else {
-                None
-            }
+            if length <= low - address.0 { Some(address.0) } else { None }
         } else if address.0 >= HIGH_START {
             let within = address.0 - HIGH_START;
             let high = self.high();
-            if within < high && length <= high - within {
-                Some(low + within)
-            } else {
-                None
-            }
+            if within < high && length <= high - within { Some(low + within) } else { None }
         } else {
             None
         }
@@ -143,12 +129,7 @@ pub trait GuestMemory {
     fn write(&self, address: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfGuest>;
 
     /// Atomically replaces the 4-byte word at `address`, which is 4-byte aligned, by `new` if it is `expected`; says whether it was.
-    fn replace_u32(
-        &self,
-        address: GuestPhysical,
-        expected: u32,
-        new: u32,
-    ) -> Result<bool, OutOfGuest>;
+    fn replace_u32(&self, address: GuestPhysical, expected: u32, new: u32) -> Result<bool, OutOfGuest>;
 
     /// Fills `length` bytes at `address` with `value`.
     fn fill(&self, address: GuestPhysical, length: u64, value: u8) -> Result<(), OutOfGuest> {
@@ -159,10 +140,7 @@ pub trait GuestMemory {
         let mut done = 0;
         while done < length {
             let step = (length - done).min(chunk.len() as u64);
-            self.write(
-                address.offset(done),
-                chunk.get(..step as usize).unwrap_or(&chunk),
-            )?;
+            self.write(address.offset(done), chunk.get(..step as usize).unwrap_or(&chunk))?;
             done += step;
         }
         Ok(())
@@ -222,20 +200,15 @@ pub(crate) mod test {
 
     impl VecMemory {
         pub fn new(size: u64) -> Self {
-            Self {
-                layout: MemoryLayout::new(size),
-                bytes: RefCell::new(vec![0; size as usize]),
-            }
+            Self { layout: MemoryLayout::new(size), bytes: RefCell::new(vec![0; size as usize]) }
         }
 
         pub fn write_u32(&self, address: u64, value: u32) {
-            self.write(GuestPhysical(address), &value.to_le_bytes())
-                .unwrap();
+            self.write(GuestPhysical(address), &value.to_le_bytes()).unwrap();
         }
 
         pub fn write_u64(&self, address: u64, value: u64) {
-            self.write(GuestPhysical(address), &value.to_le_bytes())
-                .unwrap();
+            self.write(GuestPhysical(address), &value.to_le_bytes()).unwrap();
         }
 
         pub fn u32(&self, address: u64) -> u32 {
@@ -260,30 +233,19 @@ pub(crate) mod test {
 
         fn read(&self, address: GuestPhysical, buffer: &mut [u8]) -> Result<(), OutOfGuest> {
             let length = buffer.len() as u64;
-            let offset = self
-                .layout
-                .flat_offset(address, length)
-                .ok_or(OutOfGuest { address, length })? as usize;
+            let offset = self.layout.flat_offset(address, length).ok_or(OutOfGuest { address, length })? as usize;
             buffer.copy_from_slice(&self.bytes.borrow()[offset..offset + buffer.len()]);
             Ok(())
         }
 
         fn write(&self, address: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfGuest> {
             let length = bytes.len() as u64;
-            let offset = self
-                .layout
-                .flat_offset(address, length)
-                .ok_or(OutOfGuest { address, length })? as usize;
+            let offset = self.layout.flat_offset(address, length).ok_or(OutOfGuest { address, length })? as usize;
             self.bytes.borrow_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
             Ok(())
         }
 
-        fn replace_u32(
-            &self,
-            address: GuestPhysical,
-            expected: u32,
-            new: u32,
-        ) -> Result<bool, OutOfGuest> {
+        fn replace_u32(&self, address: GuestPhysical, expected: u32, new: u32) -> Result<bool, OutOfGuest> {
             let found = self.read_u32(address)? == expected;
             if found {
                 self.write(address, &new.to_le_bytes())?;
@@ -299,18 +261,9 @@ pub(crate) mod test {
         assert_eq!(layout.flat_offset(GuestPhysical(0), 3 << 30), Some(0));
         assert_eq!(layout.flat_offset(GuestPhysical(LOW_LIMIT - 4), 8), None);
         assert_eq!(layout.flat_offset(GuestPhysical(LOW_LIMIT), 1), None);
-        assert_eq!(
-            layout.flat_offset(GuestPhysical(HIGH_START), 8),
-            Some(3 << 30)
-        );
-        assert_eq!(
-            layout.flat_offset(GuestPhysical(HIGH_START + (2 << 30) - 8), 8),
-            Some((5 << 30) - 8)
-        );
-        assert_eq!(
-            layout.flat_offset(GuestPhysical(HIGH_START + (2 << 30) - 8), 9),
-            None
-        );
+        assert_eq!(layout.flat_offset(GuestPhysical(HIGH_START), 8), Some(3 << 30));
+        assert_eq!(layout.flat_offset(GuestPhysical(HIGH_START + (2 << 30) - 8), 8), Some((5 << 30) - 8));
+        assert_eq!(layout.flat_offset(GuestPhysical(HIGH_START + (2 << 30) - 8), 9), None);
         assert_eq!(layout.flat_offset(GuestPhysical(u64::MAX), u64::MAX), None);
     }
 

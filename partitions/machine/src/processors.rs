@@ -81,15 +81,8 @@ impl Processors {
     /// `count` processors (1 to [`MAXIMUM`]; others are moved to the nearest) after reset, with local APIC identifiers from 0.
     pub fn new(count: usize, timer_shift: u32) -> Self {
         let count = count.clamp(1, MAXIMUM);
-        let apics = (0..count as u32)
-            .map(|identifier| LocalApic::new(identifier, timer_shift))
-            .collect();
-        Self {
-            apics,
-            deadline: u64::MAX,
-            woken: 0,
-            last_lowest: 0,
-        }
+        let apics = (0..count as u32).map(|identifier| LocalApic::new(identifier, timer_shift)).collect();
+        Self { apics, deadline: u64::MAX, woken: 0, last_lowest: 0 }
     }
 
     /// How many there are.
@@ -104,11 +97,7 @@ impl Processors {
 
     /// Lets `change` act on the local APIC of a processor, if there is one.
     #[inline]
-    pub fn with_apic<R>(
-        &mut self,
-        processor: usize,
-        change: impl FnOnce(&mut LocalApic) -> R,
-    ) -> Option<R> {
+    pub fn with_apic<R>(&mut self, processor: usize, change: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
         let apic = self.apics.get_mut(processor)?;
         let before = apic.deadline();
         let result = change(apic);
@@ -124,11 +113,7 @@ impl Processors {
         if after <= self.deadline {
             self.deadline = after;
         } else if before == self.deadline {
-            self.deadline = self
-                .apics
-                .iter()
-                .map(LocalApic::deadline)
-                .fold(u64::MAX, u64::min);
+            self.deadline = self.apics.iter().map(LocalApic::deadline).fold(u64::MAX, u64::min);
         }
     }
 
@@ -187,11 +172,7 @@ impl Processors {
             .map(|(_, index, _)| index);
         if let Some(index) = best {
             self.last_lowest = index;
-            if self
-                .apics
-                .get_mut(index)
-                .is_some_and(|apic| apic.accept(message))
-            {
+            if self.apics.get_mut(index).is_some_and(|apic| apic.accept(message)) {
                 self.woken |= 1 << index;
             }
         }
@@ -231,19 +212,11 @@ mod tests {
     }
 
     fn message(destination: Destination, mode: DeliveryMode, vector: u8) -> InterruptMessage {
-        InterruptMessage {
-            destination,
-            mode,
-            vector,
-            level_triggered: false,
-        }
+        InterruptMessage { destination, mode, vector, level_triggered: false }
     }
 
     fn pending(processors: &Processors) -> alloc::vec::Vec<Pending> {
-        (0..processors.count())
-            .filter_map(|index| processors.apic(index))
-            .map(LocalApic::pending)
-            .collect()
+        (0..processors.count()).filter_map(|index| processors.apic(index)).map(LocalApic::pending).collect()
     }
 
     #[test]
@@ -251,10 +224,7 @@ mod tests {
         let mut processors = three();
         processors.send(1, &message(Destination::Others, DeliveryMode::Fixed, 0x40));
         assert_eq!(processors.take_woken(), 0b101);
-        assert_eq!(
-            pending(&processors),
-            [Pending::Vector(0x40), Pending::None, Pending::Vector(0x40)]
-        );
+        assert_eq!(pending(&processors), [Pending::Vector(0x40), Pending::None, Pending::Vector(0x40)]);
         processors.send(1, &message(Destination::Own, DeliveryMode::Fixed, 0x41));
         assert_eq!(processors.take_woken(), 0b010);
         assert_eq!(processors.take_woken(), 0);

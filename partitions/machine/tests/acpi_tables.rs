@@ -21,30 +21,17 @@ impl Memory {
             word[..chunk.len()].copy_from_slice(chunk);
             u64::from_le_bytes(word)
         });
-        Self {
-            start: image.address as usize,
-            words: Arc::new(words.collect()),
-        }
+        Self { start: image.address as usize, words: Arc::new(words.collect()) }
     }
 }
 
 impl AcpiHandler for Memory {
-    unsafe fn map_physical_region<T>(
-        &self,
-        physical_address: usize,
-        size: usize,
-    ) -> PhysicalMapping<Self, T> {
-        let offset = physical_address
-            .checked_sub(self.start)
-            .expect("an address of the image");
-        assert!(
-            offset + size <= self.words.len() * 8,
-            "{physical_address:#x} + {size:#x} is beyond the image"
-        );
+    unsafe fn map_physical_region<T>(&self, physical_address: usize, size: usize) -> PhysicalMapping<Self, T> {
+        let offset = physical_address.checked_sub(self.start).expect("an address of the image");
+        assert!(offset + size <= self.words.len() * 8, "{physical_address:#x} + {size:#x} is beyond the image");
         // SAFETY: the range was just checked against the allocation, which the handler in the mapping keeps alive.
         let pointer = unsafe { self.words.as_ptr().cast::<u8>().add(offset) };
-        let virtual_start =
-            NonNull::new(pointer.cast_mut().cast()).expect("a pointer into an allocation");
+        let virtual_start = NonNull::new(pointer.cast_mut().cast()).expect("a pointer into an allocation");
         // SAFETY: `virtual_start` points to `size` bytes that are mapped for as long as the handler lives.
         unsafe { PhysicalMapping::new(physical_address, virtual_start, size, size, self.clone()) }
     }
@@ -53,10 +40,7 @@ impl AcpiHandler for Memory {
 }
 
 fn tables(processors: u32) -> (Memory, AcpiTables<Memory>) {
-    let image = AcpiImage::new(&AcpiParameters {
-        processors,
-        pci_functions: 3,
-    });
+    let image = AcpiImage::new(&AcpiParameters { processors, pci_functions: 3 });
     let memory = Memory::new(&image);
     // SAFETY: the root pointer is at the start of the image.
     let tables = unsafe { AcpiTables::from_rsdp(memory.clone(), image.address as usize) };
@@ -77,21 +61,9 @@ fn fixed_description() {
     assert!(!architecture.motherboard_implements_8042());
     assert!(architecture.dont_probe_vga());
     assert_eq!(fadt.pm1a_event_block().expect("event block").address, 0x600);
-    assert_eq!(
-        fadt.pm1a_control_block().expect("control block").address,
-        0x604
-    );
-    assert_eq!(
-        fadt.pm_timer_block()
-            .expect("valid")
-            .expect("timer")
-            .address,
-        0x608
-    );
-    assert_eq!(
-        fadt.reset_register().expect("reset register").address,
-        0xcf9
-    );
+    assert_eq!(fadt.pm1a_control_block().expect("control block").address, 0x604);
+    assert_eq!(fadt.pm_timer_block().expect("valid").expect("timer").address, 0x608);
+    assert_eq!(fadt.reset_register().expect("reset register").address, 0xcf9);
 }
 
 #[test]
@@ -106,12 +78,8 @@ fn interrupt_controllers() {
     for entry in madt.entries() {
         match entry {
             MadtEntry::LocalApic(apic) => processors.push((apic.apic_id, apic.flags)),
-            MadtEntry::IoApic(apic) => {
-                io_apics.push((apic.io_apic_address, apic.global_system_interrupt_base))
-            }
-            MadtEntry::InterruptSourceOverride(entry) => {
-                overrides.push((entry.irq, entry.global_system_interrupt))
-            }
+            MadtEntry::IoApic(apic) => io_apics.push((apic.io_apic_address, apic.global_system_interrupt_base)),
+            MadtEntry::InterruptSourceOverride(entry) => overrides.push((entry.irq, entry.global_system_interrupt)),
             MadtEntry::LocalApicNmi(entry) => nmi_lines.push(entry.nmi_line),
             _ => panic!("an entry of another kind"),
         }

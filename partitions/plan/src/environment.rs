@@ -3,8 +3,8 @@
 use crate::entry::numbered;
 use crate::view::View;
 use crate::{
-    Channel, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt,
-    IoPorts, Memory, Module, Name, StatusPage, Thread, Vcpu, layout,
+    Channel, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module,
+    Name, StatusPage, Thread, Vcpu, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -83,8 +83,7 @@ pub struct Environment<'a> {
 impl<'a> Environment<'a> {
     /// Checks the bytes (aligned to 8, at least as long as the header says) and views them as an environment.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvironmentError> {
-        let (header, _) =
-            EnvironmentHeader::ref_from_prefix(bytes).map_err(|_| EnvironmentError::Truncated)?;
+        let (header, _) = EnvironmentHeader::ref_from_prefix(bytes).map_err(|_| EnvironmentError::Truncated)?;
         if header.magic != ENVIRONMENT_MAGIC || header.version != ENVIRONMENT_VERSION {
             return Err(EnvironmentError::WrongVersion);
         }
@@ -93,20 +92,13 @@ impl<'a> Environment<'a> {
             return Err(EnvironmentError::Truncated);
         }
         let bytes = bytes.get(..size).ok_or(EnvironmentError::Truncated)?;
-        let rest = bytes
-            .get(size_of::<EnvironmentHeader>()..)
-            .ok_or(EnvironmentError::Truncated)?;
-        let (entries, _) =
-            <[EnvironmentEntry]>::ref_from_prefix_with_elems(rest, header.count as usize)
-                .map_err(|_| EnvironmentError::Truncated)?;
+        let rest = bytes.get(size_of::<EnvironmentHeader>()..).ok_or(EnvironmentError::Truncated)?;
+        let (entries, _) = <[EnvironmentEntry]>::ref_from_prefix_with_elems(rest, header.count as usize)
+            .map_err(|_| EnvironmentError::Truncated)?;
         if !header.name.is_valid() {
             return Err(EnvironmentError::BadName);
         }
-        let environment = Self {
-            header,
-            entries,
-            bytes,
-        };
+        let environment = Self { header, entries, bytes };
         for (index, entry) in (0..).zip(entries) {
             if !environment.is_valid(entry) {
                 return Err(EnvironmentError::BadEntry(index));
@@ -159,9 +151,7 @@ impl<'a> Environment<'a> {
 
     /// The first entry of this kind and name.
     pub fn find(&self, kind: EntryKind, name: &str) -> Option<&'a EnvironmentEntry> {
-        self.entries
-            .iter()
-            .find(|entry| entry.kind == kind as u32 && entry.name.as_str() == name)
+        self.entries.iter().find(|entry| entry.kind == kind as u32 && entry.name.as_str() == name)
     }
 
     fn views<T: View<'a>>(&self) -> impl Iterator<Item = T> + use<'a, T> {
@@ -190,10 +180,7 @@ impl<'a> Environment<'a> {
 
     /// The heap.
     pub fn heap(&self) -> Option<Memory<'a>> {
-        self.entries
-            .iter()
-            .find(|entry| entry.kind == EntryKind::Heap as u32)
-            .and_then(Memory::view)
+        self.entries.iter().find(|entry| entry.kind == EntryKind::Heap as u32).and_then(Memory::view)
     }
 
     /// All port ranges.
@@ -203,8 +190,7 @@ impl<'a> Environment<'a> {
 
     /// Port range `index` of a device.
     pub fn ports_of(&self, device: &str, index: u64) -> Option<IoPorts<'a>> {
-        self.ports()
-            .find(|ports| ports.name == device && ports.index == index)
+        self.ports().find(|ports| ports.name == device && ports.index == index)
     }
 
     /// All interrupts.
@@ -289,12 +275,9 @@ pub struct EnvironmentCopy<'a> {
 impl<'a> EnvironmentCopy<'a> {
     /// Copies an environment to the start of `target` (aligned to 8); `None` if it does not fit.
     pub fn new(source: &Environment<'_>, target: &'a mut [u8]) -> Option<Self> {
-        target
-            .get_mut(..source.bytes.len())?
-            .copy_from_slice(source.bytes);
+        target.get_mut(..source.bytes.len())?.copy_from_slice(source.bytes);
         let (header, rest) = EnvironmentHeader::mut_from_prefix(target).ok()?;
-        let (entries, _) =
-            <[EnvironmentEntry]>::mut_from_prefix_with_elems(rest, source.entries.len()).ok()?;
+        let (entries, _) = <[EnvironmentEntry]>::mut_from_prefix_with_elems(rest, source.entries.len()).ok()?;
         Some(Self { header, entries })
     }
 

@@ -32,8 +32,7 @@ impl Name {
 
     /// Whether the bytes are a name: UTF-8 without control characters, padded with NULs, with at least one NUL.
     pub(crate) fn is_valid(&self) -> bool {
-        self.text()
-            .is_some_and(|text| text.bytes().all(|byte| byte >= b' ' && byte != 0x7f))
+        self.text().is_some_and(|text| text.bytes().all(|byte| byte >= b' ' && byte != 0x7f))
     }
 
     fn text(&self) -> Option<&str> {

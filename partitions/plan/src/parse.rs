@@ -2,9 +2,8 @@
 
 use crate::plan::slice;
 use crate::{
-    ChannelKind, EndKind, EntryKind, Environment, NO_BIT, NO_INDEX, PLAN_MAGIC, PLAN_VERSION,
-    Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy,
-    Table, TableName, layout,
+    ChannelKind, EndKind, EntryKind, Environment, NO_BIT, NO_INDEX, PLAN_MAGIC, PLAN_VERSION, Paging, Partition,
+    PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table, TableName, layout,
 };
 use bulkhead_abi::{PAGE_SIZE, USER_END};
 use core::mem::size_of;
@@ -17,9 +16,7 @@ impl<'a> Plan<'a> {
         if header.magic != PLAN_MAGIC || header.version != PLAN_VERSION {
             return Err(PlanError::WrongVersion);
         }
-        let bytes = bytes
-            .get(..header.size as usize)
-            .ok_or(PlanError::Truncated)?;
+        let bytes = bytes.get(..header.size as usize).ok_or(PlanError::Truncated)?;
         let environments: &[u8] = table(bytes, header.environments, TableName::Environments)?;
         let plan = Plan {
             header,
@@ -34,9 +31,7 @@ impl<'a> Plan<'a> {
             environments,
         };
         plan.check_header()?;
-        each(plan.modules, TableName::Modules, |module| {
-            module.name.is_valid() && module.length != 0
-        })?;
+        each(plan.modules, TableName::Modules, |module| module.name.is_valid() && module.length != 0)?;
         each(plan.regions, TableName::Regions, |region| {
             let end = region.physical.checked_add(region.size);
             whole_pages(region.size)
@@ -59,8 +54,7 @@ impl<'a> Plan<'a> {
                 && Paging::from_number(u64::from(guest.paging)).is_some()
                 && (1..=layout::MAX_VCPUS as u32).contains(&guest.vcpus)
                 && plan.regions.get(guest.low_memory as usize).is_some()
-                && (guest.high_memory == NO_INDEX
-                    || plan.regions.get(guest.high_memory as usize).is_some())
+                && (guest.high_memory == NO_INDEX || plan.regions.get(guest.high_memory as usize).is_some())
         })?;
         each(plan.channels, TableName::Channels, |channel| {
             let [first, second] = &channel.ends;
@@ -68,10 +62,10 @@ impl<'a> Plan<'a> {
                 && ChannelKind::from_number(u64::from(channel.kind)).is_some()
                 && plan.regions.get(channel.region as usize).is_some()
                 && first.partition != second.partition
-                && channel.ends.iter().all(|end| {
-                    plan.partitions.get(end.partition as usize).is_some()
-                        && end.bit < layout::SIGNAL_BITS
-                })
+                && channel
+                    .ends
+                    .iter()
+                    .all(|end| plan.partitions.get(end.partition as usize).is_some() && end.bit < layout::SIGNAL_BITS)
         })?;
         each(plan.endpoints, TableName::Endpoints, |endpoint| {
             endpoint.name.is_valid()
@@ -79,8 +73,7 @@ impl<'a> Plan<'a> {
                 && plan.partitions.get(endpoint.server as usize).is_some()
         })?;
         for (index, record) in (0u32..).zip(plan.partitions) {
-            plan.check_partition(index, record)
-                .ok_or(PlanError::BadRecord(TableName::Partitions, index))?;
+            plan.check_partition(index, record).ok_or(PlanError::BadRecord(TableName::Partitions, index))?;
             plan.check_entries(index, record)?;
         }
         Ok(plan)
@@ -94,11 +87,7 @@ impl<'a> Plan<'a> {
             None => false,
         };
         let partitions = (1..=layout::MAX_PARTITIONS).contains(&self.partitions.len());
-        if end && partitions && header.name.is_valid() {
-            Ok(())
-        } else {
-            Err(PlanError::BadHeader)
-        }
+        if end && partitions && header.name.is_valid() { Ok(()) } else { Err(PlanError::BadHeader) }
     }
 
     fn check_partition(&self, index: u32, record: &PartitionRecord) -> Option<()> {
@@ -133,14 +122,8 @@ impl<'a> Plan<'a> {
         let bytes = self.environment_bytes(record).ok_or(broken)?;
         let environment = Environment::parse(bytes).map_err(|_| broken)?;
         let bindings = slice(self.bindings, record.first_binding, record.binding_count);
-        let view = Partition {
-            plan: *self,
-            index: partition as usize,
-            record,
-            environment,
-        };
-        if environment.entries().len() != bindings.len() || environment.bytes().len() != bytes.len()
-        {
+        let view = Partition { plan: *self, index: partition as usize, record, environment };
+        if environment.entries().len() != bindings.len() || environment.bytes().len() != bytes.len() {
             return Err(broken);
         }
         let mut bits = 0u64;
@@ -152,10 +135,7 @@ impl<'a> Plan<'a> {
                 && (entry.bit == NO_BIT || take_bit(&mut bits, entry.bit))
                 && self.status_is_known(record, entry);
             if !fits {
-                return Err(PlanError::BadEntry {
-                    partition,
-                    entry: index,
-                });
+                return Err(PlanError::BadEntry { partition, entry: index });
             }
         }
         Ok(())
@@ -165,10 +145,7 @@ impl<'a> Plan<'a> {
     fn status_is_known(&self, record: &PartitionRecord, entry: &crate::EnvironmentEntry) -> bool {
         record.kind != PartitionKind::Init as u32
             || entry.kind != EntryKind::Status as u32
-            || self
-                .partitions
-                .iter()
-                .any(|other| other.init_bit == entry.bit && other.name == entry.peer)
+            || self.partitions.iter().any(|other| other.init_bit == entry.bit && other.name == entry.peer)
     }
 }
 
@@ -186,8 +163,7 @@ fn table<T: FromBytes + Immutable + KnownLayout>(
         return Err(bad);
     }
     let rest = bytes.get(table.offset as usize..).ok_or(bad)?;
-    let (records, _) =
-        <[T]>::ref_from_prefix_with_elems(rest, table.count as usize).map_err(|_| bad)?;
+    let (records, _) = <[T]>::ref_from_prefix_with_elems(rest, table.count as usize).map_err(|_| bad)?;
     Ok(records)
 }
 

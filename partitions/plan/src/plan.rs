@@ -2,10 +2,9 @@
 
 use crate::view::View;
 use crate::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, Endpoint,
-    EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt,
-    IoPorts, ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader,
-    RegionRecord, RestartPolicy, Role, Thread, ThreadRecord, Vcpu,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, Endpoint, EndpointRecord,
+    EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt, IoPorts, ModuleRecord, NO_INDEX,
+    Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RestartPolicy, Role, Thread, ThreadRecord, Vcpu,
 };
 
 /// Why bytes are not a plan.
@@ -148,18 +147,12 @@ impl<'a> Plan<'a> {
     pub fn partition(&self, index: usize) -> Option<Partition<'a>> {
         let record = self.partitions.get(index)?;
         let environment = Environment::parse(self.environment_bytes(record)?).ok()?;
-        Some(Partition {
-            plan: *self,
-            index,
-            record,
-            environment,
-        })
+        Some(Partition { plan: *self, index, record, environment })
     }
 
     pub(crate) fn environment_bytes(&self, record: &PartitionRecord) -> Option<&'a [u8]> {
         let start = record.environment_offset as usize;
-        self.environments
-            .get(start..start.checked_add(record.environment_size as usize)?)
+        self.environments.get(start..start.checked_add(record.environment_size as usize)?)
     }
 }
 
@@ -200,11 +193,7 @@ impl<'a> Partition<'a> {
 
     /// Its threads. The first one is the one that init starts. None for init.
     pub fn threads(&self) -> &'a [ThreadRecord] {
-        slice(
-            self.plan.threads,
-            self.record.first_thread,
-            self.record.thread_count,
-        )
+        slice(self.plan.threads, self.record.first_thread, self.record.thread_count)
     }
 
     /// What to do when it crashes.
@@ -224,39 +213,18 @@ impl<'a> Partition<'a> {
     /// Its environment's entries, each with what it stands for.
     pub fn grants(&self) -> impl Iterator<Item = Grant<'a>> + use<'a> {
         let partition = *self;
-        let bindings = slice(
-            self.plan.bindings,
-            self.record.first_binding,
-            self.record.binding_count,
-        );
+        let bindings = slice(self.plan.bindings, self.record.first_binding, self.record.binding_count);
         let entries = self.environment.entries();
-        entries
-            .iter()
-            .zip(bindings)
-            .enumerate()
-            .filter_map(move |(index, (entry, binding))| {
-                Some(Grant {
-                    index,
-                    entry,
-                    resource: partition.resource(entry, binding)?,
-                })
-            })
+        entries.iter().zip(bindings).enumerate().filter_map(move |(index, (entry, binding))| {
+            Some(Grant { index, entry, resource: partition.resource(entry, binding)? })
+        })
     }
 
     /// What an entry stands for; `None` if entry, binding and tables contradict each other (not in a checked plan).
-    pub(crate) fn resource(
-        &self,
-        entry: &'a EnvironmentEntry,
-        binding: &BindingRecord,
-    ) -> Option<Resource<'a>> {
+    pub(crate) fn resource(&self, entry: &'a EnvironmentEntry, binding: &BindingRecord) -> Option<Resource<'a>> {
         let plan = &self.plan;
         let target = binding.target as usize;
-        let region = |index: usize| {
-            plan.regions
-                .get(index)
-                .filter(|region| entry.size == region.size)
-                .map(|_| index)
-        };
+        let region = |index: usize| plan.regions.get(index).filter(|region| entry.size == region.size).map(|_| index);
         let without_target = |resource| (binding.target == NO_INDEX).then_some(resource);
         let own_guest = || self.guest().filter(|&(index, _)| index == target);
         Some(match entry.kind()? {
@@ -264,23 +232,14 @@ impl<'a> Partition<'a> {
                 let record = plan.channels.get(target)?;
                 let role = Role::from_number(entry.parameters[0])?;
                 let [first, second] = &record.ends;
-                let (own, other) = if role == Role::First {
-                    (first, second)
-                } else {
-                    (second, first)
-                };
+                let (own, other) = if role == Role::First { (first, second) } else { (second, first) };
                 let kind = ChannelKind::from_number(entry.parameters[1])?;
                 let same = own.partition as usize == self.index
                     && own.bit == entry.bit
                     && own.slot == entry.slot
                     && kind as u32 == record.kind;
                 same.then_some(())?;
-                Resource::Channel {
-                    index: target,
-                    region: region(record.region as usize)?,
-                    own,
-                    other,
-                }
+                Resource::Channel { index: target, region: region(record.region as usize)?, own, other }
             }
             EntryKind::Memory | EntryKind::Heap | EntryKind::GuestMemory => Resource::Region {
                 index: region(target)?,
@@ -293,11 +252,7 @@ impl<'a> Partition<'a> {
             EntryKind::GuestSpace => {
                 let (index, record) = own_guest()?;
                 let paging = Paging::from_number(u64::from(record.paging))?;
-                Resource::GuestSpace {
-                    index,
-                    record,
-                    paging,
-                }
+                Resource::GuestSpace { index, record, paging }
             }
             EntryKind::Vcpu => {
                 let (guest, record) = own_guest()?;
@@ -309,26 +264,14 @@ impl<'a> Partition<'a> {
             EntryKind::Thread => {
                 let thread = Thread::view(entry)?;
                 let record = self.threads().get(target)?;
-                (target != 0 && thread.index as usize == target && thread.slot == record.slot)
-                    .then_some(())?;
-                (thread.cpu == record.cpu && thread.notification == record.notification_slot)
-                    .then_some(())?;
-                (thread.stack_top == record.stack_top && thread.stack_bytes == record.stack_bytes)
-                    .then_some(())?;
-                Resource::Thread {
-                    index: target,
-                    record,
-                }
+                (target != 0 && thread.index as usize == target && thread.slot == record.slot).then_some(())?;
+                (thread.cpu == record.cpu && thread.notification == record.notification_slot).then_some(())?;
+                (thread.stack_top == record.stack_top && thread.stack_bytes == record.stack_bytes).then_some(())?;
+                Resource::Thread { index: target, record }
             }
             EntryKind::Module => {
-                let record = plan
-                    .modules
-                    .get(target)
-                    .filter(|module| module.length == entry.size)?;
-                Resource::Module {
-                    index: target,
-                    record,
-                }
+                let record = plan.modules.get(target).filter(|module| module.length == entry.size)?;
+                Resource::Module { index: target, record }
             }
             EntryKind::Endpoint => {
                 let record = plan.endpoints.get(target)?;
@@ -336,18 +279,12 @@ impl<'a> Partition<'a> {
                 let serves = record.server as usize == self.index;
                 (serves == (endpoint.side == EndpointSide::Server)).then_some(())?;
                 (self.threads().first()?.cpu == record.cpu).then_some(())?;
-                Resource::Endpoint {
-                    index: target,
-                    side: endpoint.side,
-                    badge: endpoint.badge,
-                }
+                Resource::Endpoint { index: target, side: endpoint.side, badge: endpoint.badge }
             }
             EntryKind::Status => {
                 let init = self.kind() == PartitionKind::Init;
                 (init == (entry.slot == 0)).then_some(())?;
-                Resource::Status {
-                    region: region(target)?,
-                }
+                Resource::Status { region: region(target)? }
             }
             EntryKind::Text | EntryKind::Disk => without_target(Resource::None)?,
         })
@@ -446,8 +383,5 @@ pub enum Resource<'a> {
 
 pub(crate) fn slice<T>(table: &[T], first: u32, count: u32) -> &[T] {
     let start = first as usize;
-    start
-        .checked_add(count as usize)
-        .and_then(|end| table.get(start..end))
-        .unwrap_or(&[])
+    start.checked_add(count as usize).and_then(|end| table.get(start..end)).unwrap_or(&[])
 }

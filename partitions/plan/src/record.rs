@@ -12,9 +12,7 @@ pub const PLAN_VERSION: u32 = 1;
 pub const NO_INDEX: u32 = u32::MAX;
 
 /// Where a table lies in the plan.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Table {
     /// Byte offset from the start of the plan, a multiple of 8.

@@ -1,8 +1,8 @@
 //! From an environment's entry to what it grants: the one place where its fields are checked.
 
 use crate::{
-    Channel, ChannelKind, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, Paging, Role, StatusPage, Thread, Vcpu,
+    Channel, ChannelKind, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
+    Interrupt, IoPorts, Memory, Module, Paging, Role, StatusPage, Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -22,8 +22,7 @@ fn small(value: u64) -> Option<u32> {
 fn has_range(entry: &EnvironmentEntry) -> Option<()> {
     let end = entry.address.checked_add(entry.size)?;
     let aligned = entry.address.is_multiple_of(bulkhead_abi::PAGE_SIZE);
-    (entry.address != 0 && entry.size != 0 && aligned && end <= bulkhead_abi::USER_END)
-        .then_some(())
+    (entry.address != 0 && entry.size != 0 && aligned && end <= bulkhead_abi::USER_END).then_some(())
 }
 
 fn of_kind(entry: &EnvironmentEntry, kind: EntryKind) -> Option<()> {
@@ -59,13 +58,7 @@ impl<'a> View<'a> for Memory<'a> {
         has_range(entry)?;
         let writable = entry.kind == EntryKind::Heap as u32 || entry.parameters[0] & 1 != 0;
         let (name, address) = (entry.name.as_str(), entry.address);
-        Some(Self {
-            name,
-            address,
-            size: entry.size,
-            physical: entry.physical,
-            writable,
-        })
+        Some(Self { name, address, size: entry.size, physical: entry.physical, writable })
     }
 }
 
@@ -77,13 +70,7 @@ impl<'a> View<'a> for IoPorts<'a> {
         let inside = count >= 1 && first.checked_add(count)? <= 0x1_0000;
         inside.then_some(())?;
         let first = u16::try_from(first).ok()?;
-        Some(Self {
-            name: entry.name.as_str(),
-            slot: entry.slot,
-            first,
-            count: small(count)?,
-            index,
-        })
+        Some(Self { name: entry.name.as_str(), slot: entry.slot, first, count: small(count)?, index })
     }
 }
 
@@ -94,14 +81,7 @@ impl<'a> View<'a> for Interrupt<'a> {
         let [line, flags, index, _] = entry.parameters;
         let (name, slot) = (entry.name.as_str(), entry.slot);
         (flags <= 3).then_some(())?;
-        Some(Self {
-            name,
-            slot,
-            bit: bit(entry)?,
-            line: small(line)?,
-            flags,
-            index,
-        })
+        Some(Self { name, slot, bit: bit(entry)?, line: small(line)?, flags, index })
     }
 }
 
@@ -126,11 +106,7 @@ impl View<'_> for GuestSpace {
         of_kind(entry, EntryKind::GuestSpace)?;
         has_slot(entry)?;
         let [paging, memory, _, _] = entry.parameters;
-        Some(Self {
-            slot: entry.slot,
-            paging: Paging::from_number(paging)?,
-            memory,
-        })
+        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory })
     }
 }
 
@@ -141,13 +117,7 @@ impl View<'_> for Vcpu {
         has_range(entry)?;
         let [index, cpu, thread, _] = entry.parameters;
         let (index, cpu, thread) = (small(index)?, small(cpu)?, small(thread)?);
-        Some(Self {
-            slot: entry.slot,
-            state: entry.address,
-            index,
-            cpu,
-            thread,
-        })
+        Some(Self { slot: entry.slot, state: entry.address, index, cpu, thread })
     }
 }
 
@@ -158,17 +128,9 @@ impl View<'_> for Thread {
         let stack_top = entry.address;
         let bottom = stack_top.checked_sub(entry.size)?;
         let [index, notification, cpu, _] = entry.parameters;
-        (bottom != 0 && stack_top.is_multiple_of(bulkhead_abi::PAGE_SIZE) && notification != 0)
-            .then_some(())?;
+        (bottom != 0 && stack_top.is_multiple_of(bulkhead_abi::PAGE_SIZE) && notification != 0).then_some(())?;
         let (index, cpu) = (small(index)?, small(cpu)?);
-        Some(Self {
-            slot: entry.slot,
-            notification,
-            index,
-            cpu,
-            stack_top,
-            stack_bytes: entry.size,
-        })
+        Some(Self { slot: entry.slot, notification, index, cpu, stack_top, stack_bytes: entry.size })
     }
 }
 
@@ -176,11 +138,7 @@ impl<'a> View<'a> for Module<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Module)?;
         has_range(entry)?;
-        Some(Self {
-            name: entry.name.as_str(),
-            address: entry.address,
-            size: entry.size,
-        })
+        Some(Self { name: entry.name.as_str(), address: entry.address, size: entry.size })
     }
 }
 
@@ -205,13 +163,7 @@ impl<'a> View<'a> for StatusPage<'a> {
         of_kind(entry, EntryKind::Status)?;
         has_range(entry)?;
         let (peer, slot) = (entry.peer.as_str(), entry.slot);
-        Some(Self {
-            peer,
-            slot,
-            bit: bit(entry),
-            address: entry.address,
-            size: entry.size,
-        })
+        Some(Self { peer, slot, bit: bit(entry), address: entry.address, size: entry.size })
     }
 }
 
@@ -221,12 +173,6 @@ impl<'a> View<'a> for Endpoint<'a> {
         has_slot(entry)?;
         let [side, badge, _, _] = entry.parameters;
         let (name, peer) = (entry.name.as_str(), entry.peer.as_str());
-        Some(Self {
-            name,
-            peer,
-            slot: entry.slot,
-            side: EndpointSide::from_number(side)?,
-            badge,
-        })
+        Some(Self { name, peer, slot: entry.slot, side: EndpointSide::from_number(side)?, badge })
     }
 }

@@ -1,10 +1,9 @@
 //! Writing plans: tables in, bytes out. What the manifest compiler uses, and tests.
 
 use crate::{
-    BindingRecord, ChannelRecord, ENVIRONMENT_MAGIC, ENVIRONMENT_VERSION, EndpointRecord,
-    EntryKind, EnvironmentEntry, EnvironmentHeader, GuestRecord, ModuleRecord, NO_BIT, Name,
-    PLAN_MAGIC, PLAN_VERSION, PartitionRecord, PlanHeader, RegionRecord, Table, ThreadRecord,
-    layout,
+    BindingRecord, ChannelRecord, ENVIRONMENT_MAGIC, ENVIRONMENT_VERSION, EndpointRecord, EntryKind, EnvironmentEntry,
+    EnvironmentHeader, GuestRecord, ModuleRecord, NO_BIT, Name, PLAN_MAGIC, PLAN_VERSION, PartitionRecord, PlanHeader,
+    RegionRecord, Table, ThreadRecord, layout,
 };
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -13,12 +12,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 impl EnvironmentEntry {
     /// An entry of this kind and name, with all else empty.
     pub fn new(kind: EntryKind, name: Name) -> Self {
-        Self {
-            kind: kind as u32,
-            bit: NO_BIT,
-            name,
-            ..Self::new_zeroed()
-        }
+        Self { kind: kind as u32, bit: NO_BIT, name, ..Self::new_zeroed() }
     }
 }
 
@@ -39,15 +33,8 @@ impl EnvironmentWriter {
 
     /// Adds a text.
     pub fn push_text(&mut self, name: Name, text: &str) {
-        self.texts
-            .push((self.entries.len(), text.as_bytes().to_vec()));
-        self.push(
-            EnvironmentEntry::new(EntryKind::Text, name),
-            BindingRecord {
-                target: crate::NO_INDEX,
-                flags: 0,
-            },
-        );
+        self.texts.push((self.entries.len(), text.as_bytes().to_vec()));
+        self.push(EnvironmentEntry::new(EntryKind::Text, name), BindingRecord { target: crate::NO_INDEX, flags: 0 });
     }
 
     /// The entries so far.
@@ -57,8 +44,7 @@ impl EnvironmentWriter {
 
     /// The environment's bytes; `header` needs only what is not derived: name, slots, CPU, priority.
     fn finish(mut self, header: EnvironmentHeader) -> (Vec<u8>, Vec<BindingRecord>) {
-        let mut offset =
-            size_of::<EnvironmentHeader>() + size_of::<EnvironmentEntry>() * self.entries.len();
+        let mut offset = size_of::<EnvironmentHeader>() + size_of::<EnvironmentEntry>() * self.entries.len();
         for (index, text) in &self.texts {
             if let Some(entry) = self.entries.get_mut(*index) {
                 entry.address = layout::ENVIRONMENT + offset as u64;
@@ -130,12 +116,7 @@ impl PlanWriter {
     }
 
     /// Adds a partition with its threads and environment; the record's indices of those are derived.
-    pub fn partition(
-        &mut self,
-        record: PartitionRecord,
-        threads: &[ThreadRecord],
-        environment: EnvironmentWriter,
-    ) {
+    pub fn partition(&mut self, record: PartitionRecord, threads: &[ThreadRecord], environment: EnvironmentWriter) {
         let first = threads.first();
         let header = EnvironmentHeader {
             name: record.name,
@@ -189,8 +170,5 @@ fn append<T: IntoBytes + Immutable>(bytes: &mut Vec<u8>, records: &[T]) -> Table
     let offset = bytes.len() as u32;
     bytes.extend_from_slice(records.as_bytes());
     bytes.resize(bytes.len().next_multiple_of(8), 0);
-    Table {
-        offset,
-        count: records.len() as u32,
-    }
+    Table { offset, count: records.len() as u32 }
 }

@@ -2,10 +2,9 @@
 
 use bulkhead_plan::writer::{EnvironmentWriter, PlanWriter};
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, EntryKind,
-    Environment, EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord, ModuleRecord,
-    NO_BIT, NO_INDEX, Name, Paging, PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord,
-    Resource, TableName, ThreadRecord, layout,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, EntryKind, Environment,
+    EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord, ModuleRecord, NO_BIT, NO_INDEX, Name, Paging,
+    PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord, Resource, TableName, ThreadRecord, layout,
 };
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -20,10 +19,7 @@ impl Aligned {
     fn new(bytes: &[u8]) -> Self {
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        Self {
-            words,
-            length: bytes.len(),
-        }
+        Self { words, length: bytes.len() }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -57,43 +53,16 @@ fn sample() -> Vec<u8> {
     plan.header.end_partition = NO_INDEX;
     plan.header.cpus = 2;
     for module in ["program/block", "program/vmm", "kernel/linux"] {
-        plan.modules.push(ModuleRecord {
-            name: name(module),
-            sha256: [9; 32],
-            length: 12_345,
-        });
+        plan.modules.push(ModuleRecord { name: name(module), sha256: [9; 32], length: 12_345 });
     }
-    let status = plan.region(RegionRecord {
-        size: page,
-        alignment: page,
-        physical: 0,
-    });
-    let channel = plan.region(RegionRecord {
-        size: page,
-        alignment: page,
-        physical: 0,
-    });
-    let ram = plan.region(RegionRecord {
-        size: 16 << 20,
-        alignment: 2 << 20,
-        physical: 0,
-    });
+    let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
+    let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
+    let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
         kind: ChannelKind::Disk as u32,
         region: channel,
-        ends: [
-            ChannelEnd {
-                partition: 1,
-                bit: 0,
-                slot: 8,
-            },
-            ChannelEnd {
-                partition: 2,
-                bit: 3,
-                slot: 9,
-            },
-        ],
+        ends: [ChannelEnd { partition: 1, bit: 0, slot: 8 }, ChannelEnd { partition: 2, bit: 3, slot: 9 }],
     });
     plan.guests.push(GuestRecord {
         partition: 2,
@@ -105,91 +74,41 @@ fn sample() -> Vec<u8> {
     });
 
     let new = |kind, text: &str| EnvironmentEntry::new(kind, name(text));
-    let target = |target| BindingRecord {
-        target,
-        flags: BindingFlags::WRITE,
-    };
+    let target = |target| BindingRecord { target, flags: BindingFlags::WRITE };
     let address = layout::SHARED;
     let mut init = EnvironmentWriter::default();
     let peer = name("block");
     init.push(
-        EnvironmentEntry {
-            bit: 0,
-            address,
-            size: page,
-            peer,
-            ..new(EntryKind::Status, "status")
-        },
+        EnvironmentEntry { bit: 0, address, size: page, peer, ..new(EntryKind::Status, "status") },
         target(status),
     );
 
     let mut block = EnvironmentWriter::default();
     let parameters = [0, ChannelKind::Disk as u64, 0, 0];
-    let disk = EnvironmentEntry {
-        bit: 0,
-        slot: 8,
-        address,
-        size: page,
-        parameters,
-        ..new(EntryKind::Channel, "linux/0")
-    };
+    let disk =
+        EnvironmentEntry { bit: 0, slot: 8, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     block.push(disk, target(0));
-    let memory = EnvironmentEntry {
-        address: layout::GUEST_RAM,
-        size: 16 << 20,
-        ..new(EntryKind::GuestMemory, "linux")
-    };
-    block.push(
-        memory,
-        BindingRecord {
-            target: ram,
-            flags: BindingFlags::WRITE | BindingFlags::PHYSICAL,
-        },
-    );
-    let interrupt = EnvironmentEntry {
-        bit: 1,
-        slot: 10,
-        parameters: [14, 0, 0, 0],
-        ..new(EntryKind::Interrupt, "ide0")
-    };
-    block.push(
-        interrupt,
-        BindingRecord {
-            target: NO_INDEX,
-            flags: 0,
-        },
-    );
+    let memory =
+        EnvironmentEntry { address: layout::GUEST_RAM, size: 16 << 20, ..new(EntryKind::GuestMemory, "linux") };
+    block.push(memory, BindingRecord { target: ram, flags: BindingFlags::WRITE | BindingFlags::PHYSICAL });
+    let interrupt =
+        EnvironmentEntry { bit: 1, slot: 10, parameters: [14, 0, 0, 0], ..new(EntryKind::Interrupt, "ide0") };
+    block.push(interrupt, BindingRecord { target: NO_INDEX, flags: 0 });
     let parameters = [0, 2048, 0, 0];
     block.push(
-        EnvironmentEntry {
-            parameters,
-            ..new(EntryKind::Disk, "linux/0")
-        },
-        BindingRecord {
-            target: NO_INDEX,
-            flags: 0,
-        },
+        EnvironmentEntry { parameters, ..new(EntryKind::Disk, "linux/0") },
+        BindingRecord { target: NO_INDEX, flags: 0 },
     );
     block.push_text(name("note"), "größer");
 
     let mut linux = EnvironmentWriter::default();
     let parameters = [1, ChannelKind::Disk as u64, 0, 0];
-    let disk = EnvironmentEntry {
-        bit: 3,
-        slot: 9,
-        address,
-        size: page,
-        parameters,
-        ..new(EntryKind::Channel, "linux/0")
-    };
+    let disk =
+        EnvironmentEntry { bit: 3, slot: 9, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     linux.push(disk, target(0));
     linux.push(memory, target(ram));
     linux.push(
-        EnvironmentEntry {
-            slot: 11,
-            parameters: [1, 16 << 20, 0, 0],
-            ..new(EntryKind::GuestSpace, "linux")
-        },
+        EnvironmentEntry { slot: 11, parameters: [1, 16 << 20, 0, 0], ..new(EntryKind::GuestSpace, "linux") },
         target(0),
     );
     for vcpu in 0..2 {
@@ -212,18 +131,9 @@ fn sample() -> Vec<u8> {
         ..new(EntryKind::Thread, "thread1")
     };
     linux.push(entry, target(1));
-    let kernel = EnvironmentEntry {
-        address: layout::SHARED + (1 << 20),
-        size: 12_345,
-        ..new(EntryKind::Module, "kernel")
-    };
-    linux.push(
-        kernel,
-        BindingRecord {
-            target: 2,
-            flags: 0,
-        },
-    );
+    let kernel =
+        EnvironmentEntry { address: layout::SHARED + (1 << 20), size: 12_345, ..new(EntryKind::Module, "kernel") };
+    linux.push(kernel, BindingRecord { target: 2, flags: 0 });
 
     let record = |text: &str, kind: PartitionKind, program, guest, init_bit| PartitionRecord {
         name: name(text),
@@ -236,34 +146,18 @@ fn sample() -> Vec<u8> {
         program_bytes: if program == NO_INDEX { 0 } else { 0x3000 },
         ..PartitionRecord::new_zeroed()
     };
-    plan.partition(
-        record("init", PartitionKind::Init, NO_INDEX, NO_INDEX, NO_BIT),
-        &[],
-        init,
-    );
-    plan.partition(
-        record("block", PartitionKind::Native, 0, NO_INDEX, 0),
-        &[thread(2, 0)],
-        block,
-    );
-    plan.partition(
-        record("linux", PartitionKind::Guest, 1, 0, 1),
-        &[thread(2, 0), thread(15, 1)],
-        linux,
-    );
+    plan.partition(record("init", PartitionKind::Init, NO_INDEX, NO_INDEX, NO_BIT), &[], init);
+    plan.partition(record("block", PartitionKind::Native, 0, NO_INDEX, 0), &[thread(2, 0)], block);
+    plan.partition(record("linux", PartitionKind::Guest, 1, 0, 1), &[thread(2, 0), thread(15, 1)], linux);
     plan.finish()
 }
 
 /// Uses everything that a plan offers.
 fn walk(plan: &Plan<'_>) -> usize {
-    let mut count =
-        plan.regions().len() + plan.channels().len() + plan.endpoints().len() + plan.guests().len();
+    let mut count = plan.regions().len() + plan.channels().len() + plan.endpoints().len() + plan.guests().len();
     let _ = (plan.name(), plan.end());
     for partition in plan.partitions() {
-        assert_eq!(
-            partition.grants().count(),
-            partition.environment.entries().len()
-        );
+        assert_eq!(partition.grants().count(), partition.environment.entries().len());
         for grant in partition.grants() {
             if let Resource::Channel { region, other, .. } = grant.resource {
                 assert!(region < plan.regions().len() && other.bit < 64);
@@ -272,16 +166,9 @@ fn walk(plan: &Plan<'_>) -> usize {
             count += 1;
         }
         let environment = partition.environment;
-        count += environment.channels().count()
-            + environment.vcpus().count()
-            + environment.disks().count();
-        let _ = (
-            environment.heap(),
-            environment.text("note"),
-            partition.guest(),
-            partition.program(),
-            partition.restart(),
-        );
+        count += environment.channels().count() + environment.vcpus().count() + environment.disks().count();
+        let _ =
+            (environment.heap(), environment.text("note"), partition.guest(), partition.program(), partition.restart());
         if partition.kind() != PartitionKind::Init {
             assert!(!partition.threads().is_empty() && partition.program().is_some());
         }
@@ -304,17 +191,8 @@ fn the_sample_is_a_plan() {
     filled.set_physical(1, 0x120_0000);
     filled.set_physical(1000, 1);
     let environment = Environment::parse(copy.as_bytes()).expect("an environment");
-    assert_eq!(
-        (environment.header().tsc_hz, environment.header().generation),
-        (1_000_000, 2)
-    );
-    assert_eq!(
-        environment
-            .guest_memories()
-            .next()
-            .map(|memory| memory.physical),
-        Some(0x120_0000)
-    );
+    assert_eq!((environment.header().tsc_hz, environment.header().generation), (1_000_000, 2));
+    assert_eq!(environment.guest_memories().next().map(|memory| memory.physical), Some(0x120_0000));
     assert!(EnvironmentCopy::new(&block.environment, &mut [0; 64]).is_none());
 }
 
@@ -335,10 +213,7 @@ fn errors_name_what_is_wrong() {
     assert_eq!(parse(&table), Err(PlanError::BadTable(TableName::Modules)));
     let unaligned = Aligned::new(&[&[0], good.as_slice()].concat());
     assert!(Plan::parse(&unaligned.bytes()[1..]).is_err());
-    assert_eq!(
-        Environment::parse(&[]).err(),
-        Some(EnvironmentError::Truncated)
-    );
+    assert_eq!(Environment::parse(&[]).err(), Some(EnvironmentError::Truncated));
 }
 
 #[test]

@@ -45,8 +45,7 @@ impl Write for Console {
                 return Ok(());
             }
             if let Some(notification) = events::notification()
-                && let Ok(bits) =
-                    notification.wait(time::now().saturating_add(time::milliseconds(PATIENCE)))
+                && let Ok(bits) = notification.wait(time::now().saturating_add(time::milliseconds(PATIENCE)))
             {
                 events::keep(bits);
             }
@@ -87,10 +86,7 @@ pub fn receive(buffer: &mut [u8]) -> usize {
 
 /// Whether the peer has read all that was printed. True without a console.
 pub fn is_drained() -> bool {
-    CONSOLE
-        .lock()
-        .as_mut()
-        .is_none_or(|console| console.channel.space() == console.channel.capacity())
+    CONSOLE.lock().as_mut().is_none_or(|console| console.channel.space() == console.channel.capacity())
 }
 
 /// Prints to the program's console channel.

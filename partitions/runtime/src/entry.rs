@@ -53,9 +53,7 @@ macro_rules! init_entry {
 /// Sets up the runtime of a program and calls its main function. Called once, by the entry macro.
 #[doc(hidden)]
 pub fn start_program(address: u64, main: fn(Program)) -> ! {
-    let Some(environment) = environment(address) else {
-        die("the environment is not valid")
-    };
+    let Some(environment) = environment(address) else { die("the environment is not valid") };
     if let Some(region) = environment.heap() {
         // SAFETY: init mapped the region for the heap alone, and this function runs once.
         unsafe { heap::start(region.address, region.size) };
@@ -71,12 +69,7 @@ fn environment(address: u64) -> Option<Environment<'static>> {
         return None;
     }
     // SAFETY: init maps at least the header there, and nobody writes to it while the program runs.
-    let header = unsafe {
-        core::slice::from_raw_parts(
-            address as usize as *const u8,
-            size_of::<EnvironmentHeader>(),
-        )
-    };
+    let header = unsafe { core::slice::from_raw_parts(address as usize as *const u8, size_of::<EnvironmentHeader>()) };
     let (header, _) = EnvironmentHeader::ref_from_prefix(header).ok()?;
     let size = usize::try_from(header.size.min(layout::ENVIRONMENT_MAX)).ok()?;
     // SAFETY: init maps as many bytes as the header says.
@@ -99,9 +92,7 @@ pub fn start_init(address: u64, main: fn(&'static BootInfo)) -> ! {
     // SAFETY: the static memory is used for nothing else, and this function runs once.
     unsafe { heap::start(INIT_HEAP_MEMORY.0.get() as u64, INIT_HEAP as u64) };
     // SAFETY: the kernel maps the boot information there, read-only, and does not change it.
-    let bytes = unsafe {
-        core::slice::from_raw_parts(address as usize as *const u8, size_of::<BootInfo>())
-    };
+    let bytes = unsafe { core::slice::from_raw_parts(address as usize as *const u8, size_of::<BootInfo>()) };
     match BootInfo::ref_from_bytes(bytes) {
         Ok(information) if information.magic == BOOT_INFO_MAGIC => main(information),
         _ => die("the boot information is not valid"),

@@ -13,10 +13,7 @@ static HEAP: ProgramHeap = ProgramHeap(Mutex::new(Heap::empty()));
 // SAFETY: the heap hands out disjoint blocks of memory that belongs to it alone, of the size and alignment asked for.
 unsafe impl GlobalAlloc for ProgramHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0
-            .lock()
-            .allocate_first_fit(layout)
-            .map_or(null_mut(), NonNull::as_ptr)
+        self.0.lock().allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -33,11 +30,7 @@ unsafe impl GlobalAlloc for ProgramHeap {
 /// To be called once, with a mapped writable range that nothing else uses.
 pub(crate) unsafe fn start(address: u64, length: u64) {
     // SAFETY: the caller vouches for the range.
-    unsafe {
-        HEAP.0
-            .lock()
-            .init(address as usize as *mut u8, length as usize)
-    };
+    unsafe { HEAP.0.lock().init(address as usize as *mut u8, length as usize) };
 }
 
 /// Bytes of the heap that are not allocated.

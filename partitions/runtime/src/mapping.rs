@@ -4,8 +4,8 @@ use crate::object::{Capability, Memory, Partition, Table, Thread, Vcpu};
 use crate::shared::SharedMemory;
 use crate::syscall::{self, Slot};
 use bulkhead_abi::{
-    BootInfo, Error, ExitReason, FaultReport, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights,
-    StateGroups, ThreadMethod, VcpuMethod, VcpuState, init_slot,
+    BootInfo, Error, ExitReason, FaultReport, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights, StateGroups, ThreadMethod,
+    VcpuMethod, VcpuState, init_slot,
 };
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -43,19 +43,12 @@ impl Mapping {
         if attributes & !MAP_UNCACHED != 0 {
             return Err(Error::BadArgument);
         }
-        let end = address
-            .checked_add(inspection.size)
-            .ok_or(Error::OutOfRange)?;
+        let end = address.checked_add(inspection.size).ok_or(Error::OutOfRange)?;
         if address < MAPPING_ADDRESSES.start || end > MAPPING_ADDRESSES.end {
             return Err(Error::OutOfRange);
         }
         partition.map(memory, address, rights, attributes)?;
-        Ok(Self {
-            partition,
-            memory,
-            address,
-            length: inspection.size,
-        })
+        Ok(Self { partition, memory, address, length: inspection.size })
     }
 
     /// The memory.
@@ -85,17 +78,9 @@ impl Drop for Mapping {
 /// it names. `slot` receives the capability that is mapped.
 ///
 /// Modules' memory is never writable for anybody, hence the plain bytes.
-pub fn map_module(
-    boot: &BootInfo,
-    index: usize,
-    slot: Slot,
-    address: u64,
-) -> Result<&'static [u8], Error> {
+pub fn map_module(boot: &BootInfo, index: usize, slot: Slot, address: u64) -> Result<&'static [u8], Error> {
     let count = usize::try_from(boot.module_count).unwrap_or(0);
-    let module = boot
-        .modules
-        .get(..count)
-        .and_then(|modules| modules.get(index));
+    let module = boot.modules.get(..count).and_then(|modules| modules.get(index));
     let length = module.ok_or(Error::OutOfRange)?.length;
     let root = Memory(Slot(init_slot::FIRST_MODULE + index as u64));
     root.derive(slot, Rights::READ, 0, Table::Own)?;
@@ -124,9 +109,7 @@ impl FaultPage {
         let address = self.0.as_mut_ptr() as u64;
         // SAFETY: the kernel writes one report to the page, which is borrowed mutably, and any bytes are valid in it.
         unsafe { syscall::invoke(thread.0, ThreadMethod::ReadFault as u64, [address, 0, 0, 0])? };
-        FaultReport::read_from_prefix(&self.0)
-            .map(|(report, _)| report)
-            .map_err(|_| Error::BadArgument)
+        FaultReport::read_from_prefix(&self.0).map(|(report, _)| report).map_err(|_| Error::BadArgument)
     }
 }
 
@@ -152,15 +135,12 @@ unsafe impl Send for GuestProcessor {}
 impl GuestProcessor {
     pub(crate) fn map(vcpu: Vcpu, address: u64) -> Result<Self, Error> {
         let last = MAPPING_ADDRESSES.end - PAGE_SIZE;
-        if !(MAPPING_ADDRESSES.start..=last).contains(&address)
-            || !address.is_multiple_of(PAGE_SIZE)
-        {
+        if !(MAPPING_ADDRESSES.start..=last).contains(&address) || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Error::OutOfRange);
         }
         claim(address)?;
         // SAFETY: the address is set apart for mappings; the kernel refuses if something is mapped there.
-        let mapped =
-            unsafe { syscall::invoke(vcpu.0, VcpuMethod::MapState as u64, [address, 0, 0, 0]) };
+        let mapped = unsafe { syscall::invoke(vcpu.0, VcpuMethod::MapState as u64, [address, 0, 0, 0]) };
         match mapped {
             Ok(_) => {}
             // The program's former life mapped the page; the environment gives each page the same address in all lives.
@@ -196,13 +176,7 @@ impl GuestProcessor {
     /// Brings state groups up to date in the state page.
     pub fn fetch(&mut self, groups: StateGroups) -> Result<(), Error> {
         // SAFETY: the kernel writes to the state page only, which is borrowed mutably with `self`.
-        unsafe {
-            syscall::invoke(
-                self.vcpu.0,
-                VcpuMethod::Fetch as u64,
-                [groups.bits(), 0, 0, 0],
-            )?
-        };
+        unsafe { syscall::invoke(self.vcpu.0, VcpuMethod::Fetch as u64, [groups.bits(), 0, 0, 0])? };
         Ok(())
     }
 

@@ -6,9 +6,8 @@
 use crate::mapping::{FaultPage, GuestProcessor};
 use crate::syscall::{self, Received, Results, Slot, Words};
 use bulkhead_abi::{
-    AnyMethod, Error, FIRST_OWN_METHOD, FaultReport, GuestPaging, GuestSpaceMethod,
-    InterruptMethod, MemoryMethod, MessageInfo, ObjectType, PartitionMethod, Rights, SELF_TABLE,
-    ThreadMethod, VcpuMethod, WindowMethod,
+    AnyMethod, Error, FIRST_OWN_METHOD, FaultReport, GuestPaging, GuestSpaceMethod, InterruptMethod, MemoryMethod,
+    MessageInfo, ObjectType, PartitionMethod, Rights, SELF_TABLE, ThreadMethod, VcpuMethod, WindowMethod,
 };
 
 /// What [`Capability::inspect`] tells of a capability.
@@ -57,30 +56,13 @@ pub trait Capability: Copy {
     fn slot(self) -> Slot;
 
     /// Makes a child with at most these rights. A badge of 0 keeps the source's.
-    fn derive(
-        self,
-        destination: Slot,
-        rights: Rights,
-        badge: u64,
-        table: Table,
-    ) -> Result<(), Error> {
-        let arguments = [
-            destination.0,
-            u64::from(rights.bits()),
-            badge,
-            table.argument(),
-        ];
+    fn derive(self, destination: Slot, rights: Rights, badge: u64, table: Table) -> Result<(), Error> {
+        let arguments = [destination.0, u64::from(rights.bits()), badge, table.argument()];
         invoke(self.slot(), AnyMethod::Derive as u64, arguments).map(|_| ())
     }
 
     /// Makes a child over `count` units from `first` on, in this program's table.
-    fn derive_range(
-        self,
-        destination: Slot,
-        rights: Rights,
-        first: u64,
-        count: u64,
-    ) -> Result<(), Error> {
+    fn derive_range(self, destination: Slot, rights: Rights, first: u64, count: u64) -> Result<(), Error> {
         let arguments = [destination.0, u64::from(rights.bits()), first, count];
         invoke(self.slot(), AnyMethod::DeriveRange as u64, arguments).map(|_| ())
     }
@@ -191,9 +173,7 @@ impl NewObject {
     const fn parts(self) -> (ObjectType, u64) {
         match self {
             Self::Partition { slots } => (ObjectType::Partition, slots),
-            Self::Thread { partition, window } => {
-                (ObjectType::Thread, partition.0.0 | window.0.0 << 32)
-            }
+            Self::Thread { partition, window } => (ObjectType::Thread, partition.0.0 | window.0.0 << 32),
             Self::Vcpu { space, thread } => (ObjectType::Vcpu, space.0.0 | thread.0.0 << 32),
             Self::GuestSpace { paging } => (ObjectType::GuestSpace, paging as u64),
             Self::Endpoint { cpu } => (ObjectType::Endpoint, cpu),
@@ -205,20 +185,9 @@ impl NewObject {
 
 impl Memory {
     /// Makes a kernel object of `pages` pages (0: as many as the type needs at least) from `offset` on.
-    pub fn create(
-        self,
-        object: NewObject,
-        pages: u64,
-        offset: u64,
-        destination: Slot,
-    ) -> Result<(), Error> {
+    pub fn create(self, object: NewObject, pages: u64, offset: u64, destination: Slot) -> Result<(), Error> {
         let (object_type, argument) = object.parts();
-        let arguments = [
-            object_type as u64 | pages << 8,
-            destination.0,
-            offset,
-            argument,
-        ];
+        let arguments = [object_type as u64 | pages << 8, destination.0, offset, argument];
         invoke(self.0, MemoryMethod::Create as u64, arguments).map(|_| ())
     }
 
@@ -243,19 +212,8 @@ impl Partition {
     /// Maps all of a memory capability at an address of the partition. `attributes`: 0 or [`bulkhead_abi::MAP_UNCACHED`].
     ///
     /// A program that maps into its own space uses [`crate::mapping::Mapping`], which gives access to what it mapped.
-    pub fn map(
-        self,
-        memory: Memory,
-        address: u64,
-        rights: Rights,
-        attributes: u64,
-    ) -> Result<(), Error> {
-        let arguments = [
-            memory.0.0,
-            address,
-            u64::from(rights.bits()) | attributes,
-            0,
-        ];
+    pub fn map(self, memory: Memory, address: u64, rights: Rights, attributes: u64) -> Result<(), Error> {
+        let arguments = [memory.0.0, address, u64::from(rights.bits()) | attributes, 0];
         invoke(self.0, PartitionMethod::Map as u64, arguments).map(|_| ())
     }
 
@@ -266,44 +224,25 @@ impl Partition {
 
     /// Adds memory to the pool for page tables.
     pub fn donate(self, memory: Memory) -> Result<(), Error> {
-        invoke(
-            self.0,
-            PartitionMethod::Donate as u64,
-            [memory.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, PartitionMethod::Donate as u64, [memory.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// Allows ports to the partition's threads.
     pub fn map_ports(self, ports: IoPorts) -> Result<(), Error> {
-        invoke(
-            self.0,
-            PartitionMethod::MapPorts as u64,
-            [ports.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, PartitionMethod::MapPorts as u64, [ports.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// What the partition has left.
     pub fn account(self) -> Result<Account, Error> {
         let results = invoke(self.0, PartitionMethod::Inspect as u64, [0; 4])?;
-        Ok(Account {
-            pool_pages: results.rdx,
-            slots: results.r10,
-            generation: results.r8,
-        })
+        Ok(Account { pool_pages: results.rdx, slots: results.r10, generation: results.r8 })
     }
 }
 
 impl Thread {
     /// Sets where the thread starts: instruction pointer, stack pointer and the value of `rdi`.
     pub fn set_registers(self, rip: u64, rsp: u64, rdi: u64) -> Result<(), Error> {
-        invoke(
-            self.0,
-            ThreadMethod::SetRegisters as u64,
-            [rip, rsp, rdi, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, ThreadMethod::SetRegisters as u64, [rip, rsp, rdi, 0]).map(|_| ())
     }
 
     /// Starts or resumes it.
@@ -318,32 +257,17 @@ impl Thread {
 
     /// Binds the notification whose signals end the thread's `ReplyReceive` and `Run`.
     pub fn bind_notification(self, notification: Notification) -> Result<(), Error> {
-        invoke(
-            self.0,
-            ThreadMethod::BindNotification as u64,
-            [notification.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, ThreadMethod::BindNotification as u64, [notification.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// Names the notification that a fault of the thread signals.
     pub fn set_fault_notification(self, notification: Notification) -> Result<(), Error> {
-        invoke(
-            self.0,
-            ThreadMethod::SetFaultNotification as u64,
-            [notification.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, ThreadMethod::SetFaultNotification as u64, [notification.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// Names the slot that receives transferred capabilities.
     pub fn set_receive_slot(self, slot: Slot) -> Result<(), Error> {
-        invoke(
-            self.0,
-            ThreadMethod::SetReceiveSlot as u64,
-            [slot.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, ThreadMethod::SetReceiveSlot as u64, [slot.0, 0, 0, 0]).map(|_| ())
     }
 
     /// The registers and the fault of a stopped or faulted thread.
@@ -353,12 +277,7 @@ impl Thread {
 
     /// Moves the thread to another window of its CPU.
     pub fn set_window(self, window: Window) -> Result<(), Error> {
-        invoke(
-            self.0,
-            ThreadMethod::SetWindow as u64,
-            [window.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, ThreadMethod::SetWindow as u64, [window.0.0, 0, 0, 0]).map(|_| ())
     }
 }
 
@@ -371,12 +290,7 @@ impl Vcpu {
     /// Allows the guest direct access to an MSR.
     pub fn pass_msr(self, msr: u32, reads: bool, writes: bool) -> Result<(), Error> {
         let access = u64::from(reads) | u64::from(writes) << 1;
-        invoke(
-            self.0,
-            VcpuMethod::PassMsr as u64,
-            [u64::from(msr), access, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, VcpuMethod::PassMsr as u64, [u64::from(msr), access, 0, 0]).map(|_| ())
     }
 }
 
@@ -389,22 +303,12 @@ impl GuestSpace {
 
     /// Undoes the mapping of a memory capability.
     pub fn unmap(self, memory: Memory) -> Result<(), Error> {
-        invoke(
-            self.0,
-            GuestSpaceMethod::Unmap as u64,
-            [memory.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, GuestSpaceMethod::Unmap as u64, [memory.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// Adds memory to the pool for EPT or shadow tables.
     pub fn donate(self, memory: Memory) -> Result<(), Error> {
-        invoke(
-            self.0,
-            GuestSpaceMethod::Donate as u64,
-            [memory.0.0, 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, GuestSpaceMethod::Donate as u64, [memory.0.0, 0, 0, 0]).map(|_| ())
     }
 
     /// Lets the guest's `out` to a port signal the notification.
@@ -415,12 +319,7 @@ impl GuestSpace {
 
     /// Withdraws the doorbell of a port.
     pub fn unbind_doorbell(self, port: u16) -> Result<(), Error> {
-        invoke(
-            self.0,
-            GuestSpaceMethod::UnbindDoorbell as u64,
-            [u64::from(port), 0, 0, 0],
-        )
-        .map(|_| ())
+        invoke(self.0, GuestSpaceMethod::UnbindDoorbell as u64, [u64::from(port), 0, 0, 0]).map(|_| ())
     }
 }
 
@@ -454,19 +353,8 @@ impl Notification {
 
 impl Interrupt {
     /// Routes the interrupt to a CPU and binds it to a notification.
-    pub fn bind(
-        self,
-        notification: Notification,
-        cpu: u64,
-        level: bool,
-        active_low: bool,
-    ) -> Result<(), Error> {
-        let arguments = [
-            notification.0.0,
-            cpu,
-            u64::from(level) | u64::from(active_low) << 1,
-            0,
-        ];
+    pub fn bind(self, notification: Notification, cpu: u64, level: bool, active_low: bool) -> Result<(), Error> {
+        let arguments = [notification.0.0, cpu, u64::from(level) | u64::from(active_low) << 1, 0];
         invoke(self.0, InterruptMethod::Bind as u64, arguments).map(|_| ())
     }
 
@@ -479,12 +367,7 @@ impl Interrupt {
 impl Window {
     /// Sets the window's CPU, priority and budget (in TSC ticks of each period; a period of 0: no limit).
     pub fn configure(self, cpu: u64, priority: u64, budget: u64, period: u64) -> Result<(), Error> {
-        invoke(
-            self.0,
-            WindowMethod::Configure as u64,
-            [cpu, priority, budget, period],
-        )
-        .map(|_| ())
+        invoke(self.0, WindowMethod::Configure as u64, [cpu, priority, budget, period]).map(|_| ())
     }
 
     /// TSC ticks consumed since boot.

@@ -36,9 +36,7 @@ impl Channel {
     pub fn words(&self) -> &'static [AtomicU64] {
         // Channel memory is page-aligned (a checked property of the environment), hence this cannot fail; were it otherwise
         // the channel would be empty.
-        self.memory
-            .atomics(0, self.memory.len() / size_of::<AtomicU64>())
-            .unwrap_or_default()
+        self.memory.atomics(0, self.memory.len() / size_of::<AtomicU64>()).unwrap_or_default()
     }
 
     /// This program's side.
@@ -52,9 +50,7 @@ impl Channel {
     /// The channel as a text channel; `None` if its memory holds something else or is too small.
     pub fn text(&self) -> Option<TextChannel<'static>> {
         match self.entry.kind {
-            ChannelKind::Text | ChannelKind::Serial => {
-                TextChannel::attach(self.words(), self.side()).ok()
-            }
+            ChannelKind::Text | ChannelKind::Serial => TextChannel::attach(self.words(), self.side()).ok(),
             ChannelKind::Disk | ChannelKind::Raw => None,
         }
     }
@@ -144,25 +140,18 @@ impl Program {
 
     /// All channels.
     pub fn channels(&self) -> impl Iterator<Item = Channel> {
-        self.environment
-            .channels()
-            .map(|entry| self.channel_of(entry))
+        self.environment.channels().map(|entry| self.channel_of(entry))
     }
 
     /// The channel of this name.
     pub fn channel(&self, name: &str) -> Option<Channel> {
-        self.environment
-            .channel(name)
-            .map(|entry| self.channel_of(entry))
+        self.environment.channel(name).map(|entry| self.channel_of(entry))
     }
 
     /// A memory range of the program's, not its heap, with what the environment says about it.
     pub fn memory(&self, name: &str) -> Option<(SharedMemory<'static>, plan::Memory<'static>)> {
         let heap = self.environment.heap().map(|heap| heap.address);
-        let entry = self
-            .environment
-            .memories()
-            .find(|entry| entry.name == name && Some(entry.address) != heap)?;
+        let entry = self.environment.memories().find(|entry| entry.name == name && Some(entry.address) != heap)?;
         Some((self.memory_at(entry.address, entry.size), entry))
     }
 
@@ -183,17 +172,13 @@ impl Program {
 
     /// The first interrupt of a device.
     pub fn interrupt(&self, device: &str) -> Option<DeviceInterrupt> {
-        self.interrupts()
-            .find(|interrupt| interrupt.entry.name == device)
+        self.interrupts().find(|interrupt| interrupt.entry.name == device)
     }
 
     /// All ranges of guests' memory.
     pub fn guest_memories(&self) -> impl Iterator<Item = GuestMemory> {
         self.environment.guest_memories().map(|entry| GuestMemory {
-            ram: GuestRam::new(
-                self.memory_at(entry.address, entry.size),
-                entry.guest_physical,
-            ),
+            ram: GuestRam::new(self.memory_at(entry.address, entry.size), entry.guest_physical),
             entry,
         })
     }
@@ -206,10 +191,7 @@ impl Program {
 
     /// The guest's processors, in a vmm.
     pub fn vcpus(&self) -> impl Iterator<Item = GuestProcessorEntry> {
-        self.environment.vcpus().map(|entry| GuestProcessorEntry {
-            vcpu: object::Vcpu(Slot(entry.slot)),
-            entry,
-        })
+        self.environment.vcpus().map(|entry| GuestProcessorEntry { vcpu: object::Vcpu(Slot(entry.slot)), entry })
     }
 
     /// The contents of a module.
@@ -234,8 +216,7 @@ impl Program {
 
     /// Tells init how the program fares: `code` and `text` are for the log.
     pub fn report(&self, report: plan::StatusReport, code: u32, text: &str) {
-        if let (Some(status), Some(entry)) = (self.status(), self.environment.status_pages().next())
-        {
+        if let (Some(status), Some(entry)) = (self.status(), self.environment.status_pages().next()) {
             status.set_report(report, code, text);
             // Init outlives every partition.
             let _ = Notification(Slot(entry.slot)).signal(0);

@@ -44,11 +44,7 @@ impl<'a> SharedMemory<'a> {
     /// # Safety
     /// The range must stay mapped for `'a`, and no Rust object may lie in it.
     pub(crate) const unsafe fn at(address: u64, length: u64) -> Self {
-        Self {
-            base: address as usize as *mut u8,
-            length: length as usize,
-            lifetime: PhantomData,
-        }
+        Self { base: address as usize as *mut u8, length: length as usize, lifetime: PhantomData }
     }
 
     /// Bytes of it.
@@ -69,11 +65,7 @@ impl<'a> SharedMemory<'a> {
     /// `length` bytes from `offset` on.
     pub fn part(self, offset: usize, length: usize) -> Result<Self, OutsideMemory> {
         let base = self.check(offset, length)?;
-        Ok(Self {
-            base,
-            length,
-            lifetime: PhantomData,
-        })
+        Ok(Self { base, length, lifetime: PhantomData })
     }
 
     fn check(self, offset: usize, length: usize) -> Result<*mut u8, OutsideMemory> {
@@ -191,18 +183,12 @@ impl<'a> GuestRam<'a> {
     }
 
     fn offset(self, guest_physical: u64) -> Result<usize, OutsideMemory> {
-        let offset = guest_physical
-            .checked_sub(self.start)
-            .ok_or(OutsideMemory)?;
+        let offset = guest_physical.checked_sub(self.start).ok_or(OutsideMemory)?;
         usize::try_from(offset).map_err(|_| OutsideMemory)
     }
 
     /// The part of the memory at a guest-physical range.
-    pub fn part(
-        self,
-        guest_physical: u64,
-        length: usize,
-    ) -> Result<SharedMemory<'a>, OutsideMemory> {
+    pub fn part(self, guest_physical: u64, length: usize) -> Result<SharedMemory<'a>, OutsideMemory> {
         self.memory.part(self.offset(guest_physical)?, length)
     }
 

@@ -51,20 +51,14 @@ impl<'a> Status<'a> {
     }
 
     fn load(self, offset: usize) -> u32 {
-        self.0
-            .atomic::<AtomicU32>(offset)
-            .map_or(0, |word| word.load(Ordering::Acquire))
+        self.0.atomic::<AtomicU32>(offset).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Writes a report; the caller then signals init.
     pub fn set_report(self, report: StatusReport, code: u32, text: &str) {
         let bytes = text.as_bytes();
         let length = bytes.len().min(TEXT_MAX);
-        if self
-            .0
-            .write(TEXT, bytes.get(..length).unwrap_or_default())
-            .is_ok()
-        {
+        if self.0.write(TEXT, bytes.get(..length).unwrap_or_default()).is_ok() {
             self.store(TEXT_LENGTH, length as u32);
         }
         self.store(CODE, code);
@@ -88,10 +82,9 @@ impl<'a> Status<'a> {
         }
         match core::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => bytes
-                .get(..error.valid_up_to())
-                .and_then(|valid| core::str::from_utf8(valid).ok())
-                .unwrap_or_default(),
+            Err(error) => {
+                bytes.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or_default()
+            }
         }
     }
 

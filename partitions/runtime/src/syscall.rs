@@ -57,11 +57,7 @@ fn checked<T>(code: u64, value: T) -> Result<T, Error> {
 
 /// `Call`: sends a message to an endpoint on this CPU and waits for the reply.
 #[inline(always)]
-pub fn call(
-    endpoint: Slot,
-    info: MessageInfo,
-    words: Words,
-) -> Result<(MessageInfo, Words), Error> {
+pub fn call(endpoint: Slot, info: MessageInfo, words: Words) -> Result<(MessageInfo, Words), Error> {
     let (code, reply_info): (u64, u64);
     let [mut word0, mut word1, mut word2, mut word3] = words;
     // SAFETY: `syscall` changes no memory of this program except by what the peer writes to shared memory, which is only
@@ -81,10 +77,7 @@ pub fn call(
             options(nostack),
         );
     }
-    checked(
-        code,
-        (MessageInfo(reply_info), [word0, word1, word2, word3]),
-    )
+    checked(code, (MessageInfo(reply_info), [word0, word1, word2, word3]))
 }
 
 /// `ReplyReceive`: replies to the caller served last, if any, and waits for the next message or signal.
@@ -111,11 +104,7 @@ pub fn reply_receive(endpoint: Slot, info: MessageInfo, words: Words) -> Result<
     let received = if badge == SIGNAL_BADGE {
         Received::Signals(word0)
     } else {
-        Received::Message {
-            badge,
-            info: MessageInfo(received_info),
-            words: [word0, word1, word2, word3],
-        }
+        Received::Message { badge, info: MessageInfo(received_info), words: [word0, word1, word2, word3] }
     };
     checked(code, received)
 }
@@ -191,11 +180,7 @@ pub fn yield_now() {
 /// Some methods write to memory of this program or take memory away from it: the caller must see to it that no Rust object
 /// lies there.
 #[inline(always)]
-pub(crate) unsafe fn invoke(
-    slot: Slot,
-    method: u64,
-    arguments: [u64; 4],
-) -> Result<Results, Error> {
+pub(crate) unsafe fn invoke(slot: Slot, method: u64, arguments: [u64; 4]) -> Result<Results, Error> {
     let (code, rdi, rsi, rdx, r10, r8, r9): (u64, u64, u64, u64, u64, u64, u64);
     // SAFETY: every register that the kernel may change is an output; the caller vouches for the method.
     unsafe {
@@ -213,15 +198,5 @@ pub(crate) unsafe fn invoke(
             options(nostack),
         );
     }
-    checked(
-        code,
-        Results {
-            rdi,
-            rsi,
-            rdx,
-            r10,
-            r8,
-            r9,
-        },
-    )
+    checked(code, Results { rdi, rsi, rdx, r10, r8, r9 })
 }

@@ -42,10 +42,7 @@ extern "C" fn enter(index: u64) -> ! {
 /// Starts a further thread: it runs `function` with its index, and sleeps for ever after that. A thread can be started once.
 pub fn start(entry: &Thread, function: fn(usize)) -> Result<(), Error> {
     let index = entry.index as usize;
-    let once = ENTRIES
-        .get(index)
-        .filter(|_| index != 0)
-        .ok_or(Error::OutOfRange)?;
+    let once = ENTRIES.get(index).filter(|_| index != 0).ok_or(Error::OutOfRange)?;
     once.call_once(|| function);
     crate::events::set_notification_of(index, object::Notification(Slot(entry.notification)));
     let thread = object::Thread(Slot(entry.slot));
@@ -62,9 +59,5 @@ pub fn index() -> usize {
     unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
     let first = layout::STACK_TOP - layout::STACK_STRIDE;
     let index = stack.saturating_sub(first) / layout::STACK_STRIDE;
-    if index < MAX_THREADS as u64 {
-        index as usize
-    } else {
-        0
-    }
+    if index < MAX_THREADS as u64 { index as usize } else { 0 }
 }

@@ -17,9 +17,7 @@ pub fn set_frequency(hz: u64) {
 pub fn now() -> u64 {
     let (low, high): (u64, u64);
     // SAFETY: the kernel leaves RDTSC to user mode; it touches nothing but the two registers.
-    unsafe {
-        asm!("rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags)) };
     high << 32 | low
 }
 
@@ -28,9 +26,7 @@ pub fn now() -> u64 {
 pub fn now_low() -> u32 {
     let low: u32;
     // SAFETY: as in `now`.
-    unsafe {
-        asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags)) };
     low
 }
 

@@ -38,8 +38,7 @@ impl Guest {
     pub(crate) fn write_msr(&mut self) {
         let state = self.processor.state();
         let index = state.registers[register::RCX] as u32;
-        let value =
-            state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
+        let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
         match self.machine.write_msr(PROCESSOR, index, value, time::now()) {
             Ok(write) => {
                 if self.complete_msr(write).is_err() {
@@ -81,13 +80,7 @@ impl Guest {
     fn control_registers(&mut self) -> ControlRegisters {
         self.require(StateGroups::CONTROL_REGISTERS);
         let state = self.processor.state();
-        ControlRegisters {
-            cr0: state.cr0,
-            cr3: state.cr3,
-            cr4: state.cr4,
-            efer: state.efer,
-            xcr0: state.xcr0,
-        }
+        ControlRegisters { cr0: state.cr0, cr3: state.cr3, cr4: state.cr4, efer: state.efer, xcr0: state.xcr0 }
     }
 
     /// Loads what a write to a control register leads to.
@@ -113,8 +106,7 @@ impl Guest {
     /// What CPUID shows of CR4.OSXSAVE and XCR0, which the guest may have changed without an exit.
     pub(crate) fn refresh_extended_states(&mut self) {
         let registers = self.control_registers();
-        self.machine
-            .set_extended_states(PROCESSOR, registers.cr4 & OSXSAVE != 0, registers.xcr0);
+        self.machine.set_extended_states(PROCESSOR, registers.cr4 & OSXSAVE != 0, registers.xcr0);
     }
 
     /// MOV to and from control registers, CLTS, LMSW (SDM vol. 3, table 28-3).
@@ -128,22 +120,12 @@ impl Guest {
         let control = *self.machine.control();
         let is_long = self.is_long();
         let result = match (access, number) {
-            (0, 0) => control
-                .write_cr0(&current, is_long, value)
-                .and_then(|change| self.change(&change)),
-            (0, 3) => control
-                .write_cr3(&current, value)
-                .and_then(|change| self.change(&change)),
-            (0, 4) => control
-                .write_cr4(&current, value)
-                .and_then(|change| self.change(&change)),
+            (0, 0) => control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change)),
+            (0, 3) => control.write_cr3(&current, value).and_then(|change| self.change(&change)),
+            (0, 4) => control.write_cr4(&current, value).and_then(|change| self.change(&change)),
             (0, 8) => self.machine.write_cr8(PROCESSOR, value),
             (1, number) => {
-                let value = if number == 8 {
-                    self.machine.read_cr8(PROCESSOR)
-                } else {
-                    current.cr3
-                };
+                let value = if number == 8 { self.machine.read_cr8(PROCESSOR) } else { current.cr3 };
                 let width = if self.is_long() { 8 } else { 4 };
                 emulate::write_register(self.processor.state_mut(), operand, width, value);
                 if operand == 4 {
@@ -153,17 +135,13 @@ impl Guest {
             }
             (2, _) => {
                 let value = current.cr0 & !TASK_SWITCHED;
-                control
-                    .write_cr0(&current, is_long, value)
-                    .and_then(|change| self.change(&change))
+                control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change))
             }
             (3, _) => {
                 let source = qualification >> 16 & MACHINE_STATUS;
                 // LMSW sets PE but never clears it.
                 let value = current.cr0 & !(MACHINE_STATUS & !1) | source;
-                control
-                    .write_cr0(&current, is_long, value)
-                    .and_then(|change| self.change(&change))
+                control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change))
             }
             _ => Err(GeneralProtection),
         };
@@ -199,8 +177,7 @@ impl Guest {
         let current = self.control_registers();
         let state = self.processor.state();
         let index = state.registers[register::RCX] as u32;
-        let value =
-            state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
+        let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
         match self.machine.control().write_xcr(&current, index, value) {
             Ok(change) => {
                 let state = self.processor.state_mut();

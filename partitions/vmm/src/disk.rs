@@ -1,8 +1,7 @@
 //! A guest's disk: the control plane here, the data plane in the block service, and between them a device channel.
 
 use bulkhead_channel::{
-    Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome,
-    QueueConfiguration,
+    Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
 use bulkhead_machine::virtio::{BlockDevice, BlockFeatures, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::{GuestSpace, Notification};
@@ -82,9 +81,7 @@ impl Disk {
                 if let Some(new) = new
                     && let Err(error) = space.bind_doorbell(new, self.peer)
                 {
-                    println!(
-                        "vmm: no doorbell at port {new:#x}: {error:?}; notifications go through the vmm"
-                    );
+                    println!("vmm: no doorbell at port {new:#x}: {error:?}; notifications go through the vmm");
                 }
             }
             Event::Notified { .. } => self.tell(),
@@ -123,10 +120,7 @@ impl Disk {
 }
 
 fn configuration_of(chosen: &DriverConfiguration) -> Configuration {
-    let mut configuration = Configuration {
-        features: chosen.features & !VERSION_1,
-        ..Configuration::default()
-    };
+    let mut configuration = Configuration { features: chosen.features & !VERSION_1, ..Configuration::default() };
     for (to, from) in configuration.queues.iter_mut().zip(&chosen.queues) {
         *to = from.map(|queue| QueueConfiguration {
             size: queue.size,

@@ -11,8 +11,7 @@ impl Guest {
         self.receive();
         for (index, disk) in self.disks.iter_mut().enumerate() {
             if bits & disk.signal != 0 {
-                self.machine
-                    .with_function(index, |function| disk.service_did(function));
+                self.machine.with_function(index, |function| disk.service_did(function));
             }
         }
         self.driver_events();
@@ -30,10 +29,7 @@ impl Guest {
     /// Passes on what the guest's drivers did to their devices, after an access to the PCI bus.
     pub(crate) fn driver_events(&mut self) {
         for (index, disk) in self.disks.iter_mut().enumerate() {
-            while let Some(Some(event)) = self
-                .machine
-                .with_function(index, |function| function.take_event())
-            {
+            while let Some(Some(event)) = self.machine.with_function(index, |function| function.take_event()) {
                 disk.driver_did(event, self.space);
             }
         }

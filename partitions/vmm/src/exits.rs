@@ -53,14 +53,9 @@ impl Mmio for Devices<'_> {
     #[inline]
     fn read(&mut self, address: GuestPhysical, size: u8) -> u64 {
         match Width::from_bytes(u32::from(size)) {
-            Some(width) => self
-                .machine
-                .read_memory(PROCESSOR, address.0, width, self.now),
+            Some(width) => self.machine.read_memory(PROCESSOR, address.0, width, self.now),
             None => (0..u64::from(size)).rev().fold(0, |value, byte| {
-                value << 8
-                    | self
-                        .machine
-                        .read_memory(PROCESSOR, address.0 + byte, Width::Byte, self.now)
+                value << 8 | self.machine.read_memory(PROCESSOR, address.0 + byte, Width::Byte, self.now)
             }),
         }
     }
@@ -68,19 +63,11 @@ impl Mmio for Devices<'_> {
     #[inline]
     fn write(&mut self, address: GuestPhysical, size: u8, value: u64) {
         match Width::from_bytes(u32::from(size)) {
-            Some(width) => self
-                .machine
-                .write_memory(PROCESSOR, address.0, width, value, self.now),
+            Some(width) => self.machine.write_memory(PROCESSOR, address.0, width, value, self.now),
             None => {
                 for byte in 0..u64::from(size) {
                     let part = value >> (8 * byte);
-                    self.machine.write_memory(
-                        PROCESSOR,
-                        address.0 + byte,
-                        Width::Byte,
-                        part,
-                        self.now,
-                    );
+                    self.machine.write_memory(PROCESSOR, address.0 + byte, Width::Byte, part, self.now);
                 }
             }
         }
@@ -89,16 +76,12 @@ impl Mmio for Devices<'_> {
 
 impl PortIo for Devices<'_> {
     fn input(&mut self, port: u16, size: u8) -> u32 {
-        Width::from_bytes(u32::from(size))
-            .map_or(0, |width| self.machine.read_port(port, width, self.now))
+        Width::from_bytes(u32::from(size)).map_or(0, |width| self.machine.read_port(port, width, self.now))
     }
 
     fn output(&mut self, port: u16, size: u8, value: u32) {
         if let Some(width) = Width::from_bytes(u32::from(size)) {
-            self.power = self
-                .machine
-                .write_port(port, width, value, self.now)
-                .or(self.power);
+            self.power = self.machine.write_port(port, width, value, self.now).or(self.power);
         }
     }
 }
@@ -139,9 +122,7 @@ impl Guest {
             }
             reason::TASK_SWITCH => {
                 self.describe();
-                return Some(End::Crashed(
-                    "the guest switched tasks by hardware, which is not emulated",
-                ));
+                return Some(End::Crashed("the guest switched tasks by hardware, which is not emulated"));
             }
             // VMX instructions, MONITOR and MWAIT, GETSEC: the guest was told that there are none.
             _ => self.raise(Exception::InvalidOpcode),
@@ -163,10 +144,7 @@ impl Guest {
     #[inline]
     fn cpuid(&mut self) {
         let state = self.processor.state();
-        let (leaf, subleaf) = (
-            state.registers[register::RAX] as u32,
-            state.registers[register::RCX] as u32,
-        );
+        let (leaf, subleaf) = (state.registers[register::RAX] as u32, state.registers[register::RCX] as u32);
         if leaf == 1 || leaf == 0xd {
             self.refresh_extended_states();
         }
@@ -209,11 +187,7 @@ impl Guest {
     fn string_port(&mut self, now: u64) -> Option<PowerEvent> {
         self.require(emulate::REQUIRED);
         let ram = self.ram;
-        let mut devices = Devices {
-            machine: &mut self.machine,
-            now,
-            power: None,
-        };
+        let mut devices = Devices { machine: &mut self.machine, now, power: None };
         let outcome = emulate::emulate_string_pio(self.processor.state_mut(), &ram, &mut devices);
         let power = devices.power;
         self.finish(outcome);
@@ -229,33 +203,19 @@ impl Guest {
             state.injection_length = state.instruction_length;
             state.dirty |= StateGroups::INJECTION.bits();
             self.describe();
-            return Some(End::Crashed(
-                "the guest's descriptor tables or stack are not in its memory",
-            ));
+            return Some(End::Crashed("the guest's descriptor tables or stack are not in its memory"));
         }
         let hint = Hint::from_exit(state);
         let ram = self.ram;
-        let mut devices = Devices {
-            machine: &mut self.machine,
-            now: time::now(),
-            power: None,
-        };
-        let outcome = emulate::emulate(
-            self.processor.state_mut(),
-            &ram,
-            &mut devices,
-            &mut self.cache,
-            hint,
-        );
+        let mut devices = Devices { machine: &mut self.machine, now: time::now(), power: None };
+        let outcome = emulate::emulate(self.processor.state_mut(), &ram, &mut devices, &mut self.cache, hint);
         let address = self.processor.state().guest_physical;
         if outcome != Outcome::Done {
             self.finish(outcome);
             if let Outcome::Unsupported { bytes } = outcome {
                 println!("vmm: cannot emulate the instruction {bytes:02x?}");
                 self.describe();
-                return Some(End::Crashed(
-                    "the guest accessed a device with an instruction that is not emulated",
-                ));
+                return Some(End::Crashed("the guest accessed a device with an instruction that is not emulated"));
             }
         }
         if address & 0xffff_f000 != LOCAL_APIC {

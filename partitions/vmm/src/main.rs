@@ -64,16 +64,8 @@ fn report_of(end: End) -> (StatusReport, u32, &'static str) {
     match end {
         End::Off => (StatusReport::Finished, 0, "the guest powered off"),
         End::Reset => (StatusReport::Restart, 0, "the guest asked for a reset"),
-        End::Exit(0) => (
-            StatusReport::Finished,
-            0,
-            "the guest ended by its exit port",
-        ),
-        End::Exit(code) => (
-            StatusReport::Failed,
-            code,
-            "the guest ended by its exit port with an error",
-        ),
+        End::Exit(0) => (StatusReport::Finished, 0, "the guest ended by its exit port"),
+        End::Exit(code) => (StatusReport::Failed, code, "the guest ended by its exit port with an error"),
         End::Crashed(text) => (StatusReport::Failed, 1, text),
     }
 }

@@ -14,19 +14,13 @@ pub struct Ram {
 impl Ram {
     /// The RAM in `memory`.
     pub fn new(memory: SharedMemory<'static>) -> Self {
-        Self {
-            memory,
-            layout: MemoryLayout::new(memory.len() as u64),
-        }
+        Self { memory, layout: MemoryLayout::new(memory.len() as u64) }
     }
 
     /// Where `length` bytes are in the block.
     #[inline]
     fn place(&self, address: GuestPhysical, length: u64) -> Result<usize, OutOfGuest> {
-        let offset = self
-            .layout
-            .flat_offset(address, length)
-            .ok_or(OutOfGuest { address, length })?;
+        let offset = self.layout.flat_offset(address, length).ok_or(OutOfGuest { address, length })?;
         Ok(offset as usize)
     }
 }
@@ -40,40 +34,24 @@ impl GuestMemory for Ram {
     fn read(&self, address: GuestPhysical, buffer: &mut [u8]) -> Result<(), OutOfGuest> {
         let length = buffer.len() as u64;
         let offset = self.place(address, length)?;
-        self.memory
-            .read(offset, buffer)
-            .map_err(|_| OutOfGuest { address, length })
+        self.memory.read(offset, buffer).map_err(|_| OutOfGuest { address, length })
     }
 
     fn write(&self, address: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfGuest> {
         let length = bytes.len() as u64;
         let offset = self.place(address, length)?;
-        self.memory
-            .write(offset, bytes)
-            .map_err(|_| OutOfGuest { address, length })
+        self.memory.write(offset, bytes).map_err(|_| OutOfGuest { address, length })
     }
 
-    fn replace_u32(
-        &self,
-        address: GuestPhysical,
-        expected: u32,
-        new: u32,
-    ) -> Result<bool, OutOfGuest> {
+    fn replace_u32(&self, address: GuestPhysical, expected: u32, new: u32) -> Result<bool, OutOfGuest> {
         let offset = self.place(address, 4)?;
-        let word: &AtomicU32 = self
-            .memory
-            .atomic(offset)
-            .map_err(|_| OutOfGuest { address, length: 4 })?;
-        Ok(word
-            .compare_exchange(expected, new, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok())
+        let word: &AtomicU32 = self.memory.atomic(offset).map_err(|_| OutOfGuest { address, length: 4 })?;
+        Ok(word.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 
     fn fill(&self, address: GuestPhysical, length: u64, value: u8) -> Result<(), OutOfGuest> {
         let offset = self.place(address, length)?;
-        self.memory
-            .fill(offset, value, length as usize)
-            .map_err(|_| OutOfGuest { address, length })
+        self.memory.fill(offset, value, length as usize).map_err(|_| OutOfGuest { address, length })
     }
 
     #[inline]

@@ -59,9 +59,7 @@ pub struct Guest {
 }
 
 /// Groups that tell whether the guest takes an interrupt.
-const INTERRUPT_STATE: StateGroups = StateGroups::RIP
-    .union(StateGroups::RFLAGS)
-    .union(StateGroups::INTERRUPTIBILITY);
+const INTERRUPT_STATE: StateGroups = StateGroups::RIP.union(StateGroups::RFLAGS).union(StateGroups::INTERRUPTIBILITY);
 /// Injection information: there is an event.
 const VALID: u32 = 1 << 31;
 
@@ -133,13 +131,8 @@ impl Guest {
     fn arbitrate(&mut self) {
         self.require(INTERRUPT_STATE);
         let state = self.processor.state();
-        let occupied =
-            state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
-        let readiness = Readiness {
-            rflags: state.rflags,
-            interruptibility: state.interruptibility,
-            occupied,
-        };
+        let occupied = state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
+        let readiness = Readiness { rflags: state.rflags, interruptibility: state.interruptibility, occupied };
         let decision = self.machine.arbitrate(PROCESSOR, readiness);
         if decision.injection != 0 {
             self.halted = false;
@@ -168,9 +161,7 @@ impl Guest {
         let deadline = self.machine.deadline();
         let deaf = self.processor.state().rflags & (1 << 9) == 0;
         if deaf && deadline == NO_DEADLINE && self.disks.is_empty() {
-            return Some(End::Crashed(
-                "the guest halted for ever, with interrupts off",
-            ));
+            return Some(End::Crashed("the guest halted for ever, with interrupts off"));
         }
         let bits = bulkhead_runtime::events::wait(deadline);
         if bits != 0 {
@@ -195,11 +186,7 @@ impl Guest {
         let state: &VcpuState = self.processor.state();
         println!(
             "vmm: exit {:#x} qualification {:#x} guest-physical {:#x} linear {:#x} interruption {:#x}",
-            state.exit_reason,
-            state.exit_qualification,
-            state.guest_physical,
-            state.guest_linear,
-            state.interruption
+            state.exit_reason, state.exit_qualification, state.guest_physical, state.guest_linear, state.interruption
         );
         println!(
             "vmm: rip {:#x} rsp {:#x} rflags {:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",

@@ -75,29 +75,14 @@ impl SerialInput {
 
 /// Both directions of the guest's serial port.
 pub fn attach(channel: Option<&Channel>) -> (SerialOutput, SerialInput) {
-    let none = (
-        SerialOutput {
-            ring: None,
-            untold: 0,
-        },
-        SerialInput {
-            ring: None,
-            signal: 0,
-        },
-    );
+    let none = (SerialOutput { ring: None, untold: 0 }, SerialInput { ring: None, signal: 0 });
     let Some(channel) = channel else { return none };
     let Some(text) = channel.text() else {
         return none;
     };
     let (sender, receiver) = text.split();
     (
-        SerialOutput {
-            ring: Some((sender, channel.peer)),
-            untold: 0,
-        },
-        SerialInput {
-            ring: Some((receiver, channel.peer)),
-            signal: channel.signal,
-        },
+        SerialOutput { ring: Some((sender, channel.peer)), untold: 0 },
+        SerialInput { ring: Some((receiver, channel.peer)), signal: channel.signal },
     )
 }

@@ -47,18 +47,10 @@ const PASSED: [(u32, bool); 7] = [
 
 /// Builds the guest that the environment describes.
 pub fn build(program: &Program) -> Result<Guest, String> {
-    let ram = program
-        .guest_memories()
-        .next()
-        .ok_or("the environment names no guest memory")?;
+    let ram = program.guest_memories().next().ok_or("the environment names no guest memory")?;
     let ram = Ram::new(ram.ram.memory());
-    let (space, _) = program
-        .guest_space()
-        .ok_or("the environment names no guest space")?;
-    let entry = program
-        .vcpus()
-        .next()
-        .ok_or("the environment names no guest processor")?;
+    let (space, _) = program.guest_space().ok_or("the environment names no guest space")?;
+    let entry = program.vcpus().next().ok_or("the environment names no guest processor")?;
     let mut disks = Vec::new();
     let mut functions = Vec::new();
     for entry in program.environment().disks() {
@@ -68,15 +60,10 @@ pub fn build(program: &Program) -> Result<Guest, String> {
         functions.push(function(&mut disk, index, entry.name)?);
         disks.push(disk);
     }
-    let serial = program
-        .channels()
-        .find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
+    let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
     let (output, input) = serial::attach(serial.as_ref());
 
-    let acpi = AcpiImage::new(&AcpiParameters {
-        processors: 1,
-        pci_functions: functions.len(),
-    });
+    let acpi = AcpiImage::new(&AcpiParameters { processors: 1, pci_functions: functions.len() });
     let state = boot(program, &ram, &acpi)?;
     let parameters = parameters(&ram);
     let machine = Machine::new(&parameters, host_cpuid, functions, output);
@@ -113,20 +100,13 @@ fn function(disk: &mut Disk, index: u16, name: &str) -> Result<DiskFunction, Str
 
 /// Loads kernel and tables.
 fn boot(program: &Program, ram: &Ram, acpi: &AcpiImage) -> Result<BootState, String> {
-    let kernel = program
-        .module("kernel")
-        .ok_or("the environment names no kernel")?;
+    let kernel = program.module("kernel").ok_or("the environment names no kernel")?;
     let root = GuestPhysical(acpi.address);
-    ram.write(root, &acpi.bytes)
-        .map_err(|error| format!("ACPI tables: {error}"))?;
+    ram.write(root, &acpi.bytes).map_err(|error| format!("ACPI tables: {error}"))?;
     let image = BootImage {
         kernel,
         initrd: program.module("initrd"),
-        command_line: program
-            .environment()
-            .text("command-line")
-            .unwrap_or("")
-            .as_bytes(),
+        command_line: program.environment().text("command-line").unwrap_or("").as_bytes(),
         acpi_root: Some(root),
     };
     loader::load(ram, &image).map_err(|error| format!("the kernel cannot be loaded: {error}"))
@@ -170,12 +150,9 @@ fn parameters(ram: &Ram) -> MachineParameters {
 
 /// Sets the processor's state for the kernel's entry point.
 fn prepare(vcpu: Vcpu, state_address: u64, boot: &BootState) -> Result<GuestProcessor, String> {
-    let mut processor = vcpu
-        .map_state(state_address)
-        .map_err(|error| format!("vCPU state page: {error:?}"))?;
+    let mut processor = vcpu.map_state(state_address).map_err(|error| format!("vCPU state page: {error:?}"))?;
     for (msr, writes) in PASSED {
-        vcpu.pass_msr(msr, true, writes)
-            .map_err(|error| format!("MSR {msr:#x}: {error:?}"))?;
+        vcpu.pass_msr(msr, true, writes).map_err(|error| format!("MSR {msr:#x}: {error:?}"))?;
     }
     let state: &mut VcpuState = processor.state_mut();
     boot.apply(state);

@@ -1,13 +1,12 @@
 //! A guest's disk: commands of its monitor, requests of its driver.
 
 use bulkhead_channel::{
-    AtomicU64, Command, Configuration, DeviceDescription, EmulatorSide, Interrupts, SECTOR,
-    SERIAL_LENGTH,
+    AtomicU64, Command, Configuration, DeviceDescription, EmulatorSide, Interrupts, SECTOR, SERIAL_LENGTH,
 };
 use bulkhead_ide::{DriveInformation, PhysicalSegment};
 use bulkhead_virtio::{
-    GuestMemory, Limits, MAX_DATA_SEGMENTS, Operation, Parsed, Queue, QueueError, Request, Segment,
-    Status, feature, parse,
+    GuestMemory, Limits, MAX_DATA_SEGMENTS, Operation, Parsed, Queue, QueueError, Request, Segment, Status, feature,
+    parse,
 };
 
 /// Largest virtqueue that is offered.
@@ -103,9 +102,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
     ) -> Result<Self, PublishError> {
         let end = range.first_sector.checked_add(range.sectors);
         if range.sectors == 0 || end.is_none_or(|end| end > drive.sectors) {
-            return Err(PublishError::Range {
-                drive: drive.sectors,
-            });
+            return Err(PublishError::Range { drive: drive.sectors });
         }
         let mut serial = [0; SERIAL_LENGTH];
         for (to, from) in serial.iter_mut().zip(range.name.bytes()) {
@@ -116,9 +113,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             capacity_sectors: range.sectors,
             logical_block_size: SECTOR as u32,
             // The exponent is of use only if the range begins with a physical sector.
-            physical_block_exponent: if range.first_sector.trailing_zeros()
-                >= drive.physical_exponent.into()
-            {
+            physical_block_exponent: if range.first_sector.trailing_zeros() >= drive.physical_exponent.into() {
                 drive.physical_exponent
             } else {
                 0
@@ -134,13 +129,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             channel,
             memory,
             first_sector: range.first_sector,
-            limits: Limits {
-                sectors: range.sectors,
-                block_sectors: 1,
-                read_only: range.read_only,
-                flush,
-                serial,
-            },
+            limits: Limits { sectors: range.sectors, block_sectors: 1, read_only: range.read_only, flush, serial },
             queue: None,
             transfer: None,
             at_drive: false,
@@ -218,11 +207,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
     /// Finds something to do, with `offline` if the drive is lost.
     pub(crate) fn next(&mut self, offline: bool) -> Next {
         if self.transfer.is_some() {
-            return if self.at_drive {
-                Next::Nothing
-            } else {
-                Next::Drive
-            };
+            return if self.at_drive { Next::Nothing } else { Next::Drive };
         }
         match self.next_request(offline) {
             Ok(next) => next,
@@ -266,11 +251,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
 
     /// Has the driver ring for its next request, or not. Returns whether there is one for which it may not have rung.
     pub(crate) fn set_rings(&mut self, rings: bool) -> bool {
-        let wanted = if rings {
-            Doorbell::Ring
-        } else {
-            Doorbell::Silent
-        };
+        let wanted = if rings { Doorbell::Ring } else { Doorbell::Silent };
         if self.doorbell == wanted {
             return false;
         }
@@ -302,9 +283,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
     /// Sector of the drive at which the transfer goes on.
     pub(crate) fn drive_sector(&self, transfer: &Transfer) -> u64 {
         // Both sums lie on the drive: the request is inside the disk, and the disk inside the drive.
-        self.first_sector
-            .saturating_add(transfer.request.first_sector)
-            .saturating_add(transfer.done / SECTOR)
+        self.first_sector.saturating_add(transfer.request.first_sector).saturating_add(transfer.done / SECTOR)
     }
 
     /// The memory of the guest.
@@ -347,21 +326,13 @@ fn features(read_only: bool, flush: bool) -> u64 {
         | feature::BLOCK_SEGMENTS
         | feature::BLOCK_SIZE
         | feature::BLOCK_TOPOLOGY;
-    let read_only = if read_only {
-        feature::BLOCK_READ_ONLY
-    } else {
-        0
-    };
+    let read_only = if read_only { feature::BLOCK_READ_ONLY } else { 0 };
     let flush = if flush { feature::BLOCK_FLUSH } else { 0 };
     always | read_only | flush
 }
 
 /// `keep` bytes of guest segments, after the first `skip`.
-pub(crate) fn cut(
-    segments: &[Segment],
-    skip: u64,
-    keep: u64,
-) -> impl Iterator<Item = (u64, u64)> + Clone {
+pub(crate) fn cut(segments: &[Segment], skip: u64, keep: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
     segments.iter().scan((skip, keep), |(skip, keep), segment| {
         let length = u64::from(segment.length);
         let skipped = length.min(*skip);
@@ -386,16 +357,10 @@ pub(crate) fn pieces<'m, M: GuestMemory>(
             if length == 0 {
                 return None;
             }
-            let piece = memory
-                .translate(address, length)
-                .ok()
-                .filter(|piece| piece.length != 0)?;
+            let piece = memory.translate(address, length).ok().filter(|piece| piece.length != 0)?;
             let taken = piece.length.min(length);
             rest = (address.wrapping_add(taken), length - taken);
-            Some(PhysicalSegment {
-                address: piece.address,
-                length: taken,
-            })
+            Some(PhysicalSegment { address: piece.address, length: taken })
         })
     })
 }

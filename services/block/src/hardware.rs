@@ -39,13 +39,7 @@ fn holding(range: PortRange, port: u16) -> Option<(PortRange, u16)> {
 impl IdePorts {
     /// The ranges that the environment names.
     pub fn new(program: &Program) -> Self {
-        let mut ports = Self {
-            device: "",
-            command: None,
-            control: None,
-            bus_master: None,
-            configuration: None,
-        };
+        let mut ports = Self { device: "", command: None, control: None, bus_master: None, configuration: None };
         for entry in program.environment().ports() {
             let Some(range) = program.ports(entry.name, entry.index) else {
                 continue;
@@ -88,21 +82,15 @@ impl IdePorts {
 
 impl Ports for IdePorts {
     fn read_u8(&self, bank: Bank, offset: u16) -> u8 {
-        self.find(bank, offset)
-            .and_then(|(range, at)| range.read_u8(at).ok())
-            .unwrap_or(u8::MAX)
+        self.find(bank, offset).and_then(|(range, at)| range.read_u8(at).ok()).unwrap_or(u8::MAX)
     }
 
     fn read_u16(&self, bank: Bank, offset: u16) -> u16 {
-        self.find(bank, offset)
-            .and_then(|(range, at)| range.read_u16(at).ok())
-            .unwrap_or(u16::MAX)
+        self.find(bank, offset).and_then(|(range, at)| range.read_u16(at).ok()).unwrap_or(u16::MAX)
     }
 
     fn read_u32(&self, bank: Bank, offset: u16) -> u32 {
-        self.find(bank, offset)
-            .and_then(|(range, at)| range.read_u32(at).ok())
-            .unwrap_or(u32::MAX)
+        self.find(bank, offset).and_then(|(range, at)| range.read_u32(at).ok()).unwrap_or(u32::MAX)
     }
 
     fn write_u8(&self, bank: Bank, offset: u16, value: u8) {
@@ -143,17 +131,8 @@ impl DmaMemory {
         }
         let entries: &[AtomicU64] = memory.atomics(0, page / size_of::<AtomicU64>()).ok()?;
         let table = PrdTable::new(entries, entry.physical).ok()?;
-        let buffer = memory
-            .part(page, memory.len().checked_sub(page)?)
-            .ok()
-            .filter(|part| !part.is_empty())?;
-        Some((
-            Self {
-                buffer,
-                physical: entry.physical.checked_add(PAGE_SIZE)?,
-            },
-            table,
-        ))
+        let buffer = memory.part(page, memory.len().checked_sub(page)?).ok().filter(|part| !part.is_empty())?;
+        Some((Self { buffer, physical: entry.physical.checked_add(PAGE_SIZE)? }, table))
     }
 }
 
@@ -163,22 +142,15 @@ fn offset(offset: u64) -> Result<usize, OutsideMemory> {
 
 impl Bounce for DmaMemory {
     fn segment(&self) -> PhysicalSegment {
-        PhysicalSegment {
-            address: self.physical,
-            length: self.buffer.len() as u64,
-        }
+        PhysicalSegment { address: self.physical, length: self.buffer.len() as u64 }
     }
 
     fn read(&self, at: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
-        self.buffer
-            .read(offset(at)?, destination)
-            .map_err(|_| OutsideMemory)
+        self.buffer.read(offset(at)?, destination).map_err(|_| OutsideMemory)
     }
 
     fn write(&self, at: u64, source: &[u8]) -> Result<(), OutsideMemory> {
-        self.buffer
-            .write(offset(at)?, source)
-            .map_err(|_| OutsideMemory)
+        self.buffer.write(offset(at)?, source).map_err(|_| OutsideMemory)
     }
 }
 
@@ -194,10 +166,7 @@ impl Ram {
     /// The memory of this guest; `None` if it is not mapped.
     pub fn new(program: &Program, guest: &str) -> Option<Self> {
         let mut ranges = heapless::Vec::new();
-        for memory in program
-            .guest_memories()
-            .filter(|memory| memory.entry.guest == guest)
-        {
+        for memory in program.guest_memories().filter(|memory| memory.entry.guest == guest) {
             ranges.push(memory).ok()?;
         }
         (!ranges.is_empty()).then_some(Self { ranges })
@@ -206,9 +175,7 @@ impl Ram {
     /// The range in which an address lies.
     fn range(&self, address: u64) -> Result<&GuestMemory, OutsideMemory> {
         let holds = |memory: &&GuestMemory| {
-            address
-                .checked_sub(memory.ram.start())
-                .is_some_and(|offset| offset < memory.ram.len())
+            address.checked_sub(memory.ram.start()).is_some_and(|offset| offset < memory.ram.len())
         };
         self.ranges.iter().find(holds).ok_or(OutsideMemory)
     }
@@ -216,58 +183,31 @@ impl Ram {
 
 impl bulkhead_virtio::GuestMemory for Ram {
     fn read(&self, address: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
-        self.range(address)?
-            .ram
-            .read(address, destination)
-            .map_err(|_| OutsideMemory)
+        self.range(address)?.ram.read(address, destination).map_err(|_| OutsideMemory)
     }
 
     fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
-        self.range(address)?
-            .ram
-            .write(address, source)
-            .map_err(|_| OutsideMemory)
+        self.range(address)?.ram.write(address, source).map_err(|_| OutsideMemory)
     }
 
     fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
-        let word: &AtomicU16 = self
-            .range(address)?
-            .ram
-            .atomic(address)
-            .map_err(|_| OutsideMemory)?;
+        let word: &AtomicU16 = self.range(address)?.ram.atomic(address).map_err(|_| OutsideMemory)?;
         Ok(u16::from_le(word.load(Ordering::Acquire)))
     }
 
     fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
-        let word: &AtomicU16 = self
-            .range(address)?
-            .ram
-            .atomic(address)
-            .map_err(|_| OutsideMemory)?;
+        let word: &AtomicU16 = self.range(address)?.ram.atomic(address).map_err(|_| OutsideMemory)?;
         word.store(value.to_le(), Ordering::Release);
         Ok(())
     }
 
-    fn translate(
-        &self,
-        address: u64,
-        length: u64,
-    ) -> Result<bulkhead_virtio::PhysicalSegment, OutsideMemory> {
+    fn translate(&self, address: u64, length: u64) -> Result<bulkhead_virtio::PhysicalSegment, OutsideMemory> {
         let memory = self.range(address)?;
-        let offset = address
-            .checked_sub(memory.ram.start())
-            .ok_or(OutsideMemory)?;
+        let offset = address.checked_sub(memory.ram.start()).ok_or(OutsideMemory)?;
         if length > memory.ram.len().saturating_sub(offset) {
             return Err(OutsideMemory);
         }
-        let base = if memory.entry.physical == 0 {
-            UNREACHABLE
-        } else {
-            memory.entry.physical
-        };
-        Ok(bulkhead_virtio::PhysicalSegment {
-            address: base.saturating_add(offset),
-            length,
-        })
+        let base = if memory.entry.physical == 0 { UNREACHABLE } else { memory.entry.physical };
+        Ok(bulkhead_virtio::PhysicalSegment { address: base.saturating_add(offset), length })
     }
 }

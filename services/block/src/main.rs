@@ -34,8 +34,7 @@ fn main(program: Program) {
 /// Finds the controller and starts its drive; says what is wrong if it cannot.
 fn start(program: &Program, ports: IdePorts) -> Option<BlockService> {
     if let Some(base) = ports.configurable() {
-        let enabled =
-            pci::find(&ports).and_then(|controller| pci::enable(&ports, controller, base));
+        let enabled = pci::find(&ports).and_then(|controller| pci::enable(&ports, controller, base));
         if let Err(error) = enabled {
             println!("the IDE controller cannot be used: {error:?}");
             return None;
@@ -48,11 +47,7 @@ fn start(program: &Program, ports: IdePorts) -> Option<BlockService> {
     match Drive::start(ports, Tsc, table, Position::First) {
         Ok(drive) => {
             let information = drive.information();
-            println!(
-                "drive {}: {} sectors",
-                information.model(),
-                information.sectors
-            );
+            println!("drive {}: {} sectors", information.model(), information.sectors);
             Some(Service::new(drive, memory))
         }
         Err(error) => {
@@ -71,11 +66,7 @@ fn publish(program: &Program, service: &mut BlockService) -> Channels {
     for entry in program.environment().disks() {
         match publish_one(program, service, &entry) {
             Ok(channel) => {
-                let mode = if entry.read_only {
-                    "read-only"
-                } else {
-                    "read-write"
-                };
+                let mode = if entry.read_only { "read-only" } else { "read-write" };
                 println!(
                     "disk {} of {}: {} sectors from {}, {mode}",
                     entry.name, entry.peer, entry.sectors, entry.first_sector
@@ -83,10 +74,7 @@ fn publish(program: &Program, service: &mut BlockService) -> Channels {
                 // There are as many places as disks.
                 let _ = channels.push(channel);
             }
-            Err(reason) => println!(
-                "disk {} of {} is not offered: {reason}",
-                entry.name, entry.peer
-            ),
+            Err(reason) => println!("disk {} of {} is not offered: {reason}", entry.name, entry.peer),
         }
     }
     channels
@@ -105,16 +93,11 @@ fn publish_one(
         sectors: entry.sectors,
         read_only: entry.read_only,
     };
-    let disk =
-        Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| {
-            match error {
-                bulkhead_block::PublishError::Range { .. } => "it does not lie on the drive",
-                bulkhead_block::PublishError::Channel(_) => "its channel is too small",
-            }
-        })?;
-    service
-        .add(disk)
-        .map_err(|TooManyDisks| "there are too many disks")?;
+    let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
+        bulkhead_block::PublishError::Range { .. } => "it does not lie on the drive",
+        bulkhead_block::PublishError::Channel(_) => "its channel is too small",
+    })?;
+    service.add(disk).map_err(|TooManyDisks| "there are too many disks")?;
     Ok(channel)
 }
 

@@ -4,10 +4,7 @@
 //! turn. Drivers are told not to ring while the drive is busy, since all queues are looked at when it has finished.
 
 use crate::disk::{Disk, Next, cut, is_read, pieces};
-use bulkhead_ide::{
-    Clock, Command, Completion, Drive, DriveInformation, PhysicalSegment, Ports, SECTOR,
-    SubmitError,
-};
+use bulkhead_ide::{Clock, Command, Completion, Drive, DriveInformation, PhysicalSegment, Ports, SECTOR, SubmitError};
 use bulkhead_virtio::{GuestMemory, Operation, OutsideMemory};
 use heapless::Vec;
 
@@ -54,13 +51,7 @@ pub struct Service<'a, P, C, M, B> {
 impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> {
     /// A drive without disks.
     pub fn new(drive: Drive<'a, P, C>, bounce: B) -> Self {
-        Self {
-            drive,
-            bounce,
-            disks: Vec::new(),
-            in_flight: None,
-            turn: 0,
-        }
+        Self { drive, bounce, disks: Vec::new(), in_flight: None, turn: 0 }
     }
 
     /// What the drive says of itself.
@@ -120,16 +111,8 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
         let offline = self.drive.is_dead();
         for _ in 0..self.disks.len() {
             let index = self.turn;
-            self.turn = if index + 1 < self.disks.len() {
-                index + 1
-            } else {
-                0
-            };
-            match self
-                .disks
-                .get_mut(index)
-                .map_or(Next::Nothing, |disk| disk.next(offline))
-            {
+            self.turn = if index + 1 < self.disks.len() { index + 1 } else { 0 };
+            match self.disks.get_mut(index).map_or(Next::Nothing, |disk| disk.next(offline)) {
                 Next::Nothing => {}
                 Next::Answered => return true,
                 Next::Drive => {
@@ -171,11 +154,7 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
         let transfer = disk.transfer()?;
         let request = &transfer.request;
         let accepted = |outcome: Result<(), SubmitError>, bytes, bounced| {
-            outcome.ok().map(|()| InFlight {
-                disk: index,
-                bytes,
-                bounced,
-            })
+            outcome.ok().map(|()| InFlight { disk: index, bytes, bounced })
         };
         if request.operation == Operation::Flush {
             return accepted(self.drive.submit(Command::Flush, []), 0, false);
@@ -186,15 +165,9 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
         let command = |bytes: u64| {
             let sectors = u32::try_from(bytes / SECTOR).unwrap_or(0);
             if is_read(request.operation) {
-                Command::Read {
-                    first_sector,
-                    sectors,
-                }
+                Command::Read { first_sector, sectors }
             } else {
-                Command::Write {
-                    first_sector,
-                    sectors,
-                }
+                Command::Write { first_sector, sectors }
             }
         };
         let data = |bytes| pieces(disk.memory(), &request.data, transfer.done, bytes);
@@ -205,19 +178,13 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
         let buffer = self.bounce.segment();
         let bytes = limit.min(buffer.length / SECTOR * SECTOR);
         if !is_read(request.operation) {
-            copy(
-                cut(&request.data, transfer.done, bytes),
-                |address, offset, block| {
-                    disk.memory().read(address, block)?;
-                    self.bounce.write(offset, block)
-                },
-            )
+            copy(cut(&request.data, transfer.done, bytes), |address, offset, block| {
+                disk.memory().read(address, block)?;
+                self.bounce.write(offset, block)
+            })
             .ok()?;
         }
-        let segment = PhysicalSegment {
-            length: bytes,
-            ..buffer
-        };
+        let segment = PhysicalSegment { length: bytes, ..buffer };
         accepted(self.drive.submit(command(bytes), [segment]), bytes, true)
     }
 
@@ -256,13 +223,8 @@ fn copy(
     for (mut address, mut left) in data {
         while left != 0 {
             let length = left.min(COPY_BYTES as u64);
-            step(
-                address,
-                offset,
-                block.get_mut(..length as usize).ok_or(OutsideMemory)?,
-            )?;
-            (address, offset, left) =
-                (address.wrapping_add(length), offset + length, left - length);
+            step(address, offset, block.get_mut(..length as usize).ok_or(OutsideMemory)?)?;
+            (address, offset, left) = (address.wrapping_add(length), offset + length, left - length);
         }
     }
     Ok(())

@@ -133,10 +133,7 @@ pub struct Configuration {
 
 /// What the monitor asks of the emulator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "no_std, no heap: the value lives on the stack for one event"
-)]
+#[allow(clippy::large_enum_variant, reason = "no_std, no heap: the value lives on the stack for one event")]
 pub enum Command {
     /// Forget queues and features; touch the guest's memory no more once acknowledged.
     Reset,
@@ -167,11 +164,7 @@ impl Interrupts {
 
     /// Used buffers in queue `queue`; nothing if there is no such queue.
     pub const fn queue(queue: usize) -> Self {
-        if queue < MAX_QUEUES {
-            Self(1 << queue)
-        } else {
-            Self(0)
-        }
+        if queue < MAX_QUEUES { Self(1 << queue) } else { Self(0) }
     }
 
     /// No interrupt is wanted.

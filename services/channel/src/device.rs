@@ -60,10 +60,7 @@ impl<'a> Page<'a> {
     fn new(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
         match words.first_chunk() {
             Some(page) => Ok(Self(page)),
-            None => Err(TooSmall {
-                needed: DEVICE_CHANNEL_WORDS,
-                given: words.len(),
-            }),
+            None => Err(TooSmall { needed: DEVICE_CHANNEL_WORDS, given: words.len() }),
         }
     }
 
@@ -86,10 +83,7 @@ impl<'a> Page<'a> {
     fn set_serial(&self, serial: &[u8; SERIAL_LENGTH]) {
         let mut words = [0; SERIAL_LENGTH.div_ceil(8)];
         for (word, part) in words.iter_mut().zip(serial.chunks(8)) {
-            *word = part
-                .iter()
-                .rev()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte));
+            *word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         }
         self.set(SERIAL, &words);
     }
@@ -108,23 +102,13 @@ impl<'a> Page<'a> {
     fn set_queue(&self, index: usize, queue: Option<QueueConfiguration>) {
         let value = queue.unwrap_or_default();
         let enabled = if queue.is_some() { QUEUE_ENABLED } else { 0 };
-        let words = [
-            u64::from(value.size) | enabled,
-            value.descriptors,
-            value.driver,
-            value.device,
-        ];
+        let words = [u64::from(value.size) | enabled, value.descriptors, value.driver, value.device];
         self.set(QUEUE + QUEUE_WORDS * index, &words);
     }
 
     fn queue(&self, index: usize) -> Option<QueueConfiguration> {
         let [first, descriptors, driver, device] = self.get(QUEUE + QUEUE_WORDS * index);
-        let queue = QueueConfiguration {
-            size: first as u16,
-            descriptors,
-            driver,
-            device,
-        };
+        let queue = QueueConfiguration { size: first as u16, descriptors, driver, device };
         (first & QUEUE_ENABLED != 0).then_some(queue)
     }
 }
@@ -160,10 +144,7 @@ pub enum PublishError {
 
 impl<'a> EmulatorSide<'a> {
     /// Publishes a device in a new generation. The monitor has to be signalled.
-    pub fn publish(
-        words: &'a [AtomicU64],
-        description: DeviceDescription,
-    ) -> Result<Self, PublishError> {
+    pub fn publish(words: &'a [AtomicU64], description: DeviceDescription) -> Result<Self, PublishError> {
         let page = Page::new(words).map_err(PublishError::Memory)?;
         let description = description.validate().map_err(PublishError::Description)?;
         let generation = page.0[GENERATION].swap(0, AcqRel);
@@ -175,21 +156,13 @@ impl<'a> EmulatorSide<'a> {
             | u64::from(description.segments) << 48;
         page.0[BLOCK].store(block, Relaxed);
         page.0[FEATURES].store(description.features, Relaxed);
-        page.0[QUEUES].store(
-            u64::from(description.queues) | u64::from(description.queue_size) << 16,
-            Relaxed,
-        );
+        page.0[QUEUES].store(u64::from(description.queues) | u64::from(description.queue_size) << 16, Relaxed);
         page.set_serial(&description.serial);
         page.0[NEEDS_RESET].store(0, Relaxed);
         page.0[INTERRUPTS].store(0, Relaxed);
         page.0[ACKNOWLEDGEMENT].store(pack(answered, OUTCOME_DONE), Relaxed);
         page.0[GENERATION].store(generation.wrapping_add(1).max(1), Release);
-        Ok(Self {
-            page,
-            description,
-            answered,
-            taken: answered,
-        })
+        Ok(Self { page, description, answered, taken: answered })
     }
 
     /// The device as published.
@@ -206,9 +179,7 @@ impl<'a> EmulatorSide<'a> {
         self.taken = sequence;
         Some(match kind {
             COMMAND_RESET => Command::Reset,
-            COMMAND_CONFIGURE => self
-                .configuration()
-                .map_or_else(Command::Refused, Command::Configure),
+            COMMAND_CONFIGURE => self.configuration().map_or_else(Command::Refused, Command::Configure),
             _ => Command::Refused(Invalid::Command),
         })
     }
@@ -218,10 +189,7 @@ impl<'a> EmulatorSide<'a> {
         if features & !self.description.features != 0 {
             return Err(Invalid::Features);
         }
-        let mut configuration = Configuration {
-            features,
-            ..Default::default()
-        };
+        let mut configuration = Configuration { features, ..Default::default() };
         for (index, slot) in configuration.queues.iter_mut().enumerate() {
             if let Some(queue) = self.page.queue(index) {
                 if index >= usize::from(self.description.queues) {
@@ -297,11 +265,7 @@ impl<'a> MonitorSide<'a> {
             queues: queues as u16,
             queue_size: (queues >> 16) as u16,
         };
-        Some(
-            description
-                .validate()
-                .map(|description| (generation, description)),
-        )
+        Some(description.validate().map(|description| (generation, description)))
     }
 
     /// Gives the next command. The emulator has to be signalled.

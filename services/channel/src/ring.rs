@@ -30,24 +30,11 @@ struct ByteRing<'a> {
 
 impl<'a> ByteRing<'a> {
     fn new(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
-        let too_small = TooSmall {
-            needed: RING_MIN_WORDS,
-            given: words.len(),
-        };
-        let (Some(sent), Some(received), Some(data)) =
-            (words.get(SENT), words.get(RECEIVED), words.get(DATA..))
-        else {
+        let too_small = TooSmall { needed: RING_MIN_WORDS, given: words.len() };
+        let (Some(sent), Some(received), Some(data)) = (words.get(SENT), words.get(RECEIVED), words.get(DATA..)) else {
             return Err(too_small);
         };
-        if data.is_empty() {
-            Err(too_small)
-        } else {
-            Ok(Self {
-                sent,
-                received,
-                data,
-            })
-        }
+        if data.is_empty() { Err(too_small) } else { Ok(Self { sent, received, data }) }
     }
 
     fn capacity(&self) -> usize {
@@ -56,9 +43,7 @@ impl<'a> ByteRing<'a> {
 
     /// Bytes in the ring, if the two counts can belong to one ring.
     fn used(&self, sent: u64, received: u64) -> Option<usize> {
-        usize::try_from(sent.wrapping_sub(received))
-            .ok()
-            .filter(|used| *used <= self.capacity())
+        usize::try_from(sent.wrapping_sub(received)).ok().filter(|used| *used <= self.capacity())
     }
 
     /// Word and byte-in-word of byte `count` of the stream.
@@ -156,8 +141,7 @@ impl<'a> ByteSender<'a> {
                 break;
             }
             let start = self.sent;
-            self.ring
-                .store(start, rest.get(..length).unwrap_or_default());
+            self.ring.store(start, rest.get(..length).unwrap_or_default());
             self.sent = start.wrapping_add(length as u64);
             self.ring.sent.store(self.sent, Release);
             fence(SeqCst);
@@ -210,8 +194,7 @@ impl<'a> ByteReceiver<'a> {
                 break;
             }
             let start = self.received;
-            self.ring
-                .load(start, rest.get_mut(..length).unwrap_or_default());
+            self.ring.load(start, rest.get_mut(..length).unwrap_or_default());
             self.received = start.wrapping_add(length as u64);
             self.ring.received.store(self.received, Release);
             fence(SeqCst);

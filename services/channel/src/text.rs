@@ -25,20 +25,14 @@ impl<'a> TextChannel<'a> {
     /// Takes one end of the channel in `words`.
     pub fn attach(words: &'a [AtomicU64], side: Side) -> Result<Self, TooSmall> {
         if words.len() < TEXT_MIN_WORDS {
-            return Err(TooSmall {
-                needed: TEXT_MIN_WORDS,
-                given: words.len(),
-            });
+            return Err(TooSmall { needed: TEXT_MIN_WORDS, given: words.len() });
         }
         let (first, second) = words.split_at(words.len() / 2);
         let (out, back) = match side {
             Side::First => (first, second),
             Side::Second => (second, first),
         };
-        Ok(Self {
-            sender: ByteSender::attach(out)?,
-            receiver: ByteReceiver::attach(back)?,
-        })
+        Ok(Self { sender: ByteSender::attach(out)?, receiver: ByteReceiver::attach(back)? })
     }
 
     /// See [`ByteSender::send`].

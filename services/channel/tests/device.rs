@@ -23,12 +23,7 @@ fn disk() -> DeviceDescription {
 }
 
 fn queue() -> QueueConfiguration {
-    QueueConfiguration {
-        size: 128,
-        descriptors: 0x1000,
-        driver: 0x2000,
-        device: 0x3000,
-    }
+    QueueConfiguration { size: 128, descriptors: 0x1000, driver: 0x2000, device: 0x3000 }
 }
 
 #[test]
@@ -41,17 +36,11 @@ fn a_device_is_published_configured_and_reset() {
     assert_eq!(description, disk());
     assert_eq!(emulator.next_command(), None);
 
-    let mut configuration = Configuration {
-        features: 1 << 32,
-        ..Default::default()
-    };
+    let mut configuration = Configuration { features: 1 << 32, ..Default::default() };
     configuration.queues[0] = Some(queue());
     monitor.configure(&configuration);
     assert_eq!(monitor.outcome(), Outcome::Pending);
-    assert_eq!(
-        emulator.next_command(),
-        Some(Command::Configure(configuration))
-    );
+    assert_eq!(emulator.next_command(), Some(Command::Configure(configuration)));
     assert_eq!(emulator.next_command(), None);
     emulator.acknowledge(true);
     assert_eq!(monitor.outcome(), Outcome::Done);
@@ -91,10 +80,7 @@ fn a_driver_that_asks_for_too_much_is_refused() {
     let mut monitor = MonitorSide::attach(&words).unwrap();
     let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
     let mut refuse = |features, index: usize, queue, reason| {
-        let mut configuration = Configuration {
-            features,
-            ..Default::default()
-        };
+        let mut configuration = Configuration { features, ..Default::default() };
         configuration.queues[index] = Some(queue);
         monitor.configure(&configuration);
         assert_eq!(emulator.next_command(), Some(Command::Refused(reason)));
@@ -104,121 +90,31 @@ fn a_driver_that_asks_for_too_much_is_refused() {
     refuse(1, 0, queue(), Invalid::Features);
     refuse(0, 1, queue(), Invalid::QueueCount);
     for size in [0, 3, 512] {
-        refuse(
-            0,
-            0,
-            QueueConfiguration { size, ..queue() },
-            Invalid::QueueSize,
-        );
+        refuse(0, 0, QueueConfiguration { size, ..queue() }, Invalid::QueueSize);
     }
-    refuse(
-        0,
-        0,
-        QueueConfiguration {
-            descriptors: 8,
-            ..queue()
-        },
-        Invalid::QueueAddress,
-    );
-    refuse(
-        0,
-        0,
-        QueueConfiguration {
-            driver: 1,
-            ..queue()
-        },
-        Invalid::QueueAddress,
-    );
-    refuse(
-        0,
-        0,
-        QueueConfiguration {
-            device: 0xffff_ffff_ffff_fffc,
-            ..queue()
-        },
-        Invalid::QueueAddress,
-    );
+    refuse(0, 0, QueueConfiguration { descriptors: 8, ..queue() }, Invalid::QueueAddress);
+    refuse(0, 0, QueueConfiguration { driver: 1, ..queue() }, Invalid::QueueAddress);
+    refuse(0, 0, QueueConfiguration { device: 0xffff_ffff_ffff_fffc, ..queue() }, Invalid::QueueAddress);
     words[24].store(1 << 20 | 77 << 32, Relaxed);
-    assert_eq!(
-        emulator.next_command(),
-        Some(Command::Refused(Invalid::Command))
-    );
+    assert_eq!(emulator.next_command(), Some(Command::Refused(Invalid::Command)));
 }
 
 #[test]
 fn wrong_descriptions_are_refused() {
     let wrong = [
-        (
-            DeviceDescription {
-                logical_block_size: 513,
-                ..disk()
-            },
-            Invalid::BlockSize,
-        ),
-        (
-            DeviceDescription {
-                logical_block_size: 0,
-                ..disk()
-            },
-            Invalid::BlockSize,
-        ),
-        (
-            DeviceDescription {
-                logical_block_size: 8192,
-                ..disk()
-            },
-            Invalid::BlockSize,
-        ),
-        (
-            DeviceDescription {
-                physical_block_exponent: 8,
-                ..disk()
-            },
-            Invalid::BlockSize,
-        ),
-        (
-            DeviceDescription {
-                capacity_sectors: u64::MAX,
-                ..disk()
-            },
-            Invalid::Capacity,
-        ),
-        (
-            DeviceDescription {
-                capacity_sectors: 7,
-                logical_block_size: 4096,
-                ..disk()
-            },
-            Invalid::Capacity,
-        ),
-        (
-            DeviceDescription {
-                queues: 0,
-                ..disk()
-            },
-            Invalid::QueueCount,
-        ),
-        (
-            DeviceDescription {
-                queues: 9,
-                ..disk()
-            },
-            Invalid::QueueCount,
-        ),
-        (
-            DeviceDescription {
-                queue_size: 100,
-                ..disk()
-            },
-            Invalid::QueueSize,
-        ),
+        (DeviceDescription { logical_block_size: 513, ..disk() }, Invalid::BlockSize),
+        (DeviceDescription { logical_block_size: 0, ..disk() }, Invalid::BlockSize),
+        (DeviceDescription { logical_block_size: 8192, ..disk() }, Invalid::BlockSize),
+        (DeviceDescription { physical_block_exponent: 8, ..disk() }, Invalid::BlockSize),
+        (DeviceDescription { capacity_sectors: u64::MAX, ..disk() }, Invalid::Capacity),
+        (DeviceDescription { capacity_sectors: 7, logical_block_size: 4096, ..disk() }, Invalid::Capacity),
+        (DeviceDescription { queues: 0, ..disk() }, Invalid::QueueCount),
+        (DeviceDescription { queues: 9, ..disk() }, Invalid::QueueCount),
+        (DeviceDescription { queue_size: 100, ..disk() }, Invalid::QueueSize),
     ];
     for (description, reason) in wrong {
         let words = memory();
-        assert_eq!(
-            EmulatorSide::publish(&words, description).err(),
-            Some(PublishError::Description(reason))
-        );
+        assert_eq!(EmulatorSide::publish(&words, description).err(), Some(PublishError::Description(reason)));
     }
 }
 

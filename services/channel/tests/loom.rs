@@ -36,10 +36,7 @@ fn bytes_arrive_in_order_and_the_receiver_is_woken() {
         // The receiver slept after a receive that found the ring empty: if there is more now, there must be a signal since.
         while got < 3 {
             let now = signals.load(Ordering::SeqCst);
-            assert!(
-                now > signals_before,
-                "slept with {got} bytes and was not woken"
-            );
+            assert!(now > signals_before, "slept with {got} bytes and was not woken");
             signals_before = now;
             got += receiver.receive(&mut buffer[got..]).bytes;
         }
@@ -67,11 +64,7 @@ fn a_sender_that_filled_the_ring_is_woken() {
         let first = sender.send(&[7; 4]).bytes;
         receiver.join().unwrap();
         if first < 4 {
-            assert_eq!(
-                signals.load(Ordering::SeqCst),
-                1,
-                "{first} bytes fitted and nobody woke the sender"
-            );
+            assert_eq!(signals.load(Ordering::SeqCst), 1, "{first} bytes fitted and nobody woke the sender");
             assert_eq!(sender.send(&[7; 4][first..]).bytes, 4 - first);
         }
     });

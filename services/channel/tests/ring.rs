@@ -106,20 +106,8 @@ fn the_two_sides_of_a_text_channel_hear_each_other() {
     let words = memory(512);
     let mut first = TextChannel::attach(&words, Side::First).unwrap();
     let mut second = TextChannel::attach(&words, Side::Second).unwrap();
-    assert_eq!(
-        first.send(b"ping"),
-        Transfer {
-            bytes: 4,
-            signal: true
-        }
-    );
-    assert_eq!(
-        second.send(b"pong"),
-        Transfer {
-            bytes: 4,
-            signal: true
-        }
-    );
+    assert_eq!(first.send(b"ping"), Transfer { bytes: 4, signal: true });
+    assert_eq!(second.send(b"pong"), Transfer { bytes: 4, signal: true });
     let mut buffer = [0; 8];
     assert_eq!(second.receive(&mut buffer).bytes, 4);
     assert_eq!(&buffer[..4], b"ping");
@@ -132,10 +120,7 @@ fn memory_that_is_too_small_is_refused() {
     let words = memory(TEXT_MIN_WORDS - 1);
     assert_eq!(
         TextChannel::attach(&words, Side::First).err(),
-        Some(TooSmall {
-            needed: TEXT_MIN_WORDS,
-            given: TEXT_MIN_WORDS - 1
-        })
+        Some(TooSmall { needed: TEXT_MIN_WORDS, given: TEXT_MIN_WORDS - 1 })
     );
     assert!(ByteSender::attach(&words[..16]).is_err());
 }

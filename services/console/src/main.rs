@@ -81,12 +81,8 @@ impl Client for Partition {
 
 fn main(program: Program) {
     let mut devices = program.environment().ports().map(|ports| ports.name);
-    let Some(device) = devices.find(|device| *device != power::DEVICE) else {
-        die("the console service has no UART")
-    };
-    let Some(ports) = program.ports(device, 0) else {
-        die("the console service has no UART")
-    };
+    let Some(device) = devices.find(|device| *device != power::DEVICE) else { die("the console service has no UART") };
+    let Some(ports) = program.ports(device, 0) else { die("the console service has no UART") };
     let interrupt = program.interrupt(device);
     let mut uart = Uart::start(UartPorts(ports));
     let mut terminal = Multiplexer::new();
@@ -99,17 +95,10 @@ fn main(program: Program) {
 fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
     let (mut count, mut chosen) = (0, None);
     for kind in [ChannelKind::Serial, ChannelKind::Text] {
-        for channel in program
-            .channels()
-            .filter(|channel| channel.entry.kind == kind)
-        {
+        for channel in program.channels().filter(|channel| channel.entry.kind == kind) {
             let Some(text) = channel.text() else { continue };
             let label = label(&channel);
-            let partition = Partition {
-                channel,
-                text,
-                label,
-            };
+            let partition = Partition { channel, text, label };
             if terminal.add(partition).is_ok() {
                 if chosen.is_none() && label != INIT {
                     chosen = Some(count);
@@ -155,10 +144,7 @@ fn serve(
         let patience = (!terminal.is_quiet()).then(|| now().saturating_add(TRANSMIT_PATIENCE));
         let deadline = [patience, terminal.deadline()].into_iter().flatten().min();
         let signals = events::wait(deadline.map_or(NO_DEADLINE, |at| time::milliseconds(at + 1)));
-        if program
-            .status()
-            .is_some_and(|status| status.command() == Command::PowerOff)
-        {
+        if program.status().is_some_and(|status| status.command() == Command::PowerOff) {
             drain(uart, terminal);
             power::off(program);
         }

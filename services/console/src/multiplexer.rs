@@ -80,29 +80,13 @@ impl<C: Client> Default for Multiplexer<C> {
 impl<C: Client> Multiplexer<C> {
     /// A terminal without clients.
     pub const fn new() -> Self {
-        Self {
-            seats: Vec::new(),
-            chosen: 0,
-            open: None,
-            turn: 0,
-            output: Deque::new(),
-            keys: Keys::Typing,
-            now: 0,
-        }
+        Self { seats: Vec::new(), chosen: 0, open: None, turn: 0, output: Deque::new(), keys: Keys::Typing, now: 0 }
     }
 
     /// Adds a client.
     pub fn add(&mut self, client: C) -> Result<(), TooManyClients> {
         let (line, chunk, typed) = (Line::default(), Deque::new(), Deque::new());
-        self.seats
-            .push(Seat {
-                client,
-                line,
-                shown: false,
-                chunk,
-                typed,
-            })
-            .map_err(|_| TooManyClients)
+        self.seats.push(Seat { client, line, shown: false, chunk, typed }).map_err(|_| TooManyClients)
     }
 
     /// Chooses the client with this number, if there is one, to hear what is typed.
@@ -124,13 +108,8 @@ impl<C: Client> Multiplexer<C> {
 
     /// When, in milliseconds, [`Multiplexer::pump`] is to be called again though nothing happened.
     pub fn deadline(&self) -> Option<u64> {
-        let waiting = self
-            .seats
-            .iter()
-            .filter(|seat| !seat.shown && !seat.line.bytes.is_empty());
-        waiting
-            .map(|seat| seat.line.since.saturating_add(PATIENCE))
-            .min()
+        let waiting = self.seats.iter().filter(|seat| !seat.shown && !seat.line.bytes.is_empty());
+        waiting.map(|seat| seat.line.since.saturating_add(PATIENCE)).min()
     }
 
     /// Moves bytes between clients and terminal, as far as there is room. `now` is in milliseconds.
@@ -191,11 +170,7 @@ impl<C: Client> Multiplexer<C> {
         let Some(seat) = self.seats.get_mut(index) else {
             return;
         };
-        let byte = if chosen || matches!(byte, b'\r' | b'\n') {
-            byte
-        } else {
-            harmless(byte)
-        };
+        let byte = if chosen || matches!(byte, b'\r' | b'\n') { byte } else { harmless(byte) };
         if seat.line.bytes.is_empty() {
             seat.line.since = now;
         }
@@ -310,14 +285,9 @@ impl<C: Client> Multiplexer<C> {
                 self.keys = Keys::Typing;
                 if byte == ESCAPE {
                     self.type_to_chosen(byte);
-                } else if let Some(index) = index_of(byte).filter(|index| *index < self.seats.len())
-                {
+                } else if let Some(index) = index_of(byte).filter(|index| *index < self.seats.len()) {
                     self.choose(index);
-                    if let Some(label) = self
-                        .seats
-                        .get(index)
-                        .map(|seat| Label::new(seat.client.label()))
-                    {
+                    if let Some(label) = self.seats.get(index).map(|seat| Label::new(seat.client.label())) {
                         self.announce(&["console| input goes to ", label.as_str()]);
                     }
                 } else {
@@ -359,22 +329,12 @@ impl<C: Client> Multiplexer<C> {
     fn list(&mut self) {
         self.announce(&["console| Ctrl-] and a key chooses who hears what is typed:"]);
         for index in 0..self.seats.len() {
-            let Some(label) = self
-                .seats
-                .get(index)
-                .map(|seat| Label::new(seat.client.label()))
-            else {
+            let Some(label) = self.seats.get(index).map(|seat| Label::new(seat.client.label())) else {
                 return;
             };
             let mark = if index == self.chosen { " * " } else { "   " };
             let key = [key_of(index)];
-            self.announce(&[
-                "console|",
-                mark,
-                core::str::from_utf8(&key).unwrap_or_default(),
-                " ",
-                label.as_str(),
-            ]);
+            self.announce(&["console|", mark, core::str::from_utf8(&key).unwrap_or_default(), " ", label.as_str()]);
         }
     }
 }
@@ -407,9 +367,7 @@ fn key_of(index: usize) -> u8 {
 /// The client that a key chooses.
 fn index_of(key: u8) -> Option<usize> {
     let key = key.to_ascii_lowercase();
-    (b'1'..=b'9')
-        .chain(b'a'..=b'z')
-        .position(|candidate| candidate == key)
+    (b'1'..=b'9').chain(b'a'..=b'z').position(|candidate| candidate == key)
 }
 
 #[cfg(test)]

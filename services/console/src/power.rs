@@ -15,10 +15,7 @@ const SHUTDOWN: &[u8] = b"Shutdown";
 
 /// Tries all ways that the environment allows. Returns if there is none.
 pub fn off(program: &Program) {
-    let ranges = program
-        .environment()
-        .ports()
-        .filter(|ports| ports.name == DEVICE);
+    let ranges = program.environment().ports().filter(|ports| ports.name == DEVICE);
     for range in ranges.filter_map(|entry| program.ports(entry.name, entry.index)) {
         if CONTROL_REGISTERS.contains(&range.base()) {
             // A range that is too small has no such register.

@@ -58,10 +58,7 @@ impl<R: Registers> Uart<R> {
         registers.write(INTERRUPT_FIFO, FIFO_START);
         registers.write(MODEM_CONTROL, MODEM_READY);
         registers.write(INTERRUPT_ENABLE, ENABLE_RECEIVED);
-        Self {
-            registers,
-            wants_empty: false,
-        }
+        Self { registers, wants_empty: false }
     }
 
     /// Clears what the interrupt line is up for, so that it can rise again. Received bytes are left to [`Uart::receive`].
@@ -110,11 +107,7 @@ impl<R: Registers> Uart<R> {
     pub fn want_empty(&mut self, wanted: bool) {
         if self.wants_empty != wanted {
             self.wants_empty = wanted;
-            let enable = if wanted {
-                ENABLE_RECEIVED | ENABLE_EMPTY
-            } else {
-                ENABLE_RECEIVED
-            };
+            let enable = if wanted { ENABLE_RECEIVED | ENABLE_EMPTY } else { ENABLE_RECEIVED };
             self.registers.write(INTERRUPT_ENABLE, enable);
         }
     }
@@ -149,9 +142,7 @@ mod tests {
                         4
                     }
                 }
-                LINE_STATUS => {
-                    u8::from(!device.typed.is_empty()) | if device.fifo == 0 { 0x60 } else { 0 }
-                }
+                LINE_STATUS => u8::from(!device.typed.is_empty()) | if device.fifo == 0 { 0x60 } else { 0 },
                 _ => 0,
             }
         }
@@ -159,14 +150,7 @@ mod tests {
         fn write(&self, offset: u16, value: u8) {
             let mut device = self.borrow_mut();
             device.written.push((offset, value));
-            if offset == DATA
-                && device
-                    .written
-                    .iter()
-                    .rev()
-                    .find(|write| write.0 == LINE_CONTROL)
-                    == Some(&(3, 3))
-            {
+            if offset == DATA && device.written.iter().rev().find(|write| write.0 == LINE_CONTROL) == Some(&(3, 3)) {
                 device.fifo += 1;
                 assert!(device.fifo <= BURST, "the FIFO overflowed");
                 device.sent.push(value);

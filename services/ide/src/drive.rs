@@ -2,8 +2,7 @@
 
 use crate::ports::{bus_master, command_block, control, status};
 use crate::{
-    Bank, Clock, DriveInformation, IDENTIFY_WORDS, PhysicalSegment, Ports, PrdError, PrdTable,
-    SECTOR, Unusable,
+    Bank, Clock, DriveInformation, IDENTIFY_WORDS, PhysicalSegment, Ports, PrdError, PrdTable, SECTOR, Unusable,
 };
 
 const COMMAND_READ_DMA: u8 = 0xc8;
@@ -138,26 +137,14 @@ pub struct Drive<'a, P, C> {
 
 impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
     /// Resets the channel, asks the drive what it is, and lets it interrupt. This waits, within limits.
-    pub fn start(
-        ports: P,
-        clock: C,
-        table: PrdTable<'a>,
-        position: Position,
-    ) -> Result<Self, StartError> {
+    pub fn start(ports: P, clock: C, table: PrdTable<'a>, position: Position) -> Result<Self, StartError> {
         if ports.read_u8(Bank::Command, command_block::STATUS_COMMAND) == u8::MAX {
             return Err(StartError::Absent);
         }
         ports.write_u8(Bank::BusMaster, bus_master::COMMAND, 0);
         let information = identify(&ports, &clock, position)?;
         ports.write_u8(Bank::Control, 0, 0);
-        let drive = Self {
-            ports,
-            clock,
-            table,
-            position,
-            information,
-            state: State::Idle,
-        };
+        let drive = Self { ports, clock, table, position, information, state: State::Idle };
         drive.acknowledge();
         Ok(drive)
     }
@@ -203,14 +190,8 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
             return Err(SubmitError::Busy);
         }
         match command {
-            Command::Read {
-                first_sector,
-                sectors,
-            } => self.transfer(true, first_sector, sectors, segments),
-            Command::Write {
-                first_sector,
-                sectors,
-            } => self.transfer(false, first_sector, sectors, segments),
+            Command::Read { first_sector, sectors } => self.transfer(true, first_sector, sectors, segments),
+            Command::Write { first_sector, sectors } => self.transfer(false, first_sector, sectors, segments),
             Command::Flush => self.flush(),
         }
     }
@@ -222,43 +203,27 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
         sectors: u32,
         segments: impl IntoIterator<Item = PhysicalSegment>,
     ) -> Result<(), SubmitError> {
-        let end = first_sector
-            .checked_add(sectors.into())
-            .ok_or(SubmitError::Range)?;
-        if sectors == 0
-            || sectors > self.information.command_sectors()
-            || end > self.information.sectors
-        {
+        let end = first_sector.checked_add(sectors.into()).ok_or(SubmitError::Range)?;
+        if sectors == 0 || sectors > self.information.command_sectors() || end > self.information.sectors {
             return Err(SubmitError::Range);
         }
-        if self.table.fill(segments).map_err(SubmitError::Segments)? != u64::from(sectors) * SECTOR
-        {
+        if self.table.fill(segments).map_err(SubmitError::Segments)? != u64::from(sectors) * SECTOR {
             return Err(SubmitError::Length);
         }
         let direction = if read { bus_master::TO_MEMORY } else { 0 };
-        self.ports
-            .write_u8(Bank::BusMaster, bus_master::COMMAND, direction);
-        self.ports
-            .write_u32(Bank::BusMaster, bus_master::TABLE, self.table.physical());
+        self.ports.write_u8(Bank::BusMaster, bus_master::COMMAND, direction);
+        self.ports.write_u32(Bank::BusMaster, bus_master::TABLE, self.table.physical());
         self.clear_bus_master();
         let command = self.address(read, first_sector, sectors);
-        self.ports
-            .write_u8(Bank::Command, command_block::STATUS_COMMAND, command);
-        self.ports.write_u8(
-            Bank::BusMaster,
-            bus_master::COMMAND,
-            direction | bus_master::START,
-        );
-        self.state = State::Transfer {
-            deadline: self.after(TRANSFER_LIMIT),
-        };
+        self.ports.write_u8(Bank::Command, command_block::STATUS_COMMAND, command);
+        self.ports.write_u8(Bank::BusMaster, bus_master::COMMAND, direction | bus_master::START);
+        self.state = State::Transfer { deadline: self.after(TRANSFER_LIMIT) };
         Ok(())
     }
 
     /// Writes the task file; returns the command. Values of 256 or 65536 sectors are written as 0.
     fn address(&self, read: bool, first_sector: u64, sectors: u32) -> u8 {
-        let write =
-            |register, value: u64| self.ports.write_u8(Bank::Command, register, value as u8);
+        let write = |register, value: u64| self.ports.write_u8(Bank::Command, register, value as u8);
         let selected = u64::from(self.device());
         // Short addresses save ports, wherever the sectors can be reached by them.
         if first_sector + u64::from(sectors) <= 1 << 28 && sectors <= 256 {
@@ -267,11 +232,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
             write(command_block::LBA_LOW, first_sector);
             write(command_block::LBA_MID, first_sector >> 8);
             write(command_block::LBA_HIGH, first_sector >> 16);
-            if read {
-                COMMAND_READ_DMA
-            } else {
-                COMMAND_WRITE_DMA
-            }
+            if read { COMMAND_READ_DMA } else { COMMAND_WRITE_DMA }
         } else {
             // Each register holds two bytes; the upper is written first.
             write(command_block::DEVICE, selected);
@@ -283,11 +244,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
             write(command_block::LBA_LOW, first_sector);
             write(command_block::LBA_MID, first_sector >> 8);
             write(command_block::LBA_HIGH, first_sector >> 16);
-            if read {
-                COMMAND_READ_DMA_EXT
-            } else {
-                COMMAND_WRITE_DMA_EXT
-            }
+            if read { COMMAND_READ_DMA_EXT } else { COMMAND_WRITE_DMA_EXT }
         }
     }
 
@@ -298,13 +255,9 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
             (false, false) => return Err(SubmitError::Unsupported),
         };
         self.clear_bus_master();
-        self.ports
-            .write_u8(Bank::Command, command_block::DEVICE, self.device());
-        self.ports
-            .write_u8(Bank::Command, command_block::STATUS_COMMAND, command);
-        self.state = State::Flush {
-            deadline: self.after(FLUSH_LIMIT),
-        };
+        self.ports.write_u8(Bank::Command, command_block::DEVICE, self.device());
+        self.ports.write_u8(Bank::Command, command_block::STATUS_COMMAND, command);
+        self.state = State::Flush { deadline: self.after(FLUSH_LIMIT) };
         Ok(())
     }
 
@@ -334,11 +287,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
                 }
                 let failed = self.acknowledge() & (status::ERROR | status::DEVICE_FAULT) != 0;
                 self.state = State::Idle;
-                Some(if failed {
-                    Err(CommandError::Drive)
-                } else {
-                    Ok(())
-                })
+                Some(if failed { Err(CommandError::Drive) } else { Ok(()) })
             }
             State::Idle | State::ResetHeld { .. } | State::Resetting { .. } | State::Dead => {
                 self.acknowledge();
@@ -356,25 +305,14 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
                 let completion = self.on_interrupt();
                 if completion.is_none() {
                     self.ports.write_u8(Bank::BusMaster, bus_master::COMMAND, 0);
-                    self.ports.write_u8(
-                        Bank::Control,
-                        0,
-                        control::SOFT_RESET | control::NO_INTERRUPTS,
-                    );
-                    self.state = State::ResetHeld {
-                        until: self.after(RESET_HOLD),
-                        deadline: self.after(RESET_LIMIT),
-                    };
+                    self.ports.write_u8(Bank::Control, 0, control::SOFT_RESET | control::NO_INTERRUPTS);
+                    self.state = State::ResetHeld { until: self.after(RESET_HOLD), deadline: self.after(RESET_LIMIT) };
                 }
                 completion
             }
             State::ResetHeld { until, deadline } if now >= until => {
-                self.ports
-                    .write_u8(Bank::Control, 0, control::NO_INTERRUPTS);
-                self.state = State::Resetting {
-                    look: self.after(RESET_PAUSE),
-                    deadline,
-                };
+                self.ports.write_u8(Bank::Control, 0, control::NO_INTERRUPTS);
+                self.state = State::Resetting { look: self.after(RESET_PAUSE), deadline };
                 None
             }
             State::Resetting { look, deadline } if now >= look => {
@@ -387,10 +325,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
                     self.state = State::Dead;
                     Some(Err(CommandError::Dead))
                 } else {
-                    self.state = State::Resetting {
-                        look: self.after(RESET_PAUSE),
-                        deadline,
-                    };
+                    self.state = State::Resetting { look: self.after(RESET_PAUSE), deadline };
                     None
                 }
             }
@@ -400,20 +335,14 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
 
     /// Clears the interrupt in drive and controller; returns the drive's status.
     fn acknowledge(&self) -> u8 {
-        let status = self
-            .ports
-            .read_u8(Bank::Command, command_block::STATUS_COMMAND);
+        let status = self.ports.read_u8(Bank::Command, command_block::STATUS_COMMAND);
         self.clear_bus_master();
         status
     }
 
     fn clear_bus_master(&self) {
         let kept = self.ports.read_u8(Bank::BusMaster, bus_master::STATUS) & bus_master::DRIVES;
-        self.ports.write_u8(
-            Bank::BusMaster,
-            bus_master::STATUS,
-            kept | bus_master::ERROR | bus_master::INTERRUPT,
-        );
+        self.ports.write_u8(Bank::BusMaster, bus_master::STATUS, kept | bus_master::ERROR | bus_master::INTERRUPT);
     }
 
     fn device(&self) -> u8 {
@@ -455,27 +384,15 @@ fn pause(clock: &impl Clock, milliseconds: u64) {
 }
 
 /// Resets the channel and asks the drive what it is, without interrupts.
-fn identify(
-    ports: &impl Ports,
-    clock: &impl Clock,
-    position: Position,
-) -> Result<DriveInformation, StartError> {
-    ports.write_u8(
-        Bank::Control,
-        0,
-        control::SOFT_RESET | control::NO_INTERRUPTS,
-    );
+fn identify(ports: &impl Ports, clock: &impl Clock, position: Position) -> Result<DriveInformation, StartError> {
+    ports.write_u8(Bank::Control, 0, control::SOFT_RESET | control::NO_INTERRUPTS);
     pause(clock, RESET_HOLD);
     ports.write_u8(Bank::Control, 0, control::NO_INTERRUPTS);
     pause(clock, RESET_PAUSE);
     wait_ready(ports, clock, RESET_LIMIT)?;
     ports.write_u8(Bank::Command, command_block::DEVICE, device(position));
     wait_ready(ports, clock, IDENTIFY_LIMIT)?;
-    ports.write_u8(
-        Bank::Command,
-        command_block::STATUS_COMMAND,
-        COMMAND_IDENTIFY,
-    );
+    ports.write_u8(Bank::Command, command_block::STATUS_COMMAND, COMMAND_IDENTIFY);
     // The status means something 400 ns after a command; four reads take that long.
     for _ in 0..4 {
         ports.read_u8(Bank::Control, 0);

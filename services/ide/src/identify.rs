@@ -43,12 +43,7 @@ impl DriveInformation {
     pub fn parse(words: &[u16; IDENTIFY_WORDS]) -> Result<Self, Unusable> {
         let bit = |word: usize, bit: u32| words[word] >> bit & 1 != 0;
         let number = |first: usize, count: usize| {
-            words
-                .iter()
-                .skip(first)
-                .take(count)
-                .rev()
-                .fold(0, |sum, word| sum << 16 | u64::from(*word))
+            words.iter().skip(first).take(count).rev().fold(0, |sum, word| sum << 16 | u64::from(*word))
         };
         // Words 83, 84 and 106 hold information if bit 14 is set and bit 15 clear.
         let valid = |word: usize| words[word] >> 14 == 1;
@@ -65,19 +60,11 @@ impl DriveInformation {
             return Err(Unusable::SectorSize);
         }
         let lba48 = valid(83) && bit(83, 10);
-        let sectors = if lba48 {
-            number(100, 4).min(1 << 48)
-        } else {
-            number(60, 2).min(LBA28_SECTORS)
-        };
+        let sectors = if lba48 { number(100, 4).min(1 << 48) } else { number(60, 2).min(LBA28_SECTORS) };
         if sectors == 0 {
             return Err(Unusable::Empty);
         }
-        let physical_exponent = if valid(106) && bit(106, 13) {
-            (words[106] & 0xf).min(7) as u8
-        } else {
-            0
-        };
+        let physical_exponent = if valid(106) && bit(106, 13) { (words[106] & 0xf).min(7) as u8 } else { 0 };
         let mut model = [b' '; 40];
         for (pair, word) in model.chunks_mut(2).zip(words.iter().skip(27)) {
             for (to, from) in pair.iter_mut().zip(word.to_be_bytes()) {
@@ -85,14 +72,7 @@ impl DriveInformation {
             }
         }
         let (flush, flush_ext) = (valid(83) && bit(83, 12), lba48 && valid(83) && bit(83, 13));
-        Ok(Self {
-            sectors,
-            lba48,
-            flush,
-            flush_ext,
-            physical_exponent,
-            model,
-        })
+        Ok(Self { sectors, lba48, flush, flush_ext, physical_exponent, model })
     }
 
     /// Most sectors that one command can transfer.

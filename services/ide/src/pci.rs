@@ -77,20 +77,14 @@ impl Function {
 pub fn find(ports: &impl Ports) -> Result<Function, PciError> {
     for bus in 0..=u8::MAX {
         for device in 0..32 {
-            let first = Function {
-                bus,
-                device,
-                function: 0,
-            };
+            let first = Function { bus, device, function: 0 };
             if !first.exists(ports) {
                 continue;
             }
             let several = first.read(ports, REGISTER_HEADER) & 0x80_0000 != 0;
             for function in 0..if several { 8 } else { 1 } {
                 let candidate = Function { function, ..first };
-                if candidate.exists(ports)
-                    && candidate.read(ports, REGISTER_CLASS) >> 16 == CLASS_IDE
-                {
+                if candidate.exists(ports) && candidate.read(ports, REGISTER_CLASS) >> 16 == CLASS_IDE {
                     return Ok(candidate);
                 }
             }
@@ -117,10 +111,6 @@ pub fn enable(ports: &impl Ports, controller: Function, base: u16) -> Result<(),
         }
     }
     let command = controller.read(ports, REGISTER_COMMAND) & COMMAND_MASK;
-    controller.write(
-        ports,
-        REGISTER_COMMAND,
-        command | COMMAND_IO | COMMAND_BUS_MASTER,
-    );
+    controller.write(ports, REGISTER_COMMAND, command | COMMAND_IO | COMMAND_BUS_MASTER);
     Ok(())
 }

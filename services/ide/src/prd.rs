@@ -25,19 +25,13 @@ impl PhysicalSegment {
     pub fn is_reachable(self) -> bool {
         self.address.is_multiple_of(2)
             && self.length.is_multiple_of(2)
-            && self
-                .address
-                .checked_add(self.length)
-                .is_some_and(|end| end <= REACH)
+            && self.address.checked_add(self.length).is_some_and(|end| end <= REACH)
     }
 
     /// Cuts off what lies before the next multiple of 64 KiB.
     fn split(self) -> (Self, Self) {
         let length = self.length.min(BOUNDARY - self.address % BOUNDARY);
-        let rest = Self {
-            address: self.address.wrapping_add(length),
-            length: self.length - length,
-        };
+        let rest = Self { address: self.address.wrapping_add(length), length: self.length - length };
         (Self { length, ..self }, rest)
     }
 }
@@ -65,8 +59,7 @@ impl<'a> PrdTable<'a> {
     /// A table in the memory `entries`, which lies at host-physical address `physical`.
     pub fn new(entries: &'a [AtomicU64], physical: u64) -> Result<Self, PrdError> {
         let bytes = 8 * entries.len() as u64;
-        let whole =
-            !entries.is_empty() && entries.len() <= MAX_ENTRIES && physical.is_multiple_of(8);
+        let whole = !entries.is_empty() && entries.len() <= MAX_ENTRIES && physical.is_multiple_of(8);
         if !whole || physical % BOUNDARY + bytes > BOUNDARY {
             return Err(PrdError::Table);
         }
@@ -80,10 +73,7 @@ impl<'a> PrdTable<'a> {
     }
 
     /// Describes the segments; returns their bytes.
-    pub fn fill(
-        &self,
-        segments: impl IntoIterator<Item = PhysicalSegment>,
-    ) -> Result<u64, PrdError> {
+    pub fn fill(&self, segments: impl IntoIterator<Item = PhysicalSegment>) -> Result<u64, PrdError> {
         let mut entries = self.entries.iter();
         let mut last: Option<(&AtomicU64, u64)> = None;
         let mut bytes = 0;

@@ -25,11 +25,7 @@ fn run(
     drive.submit(command, segments.iter().copied()).unwrap();
     assert!(!drive.is_idle());
     assert_eq!(drive.submit(Command::Flush, []), Err(SubmitError::Busy));
-    if bus.0.borrow().interrupt {
-        drive.on_interrupt()
-    } else {
-        None
-    }
+    if bus.0.borrow().interrupt { drive.on_interrupt() } else { None }
 }
 
 #[test]
@@ -41,10 +37,7 @@ fn a_drive_is_identified() {
         let information = drive.information();
         assert_eq!(information.model(), "BULKHEAD TEST DRIVE");
         assert_eq!(information.lba48, lba48);
-        assert_eq!(
-            information.sectors,
-            if lba48 { DRIVE_SECTORS } else { 0xfff_ffff }
-        );
+        assert_eq!(information.sectors, if lba48 { DRIVE_SECTORS } else { 0xfff_ffff });
         assert!(information.flush);
         assert!(drive.is_idle());
         assert!(!bus.0.borrow().interrupt);
@@ -58,29 +51,14 @@ fn drives_that_cannot_be_used_are_refused() {
         change(&mut bus.0.borrow_mut());
         let table = bus.table();
         let table = PrdTable::new(table, TABLE_PHYSICAL).unwrap();
-        assert_eq!(
-            Drive::start(bus.clone(), bus.clone(), table, Position::First).err(),
-            Some(error)
-        );
+        assert_eq!(Drive::start(bus.clone(), bus.clone(), table, Position::First).err(), Some(error));
     };
-    refuse(StartError::Absent, |controller| {
-        controller.drive_present = false
-    });
-    refuse(StartError::Timeout, |controller| {
-        controller.fault = Fault::Silence(true)
-    });
-    refuse(StartError::Unusable(Unusable::NotAta), |controller| {
-        controller.identify[0] = 0x8500
-    });
-    refuse(StartError::Unusable(Unusable::NoLba), |controller| {
-        controller.identify[49] = 0x100
-    });
-    refuse(StartError::Unusable(Unusable::NoDma), |controller| {
-        controller.identify[49] = 0x200
-    });
-    refuse(StartError::Unusable(Unusable::Empty), |controller| {
-        controller.identify[100..104].fill(0)
-    });
+    refuse(StartError::Absent, |controller| controller.drive_present = false);
+    refuse(StartError::Timeout, |controller| controller.fault = Fault::Silence(true));
+    refuse(StartError::Unusable(Unusable::NotAta), |controller| controller.identify[0] = 0x8500);
+    refuse(StartError::Unusable(Unusable::NoLba), |controller| controller.identify[49] = 0x100);
+    refuse(StartError::Unusable(Unusable::NoDma), |controller| controller.identify[49] = 0x200);
+    refuse(StartError::Unusable(Unusable::Empty), |controller| controller.identify[100..104].fill(0));
     refuse(StartError::Unusable(Unusable::SectorSize), |controller| {
         controller.identify[106] = 0x5000;
         controller.identify[117] = 2048;
@@ -91,27 +69,14 @@ fn drives_that_cannot_be_used_are_refused() {
 fn the_controller_is_found_and_enabled() {
     let bus = Bus::new(true);
     let function = pci::find(&bus).unwrap();
-    assert_eq!(
-        function,
-        pci::Function {
-            bus: 0,
-            device: 1,
-            function: 1
-        }
-    );
+    assert_eq!(function, pci::Function { bus: 0, device: 1, function: 1 });
     pci::enable(&bus, function, 0xc000).unwrap();
     assert_eq!(bus.0.borrow().pci[8], 0xc001);
     assert_eq!(bus.0.borrow().pci[1], 0x0280_0005);
     bus.0.borrow_mut().pci[2] = 0x0101_8100;
-    assert_eq!(
-        pci::enable(&bus, function, 0xc000),
-        Err(pci::PciError::NativeMode)
-    );
+    assert_eq!(pci::enable(&bus, function, 0xc000), Err(pci::PciError::NativeMode));
     bus.0.borrow_mut().pci[2] = 0x0101_0000;
-    assert_eq!(
-        pci::enable(&bus, function, 0xc000),
-        Err(pci::PciError::NoBusMaster)
-    );
+    assert_eq!(pci::enable(&bus, function, 0xc000), Err(pci::PciError::NoBusMaster));
     bus.0.borrow_mut().pci[2] = 0x0200_0000;
     assert_eq!(pci::find(&bus), Err(pci::PciError::NotFound));
 }
@@ -123,47 +88,14 @@ fn commands_fit_the_address() {
     let mut drive = start(&bus, table);
     let data = [segment(0x10_0000, 512)];
     for (first_sector, command) in [(5, 0xc8), (0xfff_ffff, 0xc8), (0x1000_0000, 0x25)] {
-        assert_eq!(
-            run(
-                &mut drive,
-                &bus,
-                Command::Read {
-                    first_sector,
-                    sectors: 1
-                },
-                &data
-            ),
-            Some(Ok(()))
-        );
+        assert_eq!(run(&mut drive, &bus, Command::Read { first_sector, sectors: 1 }, &data), Some(Ok(())));
         assert_eq!(bus.0.borrow().commands.last(), Some(&command));
     }
     let data = [segment(0x10_0000, 257 * 512)];
-    assert_eq!(
-        run(
-            &mut drive,
-            &bus,
-            Command::Write {
-                first_sector: 0,
-                sectors: 257
-            },
-            &data
-        ),
-        Some(Ok(()))
-    );
+    assert_eq!(run(&mut drive, &bus, Command::Write { first_sector: 0, sectors: 257 }, &data), Some(Ok(())));
     assert_eq!(bus.0.borrow().commands.last(), Some(&0x35));
     let data = [segment(0x10_0000, 256 * 512)];
-    assert_eq!(
-        run(
-            &mut drive,
-            &bus,
-            Command::Write {
-                first_sector: 0,
-                sectors: 256
-            },
-            &data
-        ),
-        Some(Ok(()))
-    );
+    assert_eq!(run(&mut drive, &bus, Command::Write { first_sector: 0, sectors: 256 }, &data), Some(Ok(())));
     assert_eq!(bus.0.borrow().commands.last(), Some(&0xca));
     assert_eq!(run(&mut drive, &bus, Command::Flush, &[]), Some(Ok(())));
     assert_eq!(bus.0.borrow().commands.last(), Some(&0xea));
@@ -175,10 +107,7 @@ fn wrong_commands_are_refused() {
     let table = bus.table();
     let mut drive = start(&bus, table);
     let mut refuse = |first_sector, sectors, segments: &[PhysicalSegment], error| {
-        let command = Command::Write {
-            first_sector,
-            sectors,
-        };
+        let command = Command::Write { first_sector, sectors };
         assert_eq!(drive.submit(command, segments.iter().copied()), Err(error));
         assert!(drive.is_idle());
     };
@@ -189,23 +118,12 @@ fn wrong_commands_are_refused() {
     refuse(0, 65537, &data, SubmitError::Range);
     refuse(0, 2, &data, SubmitError::Length);
     refuse(0, 1, &[], SubmitError::Segments(PrdError::Empty));
-    for bad in [
-        segment(0x1001, 512),
-        segment(0x1000, 511),
-        segment(0xffff_ff00, 512),
-        segment(u64::MAX - 1, 512),
-    ] {
+    for bad in [segment(0x1001, 512), segment(0x1000, 511), segment(0xffff_ff00, 512), segment(u64::MAX - 1, 512)] {
         refuse(0, 1, &[bad], SubmitError::Segments(PrdError::Segment(bad)));
     }
     let scattered: Vec<_> = (0..33).map(|index| segment(index * 4096, 512)).collect();
     refuse(0, 33, &scattered, SubmitError::Segments(PrdError::Full));
-    assert!(
-        bus.0
-            .borrow()
-            .commands
-            .iter()
-            .all(|command| *command == 0xec)
-    );
+    assert!(bus.0.borrow().commands.iter().all(|command| *command == 0xec));
 }
 
 #[test]
@@ -214,24 +132,15 @@ fn errors_are_reported_and_the_drive_goes_on() {
     let table = bus.table();
     let mut drive = start(&bus, table);
     let data = [segment(0x1000, 512)];
-    let read = Command::Read {
-        first_sector: 0,
-        sectors: 1,
-    };
-    for (fault, error) in [
-        (Fault::Drive, CommandError::Drive),
-        (Fault::Bus, CommandError::BusMaster),
-    ] {
+    let read = Command::Read { first_sector: 0, sectors: 1 };
+    for (fault, error) in [(Fault::Drive, CommandError::Drive), (Fault::Bus, CommandError::BusMaster)] {
         bus.0.borrow_mut().fault = fault;
         assert_eq!(run(&mut drive, &bus, read, &data), Some(Err(error)));
         bus.0.borrow_mut().fault = Fault::None;
         assert_eq!(run(&mut drive, &bus, read, &data), Some(Ok(())));
     }
     bus.0.borrow_mut().fault = Fault::Drive;
-    assert_eq!(
-        run(&mut drive, &bus, Command::Flush, &[]),
-        Some(Err(CommandError::Drive))
-    );
+    assert_eq!(run(&mut drive, &bus, Command::Flush, &[]), Some(Err(CommandError::Drive)));
 }
 
 /// Lets time pass until the command ends.
@@ -253,10 +162,7 @@ fn a_silent_drive_is_reset() {
     let table = bus.table();
     let mut drive = start(&bus, table);
     let data = [segment(0x1000, 512)];
-    let read = Command::Read {
-        first_sector: 0,
-        sectors: 1,
-    };
+    let read = Command::Read { first_sector: 0, sectors: 1 };
     for command in [read, Command::Flush] {
         bus.0.borrow_mut().fault = Fault::Silence(false);
         let segments = if command == read { &data[..] } else { &[] };
@@ -281,10 +187,7 @@ fn a_lost_interrupt_is_made_up_for() {
     let table = bus.table();
     let mut drive = start(&bus, table);
     bus.0.borrow_mut().fault = Fault::LostInterrupt;
-    let read = Command::Read {
-        first_sector: 0,
-        sectors: 1,
-    };
+    let read = Command::Read { first_sector: 0, sectors: 1 };
     assert_eq!(run(&mut drive, &bus, read, &[segment(0x1000, 512)]), None);
     assert_eq!(pass_time(&mut drive, &bus), Ok(()));
     assert!(drive.is_idle());
@@ -295,11 +198,7 @@ fn tables_must_lie_where_the_controller_reaches_them() {
     let bus = Bus::new(true);
     let memory = bus.table();
     for physical in [4, 0x1_0000_0000, 0x1_ff08, u64::MAX - 7] {
-        assert_eq!(
-            PrdTable::new(memory, physical).err(),
-            Some(PrdError::Table),
-            "{physical:#x}"
-        );
+        assert_eq!(PrdTable::new(memory, physical).err(), Some(PrdError::Table), "{physical:#x}");
     }
     assert!(PrdTable::new(memory, 0x1_ff00).is_ok());
     assert!(PrdTable::new(&[], 0).is_err());
@@ -307,10 +206,7 @@ fn tables_must_lie_where_the_controller_reaches_them() {
 
 /// Segments that the controller reaches, 512 bytes in sum.
 fn pieces() -> impl Strategy<Value = Vec<PhysicalSegment>> {
-    let piece = (
-        0u64..0x20_0000,
-        prop_oneof![Just(512u64), Just(4096), 1u64..3000, Just(0x1_8000)],
-    )
+    let piece = (0u64..0x20_0000, prop_oneof![Just(512u64), Just(4096), 1u64..3000, Just(0x1_8000)])
         .prop_map(|(address, length)| segment(0x100_0000 + address * 2, length * 2));
     proptest::collection::vec(piece, 1..20)
 }

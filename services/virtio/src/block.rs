@@ -78,10 +78,7 @@ pub struct Reply {
 
 /// What is to be done with a chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "no_std, no heap: the value lives on the stack for one request"
-)]
+#[allow(clippy::large_enum_variant, reason = "no_std, no heap: the value lives on the stack for one request")]
 pub enum Parsed {
     /// Serve the request, then answer it.
     Serve(Request),
@@ -91,28 +88,16 @@ pub enum Parsed {
 
 impl Reply {
     /// Writes the status and gives the chain back. Bytes are counted as written only if all went well.
-    pub fn send(
-        self,
-        queue: &mut Queue,
-        memory: &impl GuestMemory,
-        status: Status,
-    ) -> Result<(), QueueError> {
+    pub fn send(self, queue: &mut Queue, memory: &impl GuestMemory, status: Status) -> Result<(), QueueError> {
         memory.write(self.status, &[status as u8])?;
-        let data = if status == Status::Ok {
-            self.data_bytes
-        } else {
-            0
-        };
+        let data = if status == Status::Ok { self.data_bytes } else { 0 };
         queue.give_back(memory, self.head, data.saturating_add(1))
     }
 }
 
 /// Bytes of some segments. At most [`MAX_DESCRIPTORS`] times 2^32, hence no overflow.
 fn total(segments: &[Segment]) -> u64 {
-    segments
-        .iter()
-        .map(|segment| u64::from(segment.length))
-        .sum()
+    segments.iter().map(|segment| u64::from(segment.length)).sum()
 }
 
 /// Drops the first `skip` bytes, keeps the next `keep`.
@@ -127,10 +112,7 @@ fn slice(segments: &[Segment], mut skip: u64, mut keep: u64) -> Segments {
             // Both fit: the result has no more segments than the chain, and they are no longer. A sum that wraps around
             // names memory that no guest has, and is refused as such.
             let address = segment.address.wrapping_add(skipped);
-            let _ = result.push(Segment {
-                address,
-                length: kept as u32,
-            });
+            let _ = result.push(Segment { address, length: kept as u32 });
         }
     }
     result
@@ -142,9 +124,7 @@ fn gather(memory: &impl GuestMemory, segments: &[Segment], bytes: &mut [u8]) -> 
     for segment in segments {
         let length = rest.len().min(segment.length as usize);
         let (now, later) = rest.split_at_mut(length);
-        memory
-            .read(segment.address, now)
-            .map_err(|_| Status::IoError)?;
+        memory.read(segment.address, now).map_err(|_| Status::IoError)?;
         rest = later;
     }
     Ok(())
@@ -155,45 +135,27 @@ fn scatter(memory: &impl GuestMemory, segments: &[Segment], bytes: &[u8]) -> Res
     let mut rest = bytes;
     for segment in segments {
         let (now, later) = rest.split_at(rest.len().min(segment.length as usize));
-        memory
-            .write(segment.address, now)
-            .map_err(|_| Status::IoError)?;
+        memory.write(segment.address, now).map_err(|_| Status::IoError)?;
         rest = later;
     }
     Ok(())
 }
 
 /// Checks the request in a chain. How the driver cut it into descriptors does not matter (virtio 1.2, 2.7.4).
-pub fn parse(
-    chain: &Chain,
-    limits: &Limits,
-    memory: &impl GuestMemory,
-) -> Result<Parsed, QueueError> {
+pub fn parse(chain: &Chain, limits: &Limits, memory: &impl GuestMemory) -> Result<Parsed, QueueError> {
     let last = chain.writable().last().ok_or(QueueError::NoStatus)?;
-    let status = last
-        .address
-        .checked_add(u64::from(last.length) - 1)
-        .ok_or(QueueError::NoStatus)?;
+    let status = last.address.checked_add(u64::from(last.length) - 1).ok_or(QueueError::NoStatus)?;
     if !memory.contains(status, 1) {
         return Err(QueueError::NoStatus);
     }
-    let reply = Reply {
-        head: chain.head(),
-        status,
-        data_bytes: 0,
-    };
+    let reply = Reply { head: chain.head(), status, data_bytes: 0 };
     Ok(match serve(chain, limits, memory, reply) {
         Ok(parsed) => parsed,
         Err(status) => Parsed::Answer(reply, status),
     })
 }
 
-fn serve(
-    chain: &Chain,
-    limits: &Limits,
-    memory: &impl GuestMemory,
-    reply: Reply,
-) -> Result<Parsed, Status> {
+fn serve(chain: &Chain, limits: &Limits, memory: &impl GuestMemory, reply: Reply) -> Result<Parsed, Status> {
     if total(chain.readable()) < HEADER_BYTES {
         return Err(Status::IoError);
     }
@@ -204,37 +166,17 @@ fn serve(
     let input_bytes = total(chain.writable()).saturating_sub(1);
     let output_bytes = total(chain.readable()) - HEADER_BYTES;
     let (operation, data, bytes) = match kind {
-        TYPE_IN => (
-            Operation::Read,
-            slice(chain.writable(), 0, input_bytes),
-            input_bytes,
-        ),
+        TYPE_IN => (Operation::Read, slice(chain.writable(), 0, input_bytes), input_bytes),
         TYPE_OUT if limits.read_only => return Err(Status::IoError),
-        TYPE_OUT => (
-            Operation::Write,
-            slice(chain.readable(), HEADER_BYTES, output_bytes),
-            output_bytes,
-        ),
+        TYPE_OUT => (Operation::Write, slice(chain.readable(), HEADER_BYTES, output_bytes), output_bytes),
         TYPE_FLUSH if limits.flush => {
             let operation = Operation::Flush;
-            return Ok(Parsed::Serve(Request {
-                operation,
-                first_sector: 0,
-                sectors: 0,
-                data: Vec::new(),
-                reply,
-            }));
+            return Ok(Parsed::Serve(Request { operation, first_sector: 0, sectors: 0, data: Vec::new(), reply }));
         }
         TYPE_GET_ID => {
             let length = input_bytes.min(SERIAL_LENGTH as u64);
             scatter(memory, &slice(chain.writable(), 0, length), &limits.serial)?;
-            return Ok(Parsed::Answer(
-                Reply {
-                    data_bytes: length as u32,
-                    ..reply
-                },
-                Status::Ok,
-            ));
+            return Ok(Parsed::Answer(Reply { data_bytes: length as u32, ..reply }, Status::Ok));
         }
         _ => return Err(Status::Unsupported),
     };
@@ -243,22 +185,10 @@ fn serve(
         _ => 0,
     };
     let sectors = checked_sectors(first_sector, bytes, limits).ok_or(Status::IoError)?;
-    if !data
-        .iter()
-        .all(|segment| memory.contains(segment.address, segment.length.into()))
-    {
+    if !data.iter().all(|segment| memory.contains(segment.address, segment.length.into())) {
         return Err(Status::IoError);
     }
-    Ok(Parsed::Serve(Request {
-        operation,
-        first_sector,
-        sectors,
-        data,
-        reply: Reply {
-            data_bytes,
-            ..reply
-        },
-    }))
+    Ok(Parsed::Serve(Request { operation, first_sector, sectors, data, reply: Reply { data_bytes, ..reply } }))
 }
 
 /// Number of sectors of a transfer, if it lies on the disk and consists of whole blocks.

@@ -34,19 +34,12 @@ impl Descriptor {
         if u32::from(index) >= table.entries {
             return Err(QueueError::DescriptorIndex);
         }
-        let address = table
-            .address
-            .checked_add(DESCRIPTOR_BYTES * u64::from(index));
+        let address = table.address.checked_add(DESCRIPTOR_BYTES * u64::from(index));
         let mut bytes = [0; DESCRIPTOR_BYTES as usize];
         memory.read(address.ok_or(QueueError::Memory)?, &mut bytes)?;
         let value = u128::from_le_bytes(bytes);
         let [address, length, flags, next] = [value, value >> 64, value >> 96, value >> 112];
-        Ok(Self {
-            address: address as u64,
-            length: length as u32,
-            flags: flags as u16,
-            next: next as u16,
-        })
+        Ok(Self { address: address as u64, length: length as u32, flags: flags as u16, next: next as u16 })
     }
 }
 
@@ -65,15 +58,8 @@ impl Chain {
         head: u16,
         indirect_allowed: bool,
     ) -> Result<Self, QueueError> {
-        let mut table = Table {
-            address: table,
-            entries: size.into(),
-        };
-        let mut chain = Self {
-            head,
-            segments: Vec::new(),
-            readable: 0,
-        };
+        let mut table = Table { address: table, entries: size.into() };
+        let mut chain = Self { head, segments: Vec::new(), readable: 0 };
         let (mut index, mut indirect, mut visited) = (head, false, 0);
         loop {
             let descriptor = Descriptor::read(memory, table, index)?;
@@ -83,15 +69,7 @@ impl Chain {
                 if indirect || !indirect_allowed || !whole || descriptor.flags & FLAG_NEXT != 0 {
                     return Err(QueueError::Indirect);
                 }
-                (table, index, indirect, visited) = (
-                    Table {
-                        address: descriptor.address,
-                        entries,
-                    },
-                    0,
-                    true,
-                    0,
-                );
+                (table, index, indirect, visited) = (Table { address: descriptor.address, entries }, 0, true, 0);
                 continue;
             }
             // A chain that visits more descriptors than its table has runs in a circle.
@@ -108,10 +86,7 @@ impl Chain {
     }
 
     fn push(&mut self, descriptor: &Descriptor) -> Result<(), QueueError> {
-        let segment = Segment {
-            address: descriptor.address,
-            length: descriptor.length,
-        };
+        let segment = Segment { address: descriptor.address, length: descriptor.length };
         let writable = descriptor.flags & FLAG_WRITE != 0;
         if segment.length == 0 {
             return Err(QueueError::EmptyDescriptor);
@@ -119,9 +94,7 @@ impl Chain {
         if !writable && self.segments.len() != self.readable {
             return Err(QueueError::Order);
         }
-        self.segments
-            .push(segment)
-            .map_err(|_| QueueError::TooLong)?;
+        self.segments.push(segment).map_err(|_| QueueError::TooLong)?;
         if !writable {
             self.readable += 1;
         }

@@ -52,21 +52,13 @@ pub struct Queue {
 
 impl Queue {
     /// A queue as the driver set it up, with the features it accepted.
-    pub fn new(
-        at: QueueConfiguration,
-        features: u64,
-        memory: &impl GuestMemory,
-    ) -> Result<Self, QueueError> {
+    pub fn new(at: QueueConfiguration, features: u64, memory: &impl GuestMemory) -> Result<Self, QueueError> {
         let areas = [
             (at.descriptors, at.descriptors_length()),
             (at.driver, at.driver_length()),
             (at.device, at.device_length()),
         ];
-        if at.size == 0
-            || areas
-                .iter()
-                .any(|(address, length)| !memory.contains(*address, *length))
-        {
+        if at.size == 0 || areas.iter().any(|(address, length)| !memory.contains(*address, *length)) {
             return Err(QueueError::Memory);
         }
         Ok(Self {
@@ -86,14 +78,8 @@ impl Queue {
 
     /// Chains that the driver has made available and that are not yet taken.
     pub fn available(&self, memory: &impl GuestMemory) -> Result<u16, QueueError> {
-        let waiting = memory
-            .load_u16(self.at.driver + 2)?
-            .wrapping_sub(self.taken);
-        if waiting > self.at.size {
-            Err(QueueError::AvailableIndex)
-        } else {
-            Ok(waiting)
-        }
+        let waiting = memory.load_u16(self.at.driver + 2)?.wrapping_sub(self.taken);
+        if waiting > self.at.size { Err(QueueError::AvailableIndex) } else { Ok(waiting) }
     }
 
     /// Takes the next chain, if there is one.
@@ -102,29 +88,15 @@ impl Queue {
             return Ok(None);
         }
         let head = memory.load_u16(self.at.driver + 4 + 2 * self.place(self.taken))?;
-        let chain = Chain::walk(
-            memory,
-            self.at.descriptors,
-            self.at.size,
-            head,
-            self.indirect,
-        )?;
+        let chain = Chain::walk(memory, self.at.descriptors, self.at.size, head, self.indirect)?;
         self.taken = self.taken.wrapping_add(1);
         Ok(Some(chain))
     }
 
     /// Gives the chain with this head back, with so many bytes written to it.
-    pub fn give_back(
-        &mut self,
-        memory: &impl GuestMemory,
-        head: u16,
-        written: u32,
-    ) -> Result<(), QueueError> {
+    pub fn give_back(&mut self, memory: &impl GuestMemory, head: u16, written: u32) -> Result<(), QueueError> {
         let element = u64::from(head) | u64::from(written) << 32;
-        memory.write(
-            self.at.device + 4 + 8 * self.place(self.used),
-            &element.to_le_bytes(),
-        )?;
+        memory.write(self.at.device + 4 + 8 * self.place(self.used), &element.to_le_bytes())?;
         self.used = self.used.wrapping_add(1);
         Ok(memory.store_u16(self.at.device + 2, self.used)?)
     }

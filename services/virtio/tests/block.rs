@@ -10,32 +10,17 @@ const SECTORS: u64 = 64;
 const SERIAL: [u8; 20] = *b"bulkhead-disk-000001";
 
 fn limits() -> Limits {
-    Limits {
-        sectors: SECTORS,
-        block_sectors: 1,
-        read_only: false,
-        flush: true,
-        serial: SERIAL,
-    }
+    Limits { sectors: SECTORS, block_sectors: 1, read_only: false, flush: true, serial: SERIAL }
 }
 
 /// Serves everything that is available, with a disk in memory. Returns whether the queue still works.
-fn serve(
-    queue: &mut Queue,
-    memory: &Memory,
-    limits: &Limits,
-    disk: &mut [u8],
-) -> Result<(), QueueError> {
+fn serve(queue: &mut Queue, memory: &Memory, limits: &Limits, disk: &mut [u8]) -> Result<(), QueueError> {
     while let Some(chain) = queue.take(memory)? {
         match parse(&chain, limits, memory)? {
             Parsed::Answer(reply, status) => reply.send(queue, memory, status)?,
             Parsed::Serve(request) => {
                 let mut offset = request.first_sector as usize * 512;
-                let total: u64 = request
-                    .data
-                    .iter()
-                    .map(|segment| u64::from(segment.length))
-                    .sum();
+                let total: u64 = request.data.iter().map(|segment| u64::from(segment.length)).sum();
                 assert_eq!(total, request.sectors * 512);
                 for segment in &request.data {
                     let range = offset..offset + segment.length as usize;
@@ -81,13 +66,7 @@ fn submit(driver: &mut Driver, memory: &Memory, shape: &Shape) -> u64 {
         for cut in shape.cuts.iter().chain([&u32::MAX]) {
             let now = (*cut).max(1).min(length);
             if (now == length || segments.len() < 60) && now > 0 {
-                segments.push((
-                    Segment {
-                        address: at,
-                        length: now,
-                    },
-                    writable,
-                ));
+                segments.push((Segment { address: at, length: now }, writable));
                 (at, length) = (at + u64::from(now), length - now);
             }
         }
@@ -104,16 +83,7 @@ fn submit(driver: &mut Driver, memory: &Memory, shape: &Shape) -> u64 {
     }
     if indirect {
         let length = 16 * (last as u32 + 1);
-        memory.descriptor(
-            DESCRIPTORS,
-            0,
-            Segment {
-                address: TABLE,
-                length,
-            },
-            4,
-            0,
-        );
+        memory.descriptor(DESCRIPTORS, 0, Segment { address: TABLE, length }, 4, 0);
     }
     driver.make_available(memory, 0);
     status
@@ -124,23 +94,10 @@ fn shape() -> impl Strategy<Value = (Shape, Vec<u8>)> {
     let sector = prop_oneof![8 => 0..SECTORS + 4, 1 => any::<u64>()];
     let data = prop_oneof![6 => (0u32..16).prop_map(|sectors| sectors * 512), 1 => 0u32..4096];
     let cuts = proptest::collection::vec(prop_oneof![Just(512u32), 1u32..700], 0..20);
-    (kind, sector, data, cuts, any::<bool>(), any::<u64>()).prop_map(
-        |(kind, sector, data, cuts, indirect, seed)| {
-            let content = (0..data as u64)
-                .map(|at| (seed.rotate_left((at % 64) as u32).wrapping_add(at)) as u8)
-                .collect();
-            (
-                Shape {
-                    kind,
-                    sector,
-                    data,
-                    cuts,
-                    indirect,
-                },
-                content,
-            )
-        },
-    )
+    (kind, sector, data, cuts, any::<bool>(), any::<u64>()).prop_map(|(kind, sector, data, cuts, indirect, seed)| {
+        let content = (0..data as u64).map(|at| (seed.rotate_left((at % 64) as u32).wrapping_add(at)) as u8).collect();
+        (Shape { kind, sector, data, cuts, indirect }, content)
+    })
 }
 
 proptest! {
@@ -227,25 +184,10 @@ fn whole_blocks_are_demanded() {
     let memory = Memory::new(0x10000);
     let mut driver = Driver::default();
     let mut queue = Queue::new(configuration(), 0, &memory).unwrap();
-    let limits = Limits {
-        block_sectors: 8,
-        ..limits()
-    };
+    let limits = Limits { block_sectors: 8, ..limits() };
     let mut disk = vec![0; SECTORS as usize * 512];
-    for (sector, data, status) in [
-        (8, 4096, 0),
-        (1, 4096, 1),
-        (8, 512, 1),
-        (56, 4096, 0),
-        (64, 4096, 1),
-    ] {
-        let shape = Shape {
-            kind: 0,
-            sector,
-            data,
-            cuts: Vec::new(),
-            indirect: false,
-        };
+    for (sector, data, status) in [(8, 4096, 0), (1, 4096, 1), (8, 512, 1), (56, 4096, 0), (64, 4096, 1)] {
+        let shape = Shape { kind: 0, sector, data, cuts: Vec::new(), indirect: false };
         let at = submit(&mut driver, &memory, &shape);
         serve(&mut queue, &memory, &limits, &mut disk).unwrap();
         assert_eq!(memory.bytes(at, 1), [status], "{sector} {data}");
@@ -257,24 +199,9 @@ fn flush_is_unsupported_where_it_is_not_offered() {
     let memory = Memory::new(0x10000);
     let mut driver = Driver::default();
     let mut queue = Queue::new(configuration(), 0, &memory).unwrap();
-    let shape = Shape {
-        kind: 4,
-        sector: 0,
-        data: 0,
-        cuts: Vec::new(),
-        indirect: false,
-    };
+    let shape = Shape { kind: 4, sector: 0, data: 0, cuts: Vec::new(), indirect: false };
     let at = submit(&mut driver, &memory, &shape);
-    serve(
-        &mut queue,
-        &memory,
-        &Limits {
-            flush: false,
-            ..limits()
-        },
-        &mut [],
-    )
-    .unwrap();
+    serve(&mut queue, &memory, &Limits { flush: false, ..limits() }, &mut []).unwrap();
     assert_eq!(memory.bytes(at, 1), [2]);
 }
 
@@ -282,26 +209,8 @@ fn flush_is_unsupported_where_it_is_not_offered() {
 fn a_request_without_a_status_byte_stops_the_queue() {
     let memory = Memory::new(0x10000);
     let mut queue = Queue::new(configuration(), 0, &memory).unwrap();
-    memory.descriptor(
-        DESCRIPTORS,
-        0,
-        Segment {
-            address: HEADER,
-            length: 16,
-        },
-        0,
-        0,
-    );
-    memory.descriptor(
-        DESCRIPTORS,
-        1,
-        Segment {
-            address: u64::MAX,
-            length: 1,
-        },
-        2,
-        0,
-    );
+    memory.descriptor(DESCRIPTORS, 0, Segment { address: HEADER, length: 16 }, 0, 0);
+    memory.descriptor(DESCRIPTORS, 1, Segment { address: u64::MAX, length: 1 }, 2, 0);
     let mut driver = Driver::default();
     for head in [0, 1] {
         driver.make_available(&memory, head);

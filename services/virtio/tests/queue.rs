@@ -11,10 +11,7 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
 fn segment(offset: u64, length: u32) -> Segment {
-    Segment {
-        address: DATA + offset,
-        length,
-    }
+    Segment { address: DATA + offset, length }
 }
 
 fn queue(memory: &Memory, features: u64) -> Queue {
@@ -66,22 +63,11 @@ fn an_indirect_chain_is_followed() {
     let table = DATA + 0x1000;
     let set_up = |memory: &Memory| {
         memory.descriptor(DESCRIPTORS, 0, segment(0, 16), NEXT, 9);
-        memory.descriptor(
-            DESCRIPTORS,
-            9,
-            Segment {
-                address: table,
-                length: 32,
-            },
-            INDIRECT,
-            0,
-        );
+        memory.descriptor(DESCRIPTORS, 9, Segment { address: table, length: 32 }, INDIRECT, 0);
         memory.descriptor(table, 0, segment(64, 512), NEXT | WRITE, 1);
         memory.descriptor(table, 1, segment(600, 1), WRITE, 0);
     };
-    let chain = take(feature::INDIRECT_DESCRIPTORS, set_up)
-        .unwrap()
-        .unwrap();
+    let chain = take(feature::INDIRECT_DESCRIPTORS, set_up).unwrap().unwrap();
     assert_eq!(chain.readable(), [segment(0, 16)]);
     assert_eq!(chain.writable(), [segment(64, 512), segment(600, 1)]);
     assert_eq!(take(0, set_up), Err(QueueError::Indirect));
@@ -89,38 +75,21 @@ fn an_indirect_chain_is_followed() {
 
 #[test]
 fn broken_chains_are_refused() {
-    let refuse = |error, set_up: fn(&Memory)| {
-        assert_eq!(take(feature::INDIRECT_DESCRIPTORS, set_up), Err(error))
-    };
-    refuse(QueueError::Loop, |memory| {
-        memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT, 0)
-    });
+    let refuse = |error, set_up: fn(&Memory)| assert_eq!(take(feature::INDIRECT_DESCRIPTORS, set_up), Err(error));
+    refuse(QueueError::Loop, |memory| memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT, 0));
     refuse(QueueError::Loop, |memory| {
         memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT, 1);
         memory.descriptor(DESCRIPTORS, 1, segment(0, 8), NEXT, 0);
     });
-    refuse(QueueError::DescriptorIndex, |memory| {
-        memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT, SIZE)
-    });
-    refuse(QueueError::EmptyDescriptor, |memory| {
-        memory.descriptor(DESCRIPTORS, 0, segment(0, 0), 0, 0)
-    });
+    refuse(QueueError::DescriptorIndex, |memory| memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT, SIZE));
+    refuse(QueueError::EmptyDescriptor, |memory| memory.descriptor(DESCRIPTORS, 0, segment(0, 0), 0, 0));
     refuse(QueueError::Order, |memory| {
         memory.descriptor(DESCRIPTORS, 0, segment(0, 8), NEXT | WRITE, 1);
         memory.descriptor(DESCRIPTORS, 1, segment(0, 8), 0, 0);
     });
-    for (length, flags) in [
-        (16, INDIRECT | NEXT),
-        (15, INDIRECT),
-        (0, INDIRECT),
-        (17, INDIRECT),
-    ] {
-        let set_up =
-            |memory: &Memory| memory.descriptor(DESCRIPTORS, 0, segment(0, length), flags, 0);
-        assert_eq!(
-            take(feature::INDIRECT_DESCRIPTORS, set_up),
-            Err(QueueError::Indirect)
-        );
+    for (length, flags) in [(16, INDIRECT | NEXT), (15, INDIRECT), (0, INDIRECT), (17, INDIRECT)] {
+        let set_up = |memory: &Memory| memory.descriptor(DESCRIPTORS, 0, segment(0, length), flags, 0);
+        assert_eq!(take(feature::INDIRECT_DESCRIPTORS, set_up), Err(QueueError::Indirect));
     }
     // Nested, and the table that is its own entry.
     refuse(QueueError::Indirect, |memory| {
@@ -128,28 +97,10 @@ fn broken_chains_are_refused() {
         memory.descriptor(DATA, 0, segment(0, 16), INDIRECT, 0);
     });
     refuse(QueueError::Memory, |memory| {
-        memory.descriptor(
-            DESCRIPTORS,
-            0,
-            Segment {
-                address: u64::MAX - 15,
-                length: 0xffff_fff0,
-            },
-            INDIRECT,
-            0,
-        );
+        memory.descriptor(DESCRIPTORS, 0, Segment { address: u64::MAX - 15, length: 0xffff_fff0 }, INDIRECT, 0);
     });
     refuse(QueueError::TooLong, |memory| {
-        memory.descriptor(
-            DESCRIPTORS,
-            0,
-            Segment {
-                address: DATA,
-                length: 16 * 200,
-            },
-            INDIRECT,
-            0,
-        );
+        memory.descriptor(DESCRIPTORS, 0, Segment { address: DATA, length: 16 * 200 }, INDIRECT, 0);
         for index in 0..200 {
             memory.descriptor(DATA, index, segment(0, 1), NEXT, index + 1);
         }
@@ -160,43 +111,22 @@ fn broken_chains_are_refused() {
 fn an_available_index_that_ran_ahead_is_refused() {
     let memory = Memory::new(0x10000);
     memory.set_u16(DRIVER + 2, SIZE + 1);
-    assert_eq!(
-        queue(&memory, 0).take(&memory),
-        Err(QueueError::AvailableIndex)
-    );
+    assert_eq!(queue(&memory, 0).take(&memory), Err(QueueError::AvailableIndex));
     memory.set_u16(DRIVER + 2, u16::MAX);
-    assert_eq!(
-        queue(&memory, 0).take(&memory),
-        Err(QueueError::AvailableIndex)
-    );
+    assert_eq!(queue(&memory, 0).take(&memory), Err(QueueError::AvailableIndex));
     memory.set_u16(DRIVER + 2, 1);
     memory.set_u16(DRIVER + 4, SIZE);
-    assert_eq!(
-        queue(&memory, 0).take(&memory),
-        Err(QueueError::DescriptorIndex)
-    );
+    assert_eq!(queue(&memory, 0).take(&memory), Err(QueueError::DescriptorIndex));
 }
 
 #[test]
 fn a_queue_outside_the_memory_is_refused() {
     let memory = Memory::new(0x10000);
     for at in [
-        QueueConfiguration {
-            size: 0,
-            ..configuration()
-        },
-        QueueConfiguration {
-            descriptors: 0,
-            ..configuration()
-        },
-        QueueConfiguration {
-            driver: BASE + 0xffe0,
-            ..configuration()
-        },
-        QueueConfiguration {
-            device: u64::MAX - 3,
-            ..configuration()
-        },
+        QueueConfiguration { size: 0, ..configuration() },
+        QueueConfiguration { descriptors: 0, ..configuration() },
+        QueueConfiguration { driver: BASE + 0xffe0, ..configuration() },
+        QueueConfiguration { device: u64::MAX - 3, ..configuration() },
     ] {
         assert_eq!(Queue::new(at, 0, &memory).err(), Some(QueueError::Memory));
     }

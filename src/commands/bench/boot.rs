@@ -20,9 +20,7 @@ pub fn manifest(manifest: &str, model: &str, limit: Duration) -> miette::Result<
     system.check_features(Backend::Bochs, Some(model))?;
     // Beside what `bulkhead run` makes of the same manifest.
     let directory = system::directory(&path)?.join("bench");
-    fs::create_dir_all(&directory)
-        .into_diagnostic()
-        .wrap_err_with(|| directory.display().to_string())?;
+    fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
     let run = Run {
         image: directory.join("image.iso"),
         backend: Backend::Bochs,
@@ -44,11 +42,7 @@ pub fn image(what: &str, run: &Run) -> miette::Result<String> {
     step.done();
     let serial = String::from_utf8_lossy(&report.serial).into_owned();
     if report.end != End::PoweredOff {
-        eprintln!(
-            "bulkhead: {what}: {:?} after {} s",
-            report.end,
-            report.duration.as_secs()
-        );
+        eprintln!("bulkhead: {what}: {:?} after {} s", report.end, report.duration.as_secs());
         let lines: Vec<&str> = serial.lines().collect();
         for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
             eprintln!("  {line}");

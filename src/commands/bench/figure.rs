@@ -78,10 +78,7 @@ pub fn figures_of(serial: &str, cpu: &str) -> Vec<Figure> {
             continue;
         };
         if !figures.iter().any(|other| other.name == figure.name) {
-            figures.push(Figure {
-                cpu: cpu.to_owned(),
-                ..figure
-            });
+            figures.push(Figure { cpu: cpu.to_owned(), ..figure });
         }
     }
     figures

@@ -15,23 +15,16 @@ use crate::programs::KERNEL;
 type Take = fn() -> miette::Result<(Value, &'static str)>;
 
 /// The figures by name.
-pub const FIGURES: [(&str, Take); 2] = [
-    ("kernel.text_bytes", text_bytes),
-    ("kernel.lines", source_lines),
-];
+pub const FIGURES: [(&str, Take); 2] = [("kernel.text_bytes", text_bytes), ("kernel.lines", source_lines)];
 
 /// The kernel's sources.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernel");
 
 /// Size of the section of machine code that stays after boot.
 fn text_bytes() -> miette::Result<(Value, &'static str)> {
-    let bytes = fs::read(KERNEL)
-        .into_diagnostic()
-        .wrap_err_with(|| KERNEL.to_owned())?;
+    let bytes = fs::read(KERNEL).into_diagnostic().wrap_err_with(|| KERNEL.to_owned())?;
     let file = object::File::parse(&*bytes).into_diagnostic()?;
-    let text = file
-        .section_by_name(".text")
-        .ok_or_else(|| miette!("{KERNEL} has no section .text"))?;
+    let text = file.section_by_name(".text").ok_or_else(|| miette!("{KERNEL} has no section .text"))?;
     Ok((Value::Whole(text.size()), "bytes"))
 }
 
@@ -40,9 +33,7 @@ fn source_lines() -> miette::Result<(Value, &'static str)> {
     let mut lines = 0;
     let mut directories = vec![PathBuf::from(SOURCES)];
     while let Some(directory) = directories.pop() {
-        let entries = fs::read_dir(&directory)
-            .into_diagnostic()
-            .wrap_err_with(|| directory.display().to_string())?;
+        let entries = fs::read_dir(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
         for entry in entries {
             let path = entry.into_diagnostic()?.path();
             if is_test(&path) {
@@ -51,9 +42,7 @@ fn source_lines() -> miette::Result<(Value, &'static str)> {
             if path.is_dir() {
                 directories.push(path);
             } else if matches!(path.extension(), Some(name) if name == "rs" || name == "s") {
-                let text = fs::read_to_string(&path)
-                    .into_diagnostic()
-                    .wrap_err_with(|| path.display().to_string())?;
+                let text = fs::read_to_string(&path).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
                 lines += count(&text);
             }
         }
@@ -74,11 +63,7 @@ fn count(text: &str) -> u64 {
         let is_attribute = line.starts_with("#[") || line.starts_with("#![");
         !line.is_empty() && !line.starts_with("//") && (!line.starts_with('#') || is_attribute)
     };
-    text.lines()
-        .map(str::trim)
-        .take_while(|line| *line != "#[cfg(test)]")
-        .filter(is_code)
-        .count() as u64
+    text.lines().map(str::trim).take_while(|line| *line != "#[cfg(test)]").filter(is_code).count() as u64
 }
 
 #[cfg(test)]

@@ -39,8 +39,7 @@ pub fn run(model: &str) -> miette::Result<Vec<Figure>> {
     let serial = native(model)?;
     let native = ticks(&serial, number_after(&serial, "0x", 16));
 
-    let instructions =
-        |name, value| Figure::once(name, (Value::Whole(value), "instructions"), model);
+    let instructions = |name, value| Figure::once(name, (Value::Whole(value), "instructions"), model);
     let mut figures = Vec::new();
     figures.extend(guest.map(|ticks| instructions("linux.boot", ticks)));
     figures.extend(native.map(|ticks| instructions("linux.boot.native", ticks)));
@@ -54,9 +53,7 @@ pub fn run(model: &str) -> miette::Result<Vec<Figure>> {
 /// The serial output of the bare machine.
 fn native(model: &str) -> miette::Result<String> {
     let directory = system::directory(Path::new(MANIFEST))?.join("native");
-    fs::create_dir_all(&directory)
-        .into_diagnostic()
-        .wrap_err_with(|| directory.display().to_string())?;
+    fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
     let image = directory.join("image.iso");
     let file = |reference| {
         programs::provide_guest_image(reference)
@@ -87,9 +84,7 @@ fn ticks(serial: &str, start: Option<u64>) -> Option<u64> {
 /// The number that follows the first occurrence of a text.
 fn number_after(serial: &str, text: &str, radix: u32) -> Option<u64> {
     let (_, rest) = serial.split_once(text)?;
-    let end = rest
-        .find(|character: char| !character.is_digit(radix))
-        .unwrap_or(rest.len());
+    let end = rest.find(|character: char| !character.is_digit(radix)).unwrap_or(rest.len());
     u64::from_str_radix(rest.get(..end)?, radix).ok()
 }
 
@@ -99,18 +94,10 @@ mod tests {
 
     #[test]
     fn both_machines_tell_their_start_and_their_end() {
-        let native =
-            "\x1b[H\x1b[1;1H0xe1329db\r\n[    0.000000] Linux\r\ncheck: init tsc=1829966830\r\n";
-        assert_eq!(
-            ticks(native, number_after(native, "0x", 16)),
-            Some(1_593_829_907)
-        );
-        let guest =
-            "linux| check: init tsc=300\r\nlinux-vmm| vmm: the guest was entered at tsc=100\r\n";
-        assert_eq!(
-            ticks(guest, number_after(guest, GUEST_ENTERED, 10)),
-            Some(200)
-        );
+        let native = "\x1b[H\x1b[1;1H0xe1329db\r\n[    0.000000] Linux\r\ncheck: init tsc=1829966830\r\n";
+        assert_eq!(ticks(native, number_after(native, "0x", 16)), Some(1_593_829_907));
+        let guest = "linux| check: init tsc=300\r\nlinux-vmm| vmm: the guest was entered at tsc=100\r\n";
+        assert_eq!(ticks(guest, number_after(guest, GUEST_ENTERED, 10)), Some(200));
         assert_eq!(ticks("nothing", Some(1)), None);
     }
 

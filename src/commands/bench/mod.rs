@@ -32,10 +32,7 @@ pub fn run(arguments: &BenchArguments) -> miette::Result<u8> {
     };
     let names = || {
         let of_suites = Suite::ALL.iter().flat_map(Suite::figures);
-        kernel::FIGURES
-            .map(|(name, _)| name)
-            .into_iter()
-            .chain(of_suites)
+        kernel::FIGURES.map(|(name, _)| name).into_iter().chain(of_suites)
     };
     if !names().any(is_wanted) {
         return Err(miette!(
@@ -44,10 +41,7 @@ pub fn run(arguments: &BenchArguments) -> miette::Result<u8> {
             arguments.filter.as_deref().unwrap_or_default()
         ));
     }
-    let mut output = Output {
-        as_json: arguments.json,
-        figures: Vec::new(),
-    };
+    let mut output = Output { as_json: arguments.json, figures: Vec::new() };
     let mut missing = 0;
 
     for (name, take) in kernel::FIGURES {

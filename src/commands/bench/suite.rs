@@ -30,23 +30,10 @@ impl Suite {
     pub const ALL: [Self; 3] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
-            figures: &[
-                "syscall.null",
-                "ipc.call_reply",
-                "exit.cpuid",
-                "exit.pio",
-                "exit.mmio",
-                "boot.kernel",
-            ],
+            figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
         },
-        Self {
-            method: Method::Printed("partitions/bench-2cpus.toml"),
-            figures: &["notify.cross_cpu"],
-        },
-        Self {
-            method: Method::Linux,
-            figures: &linux::FIGURES,
-        },
+        Self { method: Method::Printed("partitions/bench-2cpus.toml"), figures: &["notify.cross_cpu"] },
+        Self { method: Method::Linux, figures: &linux::FIGURES },
     ];
 
     /// The names of its figures.

@@ -10,28 +10,13 @@ struct Comparison {
     kvm: &'static str,
 }
 
-const fn compare(
-    name: &'static str,
-    target: f64,
-    nova: &'static str,
-    kvm: &'static str,
-) -> Comparison {
-    Comparison {
-        name,
-        target,
-        nova,
-        kvm,
-    }
+const fn compare(name: &'static str, target: f64, nova: &'static str, kvm: &'static str) -> Comparison {
+    Comparison { name, target, nova, kvm }
 }
 
 /// NOVA is release 24.35; KVM is that of Linux 6.1 with a minimal monitor.
 const COMPARISONS: [Comparison; 8] = [
-    compare(
-        "ipc.call_reply",
-        280.0,
-        "284 (1 word), 319 (8 words)",
-        "pipe 10,327",
-    ),
+    compare("ipc.call_reply", 280.0, "284 (1 word), 319 (8 words)", "pipe 10,327"),
     compare("syscall.null", 60.0, "57", "212"),
     compare("notify.cross_cpu", 1500.0, "1,795", "eventfd 4,220"),
     compare("exit.cpuid", 500.0, "594", "967 (in the kernel)"),
@@ -43,18 +28,12 @@ const COMPARISONS: [Comparison; 8] = [
 
 /// The table, with a line that says which processor it was.
 pub fn render(figures: &[Figure]) -> String {
-    let mut rows = vec![
-        [
-            "figure", "unit", "n", "min", "median", "p95", "target", "", "NOVA", "KVM",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut rows =
+        vec![["figure", "unit", "n", "min", "median", "p95", "target", "", "NOVA", "KVM"].map(str::to_owned)];
     for figure in figures {
         let comparison = COMPARISONS.iter().find(|other| other.name == figure.name);
         let (target, outcome) = match comparison {
-            Some(other) if figure.median.as_f64() <= other.target => {
-                (other.target.to_string(), "met")
-            }
+            Some(other) if figure.median.as_f64() <= other.target => (other.target.to_string(), "met"),
             Some(other) => (other.target.to_string(), "MISSED"),
             None => (String::new(), ""),
         };
@@ -107,13 +86,8 @@ mod tests {
 
     #[test]
     fn figures_stand_beside_their_targets() {
-        let figure =
-            |name, value| Figure::once(name, (Value::Whole(value), "instructions"), "model");
-        let text = render(&[
-            figure("exit.pio", 452),
-            figure("syscall.null", 61),
-            figure("other", 1),
-        ]);
+        let figure = |name, value| Figure::once(name, (Value::Whole(value), "instructions"), "model");
+        let text = render(&[figure("exit.pio", 452), figure("syscall.null", 61), figure("other", 1)]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("452     520  met"), "{text}");
         assert!(lines[2].contains("MISSED"), "{text}");

@@ -29,9 +29,7 @@ pub(crate) fn payload(bzimage: &[u8]) -> Result<Vec<u8>, String> {
     let offset = word(bzimage, 0x248).ok_or_else(wrong)?;
     let length = word(bzimage, 0x24c).ok_or_else(wrong)?;
     let start = ((sectors + 1) * SECTOR).checked_add(offset);
-    let payload = start
-        .and_then(|start| bzimage.get(start..start.checked_add(length)?))
-        .ok_or_else(wrong)?;
+    let payload = start.and_then(|start| bzimage.get(start..start.checked_add(length)?)).ok_or_else(wrong)?;
     // The uncompressed size follows the compressed bytes.
     let (compressed, size) = payload.split_last_chunk().ok_or_else(wrong)?;
     let size = u32::from_le_bytes(*size) as usize;
@@ -46,10 +44,7 @@ pub(crate) fn payload(bzimage: &[u8]) -> Result<Vec<u8>, String> {
     if kernel.len() == size {
         Ok(kernel)
     } else {
-        Err(format!(
-            "{} bytes came out of a kernel of {size}",
-            kernel.len()
-        ))
+        Err(format!("{} bytes came out of a kernel of {size}", kernel.len()))
     }
 }
 
@@ -126,9 +121,7 @@ mod tests {
 
     #[test]
     fn lz4_kernels_of_several_blocks() {
-        let kernel: Vec<u8> = (0..LZ4_BLOCK + 1000)
-            .map(|index| (index / 7) as u8)
-            .collect();
+        let kernel: Vec<u8> = (0..LZ4_BLOCK + 1000).map(|index| (index / 7) as u8).collect();
         let file = bzimage(&lz4_frame(&kernel), kernel.len() as u32);
         assert!(payload(&file).unwrap() == kernel);
     }

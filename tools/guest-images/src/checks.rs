@@ -11,14 +11,8 @@ use crate::{cpio::Archive, first_program};
 pub const INTERACTIVE: &str = "bulkhead.interactive";
 
 /// The kernel modules that a virtio disk takes, in the order in which they are loaded.
-pub(crate) const MODULES: [&str; 6] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "virtio_blk",
-];
+pub(crate) const MODULES: [&str; 6] =
+    ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"];
 
 /// What the script has instead of the modules' names.
 const MODULES_PLACE: &str = "@MODULES@";
@@ -63,17 +57,8 @@ mod tests {
         assert!(script.contains("for module in virtio virtio_blk; do") && !script.contains('@'));
         assert!(script.contains(INTERACTIVE));
         for text in [script.as_str(), SHELL_START] {
-            let mut shell = Command::new("sh")
-                .arg("-n")
-                .stdin(Stdio::piped())
-                .spawn()
-                .unwrap();
-            shell
-                .stdin
-                .take()
-                .unwrap()
-                .write_all(text.as_bytes())
-                .unwrap();
+            let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+            shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(shell.wait().unwrap().success());
         }
     }
@@ -85,9 +70,6 @@ mod tests {
         // A header's end stands before the archive's name, a slash before the program's.
         assert!(contains(b"00000000etc/start\0") && contains(b"/etc/start\0"));
         assert!(contains(b"lib/virtio.ko\0") && contains(b"module"));
-        assert_eq!(
-            archive,
-            initramfs(b"busybox", &[("virtio", b"module".to_vec())])
-        );
+        assert_eq!(archive, initramfs(b"busybox", &[("virtio", b"module".to_vec())]));
     }
 }

@@ -58,21 +58,7 @@ impl Archive {
         let (length, name_length) = (contents.len() as u32, name.len() as u32 + 1);
         let (owner, group, links, time, check) = (0, 0, 1, 0, 0);
         self.bytes.extend(b"070701");
-        for field in [
-            number,
-            mode,
-            owner,
-            group,
-            links,
-            time,
-            length,
-            0,
-            0,
-            device.0,
-            device.1,
-            name_length,
-            check,
-        ] {
+        for field in [number, mode, owner, group, links, time, length, 0, 0, device.0, device.1, name_length, check] {
             self.bytes.extend(format!("{field:08X}").bytes());
         }
         self.bytes.extend(name.bytes());

@@ -13,9 +13,7 @@ use thiserror::Error;
 pub enum GuestImageError {
     /// Nothing has this name.
     #[error("there is no guest image `{0}`")]
-    #[diagnostic(help(
-        "write \"debian:PACKAGE\", \"debian:PACKAGE#vmlinux\", or \"builtin:checks\""
-    ))]
+    #[diagnostic(help("write \"debian:PACKAGE\", \"debian:PACKAGE#vmlinux\", or \"builtin:checks\""))]
     UnknownReference(String),
     /// A program of the host could not be started.
     #[error("cannot run {program}: {error}")]
@@ -80,9 +78,6 @@ impl GuestImageError {
     /// An error about a file.
     pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         let path = path.to_owned();
-        move |error| Self::File {
-            path: path.clone(),
-            error,
-        }
+        move |error| Self::File { path: path.clone(), error }
     }
 }

@@ -41,9 +41,7 @@ impl Fetch {
     /// A download that works in `directory`.
     pub fn new(directory: &Path) -> Result<Self, GuestImageError> {
         let absolute = std::path::absolute(directory).map_err(GuestImageError::file(directory))?;
-        Ok(Self {
-            directory: absolute,
-        })
+        Ok(Self { directory: absolute })
     }
 
     /// Fetches a package and unpacks it; returns the directory that its files are in. A package without a kernel or
@@ -53,24 +51,16 @@ impl Fetch {
         for _ in 0..MAX_DEPTH {
             let archive = self.download(&name)?;
             let root = self.directory.join(format!("root-{name}"));
-            self.dpkg_deb(
-                &name,
-                &["--extract".as_ref(), archive.as_ref(), root.as_ref()],
-            )?;
+            self.dpkg_deb(&name, &["--extract".as_ref(), archive.as_ref(), root.as_ref()])?;
             if root.join("boot").is_dir() || root.join("bin").is_dir() {
                 return Ok(root);
             }
             let fields = ["--field".as_ref(), archive.as_ref(), "Depends".as_ref()];
             let depends = self.dpkg_deb(&name, &fields)?;
-            name = linux_image(&depends).ok_or(GuestImageError::Contents {
-                package: name,
-                missing: "a kernel, nor does it depend on one",
-            })?;
+            name = linux_image(&depends)
+                .ok_or(GuestImageError::Contents { package: name, missing: "a kernel, nor does it depend on one" })?;
         }
-        Err(GuestImageError::Contents {
-            package: name,
-            missing: "a kernel",
-        })
+        Err(GuestImageError::Contents { package: name, missing: "a kernel" })
     }
 
     /// Downloads by the host's package lists, or by lists of our own if those are missing or out of date.
@@ -102,29 +92,19 @@ impl Fetch {
         })
     }
 
-    fn apt_get(
-        &self,
-        place: &Path,
-        lists: Option<&Path>,
-        arguments: &[&str],
-    ) -> Result<Outcome, GuestImageError> {
+    fn apt_get(&self, place: &Path, lists: Option<&Path>, arguments: &[&str]) -> Result<Outcome, GuestImageError> {
         let cache = self.directory.join("cache");
         make(&cache)?;
         let mut command = Command::new("apt-get");
         command.current_dir(place).args(["--quiet", "--option"]);
         command.arg(setting("Dir::Cache=", &cache));
         if let Some(lists) = lists {
-            command
-                .arg("--option")
-                .arg(setting("Dir::State::Lists=", lists));
+            command.arg("--option").arg(setting("Dir::State::Lists=", lists));
         }
         // Root would hand downloads to a user that cannot write here. Dead networks end in an error soon.
-        for option in [
-            "APT::Sandbox::User=root",
-            "Acquire::Retries=2",
-            "Acquire::http::Timeout=30",
-            "Acquire::https::Timeout=30",
-        ] {
+        for option in
+            ["APT::Sandbox::User=root", "Acquire::Retries=2", "Acquire::http::Timeout=30", "Acquire::https::Timeout=30"]
+        {
             command.args(["--option", option]);
         }
         outcome("apt-get", "apt", command.args(arguments))
@@ -135,10 +115,7 @@ impl Fetch {
         if outcome.success {
             Ok(outcome.output)
         } else {
-            Err(GuestImageError::Unpack {
-                package: package.to_owned(),
-                messages: last_lines(&outcome.messages),
-            })
+            Err(GuestImageError::Unpack { package: package.to_owned(), messages: last_lines(&outcome.messages) })
         }
     }
 }
@@ -150,19 +127,9 @@ struct Outcome {
     messages: String,
 }
 
-fn outcome(
-    program: &'static str,
-    package: &'static str,
-    command: &mut Command,
-) -> Result<Outcome, GuestImageError> {
+fn outcome(program: &'static str, package: &'static str, command: &mut Command) -> Result<Outcome, GuestImageError> {
     command.env("LC_ALL", "C").stdin(Stdio::null());
-    let output = command
-        .output()
-        .map_err(|error| GuestImageError::MissingTool {
-            program,
-            package,
-            error,
-        })?;
+    let output = command.output().map_err(|error| GuestImageError::MissingTool { program, package, error })?;
     Ok(Outcome {
         success: output.status.success(),
         output: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -182,10 +149,7 @@ fn setting(name: &str, path: &Path) -> std::ffi::OsString {
 }
 
 fn last_lines(messages: &str) -> String {
-    let lines: Vec<_> = messages
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<_> = messages.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(MESSAGE_LINES)..].join("\n")
 }
 

@@ -47,10 +47,7 @@ pub struct GuestImages<'a> {
 impl<'a> GuestImages<'a> {
     /// The cache in `directory`, which is made when it is needed. `progress` hears of downloads, which take long.
     pub fn new(directory: &Path, progress: &'a dyn Fn(&str)) -> Self {
-        Self {
-            directory: directory.to_owned(),
-            progress,
-        }
+        Self { directory: directory.to_owned(), progress }
     }
 
     /// The file, if everything that it takes is there; never uses the network.
@@ -59,9 +56,7 @@ impl<'a> GuestImages<'a> {
     /// If there can be no such file, or it cannot be written.
     pub fn find(&self, reference: &str) -> Result<Option<PathBuf>, GuestImageError> {
         let reference: Reference = reference.parse()?;
-        self.make(&reference, &|package| {
-            Ok(Package::open(&self.packages().join(package)))
-        })
+        self.make(&reference, &|package| Ok(Package::open(&self.packages().join(package))))
     }
 
     /// The file, fetched if it has to be.
@@ -85,10 +80,7 @@ impl<'a> GuestImages<'a> {
         package: &dyn Fn(&str) -> Result<Option<Package>, GuestImageError>,
     ) -> Result<Option<PathBuf>, GuestImageError> {
         match reference {
-            Reference::Debian {
-                package: name,
-                form,
-            } => {
+            Reference::Debian { package: name, form } => {
                 let Some(kernel) = package(name)? else {
                     return Ok(None);
                 };
@@ -99,8 +91,7 @@ impl<'a> GuestImages<'a> {
                 }
             }
             Reference::Checks => {
-                let (Some(kernel), Some(busybox)) = (package(CHECKS_KERNEL)?, package(BUSYBOX)?)
-                else {
+                let (Some(kernel), Some(busybox)) = (package(CHECKS_KERNEL)?, package(BUSYBOX)?) else {
                     return Ok(None);
                 };
                 let archive = checks::initramfs(&busybox.busybox()?, &kernel.modules()?);
@@ -118,10 +109,7 @@ impl<'a> GuestImages<'a> {
         }
         let bytes = fs::read(bzimage).map_err(GuestImageError::file(bzimage))?;
         let payload = bzimage::payload(&bytes).and_then(|payload| vmlinux::extract(&payload));
-        let elf = payload.map_err(|reason| GuestImageError::Kernel {
-            path: bzimage.to_owned(),
-            reason,
-        })?;
+        let elf = payload.map_err(|reason| GuestImageError::Kernel { path: bzimage.to_owned(), reason })?;
         self.keep(&name, &elf)
     }
 
@@ -133,9 +121,7 @@ impl<'a> GuestImages<'a> {
         }
         let unfinished = tempfile::NamedTempFile::new_in(&self.directory);
         let mut unfinished = unfinished.map_err(GuestImageError::file(&path))?;
-        unfinished
-            .write_all(bytes)
-            .map_err(GuestImageError::file(&path))?;
+        unfinished.write_all(bytes).map_err(GuestImageError::file(&path))?;
         match unfinished.persist(&path) {
             Ok(_) => Ok(path),
             Err(failed) => Err(GuestImageError::file(&path)(failed.error)),

@@ -20,9 +20,7 @@ pub(crate) struct Package {
 impl Package {
     /// The package in `directory`, if it has been fetched.
     pub fn open(directory: &Path) -> Option<Self> {
-        directory.is_dir().then(|| Self {
-            directory: directory.to_owned(),
-        })
+        directory.is_dir().then(|| Self { directory: directory.to_owned() })
     }
 
     /// The Linux kernel.
@@ -34,10 +32,7 @@ impl Package {
     /// The kernel modules that the checks need, by name, in the order in which they are loaded.
     pub fn modules(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
         let read = |name| read(&self.directory.join(module_file(name)));
-        MODULES
-            .iter()
-            .map(|&name| read(name).map(|bytes| (name, bytes)))
-            .collect()
+        MODULES.iter().map(|&name| read(name).map(|bytes| (name, bytes))).collect()
     }
 
     /// The program `busybox`.
@@ -47,10 +42,7 @@ impl Package {
 
     fn lacks(&self, missing: &'static str) -> GuestImageError {
         let name = self.directory.file_name().unwrap_or_default();
-        GuestImageError::Contents {
-            package: name.to_string_lossy().into_owned(),
-            missing,
-        }
+        GuestImageError::Contents { package: name.to_string_lossy().into_owned(), missing }
     }
 }
 
@@ -72,14 +64,7 @@ pub(crate) fn select(root: &Path, selected: &Path, name: &str) -> Result<(), Gue
             keep(&path, &file_name(&path))?;
         }
     }
-    if found {
-        Ok(())
-    } else {
-        Err(GuestImageError::Contents {
-            package: name.to_owned(),
-            missing: "a Linux kernel",
-        })
-    }
+    if found { Ok(()) } else { Err(GuestImageError::Contents { package: name.to_owned(), missing: "a Linux kernel" }) }
 }
 
 fn kernel_in(directory: &Path) -> Result<Option<PathBuf>, GuestImageError> {
@@ -101,11 +86,7 @@ fn modules_below(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
             let link = path.is_symlink();
             if path.is_dir() && !link {
                 directories.push(path);
-            } else if !link
-                && MODULES
-                    .iter()
-                    .any(|name| file_name(&path) == module_file(name))
-            {
+            } else if !link && MODULES.iter().any(|name| file_name(&path) == module_file(name)) {
                 found.push(path);
             }
         }
@@ -124,16 +105,11 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
     }
     let entries = fs::read_dir(directory).map_err(GuestImageError::file(directory))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    paths
-        .collect::<Result<_, _>>()
-        .map_err(GuestImageError::file(directory))
+    paths.collect::<Result<_, _>>().map_err(GuestImageError::file(directory))
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, GuestImageError> {
@@ -157,11 +133,7 @@ mod tests {
         fs::write(drivers.join("floppy.ko"), "module").unwrap();
         let selected = place.path().join("selected");
         select(&root, &selected, "linux").unwrap();
-        let mut names: Vec<_> = files(&selected)
-            .unwrap()
-            .iter()
-            .map(|path| file_name(path))
-            .collect();
+        let mut names: Vec<_> = files(&selected).unwrap().iter().map(|path| file_name(path)).collect();
         names.sort();
         assert_eq!(names, ["virtio.ko", "vmlinuz-6.1"]);
         assert!(Package::open(&selected).unwrap().kernel().is_ok());

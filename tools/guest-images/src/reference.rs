@@ -43,10 +43,7 @@ impl FromStr for Reference {
                 if !is_package_name(package) {
                     return Err(unknown());
                 }
-                Ok(Self::Debian {
-                    package: package.to_owned(),
-                    form,
-                })
+                Ok(Self::Debian { package: package.to_owned(), form })
             }
             _ => Err(unknown()),
         }
@@ -58,9 +55,7 @@ pub(crate) fn is_package_name(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.len() >= 2
         && name.starts_with(|first: char| first.is_ascii() && letter(first as u8))
-        && name
-            .bytes()
-            .all(|byte| letter(byte) || b"+-.".contains(&byte))
+        && name.bytes().all(|byte| letter(byte) || b"+-.".contains(&byte))
 }
 
 #[cfg(test)]
@@ -69,24 +64,13 @@ mod tests {
 
     #[test]
     fn references_are_read() {
-        let debian = |form| Reference::Debian {
-            package: "linux-image-cloud-amd64".to_owned(),
-            form,
-        };
+        let debian = |form| Reference::Debian { package: "linux-image-cloud-amd64".to_owned(), form };
+        assert_eq!("debian:linux-image-cloud-amd64".parse::<Reference>().ok(), Some(debian(KernelForm::BzImage)));
         assert_eq!(
-            "debian:linux-image-cloud-amd64".parse::<Reference>().ok(),
-            Some(debian(KernelForm::BzImage))
-        );
-        assert_eq!(
-            "debian:linux-image-cloud-amd64#vmlinux"
-                .parse::<Reference>()
-                .ok(),
+            "debian:linux-image-cloud-amd64#vmlinux".parse::<Reference>().ok(),
             Some(debian(KernelForm::Vmlinux))
         );
-        assert_eq!(
-            "builtin:checks".parse::<Reference>().ok(),
-            Some(Reference::Checks)
-        );
+        assert_eq!("builtin:checks".parse::<Reference>().ok(), Some(Reference::Checks));
     }
 
     #[test]

@@ -18,16 +18,13 @@ type Segment = ProgramHeader64<LittleEndian>;
 /// The smaller file: no sections, no zeroes at the ends of segments (loaders fill them in).
 pub(crate) fn extract(kernel: &[u8]) -> Result<Vec<u8>, String> {
     let (header, segments) = parse(kernel).map_err(|error| format!("its ELF file: {error}"))?;
-    let kept: Vec<_> = segments
-        .iter()
-        .filter(|segment| matches!(segment.p_type(LittleEndian), PT_LOAD | PT_NOTE))
-        .collect();
+    let kept: Vec<_> =
+        segments.iter().filter(|segment| matches!(segment.p_type(LittleEndian), PT_LOAD | PT_NOTE)).collect();
     let mut contents = vec![0; FILE_HEADER + PROGRAM_HEADER * kept.len()];
     let mut headers = file_header(header, kept.len());
     for segment in kept {
-        let bytes = segment
-            .data(LittleEndian, kernel)
-            .map_err(|()| "a segment of its ELF file lies outside".to_owned())?;
+        let bytes =
+            segment.data(LittleEndian, kernel).map_err(|()| "a segment of its ELF file lies outside".to_owned())?;
         let bytes = match segment.p_type(LittleEndian) {
             PT_LOAD => without_trailing_zeroes(bytes),
             _ => bytes,
@@ -56,12 +53,7 @@ fn without_trailing_zeroes(bytes: &[u8]) -> &[u8] {
 
 fn file_header(original: &Header, segments: usize) -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    for half in [
-        original.e_type(LittleEndian),
-        original.e_machine(LittleEndian),
-        1,
-        0,
-    ] {
+    for half in [original.e_type(LittleEndian), original.e_machine(LittleEndian), 1, 0] {
         bytes.extend(half.to_le_bytes());
     }
     for word in [original.e_entry(LittleEndian), FILE_HEADER as u64, 0] {
@@ -107,9 +99,7 @@ mod tests {
         assert!(small.len() < meant + 200);
         let (header, segments) = parse(&small).unwrap();
         assert_eq!(header.e_entry(LittleEndian), 0x40_0078);
-        let [segment] = segments else {
-            panic!("{} segments", segments.len())
-        };
+        let [segment] = segments else { panic!("{} segments", segments.len()) };
         assert_eq!(segment.p_memsz(LittleEndian), program.len() as u64);
         let data = segment.data(LittleEndian, small.as_slice()).unwrap();
         assert_eq!(data, without_trailing_zeroes(&program));

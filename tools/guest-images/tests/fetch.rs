@@ -41,16 +41,11 @@ fn initial_ram_disk_is_small() {
 
 #[test]
 fn package_that_debian_does_not_have_is_an_error_with_the_command() {
-    let error = images()
-        .provide("debian:bulkhead-no-such-package")
-        .unwrap_err();
+    let error = images().provide("debian:bulkhead-no-such-package").unwrap_err();
     if matches!(error, GuestImageError::MissingTool { .. }) {
         eprintln!("skipped: {error}");
         return;
     }
     let help = error.help().unwrap().to_string();
-    assert!(
-        help.contains("apt-get download bulkhead-no-such-package"),
-        "{error}\n{help}"
-    );
+    assert!(help.contains("apt-get download bulkhead-no-such-package"), "{error}\n{help}");
 }

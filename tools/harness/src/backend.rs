@@ -24,43 +24,21 @@ impl Backend {
 
     /// The fastest backend on which guests run: KVM where nested VMX works, otherwise Bochs.
     pub fn for_guests() -> Self {
-        if NestedVmx::detect() == NestedVmx::Available {
-            Self::Kvm
-        } else {
-            Self::Bochs
-        }
+        if NestedVmx::detect() == NestedVmx::Available { Self::Kvm } else { Self::Bochs }
     }
 
     /// The host programs and files that the backend takes.
     pub fn tools(self) -> &'static [Tool] {
         match self {
             Self::Bochs => &[
-                Tool {
-                    file: "bochs",
-                    package: "bochs",
-                },
-                Tool {
-                    file: "/usr/share/bochs/BIOS-bochs-latest",
-                    package: "bochsbios",
-                },
-                Tool {
-                    file: "/usr/share/bochs/VGABIOS-lgpl-latest",
-                    package: "vgabios",
-                },
-                Tool {
-                    file: "setpriv",
-                    package: "util-linux",
-                },
+                Tool { file: "bochs", package: "bochs" },
+                Tool { file: "/usr/share/bochs/BIOS-bochs-latest", package: "bochsbios" },
+                Tool { file: "/usr/share/bochs/VGABIOS-lgpl-latest", package: "vgabios" },
+                Tool { file: "setpriv", package: "util-linux" },
             ],
             Self::Qemu | Self::Kvm => &[
-                Tool {
-                    file: "qemu-system-x86_64",
-                    package: "qemu-system-x86",
-                },
-                Tool {
-                    file: "setpriv",
-                    package: "util-linux",
-                },
+                Tool { file: "qemu-system-x86_64", package: "qemu-system-x86" },
+                Tool { file: "setpriv", package: "util-linux" },
             ],
         }
     }
@@ -86,11 +64,7 @@ impl Backend {
 
     /// The tools that this host lacks.
     pub fn missing_tools(self) -> Vec<Tool> {
-        self.tools()
-            .iter()
-            .copied()
-            .filter(|tool| tool.find().is_none())
-            .collect()
+        self.tools().iter().copied().filter(|tool| tool.find().is_none()).collect()
     }
 }
 
@@ -132,13 +106,8 @@ impl NestedVmx {
     /// Looks at this host.
     pub fn detect() -> Self {
         let information = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let nested =
-            fs::read_to_string("/sys/module/kvm_intel/parameters/nested").unwrap_or_default();
-        let opens = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/kvm")
-            .is_ok();
+        let nested = fs::read_to_string("/sys/module/kvm_intel/parameters/nested").unwrap_or_default();
+        let opens = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
         Self::judge(&information, &nested, opens)
     }
 
@@ -163,9 +132,7 @@ impl NestedVmx {
         match self {
             Self::Available => "guests of KVM get VMX",
             Self::NoVmx => "the processor shows no VMX",
-            Self::NotNested => {
-                "kvm_intel offers no VMX to guests: modprobe -r kvm_intel; modprobe kvm_intel nested=1"
-            }
+            Self::NotNested => "kvm_intel offers no VMX to guests: modprobe -r kvm_intel; modprobe kvm_intel nested=1",
             Self::NoAccess => "/dev/kvm cannot be opened: add this user to the group kvm",
         }
     }
@@ -179,27 +146,12 @@ mod tests {
 
     #[test]
     fn nested_vmx_takes_flag_parameter_and_access() {
-        assert_eq!(
-            NestedVmx::judge(WITH_VMX, "Y\n", true),
-            NestedVmx::Available
-        );
-        assert_eq!(
-            NestedVmx::judge(WITH_VMX, "1\n", false),
-            NestedVmx::NoAccess
-        );
-        assert_eq!(
-            NestedVmx::judge(WITH_VMX, "N\n", true),
-            NestedVmx::NotNested
-        );
+        assert_eq!(NestedVmx::judge(WITH_VMX, "Y\n", true), NestedVmx::Available);
+        assert_eq!(NestedVmx::judge(WITH_VMX, "1\n", false), NestedVmx::NoAccess);
+        assert_eq!(NestedVmx::judge(WITH_VMX, "N\n", true), NestedVmx::NotNested);
         assert_eq!(NestedVmx::judge(WITH_VMX, "", true), NestedVmx::NotNested);
-        assert_eq!(
-            NestedVmx::judge("flags : fpu vmxoff\n", "Y", true),
-            NestedVmx::NoVmx
-        );
-        assert_eq!(
-            NestedVmx::judge("model name : vmx\n", "Y", true),
-            NestedVmx::NoVmx
-        );
+        assert_eq!(NestedVmx::judge("flags : fpu vmxoff\n", "Y", true), NestedVmx::NoVmx);
+        assert_eq!(NestedVmx::judge("model name : vmx\n", "Y", true), NestedVmx::NoVmx);
     }
 
     #[test]

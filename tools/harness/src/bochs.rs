@@ -26,10 +26,7 @@ pub fn cpu_models() -> Result<Vec<String>, HarnessError> {
     let output = Command::new("bochs")
         .args(["--help", "cpu"])
         .output()
-        .map_err(|error| HarnessError::Process {
-            program: "bochs",
-            error,
-        })?;
+        .map_err(|error| HarnessError::Process { program: "bochs", error })?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(models_of(&text))
@@ -63,15 +60,8 @@ pub(crate) fn features(model: &str) -> Option<CpuFeatures> {
 /// Writes the configuration into the run's directory and returns the command that starts Bochs.
 pub(crate) fn prepare(run: &Run, serial: &str) -> Result<Prepared, HarnessError> {
     let known = cpu_models()?;
-    if let Some(model) = run
-        .cpu_model
-        .as_ref()
-        .filter(|model| !known.contains(model))
-    {
-        return Err(HarnessError::UnknownCpuModel {
-            model: model.clone(),
-            known,
-        });
+    if let Some(model) = run.cpu_model.as_ref().filter(|model| !known.contains(model)) {
+        return Err(HarnessError::UnknownCpuModel { model: model.clone(), known });
     }
     let write = |name: &str, text: &str| {
         let path = run.directory.join(name);
@@ -82,21 +72,9 @@ pub(crate) fn prepare(run: &Run, serial: &str) -> Result<Prepared, HarnessError>
     write("commands", "c\n")?;
     let mut command = Command::new("setpriv");
     command
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "bochs",
-            "-unlock",
-            "-f",
-            "bochsrc",
-            "-rc",
-            "commands",
-        ])
+        .args(["--pdeathsig", "KILL", "bochs", "-unlock", "-f", "bochsrc", "-rc", "commands"])
         .current_dir(&run.directory);
-    Ok(Prepared {
-        command,
-        program: "bochs",
-    })
+    Ok(Prepared { command, program: "bochs" })
 }
 
 fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
@@ -147,36 +125,23 @@ fn expressible(path: &Path) -> Result<String, HarnessError> {
 pub(crate) fn interpret(directory: &Path) -> Ended {
     let log = fs::read(directory.join("bochs.log")).unwrap_or_default();
     let console = fs::read(directory.join("emulator.out")).unwrap_or_default();
-    judge(
-        &String::from_utf8_lossy(&log),
-        &String::from_utf8_lossy(&console),
-    )
+    judge(&String::from_utf8_lossy(&log), &String::from_utf8_lossy(&console))
 }
 
 fn judge(log: &str, console: &str) -> Ended {
-    let panic = log
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once(">>PANIC<< "))
-        .map(|(_, message)| message);
+    let panic = log.lines().rev().find_map(|line| line.split_once(">>PANIC<< ")).map(|(_, message)| message);
     let end = match panic {
         Some(message) if message.contains("soft power off") => End::PoweredOff,
         Some(message) if message.contains("3rd (") => End::TripleFault,
         Some(message) => End::EmulatorFailed(message.to_owned()),
         None => End::EmulatorFailed(last_words(console)),
     };
-    let ticks = log
-        .lines()
-        .rev()
-        .find_map(|line| line.get(..11)?.parse().ok());
+    let ticks = log.lines().rev().find_map(|line| line.get(..11)?.parse().ok());
     Ended { end, ticks }
 }
 
 fn last_words(console: &str) -> String {
-    let lines: Vec<_> = console
-        .lines()
-        .filter(|line| !line.starts_with("===="))
-        .collect();
+    let lines: Vec<_> = console.lines().filter(|line| !line.starts_with("====")).collect();
     lines[lines.len().saturating_sub(3)..].join(" / ")
 }
 
@@ -195,11 +160,7 @@ mod tests {
     fn models_differ_in_what_guests_may_need() {
         let skylake = features(DEFAULT_CPU).unwrap();
         assert!(skylake.contains(CpuFeatures::VIRTUAL_APIC | CpuFeatures::UNRESTRICTED_GUEST));
-        assert!(
-            !features("core2_penryn_t9600")
-                .unwrap()
-                .contains(CpuFeatures::EPT)
-        );
+        assert!(!features("core2_penryn_t9600").unwrap().contains(CpuFeatures::EPT));
         assert_eq!(features("tigerlake"), None);
     }
 
@@ -207,31 +168,18 @@ mod tests {
     fn log_tells_the_end_and_the_ticks() {
         let off = "00000000000i[      ] start\n00064047962p[ACPI  ] >>PANIC<< ACPI control: soft power off\n\
                    00064047962i[SIM   ] quit_sim called with exit code 1\n";
-        assert_eq!(
-            judge(off, ""),
-            Ended {
-                end: End::PoweredOff,
-                ticks: Some(64_047_962)
-            }
-        );
-        let fault =
-            "00067329018p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
+        assert_eq!(judge(off, ""), Ended { end: End::PoweredOff, ticks: Some(64_047_962) });
+        let fault = "00067329018p[CPU0  ] >>PANIC<< exception(): 3rd (13) exception with no resolution\n";
         assert_eq!(judge(fault, "").end, End::TripleFault);
         let usage = judge("", "====\nbochsrc:3: unknown parameter\n====\n");
-        assert_eq!(
-            usage.end,
-            End::EmulatorFailed("bochsrc:3: unknown parameter".to_owned())
-        );
+        assert_eq!(usage.end, End::EmulatorFailed("bochsrc:3: unknown parameter".to_owned()));
         assert_eq!(usage.ticks, None);
     }
 
     #[test]
     fn configuration_cannot_be_injected_through_a_path() {
         for path in ["/a\nb", "/a\"b", "/a,b"] {
-            assert!(
-                matches!(expressible(Path::new(path)), Err(HarnessError::Path(_))),
-                "{path:?}"
-            );
+            assert!(matches!(expressible(Path::new(path)), Err(HarnessError::Path(_))), "{path:?}");
         }
         assert_eq!(expressible(Path::new("/a b/c")).unwrap(), "/a b/c");
     }

@@ -35,10 +35,7 @@ pub(crate) struct Emulator {
 impl Emulator {
     /// Starts it; what it prints goes to `emulator.out` in `directory`.
     pub(crate) fn start(prepared: Prepared, directory: &Path) -> Result<Self, HarnessError> {
-        let Prepared {
-            mut command,
-            program,
-        } = prepared;
+        let Prepared { mut command, program } = prepared;
         let path = directory.join("emulator.out");
         let output = File::create(&path).map_err(HarnessError::file(&path))?;
         let errors = output.try_clone().map_err(HarnessError::file(&path))?;
@@ -54,12 +51,7 @@ impl Emulator {
 
     /// Its exit status once it has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, HarnessError> {
-        self.child
-            .try_wait()
-            .map_err(|error| HarnessError::Process {
-                program: self.program,
-                error,
-            })
+        self.child.try_wait().map_err(|error| HarnessError::Process { program: self.program, error })
     }
 }
 

@@ -20,10 +20,7 @@ pub(crate) fn prepare(run: &Run, serial: &str) -> Result<Prepared, HarnessError>
         .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
         .args(arguments(run, serial)?)
         .current_dir(&run.directory);
-    Ok(Prepared {
-        command,
-        program: "qemu-system-x86_64",
-    })
+    Ok(Prepared { command, program: "qemu-system-x86_64" })
 }
 
 fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
@@ -32,54 +29,20 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
     let bus = match run.backend {
         // The machine with PIIX IDE built in, as Bochs has it.
         Backend::Bochs | Backend::Qemu => {
-            add(&[
-                "-machine",
-                "pc,accel=tcg",
-                "-cpu",
-                run.backend.cpu_model(run.cpu_model.as_deref()),
-            ]);
+            add(&["-machine", "pc,accel=tcg", "-cpu", run.backend.cpu_model(run.cpu_model.as_deref())]);
             "ide.0"
         }
         Backend::Kvm => {
             add(&["-machine", "q35,accel=kvm,kernel-irqchip=on"]);
-            add(&[
-                "-cpu",
-                run.backend.cpu_model(run.cpu_model.as_deref()),
-                "-device",
-                "piix3-ide,id=piix",
-            ]);
+            add(&["-cpu", run.backend.cpu_model(run.cpu_model.as_deref()), "-device", "piix3-ide,id=piix"]);
             "piix.0"
         }
     };
-    add(&[
-        "-smp",
-        &run.cpus.to_string(),
-        "-m",
-        &run.memory_mib.to_string(),
-    ]);
-    add(&[
-        "-display",
-        "none",
-        "-nic",
-        "none",
-        "-no-reboot",
-        "-monitor",
-        "none",
-    ]);
-    add(&[
-        "-chardev",
-        &format!("serial,id=serial,path={serial}"),
-        "-serial",
-        "chardev:serial",
-    ]);
-    add(&[
-        "-drive",
-        &drive("cd", &run.image, "media=cdrom,readonly=on")?,
-    ]);
-    add(&[
-        "-device",
-        &format!("ide-cd,drive=cd,bus={bus},unit=1,bootindex=0"),
-    ]);
+    add(&["-smp", &run.cpus.to_string(), "-m", &run.memory_mib.to_string()]);
+    add(&["-display", "none", "-nic", "none", "-no-reboot", "-monitor", "none"]);
+    add(&["-chardev", &format!("serial,id=serial,path={serial}"), "-serial", "chardev:serial"]);
+    add(&["-drive", &drive("cd", &run.image, "media=cdrom,readonly=on")?]);
+    add(&["-device", &format!("ide-cd,drive=cd,bus={bus},unit=1,bootindex=0")]);
     if let Some(disk) = &run.disk {
         add(&["-drive", &drive("disk", disk, "cache=writeback")?]);
         add(&["-device", &format!("ide-hd,drive=disk,bus={bus},unit=0")]);
@@ -92,13 +55,8 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
 /// The value of a `-drive` option; QEMU doubles commas in it.
 fn drive(id: &str, path: &Path, options: &str) -> Result<String, HarnessError> {
     let absolute = std::path::absolute(path).map_err(HarnessError::file(path))?;
-    let text = absolute
-        .to_str()
-        .ok_or_else(|| HarnessError::Path(path.to_owned()))?;
-    Ok(format!(
-        "if=none,id={id},format=raw,{options},file={}",
-        text.replace(',', ",,")
-    ))
+    let text = absolute.to_str().ok_or_else(|| HarnessError::Path(path.to_owned()))?;
+    Ok(format!("if=none,id={id},format=raw,{options},file={}", text.replace(',', ",,")))
 }
 
 /// Reads what a run left.

@@ -67,17 +67,10 @@ impl Run {
     /// # Errors
     /// If the run cannot be started: missing tools, an unknown processor model, a disk in use, a file that cannot be
     /// written. How the run itself went is in the report.
-    pub fn execute(
-        &self,
-        input: Input,
-        on_serial: &mut dyn FnMut(&[u8]),
-    ) -> Result<Report, HarnessError> {
+    pub fn execute(&self, input: Input, on_serial: &mut dyn FnMut(&[u8])) -> Result<Report, HarnessError> {
         let missing = self.backend.missing_tools();
         if !missing.is_empty() {
-            return Err(HarnessError::MissingTools {
-                backend: self.backend,
-                missing,
-            });
+            return Err(HarnessError::MissingTools { backend: self.backend, missing });
         }
         fs::create_dir_all(&self.directory).map_err(HarnessError::file(&self.directory))?;
         for stale in ["bochs.log", "qemu.log"] {
@@ -87,8 +80,7 @@ impl Run {
         let _locked_disk = self.lock_disk()?;
 
         let (sender, events) = mpsc::channel();
-        let (line, keyboard) =
-            SerialLine::open(sender.clone()).map_err(HarnessError::file("serial line"))?;
+        let (line, keyboard) = SerialLine::open(sender.clone()).map_err(HarnessError::file("serial line"))?;
         let prepared = match self.backend {
             Backend::Bochs => bochs::prepare(self, line.path())?,
             Backend::Qemu | Backend::Kvm => qemu::prepare(self, line.path())?,
@@ -103,42 +95,20 @@ impl Run {
             Input::Replies(replies) => replies,
             Input::None | Input::Terminal => Vec::new(),
         };
-        let watch = Watch {
-            line: Some(line),
-            keyboard,
-            events,
-            serial: Vec::new(),
-            replies,
-            answered: 0,
-            on_serial,
-        };
-        let (cause, serial) =
-            watch.until_end(emulator, self.timeout.map(|limit| started + limit))?;
+        let watch = Watch { line: Some(line), keyboard, events, serial: Vec::new(), replies, answered: 0, on_serial };
+        let (cause, serial) = watch.until_end(emulator, self.timeout.map(|limit| started + limit))?;
         let ended = match self.backend {
             Backend::Bochs => bochs::interpret(&self.directory),
-            Backend::Qemu | Backend::Kvm => qemu::interpret(
-                &self.directory,
-                matches!(cause, Cause::Exited { success: true }),
-            ),
+            Backend::Qemu | Backend::Kvm => {
+                qemu::interpret(&self.directory, matches!(cause, Cause::Exited { success: true }))
+            }
         };
         let Ended { end, ticks } = match cause {
             Cause::Exited { .. } => ended,
-            Cause::TimedOut => Ended {
-                end: End::TimedOut,
-                ..ended
-            },
-            Cause::Stopped => Ended {
-                end: End::Stopped,
-                ..ended
-            },
+            Cause::TimedOut => Ended { end: End::TimedOut, ..ended },
+            Cause::Stopped => Ended { end: End::Stopped, ..ended },
         };
-        Ok(Report {
-            end,
-            serial,
-            duration: started.elapsed(),
-            ticks,
-            directory: self.directory.clone(),
-        })
+        Ok(Report { end, serial, duration: started.elapsed(), ticks, directory: self.directory.clone() })
     }
 
     /// Keeps two runs from writing the same disk; the emulators' own locks outlive a killed emulator.
@@ -186,16 +156,9 @@ impl Watch<'_> {
         loop {
             if let Some(status) = emulator.ended()? {
                 self.drain();
-                return Ok((
-                    Cause::Exited {
-                        success: status.success(),
-                    },
-                    self.serial,
-                ));
+                return Ok((Cause::Exited { success: status.success() }, self.serial));
             }
-            let left = deadline.map_or(POLL, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
+            let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok((Cause::TimedOut, self.serial));
             }
@@ -226,10 +189,7 @@ impl Watch<'_> {
         self.serial.extend_from_slice(bytes);
         while let Some(reply) = self.replies.first() {
             let rest = &self.serial[self.answered..];
-            let Some(place) = rest
-                .windows(reply.cue.len().max(1))
-                .position(|part| part == reply.cue.as_bytes())
-            else {
+            let Some(place) = rest.windows(reply.cue.len().max(1)).position(|part| part == reply.cue.as_bytes()) else {
                 return;
             };
             self.answered += place + reply.cue.len();

@@ -45,14 +45,9 @@ impl SerialLine {
         pty::grantpt(&master)?;
         pty::unlockpt(&master)?;
         let name = pty::ptsname(&master, Vec::new())?;
-        let path = name
-            .into_string()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let slave = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(OFlags::NOCTTY.bits().cast_signed())
-            .open(&path)?;
+        let path = name.into_string().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let slave =
+            OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(&path)?;
         let mut mode = termios::tcgetattr(&slave)?;
         mode.make_raw();
         termios::tcsetattr(&slave, OptionalActions::Now, &mode)?;
@@ -62,10 +57,7 @@ impl SerialLine {
         thread::spawn(move || forward(reader, &events));
         let (keyboard, typed) = mpsc::channel();
         thread::spawn(move || type_in(master, &typed));
-        let line = Self {
-            path,
-            _slave: slave,
-        };
+        let line = Self { path, _slave: slave };
         Ok((line, keyboard))
     }
 
@@ -88,10 +80,7 @@ fn type_in(mut master: File, typed: &Receiver<Vec<u8>>) {
 fn forward(mut reader: File, events: &Sender<Event>) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = reader.read(&mut buffer) {
-        if events
-            .send(Event::Serial(buffer[..count].to_vec()))
-            .is_err()
-        {
+        if events.send(Event::Serial(buffer[..count].to_vec())).is_err() {
             return;
         }
     }

@@ -28,10 +28,8 @@ impl Terminal {
         let former = termios::tcgetattr(&stdin)?;
         let mut raw = former.clone();
         // Output processing stays, so that a bare line feed still begins at the left margin.
-        raw.local_modes -=
-            LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
-        raw.input_modes -=
-            InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::IXON;
+        raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
+        raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::IXON;
         termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
         let events = events.clone();
         thread::spawn(move || {

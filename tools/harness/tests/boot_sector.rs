@@ -72,17 +72,13 @@ const BOOT_SECTOR: [u8; 101] = [
 
 /// The backends to test: emulators that are installed. Without any, nothing can be shown here.
 fn backends() -> Vec<Backend> {
-    let image_tools = [Tool {
-        file: "xorriso",
-        package: "xorriso",
-    }];
+    let image_tools = [Tool { file: "xorriso", package: "xorriso" }];
     if image_tools.iter().any(|tool| tool.find().is_none()) {
         eprintln!("skipped: xorriso is not installed");
         return Vec::new();
     }
-    let (there, missing): (Vec<_>, Vec<_>) = [Backend::Bochs, Backend::Qemu]
-        .into_iter()
-        .partition(|backend| backend.missing_tools().is_empty());
+    let (there, missing): (Vec<_>, Vec<_>) =
+        [Backend::Bochs, Backend::Qemu].into_iter().partition(|backend| backend.missing_tools().is_empty());
     for backend in missing {
         eprintln!("skipped: {backend} is not installed");
     }
@@ -97,17 +93,7 @@ fn run(backend: Backend, directory: &Path, text: &str) -> Run {
     fs::write(&loader, sector).unwrap();
     let image = directory.join("image.iso");
     let status = Command::new("xorriso")
-        .args([
-            "-as",
-            "mkisofs",
-            "-quiet",
-            "-b",
-            "loader",
-            "-no-emul-boot",
-            "-boot-load-size",
-            "4",
-            "-o",
-        ])
+        .args(["-as", "mkisofs", "-quiet", "-b", "loader", "-no-emul-boot", "-boot-load-size", "4", "-o"])
         .arg(&image)
         .arg("-graft-points")
         .arg(format!("loader={}", loader.display()))
@@ -127,10 +113,7 @@ fn run(backend: Backend, directory: &Path, text: &str) -> Run {
 }
 
 fn press(key: &str) -> Input {
-    Input::Replies(vec![Reply {
-        cue: "ok".to_owned(),
-        text: key.to_owned(),
-    }])
+    Input::Replies(vec![Reply { cue: "ok".to_owned(), text: key.to_owned() }])
 }
 
 fn execute(run: &Run, input: Input) -> Report {
@@ -146,9 +129,7 @@ fn status_and_power_off_pass() {
         File::create(&disk).unwrap().set_len(1 << 20).unwrap();
         run.disk = Some(disk);
         let mut streamed = Vec::new();
-        let report = run
-            .execute(press("p"), &mut |bytes| streamed.extend_from_slice(bytes))
-            .unwrap();
+        let report = run.execute(press("p"), &mut |bytes| streamed.extend_from_slice(bytes)).unwrap();
         assert_eq!(report.end, End::PoweredOff, "{backend}");
         assert_eq!(report.verdict(), Verdict::Passed, "{backend}");
         assert_eq!(streamed, report.serial);
@@ -161,10 +142,7 @@ fn status_and_power_off_pass() {
 fn triple_fault_is_told_from_a_power_off() {
     for backend in backends() {
         let directory = TempDir::new().unwrap();
-        let report = execute(
-            &run(backend, directory.path(), "bulkhead: end: ok\r\n"),
-            press("t"),
-        );
+        let report = execute(&run(backend, directory.path(), "bulkhead: end: ok\r\n"), press("t"));
         assert_eq!(report.end, End::TripleFault, "{backend}");
     }
 }
@@ -177,11 +155,7 @@ fn time_limit_ends_a_machine_that_hangs() {
         run.timeout = Some(Duration::from_secs(6));
         let report = execute(&run, press("h"));
         assert_eq!(report.verdict(), Verdict::TimedOut, "{backend}");
-        assert!(
-            report.duration < Duration::from_secs(12),
-            "{:?}",
-            report.duration
-        );
+        assert!(report.duration < Duration::from_secs(12), "{:?}", report.duration);
     }
 }
 
@@ -203,10 +177,7 @@ fn setup_errors_are_told_before_the_start() {
             Err(HarnessError::UnknownCpuModel { known, .. }) => {
                 assert!(known.iter().any(|model| model == "corei7_skylake_x"));
             }
-            Ok(Report {
-                end: End::EmulatorFailed(message),
-                ..
-            }) => assert!(message.contains("no_such_model")),
+            Ok(Report { end: End::EmulatorFailed(message), .. }) => assert!(message.contains("no_such_model")),
             other => panic!("{other:?}"),
         }
     }

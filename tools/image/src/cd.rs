@@ -19,10 +19,7 @@ impl Cd {
     /// command a line, no quoting.
     pub fn new(configuration: &str, grub_modules: &[&str]) -> Result<Self, ImageError> {
         tool::check_tools()?;
-        let work = TempDir::new().map_err(|error| ImageError::File {
-            path: std::env::temp_dir(),
-            error,
-        })?;
+        let work = TempDir::new().map_err(|error| ImageError::File { path: std::env::temp_dir(), error })?;
         let file = work.path().join("grub.cfg");
         write(&file, configuration.as_bytes())?;
         build_loader(&file, grub_modules, &work.path().join(LOADER))?;
@@ -36,10 +33,8 @@ impl Cd {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let unfinished = NamedTempFile::new_in(parent).map_err(|error| ImageError::File {
-            path: out.to_owned(),
-            error,
-        })?;
+        let unfinished =
+            NamedTempFile::new_in(parent).map_err(|error| ImageError::File { path: out.to_owned(), error })?;
         let mut xorriso = Command::new("xorriso");
         xorriso.args(["-as", "mkisofs", "-quiet", "-R", "-b", LOADER]);
         xorriso
@@ -55,10 +50,7 @@ impl Cd {
         unfinished
             .persist(out)
             .map(drop)
-            .map_err(|failed| ImageError::File {
-                path: out.to_owned(),
-                error: failed.error,
-            })
+            .map_err(|failed| ImageError::File { path: out.to_owned(), error: failed.error })
     }
 }
 
@@ -66,9 +58,7 @@ impl Cd {
 fn build_loader(configuration: &Path, grub_modules: &[&str], out: &Path) -> Result<(), ImageError> {
     let core = out.with_extension("core");
     let mut mkimage = Command::new("grub-mkimage");
-    mkimage
-        .args(["-O", "i386-pc", "-d", tool::GRUB_DIRECTORY, "-p", "/", "-c"])
-        .arg(configuration);
+    mkimage.args(["-O", "i386-pc", "-d", tool::GRUB_DIRECTORY, "-p", "/", "-c"]).arg(configuration);
     mkimage.arg("-o").arg(&core).args(grub_modules);
     run("grub-mkimage", &mut mkimage)?;
     let mut loader = read(&Path::new(tool::GRUB_DIRECTORY).join("cdboot.img"))?;
@@ -78,39 +68,25 @@ fn build_loader(configuration: &Path, grub_modules: &[&str], out: &Path) -> Resu
 
 /// `name on the CD=path on the host`, with the path's own `=` and `\` escaped.
 fn graft(name: &str, path: &Path) -> OsString {
-    let escaped = path
-        .to_string_lossy()
-        .replace('\\', "\\\\")
-        .replace('=', "\\=");
+    let escaped = path.to_string_lossy().replace('\\', "\\\\").replace('=', "\\=");
     OsString::from(format!("{name}={escaped}"))
 }
 
 fn run(program: &'static str, command: &mut Command) -> Result<(), ImageError> {
-    let output = command.output().map_err(|error| ImageError::File {
-        path: program.into(),
-        error,
-    })?;
+    let output = command.output().map_err(|error| ImageError::File { path: program.into(), error })?;
     if output.status.success() {
         return Ok(());
     }
-    let messages = String::from_utf8_lossy(&output.stderr)
-        .trim_end()
-        .to_owned();
+    let messages = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
     Err(ImageError::ToolFailed { program, messages })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    fs::read(path).map_err(|error| ImageError::File {
-        path: path.to_owned(),
-        error,
-    })
+    fs::read(path).map_err(|error| ImageError::File { path: path.to_owned(), error })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
-    fs::write(path, bytes).map_err(|error| ImageError::File {
-        path: path.to_owned(),
-        error,
-    })
+    fs::write(path, bytes).map_err(|error| ImageError::File { path: path.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -119,9 +95,6 @@ mod tests {
 
     #[test]
     fn paths_with_equal_signs_survive() {
-        assert_eq!(
-            graft("m00", Path::new("/a=b/c\\d")),
-            OsString::from("m00=/a\\=b/c\\\\d")
-        );
+        assert_eq!(graft("m00", Path::new("/a=b/c\\d")), OsString::from("m00=/a\\=b/c\\\\d"));
     }
 }

@@ -33,10 +33,7 @@ pub enum ImageError {
         error: io::Error,
     },
     /// The kernel's list of modules is bounded.
-    #[error(
-        "{count} modules, and the kernel takes at most {}",
-        bulkhead_abi::MAX_BOOT_MODULES
-    )]
+    #[error("{count} modules, and the kernel takes at most {}", bulkhead_abi::MAX_BOOT_MODULES)]
     TooManyModules {
         /// Modules asked for, the plan among them.
         count: usize,

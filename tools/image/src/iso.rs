@@ -19,16 +19,8 @@ const GRUB_MODULES: [&str; 3] = ["biosdisk", "iso9660", "multiboot2"];
 /// # Errors
 /// Missing host tools, all in one error; modules that clash with one another or with `plan`; files that cannot be read
 /// or written; a host tool that fails.
-pub fn build_image(
-    kernel: &Path,
-    plan: &[u8],
-    modules: &[Module],
-    out: &Path,
-) -> Result<(), ImageError> {
-    let plan_file = plan_file(plan).map_err(|error| ImageError::File {
-        path: std::env::temp_dir(),
-        error,
-    })?;
+pub fn build_image(kernel: &Path, plan: &[u8], modules: &[Module], out: &Path) -> Result<(), ImageError> {
+    let plan_file = plan_file(plan).map_err(|error| ImageError::File { path: std::env::temp_dir(), error })?;
     let mut all = vec![Module::new("plan", plan_file.path())?];
     all.extend_from_slice(modules);
     module::check_set(&all)?;
@@ -36,12 +28,7 @@ pub fn build_image(
     let cd = Cd::new(&grub_configuration(&all), &GRUB_MODULES)?;
     let names: Vec<_> = (0..all.len()).map(file_on_cd).collect();
     let mut files = vec![("kernel", kernel)];
-    files.extend(
-        names
-            .iter()
-            .map(String::as_str)
-            .zip(all.iter().map(Module::path)),
-    );
+    files.extend(names.iter().map(String::as_str).zip(all.iter().map(Module::path)));
     cd.write(&files, out)
 }
 
@@ -100,10 +87,7 @@ mod tests {
         build_image(&kernel, b"plan bytes", &[module], &out).unwrap();
         let image = fs::read(&out).unwrap();
         assert_eq!(&image[16 * 2048 + 1..16 * 2048 + 6], b"CD001");
-        assert_eq!(
-            &image[17 * 2048 + 7..17 * 2048 + 30],
-            b"EL TORITO SPECIFICATION"
-        );
+        assert_eq!(&image[17 * 2048 + 7..17 * 2048 + 30], b"EL TORITO SPECIFICATION");
         assert!(image.windows(10).any(|window| window == b"plan bytes"));
     }
 
@@ -113,13 +97,7 @@ mod tests {
             return;
         }
         let module = Module::new("plan", Path::new("/dev/null")).unwrap();
-        let error = build_image(
-            Path::new("/dev/null"),
-            b"",
-            &[module],
-            Path::new("/nonexistent/x"),
-        )
-        .unwrap_err();
+        let error = build_image(Path::new("/dev/null"), b"", &[module], Path::new("/nonexistent/x")).unwrap_err();
         assert!(matches!(error, ImageError::DuplicateModule { .. }));
     }
 }

@@ -6,9 +6,7 @@ use crate::{ImageError, cd::Cd};
 
 /// What GRUB's core needs: the CD through the BIOS, its file system, Linux's boot protocol, and what it takes to tell the
 /// time.
-const GRUB_MODULES: [&str; 6] = [
-    "biosdisk", "iso9660", "linux", "serial", "terminal", "rdmsr",
-];
+const GRUB_MODULES: [&str; 6] = ["biosdisk", "iso9660", "linux", "serial", "terminal", "rdmsr"];
 /// The time-stamp counter's MSR (SDM vol. 4, 2.1).
 const TIME_STAMP_COUNTER: u32 = 0x10;
 
@@ -18,22 +16,12 @@ const TIME_STAMP_COUNTER: u32 = 0x10;
 /// # Errors
 /// Missing host tools, all in one error; a command line that GRUB would interpret; files that cannot be read or
 /// written; a host tool that fails.
-pub fn build_linux_image(
-    kernel: &Path,
-    initrd: &Path,
-    command_line: &str,
-    out: &Path,
-) -> Result<(), ImageError> {
+pub fn build_linux_image(kernel: &Path, initrd: &Path, command_line: &str, out: &Path) -> Result<(), ImageError> {
     if !command_line.bytes().all(is_plain) {
-        return Err(ImageError::CommandLine {
-            text: command_line.to_owned(),
-        });
+        return Err(ImageError::CommandLine { text: command_line.to_owned() });
     }
     for file in [kernel, initrd] {
-        fs::metadata(file).map_err(|error| ImageError::File {
-            path: file.to_owned(),
-            error,
-        })?;
+        fs::metadata(file).map_err(|error| ImageError::File { path: file.to_owned(), error })?;
     }
     let configuration = format!(
         "serial --unit=0 --speed=115200\nterminal_output serial\n\
@@ -59,10 +47,7 @@ mod tests {
         for text in ["a\nboot", "a;b", "$root", "'", "\\", "é"] {
             let null = Path::new("/dev/null");
             let error = build_linux_image(null, null, text, Path::new("/nonexistent/x"));
-            assert!(
-                matches!(error, Err(ImageError::CommandLine { .. })),
-                "{text:?}"
-            );
+            assert!(matches!(error, Err(ImageError::CommandLine { .. })), "{text:?}");
         }
     }
 
@@ -83,11 +68,7 @@ mod tests {
         build_linux_image(&file("vmlinuz"), &file("initrd"), line, &out).unwrap();
         let image = fs::read(&out).unwrap();
         for text in ["contents of vmlinuz", "contents of initrd"] {
-            assert!(
-                image
-                    .windows(text.len())
-                    .any(|window| window == text.as_bytes())
-            );
+            assert!(image.windows(text.len()).any(|window| window == text.as_bytes()));
         }
     }
 }

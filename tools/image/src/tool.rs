@@ -18,18 +18,9 @@ pub struct Tool {
 
 /// Everything that [`crate::build_image`] uses.
 pub const TOOLS: [Tool; 3] = [
-    Tool {
-        file: "grub-mkimage",
-        package: "grub-common",
-    },
-    Tool {
-        file: "/usr/lib/grub/i386-pc/cdboot.img",
-        package: "grub-pc-bin",
-    },
-    Tool {
-        file: "xorriso",
-        package: "xorriso",
-    },
+    Tool { file: "grub-mkimage", package: "grub-common" },
+    Tool { file: "/usr/lib/grub/i386-pc/cdboot.img", package: "grub-pc-bin" },
+    Tool { file: "xorriso", package: "xorriso" },
 ];
 
 impl Tool {
@@ -40,9 +31,7 @@ impl Tool {
             return file.exists().then(|| file.to_owned());
         }
         let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path)
-            .map(|directory| directory.join(file))
-            .find(|candidate| candidate.is_file())
+        std::env::split_paths(&path).map(|directory| directory.join(file)).find(|candidate| candidate.is_file())
     }
 }
 
@@ -51,23 +40,13 @@ pub fn install_line<'a>(missing: impl IntoIterator<Item = &'a Tool>) -> String {
     let mut packages: Vec<_> = missing.into_iter().map(|tool| tool.package).collect();
     packages.sort_unstable();
     packages.dedup();
-    format!(
-        "apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    )
+    format!("apt-get install --no-install-recommends {}", packages.join(" "))
 }
 
 /// Refuses with one error that names every missing tool.
 pub(crate) fn check_tools() -> Result<(), ImageError> {
-    let missing: Vec<_> = TOOLS
-        .into_iter()
-        .filter(|tool| tool.find().is_none())
-        .collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(ImageError::MissingTools { missing })
-    }
+    let missing: Vec<_> = TOOLS.into_iter().filter(|tool| tool.find().is_none()).collect();
+    if missing.is_empty() { Ok(()) } else { Err(ImageError::MissingTools { missing }) }
 }
 
 #[cfg(test)]
@@ -76,38 +55,14 @@ mod tests {
 
     #[test]
     fn programs_and_files_are_found() {
-        assert!(
-            Tool {
-                file: "sh",
-                package: "dash"
-            }
-            .find()
-            .is_some()
-        );
-        assert!(
-            Tool {
-                file: "/dev/null",
-                package: "none"
-            }
-            .find()
-            .is_some()
-        );
-        assert!(
-            Tool {
-                file: "no-such-program-here",
-                package: "none"
-            }
-            .find()
-            .is_none()
-        );
+        assert!(Tool { file: "sh", package: "dash" }.find().is_some());
+        assert!(Tool { file: "/dev/null", package: "none" }.find().is_some());
+        assert!(Tool { file: "no-such-program-here", package: "none" }.find().is_none());
     }
 
     #[test]
     fn install_line_names_every_package() {
         let line = install_line(&TOOLS);
-        assert_eq!(
-            line,
-            "apt-get install --no-install-recommends grub-common grub-pc-bin xorriso"
-        );
+        assert_eq!(line, "apt-get install --no-install-recommends grub-common grub-pc-bin xorriso");
     }
 }

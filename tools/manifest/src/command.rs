@@ -22,11 +22,7 @@ pub fn check_command(path: &Path, options: &Options<'_>) -> u8 {
 /// The diagnostics as text for standard error, in colour if that is a terminal, with a count at the end.
 pub fn render(diagnostics: &[crate::Diagnostic]) -> String {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    if colour {
-        render_with(diagnostics, GraphicalTheme::unicode())
-    } else {
-        render_plain(diagnostics)
-    }
+    if colour { render_with(diagnostics, GraphicalTheme::unicode()) } else { render_plain(diagnostics) }
 }
 
 /// The diagnostics as text without colour, with a count at the end.
@@ -44,9 +40,6 @@ fn render_with(diagnostics: &[crate::Diagnostic], theme: GraphicalTheme) -> Stri
         text.push('\n');
     }
     let count = diagnostics.len();
-    text.push_str(&format!(
-        "{count} error{}\n",
-        if count == 1 { "" } else { "s" }
-    ));
+    text.push_str(&format!("{count} error{}\n", if count == 1 { "" } else { "s" }));
     text
 }

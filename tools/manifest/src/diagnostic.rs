@@ -60,10 +60,7 @@ impl Diagnostic {
         let before = self.source.inner().get(..self.span.as_ref()?.start)?;
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..)?.chars().count() + 1;
-        Some(Place {
-            line: before.matches('\n').count() + 1,
-            column,
-        })
+        Some(Place { line: before.matches('\n').count() + 1, column })
     }
 
     fn order(&self) -> (usize, &'static str) {
@@ -85,9 +82,7 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -97,9 +92,10 @@ impl miette::Diagnostic for Diagnostic {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = SourceSpan::from(self.span.clone()?);
         let first = LabeledSpan::new_primary_with_span(Some(self.label.clone()), span);
-        let others = self.others.iter().map(|(span, label)| {
-            LabeledSpan::new_with_span(Some(label.clone()), SourceSpan::from(span.clone()))
-        });
+        let others = self
+            .others
+            .iter()
+            .map(|(span, label)| LabeledSpan::new_with_span(Some(label.clone()), SourceSpan::from(span.clone())));
         Some(Box::new(std::iter::once(first).chain(others)))
     }
 }
@@ -114,19 +110,11 @@ pub(crate) struct Reporter {
 impl Reporter {
     pub(crate) fn new(path: &Path, text: Arc<str>) -> Self {
         let source = NamedSource::new(path.display().to_string(), text).with_language("TOML");
-        Self {
-            source: Arc::new(source),
-            diagnostics: RefCell::default(),
-        }
+        Self { source: Arc::new(source), diagnostics: RefCell::default() }
     }
 
     /// Starts an error of the check `check` (`module::rule`); it is reported when the returned value is dropped.
-    pub(crate) fn error(
-        &self,
-        check: &'static str,
-        span: &Span,
-        message: impl Into<String>,
-    ) -> Report<'_> {
+    pub(crate) fn error(&self, check: &'static str, span: &Span, message: impl Into<String>) -> Report<'_> {
         let diagnostic = Diagnostic {
             check,
             message: message.into(),
@@ -136,10 +124,7 @@ impl Reporter {
             others: Vec::new(),
             source: Arc::clone(&self.source),
         };
-        Report {
-            reporter: self,
-            diagnostic: Some(diagnostic),
-        }
+        Report { reporter: self, diagnostic: Some(diagnostic) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -151,13 +136,8 @@ impl Reporter {
     pub(crate) fn into_diagnostics(self) -> Vec<Diagnostic> {
         let mut diagnostics = self.diagnostics.into_inner();
         let line = |diagnostic: &Diagnostic| diagnostic.place().map(|place| place.line);
-        let broken: Vec<_> = diagnostics
-            .iter()
-            .filter(|other| other.check == SYNTAX)
-            .map(line)
-            .collect();
-        diagnostics
-            .retain(|diagnostic| diagnostic.check == SYNTAX || !broken.contains(&line(diagnostic)));
+        let broken: Vec<_> = diagnostics.iter().filter(|other| other.check == SYNTAX).map(line).collect();
+        diagnostics.retain(|diagnostic| diagnostic.check == SYNTAX || !broken.contains(&line(diagnostic)));
         diagnostics.sort_by(|left, right| left.order().cmp(&right.order()));
         diagnostics
     }
@@ -202,9 +182,6 @@ impl Report<'_> {
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
-        self.reporter
-            .diagnostics
-            .borrow_mut()
-            .extend(self.diagnostic.take());
+        self.reporter.diagnostics.borrow_mut().extend(self.diagnostic.take());
     }
 }

@@ -79,21 +79,20 @@ impl Files {
             }
         }
         for guest in &manifest.guests {
-            files.find_program(
-                &Located::new(MONITOR.to_owned(), guest.name.span.clone()),
-                options,
-                reporter,
-            );
+            files.find_program(&Located::new(MONITOR.to_owned(), guest.name.span.clone()), options, reporter);
             for reference in guest.kernel.iter().chain(&guest.initrd) {
-                let Some(path) = find_image(reference, manifest_path, options, all, reporter)
-                else {
+                let Some(path) = find_image(reference, manifest_path, options, all, reporter) else {
                     continue;
                 };
                 match Image::read(&path) {
                     Ok(image) => drop(files.images.insert(reference.value.clone(), image)),
                     Err(error) => drop(
                         reporter
-                            .error("modules::file_missing", &reference.span, format!("cannot read `{}`: {error}", reference.value))
+                            .error(
+                                "modules::file_missing",
+                                &reference.span,
+                                format!("cannot read `{}`: {error}", reference.value),
+                            )
                             .help("paths are relative to the manifest; packages are written \"debian:PACKAGE\""),
                     ),
                 }
@@ -104,11 +103,7 @@ impl Files {
 
     fn find_program(&mut self, name: &Located<String>, options: &Options<'_>, reporter: &Reporter) {
         let known: Vec<&str> = match options.programs {
-            Some(programs) => programs
-                .keys()
-                .map(String::as_str)
-                .filter(|&name| name != INIT)
-                .collect(),
+            Some(programs) => programs.keys().map(String::as_str).filter(|&name| name != INIT).collect(),
             None => crate::PROGRAMS.to_vec(),
         };
         if !known.contains(&name.value.as_str()) {
@@ -117,18 +112,11 @@ impl Files {
                 None => format!("known programs are {}", known.join(", ")),
             };
             reporter
-                .error(
-                    "modules::unknown_program",
-                    &name.span,
-                    format!("there is no program `{}`", name.value),
-                )
+                .error("modules::unknown_program", &name.span, format!("there is no program `{}`", name.value))
                 .help(help);
             return;
         }
-        let Some(path) = options
-            .programs
-            .and_then(|programs| programs.get(&name.value))
-        else {
+        let Some(path) = options.programs.and_then(|programs| programs.get(&name.value)) else {
             return;
         };
         match Program::read(path) {
@@ -170,40 +158,24 @@ fn find_image(
     reporter: &Reporter,
 ) -> Option<PathBuf> {
     let help = "write \"debian:PACKAGE\", \"builtin:NAME\", or a path relative to the manifest";
-    let report =
-        |check, message: String| drop(reporter.error(check, &reference.span, message).help(help));
+    let report = |check, message: String| drop(reporter.error(check, &reference.span, message).help(help));
     let Some((scheme, name)) = reference.value.split_once(':') else {
         if reference.value.is_empty() {
-            report(
-                "modules::bad_reference",
-                "an empty text names no file".to_owned(),
-            );
+            report("modules::bad_reference", "an empty text names no file".to_owned());
             return None;
         }
-        return Some(
-            manifest_path
-                .parent()
-                .unwrap_or(Path::new("."))
-                .join(&reference.value),
-        );
+        return Some(manifest_path.parent().unwrap_or(Path::new(".")).join(&reference.value));
     };
     if scheme != "debian" && scheme != "builtin" {
-        report(
-            "modules::bad_reference",
-            format!("there is no source of files `{scheme}:`"),
-        );
+        report("modules::bad_reference", format!("there is no source of files `{scheme}:`"));
         return None;
     }
-    let letters =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
+    let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
     // The ELF file in a package's compressed kernel.
     let form = if scheme == "debian" { "#vmlinux" } else { "" };
     let file = name.strip_suffix(form).unwrap_or(name);
     if file.len() < 2 || !file.bytes().all(letters) || file.starts_with(['+', '.', '-']) {
-        report(
-            "modules::bad_reference",
-            format!("`{name}` cannot be the name of a package or built-in file"),
-        );
+        report("modules::bad_reference", format!("`{name}` cannot be the name of a package or built-in file"));
         return None;
     }
     match (options.image_resolver)(&reference.value) {
@@ -211,19 +183,13 @@ fn find_image(
         Ok(None) if all => {
             report(
                 "modules::not_available",
-                format!(
-                    "`{}` is not there: it has not been fetched or built",
-                    reference.value
-                ),
+                format!("`{}` is not there: it has not been fetched or built", reference.value),
             );
             None
         }
         Ok(None) => None,
         Err(reason) => {
-            report(
-                "modules::not_available",
-                format!("`{}`: {reason}", reference.value),
-            );
+            report("modules::not_available", format!("`{}`: {reason}", reference.value));
             None
         }
     }
@@ -233,17 +199,13 @@ impl Program {
     fn read(path: &Path) -> io::Result<Self> {
         let bytes = fs::read(path)?;
         let wrong = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
-        let file =
-            ElfFile64::<object::Endianness>::parse(bytes.as_slice()).map_err(io::Error::other)?;
+        let file = ElfFile64::<object::Endianness>::parse(bytes.as_slice()).map_err(io::Error::other)?;
         if file.architecture() != Architecture::X86_64 || file.kind() != ObjectKind::Executable {
             return Err(wrong("not a static x86-64 executable"));
         }
         let mut segments = Vec::new();
         for segment in file.segments() {
-            let end = segment
-                .address()
-                .checked_add(segment.size())
-                .ok_or_else(|| wrong("a segment wraps around"))?;
+            let end = segment.address().checked_add(segment.size()).ok_or_else(|| wrong("a segment wraps around"))?;
             let start = segment.address() & !(bulkhead_abi::PAGE_SIZE - 1);
             if start == 0 || end > bulkhead_plan::layout::ENVIRONMENT {
                 return Err(wrong("a segment lies outside the addresses of programs"));
@@ -253,11 +215,7 @@ impl Program {
         if segments.is_empty() {
             return Err(wrong("no segments"));
         }
-        Ok(Self {
-            path: path.to_owned(),
-            length: bytes.len() as u64,
-            segments,
-        })
+        Ok(Self { path: path.to_owned(), length: bytes.len() as u64, segments })
     }
 
     /// Bytes that its segments take in memory.
@@ -270,25 +228,16 @@ impl Image {
     fn read(path: &Path) -> io::Result<Self> {
         let bytes = fs::read(path)?;
         if bytes.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the file is empty",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty"));
         }
-        Ok(Self {
-            path: path.to_owned(),
-            length: bytes.len() as u64,
-            kind: ImageKind::of(&bytes),
-        })
+        Ok(Self { path: path.to_owned(), length: bytes.len() as u64, kind: ImageKind::of(&bytes) })
     }
 }
 
 impl ImageKind {
     /// Looks at a file's bytes; whatever they are, there is an answer.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        bz_image(bytes)
-            .or_else(|| elf(bytes))
-            .unwrap_or(Self::Other)
+        bz_image(bytes).or_else(|| elf(bytes)).unwrap_or(Self::Other)
     }
 }
 
@@ -301,18 +250,11 @@ fn bz_image(bytes: &[u8]) -> Option<ImageKind> {
     }
     // XLF_KERNEL_64, from version 2.12 on.
     let flags = word(bytes, 0x236)? & 1;
-    Some(ImageKind::BzImage {
-        init_size: u64::from(word(bytes, 0x260)?),
-        long_mode: flags != 0 && version >= 0x20c,
-    })
+    Some(ImageKind::BzImage { init_size: u64::from(word(bytes, 0x260)?), long_mode: flags != 0 && version >= 0x20c })
 }
 
 fn word(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes
-        .get(offset..offset.checked_add(4)?)?
-        .try_into()
-        .ok()
-        .map(u32::from_le_bytes)
+    bytes.get(offset..offset.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }
 
 fn elf(bytes: &[u8]) -> Option<ImageKind> {
@@ -321,12 +263,7 @@ fn elf(bytes: &[u8]) -> Option<ImageKind> {
         let endian = header.endian().ok()?;
         let segments = header.program_headers(endian, bytes).ok()?.iter();
         let loads = segments.filter(|segment| segment.p_type(endian) == object::elf::PT_LOAD);
-        let ends = loads.map(|segment| {
-            segment
-                .p_paddr(endian)
-                .into()
-                .saturating_add(segment.p_memsz(endian).into())
-        });
+        let ends = loads.map(|segment| segment.p_paddr(endian).into().saturating_add(segment.p_memsz(endian).into()));
         ends.max()
     }
     let end = end_of::<object::elf::FileHeader64<object::Endianness>>(bytes)
@@ -345,21 +282,9 @@ mod tests {
         bytes[0x202..0x206].copy_from_slice(b"HdrS");
         bytes[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
         bytes[0x260..0x264].copy_from_slice(&0x337_8000u32.to_le_bytes());
-        assert_eq!(
-            ImageKind::of(&bytes),
-            ImageKind::BzImage {
-                init_size: 0x337_8000,
-                long_mode: false
-            }
-        );
+        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, long_mode: false });
         bytes[0x236] = 1;
-        assert_eq!(
-            ImageKind::of(&bytes),
-            ImageKind::BzImage {
-                init_size: 0x337_8000,
-                long_mode: true
-            }
-        );
+        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, long_mode: true });
         bytes.truncate(0x262);
         assert_eq!(ImageKind::of(&bytes), ImageKind::Other);
     }

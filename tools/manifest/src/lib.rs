@@ -47,11 +47,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self {
-            programs: None,
-            image_resolver: &|_| Ok(None),
-            initrd_arguments: "",
-        }
+        Self { programs: None, image_resolver: &|_| Ok(None), initrd_arguments: "" }
     }
 }
 
@@ -85,14 +81,6 @@ fn examine(
     let mut manifest = read::manifest(&text, &reporter, path);
     manifest.append_initrd_arguments(options.initrd_arguments);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);
-    checks::all(&Context {
-        manifest: &manifest,
-        files: &files,
-        reporter: &reporter,
-    });
-    if reporter.is_empty() {
-        Ok((manifest, files, reporter))
-    } else {
-        Err(reporter.into_diagnostics())
-    }
+    checks::all(&Context { manifest: &manifest, files: &files, reporter: &reporter });
+    if reporter.is_empty() { Ok((manifest, files, reporter)) } else { Err(reporter.into_diagnostics()) }
 }

@@ -28,54 +28,20 @@ pub(crate) struct Device {
 }
 
 /// PCI configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2).
-const PCI_CONFIGURATION: PortRange = PortRange {
-    first: 0xcf8,
-    count: 8,
-};
+const PCI_CONFIGURATION: PortRange = PortRange { first: 0xcf8, count: 8 };
 
 /// The devices that every PC has. `bus_master` below is where the driver of the IDE controller puts BAR 4.
 pub(crate) fn built_in() -> Vec<Device> {
-    let edge = |line| InterruptLine {
-        line,
-        level: false,
-        active_low: false,
-    };
+    let edge = |line| InterruptLine { line, level: false, active_low: false };
     let ports = |first, count| PortRange { first, count };
-    let device = |name: &str, ports, interrupts| Device {
-        name: name.to_owned(),
-        ports,
-        interrupts,
-        span: None,
-    };
+    let device = |name: &str, ports, interrupts| Device { name: name.to_owned(), ports, interrupts, span: None };
     let bus_master = |channel: u64| ports(0xf000 + 8 * channel, 8);
     vec![
         device("com1", vec![ports(0x3f8, 8)], vec![edge(4)]),
         device("com2", vec![ports(0x2f8, 8)], vec![edge(3)]),
-        device(
-            "ide0",
-            vec![
-                ports(0x1f0, 8),
-                ports(0x3f6, 1),
-                bus_master(0),
-                PCI_CONFIGURATION,
-            ],
-            vec![edge(14)],
-        ),
-        device(
-            "ide1",
-            vec![
-                ports(0x170, 8),
-                ports(0x376, 1),
-                bus_master(1),
-                PCI_CONFIGURATION,
-            ],
-            vec![edge(15)],
-        ),
-        device(
-            "power",
-            vec![ports(0x604, 2), ports(0xb004, 2), ports(0x8900, 1)],
-            Vec::new(),
-        ),
+        device("ide0", vec![ports(0x1f0, 8), ports(0x3f6, 1), bus_master(0), PCI_CONFIGURATION], vec![edge(14)]),
+        device("ide1", vec![ports(0x170, 8), ports(0x376, 1), bus_master(1), PCI_CONFIGURATION], vec![edge(15)]),
+        device("power", vec![ports(0x604, 2), ports(0xb004, 2), ports(0x8900, 1)], Vec::new()),
     ]
 }
 

@@ -40,9 +40,7 @@ impl Manifest {
                 continue;
             };
             let span = initrd.span.clone();
-            let line = guest
-                .command_line
-                .get_or_insert_with(|| Located::new(String::new(), span));
+            let line = guest.command_line.get_or_insert_with(|| Located::new(String::new(), span));
             if !line.value.is_empty() {
                 line.value.push(' ');
             }
@@ -252,24 +250,17 @@ impl Manifest {
 
     /// The native partition of this name.
     pub(crate) fn partition(&self, name: &str) -> Option<&Partition> {
-        self.partitions
-            .iter()
-            .find(|partition| partition.name.value == name)
+        self.partitions.iter().find(|partition| partition.name.value == name)
     }
 
     /// Names of all partitions and guests.
     pub(crate) fn subject_names(&self) -> Vec<&str> {
-        self.subjects()
-            .map(|subject| subject.name().value.as_str())
-            .collect()
+        self.subjects().map(|subject| subject.name().value.as_str()).collect()
     }
 
     /// Names of the native partitions.
     pub(crate) fn partition_names(&self) -> Vec<&str> {
-        self.partitions
-            .iter()
-            .map(|partition| partition.name.value.as_str())
-            .collect()
+        self.partitions.iter().map(|partition| partition.name.value.as_str()).collect()
     }
 
     /// The native partition that shows this subject's text, if any.
@@ -279,16 +270,12 @@ impl Manifest {
             Console::Default => DEFAULT_CONSOLE,
             Console::Named(name) => &name.value,
         };
-        self.partition(name)
-            .filter(|console| console.name.value != subject.name().value)
+        self.partition(name).filter(|console| console.name.value != subject.name().value)
     }
 
     /// The device of this name.
     pub(crate) fn device(&self, name: &str) -> Option<&Device> {
-        self.machine
-            .devices
-            .iter()
-            .find(|device| device.name == name)
+        self.machine.devices.iter().find(|device| device.name == name)
     }
 }
 

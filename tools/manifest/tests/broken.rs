@@ -14,10 +14,7 @@ fn fixtures() -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .expect("the directory of fixtures")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
     files.sort();
     files
@@ -25,26 +22,13 @@ fn fixtures() -> Vec<PathBuf> {
 
 fn errors(path: &std::path::Path) -> Vec<String> {
     let world = World::new();
-    let diagnostics = world
-        .with_options(|options| bulkhead_manifest::check(path, options))
-        .err()
-        .unwrap_or_default();
+    let diagnostics = world.with_options(|options| bulkhead_manifest::check(path, options)).err().unwrap_or_default();
     diagnostics
         .iter()
         .map(|diagnostic| {
             let place = diagnostic.place().expect("a place");
-            assert!(
-                diagnostic.help().is_some(),
-                "{}: {diagnostic} has no help",
-                path.display()
-            );
-            format!(
-                "{MARK}{}:{} {}: {}",
-                place.line,
-                place.column,
-                diagnostic.check(),
-                diagnostic.message()
-            )
+            assert!(diagnostic.help().is_some(), "{}: {diagnostic} has no help", path.display());
+            format!("{MARK}{}:{} {}: {}", place.line, place.column, diagnostic.check(), diagnostic.message())
         })
         .collect()
 }
@@ -58,16 +42,9 @@ fn broken_manifests_are_refused_with_all_their_errors() {
         let expected: Vec<_> = text.lines().filter(|line| line.starts_with(MARK)).collect();
         let found = errors(&path);
         if bless && found != expected {
-            let manifest: Vec<_> = text
-                .lines()
-                .filter(|line| !line.starts_with(MARK))
-                .collect();
+            let manifest: Vec<_> = text.lines().filter(|line| !line.starts_with(MARK)).collect();
             let manifest = manifest.join("\n");
-            fs::write(
-                &path,
-                format!("{}\n\n{}\n", manifest.trim_end(), found.join("\n")),
-            )
-            .expect("to bless");
+            fs::write(&path, format!("{}\n\n{}\n", manifest.trim_end(), found.join("\n"))).expect("to bless");
         } else if found != expected || found.is_empty() {
             failures.push(format!("{}:\n  {}", path.display(), found.join("\n  ")));
         }
@@ -80,20 +57,14 @@ fn broken_manifests_are_refused_with_all_their_errors() {
 fn every_check_has_a_fixture() {
     let sources = root().join("tools/manifest/src");
     let mut checks = BTreeSet::new();
-    for file in ["checks", "read", "."]
-        .iter()
-        .flat_map(|part| fs::read_dir(sources.join(part)).expect("sources"))
-    {
+    for file in ["checks", "read", "."].iter().flat_map(|part| fs::read_dir(sources.join(part)).expect("sources")) {
         let path = file.expect("a file").path();
         if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a source file");
             let words = text.split('"').filter(|word| {
                 word.split_once("::").is_some_and(|(module, rule)| {
                     [module, rule].iter().all(|part| {
-                        !part.is_empty()
-                            && part
-                                .bytes()
-                                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
                     })
                 })
             });
@@ -101,21 +72,11 @@ fn every_check_has_a_fixture() {
         }
     }
     // What depends on files outside the manifest is in `compile.rs` and below.
-    for elsewhere in [
-        "file::unreadable",
-        "modules::bad_program",
-        "modules::too_many",
-    ] {
+    for elsewhere in ["file::unreadable", "modules::bad_program", "modules::too_many"] {
         assert!(checks.remove(elsewhere), "{elsewhere}");
     }
-    let fixtures: String = fixtures()
-        .iter()
-        .map(|path| fs::read_to_string(path).expect("a fixture"))
-        .collect();
-    let missing: Vec<_> = checks
-        .iter()
-        .filter(|check| !fixtures.contains(&format!(" {check}: ")))
-        .collect();
+    let fixtures: String = fixtures().iter().map(|path| fs::read_to_string(path).expect("a fixture")).collect();
+    let missing: Vec<_> = checks.iter().filter(|check| !fixtures.contains(&format!(" {check}: "))).collect();
     assert!(missing.is_empty(), "no fixture shows {missing:?}");
 }
 
@@ -124,30 +85,16 @@ fn every_check_has_a_fixture() {
 fn the_documentation_shows_real_errors() {
     let world = World::new();
     let path = root().join("tools/manifest/tests/broken/all_at_once.toml");
-    let errors = world
-        .with_options(|options| bulkhead_manifest::check(&path, options))
-        .expect_err("errors");
+    let errors = world.with_options(|options| bulkhead_manifest::check(&path, options)).expect_err("errors");
     let path = path.display().to_string();
     let shown = bulkhead_manifest::render_plain(&errors).replace(&path, "broken.toml");
     let documentation = root().join("docs/manifest.md");
     let text = fs::read_to_string(&documentation).expect("docs/manifest.md");
-    let block = |text: &str| {
-        text.lines()
-            .map(str::trim_end)
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
+    let block = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     if std::env::var_os("BLESS").is_some() && !block(&text).contains(&block(&shown)) {
-        let (before, rest) = text
-            .split_once("<!-- errors -->\n")
-            .expect("the mark before the errors");
-        let (_, after) = rest
-            .split_once("<!-- end of errors -->")
-            .expect("the mark behind the errors");
-        let text = format!(
-            "{before}<!-- errors -->\n```text\n{}\n```\n<!-- end of errors -->{after}",
-            block(&shown)
-        );
+        let (before, rest) = text.split_once("<!-- errors -->\n").expect("the mark before the errors");
+        let (_, after) = rest.split_once("<!-- end of errors -->").expect("the mark behind the errors");
+        let text = format!("{before}<!-- errors -->\n```text\n{}\n```\n<!-- end of errors -->{after}", block(&shown));
         fs::write(&documentation, text).expect("to bless");
         return;
     }
@@ -184,8 +131,7 @@ proptest! {
 #[test]
 fn a_file_that_is_not_there() {
     let world = World::new();
-    let errors = world
-        .with_options(|options| bulkhead_manifest::check("/does/not/exist.toml".as_ref(), options));
+    let errors = world.with_options(|options| bulkhead_manifest::check("/does/not/exist.toml".as_ref(), options));
     assert_eq!(errors.expect_err("an error")[0].check(), "file::unreadable");
 }
 
@@ -195,10 +141,7 @@ fn a_program_that_is_none() {
     let path = world.manifest("[system]\nend = \"never\"\n[partition.a]\nprogram = \"hello\"\n");
     world.programs.insert("hello".to_owned(), path.clone());
     let errors = world.with_options(|options| bulkhead_manifest::check(&path, options));
-    assert_eq!(
-        errors.expect_err("an error")[0].check(),
-        "modules::bad_program"
-    );
+    assert_eq!(errors.expect_err("an error")[0].check(), "modules::bad_program");
 }
 
 #[test]
@@ -208,14 +151,9 @@ fn too_many_modules() {
     for number in 0..46 {
         let kernel = world.manifest("").with_file_name(format!("kernel{number}"));
         fs::write(kernel, [1]).expect("a kernel");
-        text.push_str(&format!(
-            "[guest.g{number}]\nmemory = \"2 MiB\"\nkernel = \"kernel{number}\"\n"
-        ));
+        text.push_str(&format!("[guest.g{number}]\nmemory = \"2 MiB\"\nkernel = \"kernel{number}\"\n"));
     }
     let path = world.manifest(&text);
     let errors = world.with_options(|options| bulkhead_manifest::check(&path, options));
-    assert_eq!(
-        errors.expect_err("an error")[0].check(),
-        "modules::too_many"
-    );
+    assert_eq!(errors.expect_err("an error")[0].check(), "modules::too_many");
 }

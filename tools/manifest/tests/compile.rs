@@ -5,9 +5,7 @@ mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
 use bulkhead_manifest::{Compiled, Options, compile};
-use bulkhead_plan::{
-    ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout,
-};
+use bulkhead_plan::{ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout};
 use support::{World, root};
 
 /// Compiles, and hands the plan as init sees it to `look`.
@@ -15,8 +13,7 @@ fn compiled(text: &str, look: impl FnOnce(&Compiled, &Plan<'_>)) {
     let world = World::new();
     let path = world.manifest(text);
     let compiled = world.with_options(|options| compile(&path, options));
-    let compiled =
-        compiled.unwrap_or_else(|errors| panic!("{}", bulkhead_manifest::render(&errors)));
+    let compiled = compiled.unwrap_or_else(|errors| panic!("{}", bulkhead_manifest::render(&errors)));
     let mut words = vec![0u64; compiled.plan.len().div_ceil(8)];
     let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
     aligned[..compiled.plan.len()].copy_from_slice(&compiled.plan);
@@ -29,50 +26,23 @@ fn the_default_manifest() {
     compiled(&text, |compiled, plan| {
         assert_eq!(plan.name(), "first-light");
         assert_eq!(plan.end(), End::MustFinish);
-        let names: Vec<_> = plan
-            .partitions()
-            .map(|partition| partition.name())
-            .collect();
+        let names: Vec<_> = plan.partitions().map(|partition| partition.name()).collect();
         assert_eq!(names, ["init", "console", "block", "hello", "linux"]);
-        let modules: Vec<_> = compiled
-            .modules
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let modules: Vec<_> = compiled.modules.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             modules,
-            [
-                "kernel/linux",
-                "initrd/linux",
-                "program/console",
-                "program/block",
-                "program/hello",
-                "program/vmm"
-            ]
+            ["kernel/linux", "initrd/linux", "program/console", "program/block", "program/hello", "program/vmm"]
         );
         assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
         assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
 
-        let [init, console, block, hello, linux] =
-            [0, 1, 2, 3, 4].map(|index| plan.partition(index).unwrap());
+        let [init, console, block, hello, linux] = [0, 1, 2, 3, 4].map(|index| plan.partition(index).unwrap());
         assert_eq!(init.kind(), PartitionKind::Init);
         assert_eq!(init.environment.status_pages().count(), 4);
-        assert!(
-            init.environment
-                .entries()
-                .iter()
-                .all(|entry| entry.slot == 0 || entry.slot >= init_slot::FIRST_FREE)
-        );
-        let labels: Vec<_> = console
-            .environment
-            .channels()
-            .map(|channel| channel.name)
-            .collect();
+        assert!(init.environment.entries().iter().all(|entry| entry.slot == 0 || entry.slot >= init_slot::FIRST_FREE));
+        let labels: Vec<_> = console.environment.channels().map(|channel| channel.name).collect();
         assert_eq!(labels, ["init", "block", "hello", "linux", "linux-vmm"]);
-        assert_eq!(
-            console.environment.ports_of("com1", 0).unwrap().first,
-            0x3f8
-        );
+        assert_eq!(console.environment.ports_of("com1", 0).unwrap().first, 0x3f8);
         assert!(console.environment.ports_of("power", 0).is_some());
         assert_eq!(hello.environment.text("seconds"), Some("5"));
         assert_eq!(hello.restart(), Restart::Limit(3));
@@ -81,40 +51,18 @@ fn the_default_manifest() {
         let disk = linux.environment.disks().next().unwrap();
         let served = block.environment.disks().next().unwrap();
         assert_eq!((disk.name, served.name), ("linux/0", "linux/0"));
-        assert_eq!(
-            (served.first_sector, served.sectors, served.read_only),
-            (0, 131_072, false)
-        );
+        assert_eq!((served.first_sector, served.sectors, served.read_only), (0, 131_072, false));
         let channel = linux.environment.channel(disk.name).unwrap();
-        assert_eq!(
-            (channel.role, channel.kind, channel.peer),
-            (Role::Second, ChannelKind::Disk, "block")
-        );
-        assert_eq!(
-            linux.environment.channel("serial").unwrap().kind,
-            ChannelKind::Serial
-        );
-        assert_eq!(
-            linux.environment.channel("console").unwrap().kind,
-            ChannelKind::Text
-        );
-        assert_eq!(
-            linux.environment.text("command-line"),
-            Some("console=ttyS0,115200")
-        );
+        assert_eq!((channel.role, channel.kind, channel.peer), (Role::Second, ChannelKind::Disk, "block"));
+        assert_eq!(linux.environment.channel("serial").unwrap().kind, ChannelKind::Serial);
+        assert_eq!(linux.environment.channel("console").unwrap().kind, ChannelKind::Text);
+        assert_eq!(linux.environment.text("command-line"), Some("console=ttyS0,115200"));
         assert_eq!(linux.environment.module("initrd").unwrap().size, 5000);
         assert!(linux.must_finish());
         let shares = |partition: &bulkhead_plan::Partition<'_>| {
             partition.grants().any(|grant| {
                 grant.entry.kind == EntryKind::GuestMemory as u32
-                    && matches!(
-                        grant.resource,
-                        Resource::Region {
-                            physical: true,
-                            writable: true,
-                            ..
-                        }
-                    )
+                    && matches!(grant.resource, Resource::Region { physical: true, writable: true, .. })
             })
         };
         assert!(shares(&block));
@@ -126,14 +74,8 @@ fn the_default_manifest() {
 fn every_manifest_of_the_project_compiles() {
     for entry in std::fs::read_dir(root().join("partitions")).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-            && !path.ends_with("Cargo.toml")
-        {
-            compiled(&std::fs::read_to_string(&path).unwrap(), |_, plan| {
-                assert!(plan.partitions().count() > 2)
-            });
+        if path.extension().is_some_and(|extension| extension == "toml") && !path.ends_with("Cargo.toml") {
+            compiled(&std::fs::read_to_string(&path).unwrap(), |_, plan| assert!(plan.partitions().count() > 2));
         }
     }
 }
@@ -151,28 +93,13 @@ fn a_guest_with_processors_and_high_memory() {
     "#;
     compiled(text, |compiled, plan| {
         let big = plan.partition(1).unwrap();
-        let ram: Vec<_> = big
-            .environment
-            .guest_memories()
-            .map(|ram| (ram.guest_physical, ram.size))
-            .collect();
+        let ram: Vec<_> = big.environment.guest_memories().map(|ram| (ram.guest_physical, ram.size)).collect();
         assert_eq!(ram, [(0, 3 << 30), (4 << 30, 2 << 30)]);
         let thread = big.environment.threads().next().unwrap();
         assert_eq!((thread.index, thread.cpu), (1, 1));
         assert_eq!(big.threads()[1].slot, thread.slot);
-        assert_eq!(
-            big.environment
-                .vcpus()
-                .map(|vcpu| (vcpu.cpu, vcpu.thread))
-                .collect::<Vec<_>>(),
-            [(0, 0), (1, 1)]
-        );
-        assert!(
-            compiled
-                .needs
-                .features
-                .contains(CpuFeatures::UNRESTRICTED_GUEST)
-        );
+        assert_eq!(big.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
+        assert!(compiled.needs.features.contains(CpuFeatures::UNRESTRICTED_GUEST));
         assert_eq!(big.environment.channels().count(), 0);
     });
 }
@@ -206,28 +133,18 @@ fn channels_endpoints_and_memory() {
         assert_eq!(compiled.needs.features, CpuFeatures::empty());
         let (server, client) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
         let data = server.environment.channel("data").unwrap();
-        assert_eq!(
-            (data.role, data.kind, data.size, data.peer),
-            (Role::First, ChannelKind::Raw, 32 << 10, "client")
-        );
+        assert_eq!((data.role, data.kind, data.size, data.peer), (Role::First, ChannelKind::Raw, 32 << 10, "client"));
         let grants: Vec<_> = client.grants().collect();
         let channel = grants.iter().find_map(|grant| match grant.resource {
             Resource::Channel { other, .. } => Some(other),
             _ => None,
         });
-        assert_eq!(
-            (channel.unwrap().partition, channel.unwrap().bit),
-            (1, data.bit)
-        );
+        assert_eq!((channel.unwrap().partition, channel.unwrap().bit), (1, data.bit));
         let endpoint = client.environment.endpoint("calls").unwrap();
         assert_eq!((endpoint.peer, endpoint.badge), ("server", 1));
         let shared = client.environment.memory("shared").unwrap();
         assert_eq!((shared.address, shared.writable), (0x4000_0000_0000, false));
-        assert!(
-            plan.regions()
-                .iter()
-                .any(|region| region.physical == 0x200_0000)
-        );
+        assert!(plan.regions().iter().any(|region| region.physical == 0x200_0000));
         let thread = client.threads()[0];
         assert_eq!((thread.budget_us, thread.period_us), (2_000, 10_000));
     });
@@ -236,8 +153,7 @@ fn channels_endpoints_and_memory() {
 #[test]
 fn compiling_needs_every_file() {
     let world = World::new();
-    let path =
-        world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched#vmlinux\"\n");
+    let path = world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched#vmlinux\"\n");
     world.with_options(|options| {
         assert!(bulkhead_manifest::check(&path, options).is_ok());
         let errors = compile(&path, options).unwrap_err();
@@ -251,10 +167,7 @@ fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
     let world = World::new();
     let path = world.manifest(&text);
     let plan = world.with_options(|options| {
-        let options = Options {
-            initrd_arguments: "bulkhead.interactive",
-            ..*options
-        };
+        let options = Options { initrd_arguments: "bulkhead.interactive", ..*options };
         compile(&path, &options).unwrap().plan
     });
     let expected = b"console=ttyS0,115200 bulkhead.interactive";

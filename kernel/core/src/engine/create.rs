@@ -30,10 +30,7 @@ pub const fn object_rights(object_type: ObjectType) -> Rights {
         ObjectType::Notification => Rights::SIGNAL.union(Rights::WAIT),
         _ => return Rights::empty(),
     };
-    own.union(Rights::READ)
-        .union(Rights::WRITE)
-        .union(Rights::GRANT)
-        .union(Rights::REVOKE)
+    own.union(Rights::READ).union(Rights::WRITE).union(Rights::GRANT).union(Rights::REVOKE)
 }
 
 impl Engine {
@@ -72,8 +69,7 @@ impl Engine {
             return Err(Error::Gone);
         }
         if slot.is_vacant() {
-            self.frames
-                .claim_for_kernel(FrameRange::new(first, length)?)?;
+            self.frames.claim_for_kernel(FrameRange::new(first, length)?)?;
             slot.begin_creating(object_type, first, length);
             adopt(memory, slot);
         } else if !(slot.is_creating()

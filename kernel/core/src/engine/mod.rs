@@ -97,13 +97,7 @@ impl Engine {
         index: u64,
     ) -> Result<Ref<Slot>, Error> {
         let slot = table.vacant(index)?;
-        slot.set(Capability {
-            object_type,
-            rights,
-            badge: 0,
-            object: first,
-            count,
-        });
+        slot.set(Capability { object_type, rights, badge: 0, object: first, count });
         Ok(slot)
     }
 
@@ -129,12 +123,7 @@ impl Engine {
     }
 
     /// Makes the header of an object whose pages are claimed and zeroed.
-    pub fn initialise_object(
-        &self,
-        object: Ref<ObjectHeader>,
-        object_type: ObjectType,
-        pages: u32,
-    ) {
+    pub fn initialise_object(&self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u32) {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         object.initialise(object_type, pages, generation);
@@ -151,10 +140,8 @@ impl Engine {
         index: u64,
     ) -> Result<Ref<Slot>, Error> {
         source.expect_rights(Rights::GRANT)?;
-        let authority = matches!(
-            source.object_type(),
-            ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window
-        );
+        let authority =
+            matches!(source.object_type(), ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window);
         if authority && self.sealed.get() {
             return Err(Error::Sealed);
         }
@@ -165,13 +152,7 @@ impl Engine {
 
     /// Puts a child of `source` into a slot that is part of a kernel object, not of a table: how an object binds another, so
     /// that the binding goes when the capability does. The slot must be vacant. Bounded.
-    pub fn derive_to(
-        &self,
-        source: Ref<Slot>,
-        rights: Rights,
-        badge: u64,
-        slot: Ref<Slot>,
-    ) -> Result<(), Error> {
+    pub fn derive_to(&self, source: Ref<Slot>, rights: Rights, badge: u64, slot: Ref<Slot>) -> Result<(), Error> {
         if !slot.is_vacant() {
             return Err(Error::SlotOccupied);
         }
@@ -235,10 +216,7 @@ impl Engine {
 
 /// Whether capabilities of this type name a range of numbers, not an object in kernel memory.
 const fn is_range(object_type: ObjectType) -> bool {
-    matches!(
-        object_type,
-        ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt
-    )
+    matches!(object_type, ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt)
 }
 
 /// Makes `child`, which is in no list, the first child of `parent`.

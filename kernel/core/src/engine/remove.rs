@@ -104,11 +104,7 @@ impl Engine {
             },
             ObjectState::Dead => self.release_page(object),
         }
-        if self.first_dying.get().is_none() {
-            Progress::Done
-        } else {
-            Progress::Again
-        }
+        if self.first_dying.get().is_none() { Progress::Done } else { Progress::Again }
     }
 
     /// Zeroes and frees the last page of a dead object that no capability names.
@@ -118,23 +114,14 @@ impl Engine {
         if rest == 0 {
             self.dequeue(object);
         }
-        let page = HostPhysical(
-            object
-                .physical()
-                .0
-                .wrapping_add(u64::from(rest) * PAGE_SIZE),
-        );
+        let page = HostPhysical(object.physical().0.wrapping_add(u64::from(rest) * PAGE_SIZE));
         zero_page(page);
         self.release(page, PAGE_SIZE);
     }
 
     fn release(&self, first: HostPhysical, length: u64) {
-        let released =
-            FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
-        debug_assert!(
-            released.is_ok(),
-            "a page of a kernel object was not the kernel's"
-        );
+        let released = FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
+        debug_assert!(released.is_ok(), "a page of a kernel object was not the kernel's");
     }
 
     /// One step of taking a capability out of the tree and ending its use. `Done`: the slot is outside the tree, and its content

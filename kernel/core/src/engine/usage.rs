@@ -40,11 +40,7 @@ impl Engine {
                 Progress::Done => Err(error),
             };
         }
-        let outcome = if space.is_live() {
-            hooks.map_step(&slot)
-        } else {
-            Err(Error::Gone)
-        };
+        let outcome = if space.is_live() { hooks.map_step(&slot) } else { Err(Error::Gone) };
         match outcome {
             Ok(Progress::Again) => Ok(Progress::Again),
             Ok(Progress::Done) => {
@@ -99,10 +95,8 @@ impl Engine {
     /// One step of undoing a mapping, whatever its state.
     pub(super) fn unmap_more(&self, slot: Ref<Slot>, hooks: &impl Hooks) -> Progress {
         // After a space has been taken apart there is nothing in it to undo.
-        let intact = slot
-            .space
-            .get()
-            .is_some_and(|space| matches!(space.state(), ObjectState::Live | ObjectState::Dying));
+        let intact =
+            slot.space.get().is_some_and(|space| matches!(space.state(), ObjectState::Live | ObjectState::Dying));
         if intact && hooks.unmap_step(&slot) == Progress::Again {
             return Progress::Again;
         }
@@ -117,10 +111,8 @@ impl Engine {
             Usage::Donated => {
                 // What has not reached the pool yet; the pool's pages are released with the space.
                 let given = slot.progress.get();
-                let rest = FrameRange::new(
-                    HostPhysical(slot.first().wrapping_add(given)),
-                    slot.count().saturating_sub(given),
-                );
+                let rest =
+                    FrameRange::new(HostPhysical(slot.first().wrapping_add(given)), slot.count().saturating_sub(given));
                 if let Ok(rest) = rest {
                     let released = self.frames.release_from_kernel(rest);
                     debug_assert!(released.is_ok(), "a donated page was not the kernel's");
@@ -164,8 +156,7 @@ impl Engine {
                 slot.set_usage(Usage::Donated);
                 link_use(slot, space);
             }
-            Usage::Donated
-                if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
+            Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
         }
         let mut given = slot.progress.get();
@@ -177,11 +168,7 @@ impl Engine {
             given += PAGE_SIZE;
         }
         slot.progress.set(given);
-        Ok(if given < slot.count() {
-            Progress::Again
-        } else {
-            Progress::Done
-        })
+        Ok(if given < slot.count() { Progress::Again } else { Progress::Done })
     }
 
     /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.

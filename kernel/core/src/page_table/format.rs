@@ -81,11 +81,7 @@ impl Format for Native {
         let mut rights = Rights::READ;
         rights.set(Rights::WRITE, entry & Self::WRITE != 0);
         rights.set(Rights::EXECUTE, entry & Self::NO_EXECUTE == 0);
-        Attributes {
-            rights,
-            uncached: entry & Self::CACHE_DISABLE != 0,
-            user: entry & Self::USER != 0,
-        }
+        Attributes { rights, uncached: entry & Self::CACHE_DISABLE != 0, user: entry & Self::USER != 0 }
     }
 }
 
@@ -118,11 +114,7 @@ impl Format for Ept {
             // Executable without readable is an optional feature; none here.
             entry |= Self::READ | Self::EXECUTE;
         }
-        entry |= if attributes.uncached {
-            Self::IGNORE_PAT
-        } else {
-            Self::WRITE_BACK
-        };
+        entry |= if attributes.uncached { Self::IGNORE_PAT } else { Self::WRITE_BACK };
         if level > 0 {
             entry |= LARGE;
         }
@@ -143,10 +135,6 @@ impl Format for Ept {
         rights.set(Rights::READ, entry & Self::READ != 0);
         rights.set(Rights::WRITE, entry & Self::WRITE != 0);
         rights.set(Rights::EXECUTE, entry & Self::EXECUTE != 0);
-        Attributes {
-            rights,
-            uncached: entry & Self::WRITE_BACK == 0,
-            user: true,
-        }
+        Attributes { rights, uncached: entry & Self::WRITE_BACK == 0, user: true }
     }
 }

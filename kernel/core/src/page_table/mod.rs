@@ -104,11 +104,7 @@ impl Mapping {
             return Err(Error::OutOfRange);
         }
         match physical.0.checked_add(length - 1) {
-            Some(last) if last <= (ADDRESS | (PAGE_SIZE - 1)) => Ok(Self {
-                address,
-                physical,
-                length,
-            }),
+            Some(last) if last <= (ADDRESS | (PAGE_SIZE - 1)) => Ok(Self { address, physical, length }),
             _ => Err(Error::OutOfRange),
         }
     }
@@ -117,10 +113,7 @@ impl Mapping {
 impl<F: Format> PageTable<F> {
     /// The tables under this root, a page that the kernel holds as the root of tables of this format.
     pub const fn new(root: HostPhysical) -> Self {
-        Self {
-            root,
-            format: PhantomData,
-        }
+        Self { root, format: PhantomData }
     }
 
     /// The root.
@@ -138,10 +131,7 @@ impl<F: Format> PageTable<F> {
         largest: PageSize,
         done: &Cell<u64>,
     ) -> Result<Progress, Error> {
-        if !attributes
-            .rights
-            .intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE)
-        {
+        if !attributes.rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE) {
             return Err(Error::BadArgument);
         }
         for _ in 0..LEAVES_PER_STEP {
@@ -151,21 +141,10 @@ impl<F: Format> PageTable<F> {
             }
             let address = mapping.address.wrapping_add(offset);
             let physical = HostPhysical(mapping.physical.0.wrapping_add(offset));
-            let size = self.map_leaf(
-                address,
-                physical,
-                mapping.length - offset,
-                attributes,
-                pool,
-                largest,
-            )?;
+            let size = self.map_leaf(address, physical, mapping.length - offset, attributes, pool, largest)?;
             done.set(offset.saturating_add(size));
         }
-        Ok(if done.get() >= mapping.length {
-            Progress::Done
-        } else {
-            Progress::Again
-        })
+        Ok(if done.get() >= mapping.length { Progress::Done } else { Progress::Again })
     }
 
     /// Maps one leaf, as large as possible, and answers its size.
@@ -182,9 +161,8 @@ impl<F: Format> PageTable<F> {
         for level in [3, 2, 1, 0] {
             let index = index(address, level);
             let old = entry(table, index);
-            let fits = level <= largest.level()
-                && rest >= span(level)
-                && (address | physical.0).is_multiple_of(span(level));
+            let fits =
+                level <= largest.level() && rest >= span(level) && (address | physical.0).is_multiple_of(span(level));
             if F::is_present(old) {
                 if level == 0 || old & LARGE != 0 {
                     return Err(Error::AlreadyMapped);
@@ -205,13 +183,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// Maps all at once, or nothing. For the boot and for short ranges: not preemptible.
-    pub fn map(
-        self,
-        mapping: &Mapping,
-        attributes: Attributes,
-        pool: &Pool,
-        largest: PageSize,
-    ) -> Result<(), Error> {
+    pub fn map(self, mapping: &Mapping, attributes: Attributes, pool: &Pool, largest: PageSize) -> Result<(), Error> {
         let done = Cell::new(0);
         loop {
             match self.map_step(mapping, attributes, pool, largest, &done) {
@@ -252,22 +224,15 @@ impl<F: Format> PageTable<F> {
             // Down to the beginning of what the entry covers.
             done.set((at & !(covered - 1)).saturating_sub(address));
         }
-        if done.get() == 0 {
-            Progress::Done
-        } else {
-            Progress::Again
-        }
+        if done.get() == 0 { Progress::Done } else { Progress::Again }
     }
 
     /// What an address translates to.
     pub fn translate(self, address: u64) -> Option<Translation> {
         let mut table = self.root.page_words();
-        for (level, size) in [
-            (3, None),
-            (2, Some(PageSize::Huge)),
-            (1, Some(PageSize::Large)),
-            (0, Some(PageSize::Small)),
-        ] {
+        for (level, size) in
+            [(3, None), (2, Some(PageSize::Huge)), (1, Some(PageSize::Large)), (0, Some(PageSize::Small))]
+        {
             let entry = entry(table, index(address, level));
             if !F::is_present(entry) {
                 return None;

@@ -16,11 +16,7 @@ pub struct Links<T> {
 impl<T> Links<T> {
     /// Links of an object that is in no list.
     pub const fn new() -> Self {
-        Self {
-            next: Cell::new(None),
-            previous: Cell::new(None),
-            place: Cell::new(0),
-        }
+        Self { next: Cell::new(None), previous: Cell::new(None), place: Cell::new(0) }
     }
 
     /// Whether the object is in a list.
@@ -53,11 +49,7 @@ pub struct List<T, Marker> {
 impl<T: Linked<Marker>, Marker> List<T, Marker> {
     /// An empty list.
     pub const fn new() -> Self {
-        Self {
-            first: Cell::new(None),
-            last: Cell::new(None),
-            marker: PhantomData,
-        }
+        Self { first: Cell::new(None), last: Cell::new(None), marker: PhantomData }
     }
 
     /// Whether nothing is in the list.

@@ -19,11 +19,7 @@ impl Priority {
 
     /// The priority with this number.
     pub const fn new(number: u64) -> Option<Self> {
-        if number < PRIORITIES as u64 {
-            Some(Self(number as u8))
-        } else {
-            None
-        }
+        if number < PRIORITIES as u64 { Some(Self(number as u8)) } else { None }
     }
 
     /// Its number.
@@ -43,10 +39,7 @@ pub struct ReadyQueue<T, Marker> {
 impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self {
-            occupied: Cell::new(0),
-            lists: [const { List::new() }; PRIORITIES],
-        }
+        Self { occupied: Cell::new(0), lists: [const { List::new() }; PRIORITIES] }
     }
 
     /// Whether nothing is ready.
@@ -58,10 +51,7 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     /// The highest priority at which something is ready.
     #[inline(always)]
     pub fn highest(&self) -> Option<Priority> {
-        self.occupied
-            .get()
-            .checked_ilog2()
-            .map(|level| Priority(level as u8))
+        self.occupied.get().checked_ilog2().map(|level| Priority(level as u8))
     }
 
     /// Whether something of this priority or a higher one is ready.
@@ -78,15 +68,13 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
 
     /// Appends an object at its priority, unless it is in the queue already.
     pub fn push_back(&self, object: Ref<T>, priority: Priority) {
-        self.list(priority.number())
-            .push_back_tagged(object, priority.number() + 1);
+        self.list(priority.number()).push_back_tagged(object, priority.number() + 1);
         self.mark_occupied(object);
     }
 
     /// Puts an object first at its priority, unless it is in the queue already.
     pub fn push_front(&self, object: Ref<T>, priority: Priority) {
-        self.list(priority.number())
-            .push_front_tagged(object, priority.number() + 1);
+        self.list(priority.number()).push_front_tagged(object, priority.number() + 1);
         self.mark_occupied(object);
     }
 
@@ -105,8 +93,7 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
         let list = self.list(level);
         list.remove(object);
         if list.is_empty() {
-            self.occupied
-                .set(self.occupied.get() & !(1 << (level % PRIORITIES as u64)));
+            self.occupied.set(self.occupied.get() & !(1 << (level % PRIORITIES as u64)));
         }
     }
 
@@ -117,10 +104,7 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
         self.occupied.set(self.occupied.get() | 1 << level);
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the index is reduced to the array's length"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn list(&self, level: u64) -> &List<T, Marker> {
         &self.lists[level as usize % PRIORITIES]
     }

@@ -61,10 +61,7 @@ pub struct TimerQueue<T, Marker> {
 impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self {
-            root: Cell::new(None),
-            marker: PhantomData,
-        }
+        Self { root: Cell::new(None), marker: PhantomData }
     }
 
     /// The earliest deadline.
@@ -79,8 +76,7 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
         let timer = object.timer();
         timer.deadline.set(deadline);
         timer.rank.set(1);
-        self.root
-            .set(Self::merge(self.root.get(), Some(object), None));
+        self.root.set(Self::merge(self.root.get(), Some(object), None));
     }
 
     /// Takes an object, which must be in this queue or in none, out.
@@ -138,12 +134,11 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
                     break;
                 }
                 Some(right) => {
-                    let (first, second) =
-                        if lower.timer().deadline.get() < right.timer().deadline.get() {
-                            (lower, right)
-                        } else {
-                            (right, lower)
-                        };
+                    let (first, second) = if lower.timer().deadline.get() < right.timer().deadline.get() {
+                        (lower, right)
+                    } else {
+                        (right, lower)
+                    };
                     upper.timer().right.set(Some(first));
                     first.timer().parent.set(Some(upper));
                     upper = first;

@@ -27,12 +27,8 @@ enum Operation {
 }
 
 fn operation() -> impl Strategy<Value = (Operation, u64, u64)> {
-    let kind = prop_oneof![
-        Just(Operation::Claim),
-        Just(Operation::Release),
-        Just(Operation::Map),
-        Just(Operation::Unmap)
-    ];
+    let kind =
+        prop_oneof![Just(Operation::Claim), Just(Operation::Release), Just(Operation::Map), Just(Operation::Unmap)];
     let length = prop_oneof![1u64..8, 1u64..PAGES, Just(GROUP_PAGES), Just(1u64)];
     (kind, 0..PAGES + 8, length)
 }
@@ -124,9 +120,6 @@ fn ranges_are_checked() {
     assert_eq!(FrameRange::new(at(0), 0), Err(FrameError::BadRange));
     assert_eq!(FrameRange::new(at(1), PAGE_SIZE), Err(FrameError::BadRange));
     assert_eq!(FrameRange::new(at(0), 1), Err(FrameError::BadRange));
-    assert_eq!(
-        FrameRange::new(at(!0xfff), 2 * PAGE_SIZE),
-        Err(FrameError::BadRange)
-    );
+    assert_eq!(FrameRange::new(at(!0xfff), 2 * PAGE_SIZE), Err(FrameError::BadRange));
     assert!(FrameRange::page(at(0x5000)).is_ok());
 }

@@ -27,21 +27,13 @@ fn revoke(count: u64, mut parent: impl FnMut(u64) -> u64) -> (u64, u64) {
         .expect("a free slot");
     // A partition whose table has room for all of them, and that is not itself part of what is revoked.
     let pages = 1 + count.div_ceil(SLOTS_PER_PAGE);
-    let partition = machine
-        .create(memory, ObjectType::Partition, 0, pages, init, 3)
-        .expect("free memory");
+    let partition = machine.create(memory, ObjectType::Partition, 0, pages, init, 3).expect("free memory");
     let table = table_of(partition);
-    let root = machine
-        .engine
-        .derive(memory, Rights::all(), 0, init, 4)
-        .expect("a free slot");
+    let root = machine.engine.derive(memory, Rights::all(), 0, init, 4).expect("a free slot");
     let mut slots: Vec<Ref<Slot>> = std::vec![root];
     for index in 0..count {
         let source = slots[parent(index) as usize];
-        let slot = machine
-            .engine
-            .derive(source, Rights::all(), 0, table, index)
-            .expect("a free slot");
+        let slot = machine.engine.derive(source, Rights::all(), 0, table, index).expect("a free slot");
         slots.push(slot);
     }
     take_elementary_steps();
@@ -65,14 +57,8 @@ fn revocation_is_linear() {
             revoke(count, |index| random.below(index + 1)),
         ] {
             // Each is adopted at most once, and removed once.
-            assert!(
-                steps <= 2 * count + 1,
-                "{steps} steps for {count} capabilities"
-            );
-            assert!(
-                elementary <= 4 * count + 4,
-                "{elementary} elementary steps for {count}"
-            );
+            assert!(steps <= 2 * count + 1, "{steps} steps for {count} capabilities");
+            assert!(elementary <= 4 * count + 4, "{elementary} elementary steps for {count}");
         }
     }
 }

@@ -24,8 +24,7 @@ pub struct Ram {
 impl Ram {
     pub fn new(pages: u64) -> Self {
         let layout =
-            Layout::from_size_align((pages * PAGE_SIZE) as usize, 512 * PAGE_SIZE as usize)
-                .expect("a valid layout");
+            Layout::from_size_align((pages * PAGE_SIZE) as usize, 512 * PAGE_SIZE as usize).expect("a valid layout");
         // SAFETY: the layout's size is not zero.
         let base = unsafe { alloc_zeroed(layout) };
         assert!(!base.is_null());
@@ -122,12 +121,7 @@ pub fn table_of(partition: Ref<ObjectHeader>) -> Table {
     assert_eq!(partition.object_type(), ObjectType::Partition);
     let slots = (u64::from(partition.pages()) - 1) * SLOTS_PER_PAGE;
     // SAFETY: the pages behind a partition's first are zeroed at its creation and hold nothing but slots.
-    Table::new(partition, unsafe {
-        Array::new(
-            HostPhysical(partition.physical().0 + PAGE_SIZE).object(),
-            slots,
-        )
-    })
+    Table::new(partition, unsafe { Array::new(HostPhysical(partition.physical().0 + PAGE_SIZE).object(), slots) })
 }
 
 /// The space part of a partition or guest space.
@@ -184,9 +178,7 @@ pub fn mapped_bytes(object: Ref<ObjectHeader>) -> u64 {
     }
     with_space(object, |space| match space.root.get() {
         0 => 0,
-        root if object.object_type() == ObjectType::Partition => {
-            walk::<Native>(HostPhysical(root), 3)
-        }
+        root if object.object_type() == ObjectType::Partition => walk::<Native>(HostPhysical(root), 3),
         root => walk::<Ept>(HostPhysical(root), 3),
     })
 }
@@ -223,13 +215,7 @@ impl Machine {
         let engine = Engine::new(frames);
         let init = ram.base().new_header();
         engine.initialise_object(init, ObjectType::Partition, INIT_PAGES as u32);
-        Self {
-            ram,
-            engine,
-            init,
-            _pages: pages,
-            _groups: groups,
-        }
+        Self { ram, engine, init, _pages: pages, _groups: groups }
     }
 
     /// Creates an object without interruption.
@@ -243,10 +229,7 @@ impl Machine {
         index: u64,
     ) -> Result<Ref<ObjectHeader>, Error> {
         loop {
-            match self
-                .engine
-                .create_step(memory, object_type, offset, pages, table, index)?
-            {
+            match self.engine.create_step(memory, object_type, offset, pages, table, index)? {
                 Creation::Again => {}
                 Creation::Ready(object) => return Ok(object),
             }
@@ -294,9 +277,7 @@ impl Hooks for Machine {
             slot.mapped_length().set(slot.count());
             return Ok(Progress::Done);
         }
-        let object = slot
-            .space()
-            .expect("a slot that is being mapped has a space");
+        let object = slot.space().expect("a slot that is being mapped has a space");
         with_space(object, |space| {
             if space.root.get() == 0 {
                 return Err(Error::PoolExhausted);
@@ -314,9 +295,7 @@ impl Hooks for Machine {
     }
 
     fn unmap_step(&self, slot: &Slot) -> Progress {
-        let object = slot
-            .space()
-            .expect("a slot that is being unmapped has a space");
+        let object = slot.space().expect("a slot that is being unmapped has a space");
         if slot.object_type() == ObjectType::IoPorts {
             slot.mapped_length().set(0);
             return Progress::Done;
@@ -348,12 +327,7 @@ pub fn is_zero(page: HostPhysical) -> bool {
 
 /// The pages of a space's pool and page tables; those in the pool must be zero.
 pub fn pages_of_space(object: Ref<ObjectHeader>) -> std::vec::Vec<u64> {
-    fn walk(
-        table: HostPhysical,
-        level: u32,
-        present: fn(u64) -> bool,
-        pages: &mut std::vec::Vec<u64>,
-    ) {
+    fn walk(table: HostPhysical, level: u32, present: fn(u64) -> bool, pages: &mut std::vec::Vec<u64>) {
         pages.push(table.0);
         if level == 0 {
             return;
@@ -361,27 +335,18 @@ pub fn pages_of_space(object: Ref<ObjectHeader>) -> std::vec::Vec<u64> {
         for word in table.page_words().iter() {
             let entry = word.get();
             if present(entry) && entry & (1 << 7) == 0 {
-                walk(
-                    HostPhysical(entry & 0x000f_ffff_ffff_f000),
-                    level - 1,
-                    present,
-                    pages,
-                );
+                walk(HostPhysical(entry & 0x000f_ffff_ffff_f000), level - 1, present, pages);
             }
         }
     }
     with_space(object, |space| {
         let mut pages = std::vec::Vec::new();
         if space.root.get() != 0 {
-            let present = if object.object_type() == ObjectType::Partition {
-                Native::is_present
-            } else {
-                Ept::is_present
-            };
+            let present =
+                if object.object_type() == ObjectType::Partition { Native::is_present } else { Ept::is_present };
             walk(HostPhysical(space.root.get()), 3, present, &mut pages);
         }
-        let taken: std::vec::Vec<HostPhysical> =
-            core::iter::from_fn(|| space.pool.take()).collect();
+        let taken: std::vec::Vec<HostPhysical> = core::iter::from_fn(|| space.pool.take()).collect();
         for page in taken.into_iter().rev() {
             assert!(is_zero(page), "a page of a pool is not zero");
             pages.push(page.0);

@@ -31,10 +31,7 @@ const _: () = assert!(MOST_ELEMENTARY_STEPS < crate::engine::MOST_ELEMENTARY_STE
 /// Fails if more elementary steps were taken since the last call than one step may take.
 fn assert_one_step() {
     let steps = take_elementary_steps();
-    assert!(
-        steps <= MOST_ELEMENTARY_STEPS,
-        "{steps} elementary steps in one step"
-    );
+    assert!(steps <= MOST_ELEMENTARY_STEPS, "{steps} elementary steps in one step");
 }
 
 /// Elementary steps since the last call.

@@ -20,14 +20,8 @@ pub enum Target {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
     None,
-    Mapped {
-        space: u64,
-        address: u64,
-        rights: Rights,
-    },
-    Donated {
-        space: u64,
-    },
+    Mapped { space: u64, address: u64, rights: Rights },
+    Donated { space: u64 },
 }
 
 #[derive(Clone, Debug)]
@@ -104,9 +98,7 @@ impl Model {
 
     fn free(&self, first: u64, count: u64) -> bool {
         self.pages(first, count).count() as u64 == count / PAGE_SIZE
-            && self
-                .pages(first, count)
-                .all(|page| !self.kernel[page] && self.mapped[page] == 0)
+            && self.pages(first, count).all(|page| !self.kernel[page] && self.mapped[page] == 0)
     }
 
     fn claim(&mut self, first: u64, count: u64) {
@@ -122,12 +114,7 @@ impl Model {
         }
     }
 
-    fn expect(
-        &self,
-        place: Place,
-        object_type: ObjectType,
-        rights: Rights,
-    ) -> Result<&Capability, Error> {
+    fn expect(&self, place: Place, object_type: ObjectType, rights: Rights) -> Result<&Capability, Error> {
         let capability = self.capabilities.get(&place).ok_or(Error::SlotEmpty)?;
         if capability.object_type != object_type {
             Err(Error::WrongType)
@@ -140,11 +127,7 @@ impl Model {
 
     fn expect_rights(&self, place: Place, rights: Rights) -> Result<&Capability, Error> {
         let capability = self.capabilities.get(&place).ok_or(Error::SlotEmpty)?;
-        if capability.rights.contains(rights) {
-            Ok(capability)
-        } else {
-            Err(Error::MissingRight)
-        }
+        if capability.rights.contains(rights) { Ok(capability) } else { Err(Error::MissingRight) }
     }
 
     /// The destination of a new capability.
@@ -162,13 +145,7 @@ impl Model {
     }
 
     /// A capability without a parent.
-    pub fn install(
-        &mut self,
-        place: Place,
-        object_type: ObjectType,
-        rights: Rights,
-        target: Target,
-    ) {
+    pub fn install(&mut self, place: Place, object_type: ObjectType, rights: Rights, target: Target) {
         if let Target::Object(object) = target {
             self.objects.get_mut(&object).expect("an object").references += 1;
         }
@@ -194,26 +171,12 @@ impl Model {
         child.children = BTreeSet::new();
         child.usage = Use::None;
         self.capabilities.insert(place, child);
-        self.capabilities
-            .get_mut(&source)
-            .expect("a source")
-            .children
-            .insert(place);
+        self.capabilities.get_mut(&source).expect("a source").children.insert(place);
     }
 
-    pub fn derive(
-        &mut self,
-        source: Place,
-        rights: Rights,
-        badge: u64,
-        place: Place,
-    ) -> Result<(), Error> {
+    pub fn derive(&mut self, source: Place, rights: Rights, badge: u64, place: Place) -> Result<(), Error> {
         let mut child = self.expect_rights(source, Rights::GRANT)?.clone();
-        if self.sealed
-            && matches!(
-                child.object_type,
-                ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window
-            )
+        if self.sealed && matches!(child.object_type, ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window)
         {
             return Err(Error::Sealed);
         }
@@ -226,13 +189,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn bind(
-        &mut self,
-        source: Place,
-        rights: Rights,
-        badge: u64,
-        place: Place,
-    ) -> Result<(), Error> {
+    pub fn bind(&mut self, source: Place, rights: Rights, badge: u64, place: Place) -> Result<(), Error> {
         if self.capabilities.contains_key(&place) {
             return Err(Error::SlotOccupied);
         }
@@ -254,11 +211,7 @@ impl Model {
         place: Place,
     ) -> Result<(), Error> {
         let mut child = self.expect_rights(source, Rights::GRANT)?.clone();
-        let Target::Range {
-            first: whole_first,
-            count: whole_count,
-        } = child.target
-        else {
+        let Target::Range { first: whole_first, count: whole_count } = child.target else {
             return Err(Error::WrongType);
         };
         let memory = child.object_type == ObjectType::Memory;
@@ -276,22 +229,13 @@ impl Model {
         }
         self.vacant(place)?;
         child.rights &= rights;
-        child.target = Target::Range {
-            first: whole_first + first,
-            count,
-        };
+        child.target = Target::Range { first: whole_first + first, count };
         self.add_child(source, place, child);
         Ok(())
     }
 
     /// Answers the new object's generation.
-    pub fn create(
-        &mut self,
-        source: Place,
-        creating: Creating,
-        rights: Rights,
-        place: Place,
-    ) -> Result<u64, Error> {
+    pub fn create(&mut self, source: Place, creating: Creating, rights: Rights, place: Place) -> Result<u64, Error> {
         if self.sealed {
             return Err(Error::Sealed);
         }
@@ -355,8 +299,7 @@ impl Model {
         if !self.objects.get(&space).is_some_and(|space| space.live) {
             return Err(Error::Gone);
         }
-        if let (ObjectType::Memory, Target::Range { first, count }) =
-            (capability.object_type, capability.target)
+        if let (ObjectType::Memory, Target::Range { first, count }) = (capability.object_type, capability.target)
             && self.pages(first, count).any(|page| self.kernel[page])
         {
             return Err(Error::MemoryInUse);
@@ -366,18 +309,12 @@ impl Model {
 
     pub fn map(&mut self, source: Place, space: u64, address: u64, rights: Rights) {
         self.change_mapping(source, |count| count + 1);
-        self.capabilities.get_mut(&source).expect("checked").usage = Use::Mapped {
-            space,
-            address,
-            rights,
-        };
+        self.capabilities.get_mut(&source).expect("checked").usage = Use::Mapped { space, address, rights };
     }
 
     fn change_mapping(&mut self, place: Place, change: impl Fn(u32) -> u32) {
         let capability = &self.capabilities[&place];
-        if let (ObjectType::Memory, Target::Range { first, count }) =
-            (capability.object_type, capability.target)
-        {
+        if let (ObjectType::Memory, Target::Range { first, count }) = (capability.object_type, capability.target) {
             for page in self.pages(first, count) {
                 self.mapped[page] = change(self.mapped[page]);
             }
@@ -386,29 +323,18 @@ impl Model {
 
     /// The capabilities that are mapped in a space, with addresses and bytes.
     pub fn mappings(&self, space: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.capabilities.values().filter_map(move |capability| {
-            match (capability.usage, capability.target) {
-                (
-                    Use::Mapped {
-                        space: there,
-                        address,
-                        ..
-                    },
-                    Target::Range { count, .. },
-                ) if there == space && capability.object_type == ObjectType::Memory => {
-                    Some((address, count))
-                }
-                _ => None,
+        self.capabilities.values().filter_map(move |capability| match (capability.usage, capability.target) {
+            (Use::Mapped { space: there, address, .. }, Target::Range { count, .. })
+                if there == space && capability.object_type == ObjectType::Memory =>
+            {
+                Some((address, count))
             }
+            _ => None,
         })
     }
 
     pub fn unmap(&mut self, place: Place) -> Result<(), Error> {
-        match self
-            .capabilities
-            .get(&place)
-            .map(|capability| capability.usage)
-        {
+        match self.capabilities.get(&place).map(|capability| capability.usage) {
             Some(Use::Mapped { .. }) => {
                 self.end_use(place);
                 Ok(())
@@ -425,9 +351,7 @@ impl Model {
     }
 
     pub fn donate(&mut self, source: Place, space: u64) -> Result<(), Error> {
-        let capability = self
-            .expect(source, ObjectType::Memory, Rights::CREATE)?
-            .clone();
+        let capability = self.expect(source, ObjectType::Memory, Rights::CREATE)?.clone();
         if !self.objects.get(&space).is_some_and(|space| space.live) {
             return Err(Error::Gone);
         }
@@ -439,11 +363,7 @@ impl Model {
         }
         self.claim(first, count);
         self.capabilities.get_mut(&source).expect("checked").usage = Use::Donated { space };
-        self.objects
-            .get_mut(&space)
-            .expect("checked")
-            .donations
-            .push((first, count));
+        self.objects.get_mut(&space).expect("checked").donations.push((first, count));
         Ok(())
     }
 
@@ -457,11 +377,7 @@ impl Model {
             return Err(Error::OutOfRange);
         }
         let all = self.pages(first + offset, length).count() as u64 == length / PAGE_SIZE;
-        if !all
-            || self
-                .pages(first + offset, length)
-                .any(|page| self.kernel[page])
-        {
+        if !all || self.pages(first + offset, length).any(|page| self.kernel[page]) {
             return Err(Error::MemoryInUse);
         }
         Ok(first + offset)
@@ -516,11 +432,8 @@ impl Model {
             if object.live {
                 object.live = false;
                 let donations = std::mem::take(&mut object.donations);
-                let table: Vec<Place> = self
-                    .capabilities
-                    .range((id, 0)..=(id, u64::MAX))
-                    .map(|(&place, _)| place)
-                    .collect();
+                let table: Vec<Place> =
+                    self.capabilities.range((id, 0)..=(id, u64::MAX)).map(|(&place, _)| place).collect();
                 for place in table {
                     self.remove(place);
                 }

@@ -33,52 +33,23 @@ fn wish() -> impl Strategy<Value = Wish> {
         (0u64..3).prop_map(|page| page * 512 * 512),
         (0u64..1024).prop_map(|page| 0x7_f000_0000 + page)
     ];
-    let physical = prop_oneof![
-        0u64..2048,
-        (0u64..8).prop_map(|page| page * 512),
-        (0u64..3).prop_map(|page| page * 512 * 512)
-    ];
-    let pages = prop_oneof![
-        1u64..4,
-        1u64..1600,
-        Just(512u64),
-        Just(512u64 * 512),
-        Just(512u64 * 512 + 513)
-    ];
-    let rights = prop_oneof![
-        Just(Rights::READ),
-        Just(Rights::READ | Rights::WRITE),
-        Just(Rights::READ | Rights::EXECUTE)
-    ];
-    let largest = prop_oneof![
-        Just(PageSize::Small),
-        Just(PageSize::Large),
-        Just(PageSize::Huge)
-    ];
-    (
-        page,
-        physical,
-        pages,
-        rights,
-        any::<bool>(),
-        largest,
-        proptest::option::of(any::<usize>()),
+    let physical =
+        prop_oneof![0u64..2048, (0u64..8).prop_map(|page| page * 512), (0u64..3).prop_map(|page| page * 512 * 512)];
+    let pages = prop_oneof![1u64..4, 1u64..1600, Just(512u64), Just(512u64 * 512), Just(512u64 * 512 + 513)];
+    let rights =
+        prop_oneof![Just(Rights::READ), Just(Rights::READ | Rights::WRITE), Just(Rights::READ | Rights::EXECUTE)];
+    let largest = prop_oneof![Just(PageSize::Small), Just(PageSize::Large), Just(PageSize::Huge)];
+    (page, physical, pages, rights, any::<bool>(), largest, proptest::option::of(any::<usize>())).prop_map(
+        |(page, physical, pages, rights, uncached, largest, unmap)| Wish {
+            page,
+            physical,
+            pages: if largest == PageSize::Small { pages.min(1600) } else { pages },
+            rights,
+            uncached,
+            largest,
+            unmap,
+        },
     )
-        .prop_map(
-            |(page, physical, pages, rights, uncached, largest, unmap)| Wish {
-                page,
-                physical,
-                pages: if largest == PageSize::Small {
-                    pages.min(1600)
-                } else {
-                    pages
-                },
-                rights,
-                uncached,
-                largest,
-                unmap,
-            },
-        )
 }
 
 /// Runs the wishes; `pool_pages` limits the tables.
@@ -101,20 +72,12 @@ fn run<F: Format>(wishes: Vec<Wish>, pool_pages: u64) -> Result<(), TestCaseErro
             while tables.unmap_step(mapping.address, &done) == Progress::Again {}
             prop_assert_eq!(done.get(), 0);
         }
-        let mapping = Mapping::new(
-            wish.page * PAGE_SIZE,
-            HostPhysical(wish.physical * PAGE_SIZE),
-            wish.pages * PAGE_SIZE,
-        )
-        .expect("a lower-half range");
-        let attributes = Attributes {
-            rights: wish.rights,
-            uncached: wish.uncached,
-            user: true,
-        };
+        let mapping =
+            Mapping::new(wish.page * PAGE_SIZE, HostPhysical(wish.physical * PAGE_SIZE), wish.pages * PAGE_SIZE)
+                .expect("a lower-half range");
+        let attributes = Attributes { rights: wish.rights, uncached: wish.uncached, user: true };
         let overlaps = model.values().any(|(other, _)| {
-            other.address < mapping.address + mapping.length
-                && mapping.address < other.address + other.length
+            other.address < mapping.address + mapping.length && mapping.address < other.address + other.length
         });
         match tables.map(&mapping, attributes, &pool, wish.largest) {
             Ok(()) => {
@@ -131,13 +94,8 @@ fn run<F: Format>(wishes: Vec<Wish>, pool_pages: u64) -> Result<(), TestCaseErro
                 prop_assert_eq!(found.physical.0, mapping.physical.0 + offset);
                 prop_assert_eq!(found.attributes, *attributes);
             }
-            for outside in [
-                mapping.address.wrapping_sub(1),
-                mapping.address + mapping.length,
-            ] {
-                let known = model
-                    .values()
-                    .any(|(other, _)| outside.wrapping_sub(other.address) < other.length);
+            for outside in [mapping.address.wrapping_sub(1), mapping.address + mapping.length] {
+                let known = model.values().any(|(other, _)| outside.wrapping_sub(other.address) < other.length);
                 prop_assert_eq!(tables.translate(outside & (!0 >> 16)).is_some(), known);
             }
         }
@@ -175,11 +133,7 @@ fn space(ram: &Ram) -> Pool {
     pool
 }
 
-const WRITABLE: Attributes = Attributes {
-    rights: Rights::READ.union(Rights::WRITE),
-    uncached: false,
-    user: true,
-};
+const WRITABLE: Attributes = Attributes { rights: Rights::READ.union(Rights::WRITE), uncached: false, user: true };
 
 #[test]
 fn pages_are_as_large_as_alignment_allows() {
@@ -188,34 +142,17 @@ fn pages_are_as_large_as_alignment_allows() {
     let tables = PageTable::<Ept>::new(ram.page(0));
     // 2 MiB less a page, then 1 GiB, then a rest: as far as both sides are aligned.
     let start = HUGE_PAGE - LARGE_PAGE;
-    let mapping = Mapping::new(
-        start,
-        HostPhysical(start),
-        HUGE_PAGE + LARGE_PAGE + PAGE_SIZE,
-    )
-    .expect("a range");
-    tables
-        .map(&mapping, WRITABLE, &pool, PageSize::Huge)
-        .expect("pages enough");
-    for (address, size) in [
-        (start, PageSize::Large),
-        (HUGE_PAGE, PageSize::Huge),
-        (2 * HUGE_PAGE, PageSize::Small),
-    ] {
-        assert_eq!(
-            tables.translate(address).map(|found| found.size),
-            Some(size)
-        );
+    let mapping = Mapping::new(start, HostPhysical(start), HUGE_PAGE + LARGE_PAGE + PAGE_SIZE).expect("a range");
+    tables.map(&mapping, WRITABLE, &pool, PageSize::Huge).expect("pages enough");
+    for (address, size) in [(start, PageSize::Large), (HUGE_PAGE, PageSize::Huge), (2 * HUGE_PAGE, PageSize::Small)] {
+        assert_eq!(tables.translate(address).map(|found| found.size), Some(size));
     }
     // A physical address that is not aligned alike needs small pages.
     let mapping = Mapping::new(1 << 40, HostPhysical(PAGE_SIZE), LARGE_PAGE).expect("a range");
     while pool.count() > 2 {
         let _ = pool.take();
     }
-    assert_eq!(
-        tables.map(&mapping, WRITABLE, &pool, PageSize::Huge),
-        Err(Error::PoolExhausted)
-    );
+    assert_eq!(tables.map(&mapping, WRITABLE, &pool, PageSize::Huge), Err(Error::PoolExhausted));
     assert!(tables.translate(1 << 40).is_none());
 }
 
@@ -227,9 +164,7 @@ fn the_kernels_half_outlives_a_partition() {
     root.page_words()[256].set(0xdead_b003);
     let tables = PageTable::<Native>::new(root);
     let mapping = Mapping::new(0x40_0000, HostPhysical(0x1000), PAGE_SIZE).expect("a range");
-    tables
-        .map(&mapping, WRITABLE, &pool, PageSize::Huge)
-        .expect("pages enough");
+    tables.map(&mapping, WRITABLE, &pool, PageSize::Huge).expect("pages enough");
     while tables.destroy_step(&pool) == Progress::Again {}
     assert_eq!(pool.count(), 7);
     assert_eq!(root.page_words()[256].get(), 0xdead_b003);
@@ -238,52 +173,29 @@ fn the_kernels_half_outlives_a_partition() {
 #[test]
 fn entries_are_as_the_manual_says() {
     let page = HostPhysical(0x1234_5000);
-    let code = Attributes {
-        rights: Rights::READ | Rights::EXECUTE,
-        uncached: false,
-        user: true,
-    };
-    let device = Attributes {
-        rights: Rights::READ | Rights::WRITE,
-        uncached: true,
-        user: false,
-    };
+    let code = Attributes { rights: Rights::READ | Rights::EXECUTE, uncached: false, user: true };
+    let device = Attributes { rights: Rights::READ | Rights::WRITE, uncached: true, user: false };
     assert_eq!(Native::leaf(page, 0, code), 0x1234_5005);
     assert_eq!(Native::leaf(page, 0, device), 1 << 63 | 0x1234_501b);
-    assert_eq!(
-        Native::leaf(HostPhysical(LARGE_PAGE), 1, code),
-        LARGE_PAGE | 0x85
-    );
+    assert_eq!(Native::leaf(HostPhysical(LARGE_PAGE), 1, code), LARGE_PAGE | 0x85);
     assert_eq!(Native::table(page), 0x1234_5007);
     assert_eq!(Ept::leaf(page, 0, code), 0x1234_5000 | 6 << 3 | 5);
     assert_eq!(Ept::leaf(page, 0, device), 0x1234_5000 | 1 << 6 | 3);
-    assert_eq!(
-        Ept::leaf(HostPhysical(HUGE_PAGE), 2, WRITABLE),
-        HUGE_PAGE | 1 << 7 | 6 << 3 | 3
-    );
+    assert_eq!(Ept::leaf(HostPhysical(HUGE_PAGE), 2, WRITABLE), HUGE_PAGE | 1 << 7 | 6 << 3 | 3);
     // Writable without readable would be a misconfiguration.
-    let write = Attributes {
-        rights: Rights::WRITE,
-        uncached: false,
-        user: true,
-    };
+    let write = Attributes { rights: Rights::WRITE, uncached: false, user: true };
     assert_eq!(Ept::leaf(page, 0, write) & 7, 3);
     assert_eq!(Ept::table(page), 0x1234_5007);
 }
 
 #[test]
 fn mappings_are_checked() {
-    let new = |address, physical, length| {
-        Mapping::new(address, HostPhysical(physical), length).map(|_| ())
-    };
+    let new = |address, physical, length| Mapping::new(address, HostPhysical(physical), length).map(|_| ());
     assert_eq!(new(1, 0, PAGE_SIZE), Err(Error::Misaligned));
     assert_eq!(new(0, 1, PAGE_SIZE), Err(Error::Misaligned));
     assert_eq!(new(0, 0, 0), Err(Error::Misaligned));
     assert_eq!(new(1 << 47, 0, PAGE_SIZE), Err(Error::OutOfRange));
-    assert_eq!(
-        new((1 << 47) - PAGE_SIZE, 0, 2 * PAGE_SIZE),
-        Err(Error::OutOfRange)
-    );
+    assert_eq!(new((1 << 47) - PAGE_SIZE, 0, 2 * PAGE_SIZE), Err(Error::OutOfRange));
     assert_eq!(new(!0xfff, 0, 2 * PAGE_SIZE), Err(Error::OutOfRange));
     assert_eq!(new(0, 1 << 52, PAGE_SIZE), Err(Error::OutOfRange));
     assert_eq!(new(!0xfff, 0, PAGE_SIZE), Ok(()));

@@ -70,11 +70,7 @@ fn operation() -> impl Strategy<Value = (Operation, u64, u64)> {
         2 => Just(Operation::Remove),
         2 => Just(Operation::Pop)
     ];
-    (
-        kind,
-        0..ITEMS,
-        prop_oneof![0u64..64, Just(0u64), Just(63u64)],
-    )
+    (kind, 0..ITEMS, prop_oneof![0u64..64, Just(0u64), Just(63u64)])
 }
 
 proptest! {

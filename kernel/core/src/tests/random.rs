@@ -14,16 +14,9 @@ pub struct Random {
 impl Random {
     /// Choices from `BULKHEAD_SEED` if it is set, a new seed otherwise.
     pub fn from_environment() -> Self {
-        let seed = number("BULKHEAD_SEED").unwrap_or_else(|| {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(1, |time| time.as_nanos() as u64)
-        });
-        Self {
-            state: seed,
-            seed,
-            operation: 0,
-        }
+        let seed = number("BULKHEAD_SEED")
+            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64));
+        Self { state: seed, seed, operation: 0 }
     }
 
     pub fn next(&mut self) -> u64 {
@@ -45,21 +38,14 @@ impl Random {
     }
 
     pub fn choose<T: Copy>(&mut self, items: &[T]) -> Option<T> {
-        if items.is_empty() {
-            None
-        } else {
-            Some(items[self.below(items.len() as u64) as usize])
-        }
+        if items.is_empty() { None } else { Some(items[self.below(items.len() as u64) as usize]) }
     }
 }
 
 impl Drop for Random {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "replay with BULKHEAD_SEED={} (failed at operation {})",
-                self.seed, self.operation
-            );
+            eprintln!("replay with BULKHEAD_SEED={} (failed at operation {})", self.seed, self.operation);
         }
     }
 }

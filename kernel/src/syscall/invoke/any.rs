@@ -14,9 +14,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             let table = if fourth == SELF_TABLE {
                 call.table
             } else {
-                let partition = call
-                    .slot_at(fourth)?
-                    .expect_object::<Partition>(Rights::CONTROL)?;
+                let partition = call.slot_at(fourth)?.expect_object::<Partition>(Rights::CONTROL)?;
                 partition.table.get().ok_or(Error::Gone)?
             };
             engine().derive(call.slot, rights(second)?, third, table, first)?;
@@ -33,10 +31,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
 }
 
 fn rights(word: u64) -> Result<Rights, Error> {
-    u16::try_from(word)
-        .ok()
-        .and_then(Rights::from_bits)
-        .ok_or(Error::BadArgument)
+    u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)
 }
 
 fn inspect(call: &Call) -> Result<Outcome, Error> {
@@ -48,12 +43,5 @@ fn inspect(call: &Call) -> Result<Outcome, Error> {
         _ => 0,
     };
     let rights = u64::from(slot.rights().bits());
-    Ok(Outcome::Results([
-        slot.object_type() as u64,
-        rights,
-        slot.badge(),
-        slot.count(),
-        first,
-        0,
-    ]))
+    Ok(Outcome::Results([slot.object_type() as u64, rights, slot.badge(), slot.count(), first, 0]))
 }

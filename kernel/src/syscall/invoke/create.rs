@@ -22,25 +22,13 @@ const MAX_SLOTS: u64 = 1 << 16;
 
 /// What an object is made with, checked before its memory is touched.
 enum Parameters {
-    Partition {
-        slots: u64,
-    },
-    Thread {
-        partition: Ref<Partition>,
-        window: Ref<Slot>,
-    },
-    Vcpu {
-        space: Ref<GuestSpace>,
-        cpu: u32,
-    },
+    Partition { slots: u64 },
+    Thread { partition: Ref<Partition>, window: Ref<Slot> },
+    Vcpu { space: Ref<GuestSpace>, cpu: u32 },
     GuestSpace(GuestPaging),
-    Endpoint {
-        cpu: u32,
-    },
+    Endpoint { cpu: u32 },
     Notification,
-    Window {
-        parent: Ref<Window>,
-    },
+    Window { parent: Ref<Window> },
 }
 
 /// `Create`.
@@ -57,14 +45,7 @@ pub fn create(call: &Call) -> Result<Outcome, Error> {
         pages if pages < least => return Err(Error::OutOfRange),
         pages => pages,
     };
-    match engine().create_step(
-        call.slot,
-        object_type,
-        offset,
-        pages,
-        call.table,
-        destination,
-    )? {
+    match engine().create_step(call.slot, object_type, offset, pages, call.table, destination)? {
         Creation::Again => Ok(Outcome::Again),
         Creation::Ready(object) => {
             initialise(object, parameters);
@@ -81,30 +62,19 @@ fn check(call: &Call, object_type: ObjectType, argument: u64) -> Result<Paramete
     let low = argument & 0xffff_ffff;
     let high = argument >> 32;
     match object_type {
-        ObjectType::Partition if (1..=MAX_SLOTS).contains(&argument) => {
-            Ok(Parameters::Partition { slots: argument })
-        }
+        ObjectType::Partition if (1..=MAX_SLOTS).contains(&argument) => Ok(Parameters::Partition { slots: argument }),
         ObjectType::Thread => {
-            let partition = call
-                .slot_at(low)?
-                .expect_object::<Partition>(Rights::CONTROL)?;
+            let partition = call.slot_at(low)?.expect_object::<Partition>(Rights::CONTROL)?;
             let window = call.slot_at(high)?;
             window.expect_object::<Window>(Rights::CONTROL)?;
             partition.table.get().ok_or(Error::Gone)?;
             Ok(Parameters::Thread { partition, window })
         }
         ObjectType::Vcpu => {
-            let space = call
-                .slot_at(low)?
-                .expect_object::<GuestSpace>(Rights::CONTROL)?;
-            let thread = call
-                .slot_at(high)?
-                .expect_object::<Thread>(Rights::CONTROL)?;
+            let space = call.slot_at(low)?.expect_object::<GuestSpace>(Rights::CONTROL)?;
+            let thread = call.slot_at(high)?.expect_object::<Thread>(Rights::CONTROL)?;
             vmx::available()?;
-            Ok(Parameters::Vcpu {
-                space,
-                cpu: thread.cpu.get(),
-            })
+            Ok(Parameters::Vcpu { space, cpu: thread.cpu.get() })
         }
         ObjectType::GuestSpace => {
             let paging = GuestPaging::from_number(argument).ok_or(Error::BadArgument)?;
@@ -117,9 +87,7 @@ fn check(call: &Call, object_type: ObjectType, argument: u64) -> Result<Paramete
         },
         ObjectType::Notification => Ok(Parameters::Notification),
         ObjectType::Window => {
-            let parent = call
-                .slot_at(argument)?
-                .expect_object::<Window>(Rights::CONTROL)?;
+            let parent = call.slot_at(argument)?.expect_object::<Window>(Rights::CONTROL)?;
             Ok(Parameters::Window { parent })
         }
         _ => Err(Error::BadArgument),
@@ -169,9 +137,7 @@ pub fn initialise_partition(partition: Ref<Partition>, slots: u64) {
     memory::copy_kernel_half(HostPhysical(page + PAGE_SIZE));
     // SAFETY: the object was created with room for the slots after the first two pages, all zero: empty slots.
     let slots = unsafe { Array::new(HostPhysical(page + 2 * PAGE_SIZE).object::<Slot>(), slots) };
-    partition
-        .table
-        .set(Some(Table::new(partition.header(), slots)));
+    partition.table.set(Some(Table::new(partition.header(), slots)));
 }
 
 /// Makes a fresh thread one of the partition's, paid by the window.
@@ -187,7 +153,5 @@ pub fn initialise_thread(thread: Ref<Thread>, partition: Ref<Partition>, window:
     thread.partition.set(Some(partition));
     thread.table.set(partition.table.get());
     thread.address_space.set(partition.root.get());
-    thread
-        .next_in_partition
-        .set(partition.first_thread.replace(Some(thread)));
+    thread.next_in_partition.set(partition.first_thread.replace(Some(thread)));
 }

@@ -50,16 +50,9 @@ pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
 /// A guest's memory may be writable and executable: what is code is the guest's business.
 fn guest_rights(word: u64) -> Result<Rights, Error> {
     let both = Rights::WRITE | Rights::EXECUTE;
-    let rights = u16::try_from(word)
-        .ok()
-        .and_then(Rights::from_bits)
-        .ok_or(Error::BadArgument)?;
+    let rights = u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
     mapping_rights(u64::from((rights - Rights::EXECUTE).bits()))?;
-    if rights.intersects(both) || rights == Rights::READ {
-        Ok(rights)
-    } else {
-        Err(Error::BadArgument)
-    }
+    if rights.intersects(both) || rights == Rights::READ { Ok(rights) } else { Err(Error::BadArgument) }
 }
 
 /// A method of `Vcpu`.
@@ -80,11 +73,7 @@ pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
             if vcpu.runner.get().is_some() {
                 return Err(Error::WrongState);
             }
-            if vcpu.fetch(&cpu::this().vmx, groups) {
-                DONE
-            } else {
-                Err(Error::WrongState)
-            }
+            if vcpu.fetch(&cpu::this().vmx, groups) { DONE } else { Err(Error::WrongState) }
         }
         VcpuMethod::PassMsr => {
             let register = u32::try_from(first).map_err(|_| Error::BadArgument)?;

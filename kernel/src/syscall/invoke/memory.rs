@@ -20,9 +20,6 @@ fn zero(call: &Call, method: u64) -> Result<Outcome, Error> {
         return super::DONE;
     }
     let index = call.index;
-    call.thread.restart_syscall(
-        Syscall::Invoke as u64,
-        [index, method, offset + done, length - done, third, fourth],
-    );
+    call.thread.restart_syscall(Syscall::Invoke as u64, [index, method, offset + done, length - done, third, fourth]);
     Ok(Outcome::Restarted)
 }

@@ -79,30 +79,17 @@ pub extern "C" fn invoke(slot: u64, method: u64, a: u64, b: u64, c: u64, d: u64)
             thread.set_results(results);
             thread.set_status(Ok(()));
         }
-        Ok(Outcome::Again) => {
-            thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d])
-        }
+        Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d]),
         Ok(Outcome::Restarted) => {}
         Err(error) => thread.set_status(Err(error)),
     }
     schedule::next(cpu)
 }
 
-fn dispatch(
-    thread: Ref<Thread>,
-    index: u64,
-    method: u64,
-    arguments: [u64; 4],
-) -> Result<Outcome, Error> {
+fn dispatch(thread: Ref<Thread>, index: u64, method: u64, arguments: [u64; 4]) -> Result<Outcome, Error> {
     let table = thread.table.get().ok_or(Error::Gone)?;
     let slot = table.lookup(index)?;
-    let call = Call {
-        thread,
-        table,
-        index,
-        slot,
-        arguments,
-    };
+    let call = Call { thread, table, index, slot, arguments };
     if method < FIRST_OWN_METHOD {
         return any::invoke(&call, method);
     }
@@ -115,8 +102,6 @@ fn dispatch(
         ObjectType::GuestSpace => guest::invoke_space(&call, method),
         ObjectType::Interrupt => resources::invoke_interrupt(&call, method),
         ObjectType::Window => resources::invoke_window(&call, method),
-        ObjectType::Endpoint | ObjectType::Notification | ObjectType::IoPorts => {
-            Err(Error::UnknownMethod)
-        }
+        ObjectType::Endpoint | ObjectType::Notification | ObjectType::IoPorts => Err(Error::UnknownMethod),
     }
 }

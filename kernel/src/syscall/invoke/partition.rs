@@ -38,24 +38,14 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         }
         PartitionMethod::Inspect => {
             let slots = partition.table.get().map_or(0, |table| table.length());
-            Ok(Outcome::Results([
-                0,
-                0,
-                partition.pool.count(),
-                slots,
-                partition.header.generation(),
-                0,
-            ]))
+            Ok(Outcome::Results([0, 0, partition.pool.count(), slots, partition.header.generation(), 0]))
         }
     }
 }
 
 /// The rights of a mapping: readable at least, and never both writable and executable.
 pub fn mapping_rights(word: u64) -> Result<Rights, Error> {
-    let rights = u16::try_from(word)
-        .ok()
-        .and_then(Rights::from_bits)
-        .ok_or(Error::BadArgument)?;
+    let rights = u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
     let allowed = Rights::READ | Rights::WRITE | Rights::EXECUTE;
     let both = Rights::WRITE | Rights::EXECUTE;
     if !allowed.contains(rights) || !rights.contains(Rights::READ) || rights.contains(both) {

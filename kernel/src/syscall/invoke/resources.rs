@@ -22,16 +22,11 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
             let [notification, target, flags, _] = call.arguments;
             let slot = call.slot_at(notification)?;
             slot.expect_object::<Notification>(Rights::SIGNAL)?;
-            let target = u32::try_from(target)
-                .ok()
-                .and_then(cpu::by_number)
-                .ok_or(Error::WrongCpu)?;
+            let target = u32::try_from(target).ok().and_then(cpu::by_number).ok_or(Error::WrongCpu)?;
             if flags > 3 {
                 return Err(Error::BadArgument);
             }
-            let place = binding(number)
-                .filter(|_| ioapic::exists(number))
-                .ok_or(Error::Unsupported)?;
+            let place = binding(number).filter(|_| ioapic::exists(number)).ok_or(Error::Unsupported)?;
             match super::thread::rebind(slot, place, || {})? {
                 Outcome::Results(_) => {}
                 other => return Ok(other),
@@ -55,11 +50,9 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
             if target != u64::from(window.cpu.get()) {
                 return Err(Error::WrongCpu);
             }
-            let priority =
-                Priority::new(priority).filter(|wanted| *wanted <= window.priority.get());
+            let priority = Priority::new(priority).filter(|wanted| *wanted <= window.priority.get());
             let priority = priority.ok_or(Error::BadArgument)?;
-            let sensible = period == 0
-                || (budget > 0 && budget <= period && budget >= time::frequency() / 100_000);
+            let sensible = period == 0 || (budget > 0 && budget <= period && budget >= time::frequency() / 100_000);
             if !sensible {
                 return Err(Error::BadArgument);
             }

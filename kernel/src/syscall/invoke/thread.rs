@@ -47,19 +47,13 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         ThreadMethod::BindNotification => {
             let slot = call.slot_at(first)?;
             let notification = slot.expect_object::<Notification>(Rights::WAIT)?;
-            if notification
-                .bound_to
-                .get()
-                .is_some_and(|other| other != thread)
-            {
+            if notification.bound_to.get().is_some_and(|other| other != thread) {
                 return Err(Error::WrongState);
             }
             if let Some(old) = thread.bound_notification() {
                 old.bound_to.set(None);
             }
-            rebind(slot, &thread.bound, || {
-                notification.bound_to.set(Some(thread))
-            })
+            rebind(slot, &thread.bound, || notification.bound_to.set(Some(thread)))
         }
         ThreadMethod::SetFaultNotification => {
             let slot = call.slot_at(first)?;
@@ -100,10 +94,7 @@ pub fn rebind(source: Ref<Slot>, binding: &Slot, then: impl FnOnce()) -> Result<
 }
 
 fn start(thread: Ref<Thread>) -> Result<Outcome, Error> {
-    if thread.state.get() != State::Stopped
-        || !thread.prepared.get()
-        || thread.partition.get().is_none()
-    {
+    if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
         return Err(Error::WrongState);
     }
     thread.payer.set(Some(thread));
@@ -123,9 +114,7 @@ fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome,
         return Err(Error::OutOfRange);
     }
     let partition = call.thread.partition.get().ok_or(Error::Gone)?;
-    let place = PageTable::<Native>::new(partition.root())
-        .translate(address)
-        .ok_or(Error::NotMapped)?;
+    let place = PageTable::<Native>::new(partition.root()).translate(address).ok_or(Error::NotMapped)?;
     if !place.attributes.rights.contains(Rights::WRITE) {
         return Err(Error::MissingRight);
     }

@@ -127,8 +127,7 @@ impl Terms {
             }
             None => name,
         };
-        self.bytes
-            .extend(segment.bytes().chain(core::iter::repeat(b'_')).take(4));
+        self.bytes.extend(segment.bytes().chain(core::iter::repeat(b'_')).take(4));
     }
 
     fn named_block(&mut self, name: &str, content: &Terms) {
@@ -153,8 +152,7 @@ impl Terms {
             };
             let total = length + 1 + following;
             self.bytes.push((following << 6 | total & 0xf) as u8);
-            self.bytes
-                .extend((0..following).map(|index| (total >> (4 + 8 * index)) as u8));
+            self.bytes.extend((0..following).map(|index| (total >> (4 + 8 * index)) as u8));
         }
         self.bytes.extend_from_slice(content);
     }
@@ -178,8 +176,7 @@ impl Resources {
     /// Ports that the device itself decodes.
     pub fn ports(mut self, start: u16, length: u8) -> Self {
         let [low, high] = start.to_le_bytes();
-        self.bytes
-            .extend_from_slice(&[0x47, 1, low, high, low, high, 1, length]);
+        self.bytes.extend_from_slice(&[0x47, 1, low, high, low, high, 1, length]);
         self
     }
 
@@ -214,8 +211,7 @@ impl Resources {
     }
 
     fn words(&mut self, kind: u8, flags: u8, first: u16, last: u16) {
-        self.bytes
-            .extend_from_slice(&[0x88, 0x0d, 0, kind, FIXED, flags]);
+        self.bytes.extend_from_slice(&[0x88, 0x0d, 0, kind, FIXED, flags]);
         let length = last.wrapping_sub(first).wrapping_add(1);
         for value in [0, first, last, 0, length] {
             self.bytes.extend_from_slice(&value.to_le_bytes());
@@ -246,29 +242,14 @@ mod tests {
 
     #[test]
     fn identifiers_and_names() {
-        assert_eq!(
-            Terms::new().eisa("PNP0A03").into_bytes(),
-            [0x0c, 0x41, 0xd0, 0x0a, 0x03]
-        );
-        assert_eq!(
-            Terms::new()
-                .name("\\_S5", Terms::new().integer(1))
-                .into_bytes(),
-            b"\x08\\_S5_\x01"
-        );
+        assert_eq!(Terms::new().eisa("PNP0A03").into_bytes(), [0x0c, 0x41, 0xd0, 0x0a, 0x03]);
+        assert_eq!(Terms::new().name("\\_S5", Terms::new().integer(1)).into_bytes(), b"\x08\\_S5_\x01");
         assert_eq!(Terms::new().string("a\0b").into_bytes(), b"\x0da\0");
     }
 
     #[test]
     fn lengths_have_up_to_four_bytes() {
-        for (content, lead) in [
-            (10usize, 1usize),
-            (0x3e, 1),
-            (0x3f, 2),
-            (0xffd, 2),
-            (0xffe, 3),
-            (0xf_fffd, 4),
-        ] {
+        for (content, lead) in [(10usize, 1usize), (0x3e, 1), (0x3f, 2), (0xffd, 2), (0xffe, 3), (0xf_fffd, 4)] {
             let mut terms = Terms::new();
             terms.with_length(&alloc::vec![0xaa; content]);
             assert_eq!(terms.bytes.len(), content + lead, "{content:#x}");
@@ -276,9 +257,7 @@ mod tests {
             let decoded = if first >> 6 == 0 {
                 first
             } else {
-                (1..=first >> 6).rev().fold(0, |value, index| {
-                    value << 8 | usize::from(terms.bytes[index])
-                }) << 4
+                (1..=first >> 6).rev().fold(0, |value, index| value << 8 | usize::from(terms.bytes[index])) << 4
                     | first & 0xf
             };
             assert_eq!(decoded, content + lead);

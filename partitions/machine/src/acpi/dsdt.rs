@@ -18,9 +18,7 @@ pub(super) fn build(parameters: &AcpiParameters) -> Vec<u8> {
         .device("COM1", serial_port())
         .device("RTC0", clock())
         .device("SYSR", board_resources());
-    let terms = Terms::new()
-        .name("\\_S5", soft_off)
-        .scope("\\_SB", system_bus);
+    let terms = Terms::new().name("\\_S5", soft_off).scope("\\_SB", system_bus);
     let mut table = Table::new(b"DSDT", 2);
     table.bytes(&terms.into_bytes());
     table.finish()
@@ -62,19 +60,13 @@ fn serial_port() -> Terms {
         .name("_HID", Terms::new().eisa("PNP0501"))
         .name("_UID", Terms::new().integer(1))
         .name("_STA", Terms::new().integer(0x0f))
-        .name(
-            "_CRS",
-            Terms::new().resources(Resources::new().ports(0x3f8, 8).interrupt(SERIAL_REQUEST)),
-        )
+        .name("_CRS", Terms::new().resources(Resources::new().ports(0x3f8, 8).interrupt(SERIAL_REQUEST)))
 }
 
 fn clock() -> Terms {
     Terms::new()
         .name("_HID", Terms::new().eisa("PNP0B00"))
-        .name(
-            "_CRS",
-            Terms::new().resources(Resources::new().ports(0x70, 2).interrupt(rtc::IRQ)),
-        )
+        .name("_CRS", Terms::new().resources(Resources::new().ports(0x70, 2).interrupt(rtc::IRQ)))
 }
 
 /// Ports that are taken without a device of their own: the fixed ACPI registers.
@@ -82,8 +74,5 @@ fn board_resources() -> Terms {
     Terms::new()
         .name("_HID", Terms::new().eisa("PNP0C02"))
         .name("_UID", Terms::new().integer(0))
-        .name(
-            "_CRS",
-            Terms::new().resources(Resources::new().ports(power::EVENT_PORT, 16)),
-        )
+        .name("_CRS", Terms::new().resources(Resources::new().ports(power::EVENT_PORT, 16)))
 }

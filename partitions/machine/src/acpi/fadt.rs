@@ -22,11 +22,7 @@ impl Table {
     /// A generic address structure (ACPI 6.5, 5.2.3.2).
     fn block(&mut self, block: &Block) -> &mut Self {
         let space = u8::from(block.0 != 0);
-        self.byte(space)
-            .byte(block.1)
-            .byte(0)
-            .byte(block.2)
-            .qword(u64::from(block.0))
+        self.byte(space).byte(block.1).byte(0).byte(block.2).qword(u64::from(block.0))
     }
 }
 
@@ -36,39 +32,18 @@ pub(super) fn build(facs: u32, dsdt: u32) -> Vec<u8> {
     let control = u32::from(power::CONTROL_PORT);
     let timer = u32::from(power::TIMER_PORT);
     let mut table = Table::new(b"FACP", 6);
-    table
-        .dword(facs)
-        .dword(dsdt)
-        .byte(0)
-        .byte(SERVER)
-        .word(u16::from(power::SCI));
+    table.dword(facs).dword(dsdt).byte(0).byte(SERVER).word(u16::from(power::SCI));
     // No SMI command port: the machine is in ACPI mode from the start.
     table.dword(0).bytes(&[0; 4]);
-    table
-        .dword(event)
-        .dword(0)
-        .dword(control)
-        .dword(0)
-        .dword(0)
-        .dword(timer)
-        .dword(0)
-        .dword(0);
+    table.dword(event).dword(0).dword(control).dword(0).dword(0).dword(timer).dword(0).dword(0);
     // Lengths of event, control, PM2, timer, GPE blocks; GPE1 base; C-state control.
     table.bytes(&[4, 2, 0, 4, 0, 0, 0, 0]);
     // Latencies that say: no C2, no C3. No cache flush by reading, no duty cycle.
-    table
-        .word(0x0fff)
-        .word(0xffff)
-        .word(0)
-        .word(0)
-        .byte(0)
-        .byte(0);
+    table.word(0x0fff).word(0xffff).word(0).word(0).byte(0).byte(0);
     // No day and month alarm.
     table.byte(0).byte(0).byte(rtc::CENTURY);
     table.word(BOOT_ARCHITECTURE).byte(0).dword(FLAGS);
-    table
-        .block(&Block(power::RESET_PORT, 8, 1))
-        .byte(power::RESET_VALUE);
+    table.block(&Block(power::RESET_PORT, 8, 1)).byte(power::RESET_VALUE);
     // No ARM boot flags; minor version 3.
     table.word(0).byte(3);
     table.qword(0).qword(u64::from(dsdt));

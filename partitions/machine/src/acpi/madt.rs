@@ -17,33 +17,13 @@ pub(super) fn build(parameters: &AcpiParameters) -> Vec<u8> {
     table.dword(lapic::DEFAULT_BASE as u32).dword(1);
     for identifier in 0..parameters.processors.clamp(1, 64) as u8 {
         // Processor local APIC: enabled.
-        table
-            .byte(0)
-            .byte(8)
-            .byte(identifier)
-            .byte(identifier)
-            .dword(1);
+        table.byte(0).byte(8).byte(identifier).byte(identifier).dword(1);
     }
     // I/O APIC 0 with inputs from 0.
-    table
-        .byte(1)
-        .byte(12)
-        .byte(0)
-        .byte(0)
-        .dword(ioapic::BASE as u32)
-        .dword(0);
-    let overrides = [
-        (TIMER_REQUEST, TIMER_INPUT, CONFORMS),
-        (power::SCI, power::SCI, LEVEL_HIGH),
-    ];
+    table.byte(1).byte(12).byte(0).byte(0).dword(ioapic::BASE as u32).dword(0);
+    let overrides = [(TIMER_REQUEST, TIMER_INPUT, CONFORMS), (power::SCI, power::SCI, LEVEL_HIGH)];
     for (request, input, flags) in overrides {
-        table
-            .byte(2)
-            .byte(10)
-            .byte(0)
-            .byte(request)
-            .dword(u32::from(input))
-            .word(flags);
+        table.byte(2).byte(10).byte(0).byte(request).dword(u32::from(input)).word(flags);
     }
     // NMI at LINT1 of every processor.
     table.byte(4).byte(6).byte(0xff).word(0).byte(1);

@@ -39,10 +39,7 @@ const FIRMWARE_CONTROL: usize = 64;
 impl AcpiImage {
     /// Builds the tables.
     pub fn new(parameters: &AcpiParameters) -> Self {
-        let mut image = Self {
-            address: ACPI_TABLES.start,
-            bytes: Vec::new(),
-        };
+        let mut image = Self { address: ACPI_TABLES.start, bytes: Vec::new() };
         image.bytes.resize(ROOT_POINTER, 0);
         let facs = image.append(&firmware_control());
         let dsdt = image.append(&dsdt::build(parameters));
@@ -109,23 +106,14 @@ mod tests {
     #[test]
     fn fits_below_one_mebibyte_and_sums_to_zero() {
         for (processors, pci_functions) in [(1, 0), (64, 31)] {
-            let image = AcpiImage::new(&AcpiParameters {
-                processors,
-                pci_functions,
-            });
+            let image = AcpiImage::new(&AcpiParameters { processors, pci_functions });
             assert!(image.address + image.bytes.len() as u64 <= ACPI_TABLES.end);
             let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
             assert_eq!(sum(&image.bytes[..20]), 0);
             assert_eq!(sum(&image.bytes[..36]), 0);
             for signature in [b"RSDT", b"XSDT", b"FACP", b"APIC", b"DSDT"] {
-                let start = image
-                    .bytes
-                    .windows(4)
-                    .position(|window| window == signature)
-                    .unwrap();
-                let length =
-                    u32::from_le_bytes(image.bytes[start + 4..start + 8].try_into().unwrap())
-                        as usize;
+                let start = image.bytes.windows(4).position(|window| window == signature).unwrap();
+                let length = u32::from_le_bytes(image.bytes[start + 4..start + 8].try_into().unwrap()) as usize;
                 assert_eq!(sum(&image.bytes[start..start + length]), 0, "{signature:?}");
             }
         }

@@ -14,10 +14,7 @@ const CHECKSUM: usize = 9;
 
 /// The byte that makes the sum of all zero.
 pub(super) fn checksum(bytes: &[u8]) -> u8 {
-    bytes
-        .iter()
-        .fold(0u8, |sum, byte| sum.wrapping_add(*byte))
-        .wrapping_neg()
+    bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)).wrapping_neg()
 }
 
 /// A table under construction.
@@ -30,12 +27,7 @@ impl Table {
     pub(super) fn new(signature: &[u8; 4], revision: u8) -> Self {
         let mut table = Self { bytes: Vec::new() };
         table.bytes(signature).dword(0).byte(revision).byte(0);
-        table
-            .bytes(OEM)
-            .bytes(OEM_TABLE)
-            .dword(1)
-            .bytes(CREATOR)
-            .dword(1);
+        table.bytes(OEM).bytes(OEM_TABLE).dword(1).bytes(CREATOR).dword(1);
         table
     }
 

@@ -32,15 +32,10 @@ impl Calendar {
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         Self {
             year: (year_of_era + era * 400 + i64::from(month <= 2)) as u16,
             month: month as u8,
@@ -62,10 +57,7 @@ impl Calendar {
         let day_of_year = (153 * month_from_march + 2) / 5 + i64::from(self.day) - 1;
         let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
         let days = era * 146_097 + day_of_era - 719_468;
-        days * DAY
-            + i64::from(self.hour) * 3600
-            + i64::from(self.minute) * 60
-            + i64::from(self.second)
+        days * DAY + i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second)
     }
 }
 
@@ -77,15 +69,9 @@ mod tests {
     #[test]
     fn known_moments() {
         let epoch = Calendar::from_unix(0);
-        assert_eq!(
-            (epoch.year, epoch.month, epoch.day, epoch.weekday),
-            (1970, 1, 1, 5)
-        );
+        assert_eq!((epoch.year, epoch.month, epoch.day, epoch.weekday), (1970, 1, 1, 5));
         let leap = Calendar::from_unix(951_782_400);
-        assert_eq!(
-            (leap.year, leap.month, leap.day, leap.weekday),
-            (2000, 2, 29, 3)
-        );
+        assert_eq!((leap.year, leap.month, leap.day, leap.weekday), (2000, 2, 29, 3));
         let billion = Calendar::from_unix(1_000_000_000);
         assert_eq!((billion.hour, billion.minute, billion.second), (1, 46, 40));
     }

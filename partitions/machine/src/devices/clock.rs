@@ -11,17 +11,11 @@ impl Clock {
     /// A clock of `hertz`, where the TSC runs at `tsc_hertz`. A TSC that is not faster than the clock counts as just faster.
     pub const fn new(hertz: u64, tsc_hertz: u64) -> Self {
         let hertz = if hertz == 0 { 1 } else { hertz };
-        let tsc_hertz = if tsc_hertz > hertz {
-            tsc_hertz
-        } else {
-            hertz + 1
-        };
+        let tsc_hertz = if tsc_hertz > hertz { tsc_hertz } else { hertz + 1 };
         // The quotient is below 2^64, since the divisor exceeds the dividend's upper half. Rounded up, so that a whole
         // second of ticks is a whole second of units; the excess is below one unit in 2^64 ticks.
         let units_per_tick = ((hertz as u128) << 64).div_ceil(tsc_hertz as u128);
-        Self {
-            units_per_tick: units_per_tick as u64,
-        }
+        Self { units_per_tick: units_per_tick as u64 }
     }
 
     /// Whole units that pass within `ticks` of the TSC.
@@ -32,11 +26,7 @@ impl Clock {
     /// The least number of TSC ticks within which `units` pass; `u64::MAX` if that is beyond what the TSC counts.
     pub const fn ticks(self, units: u64) -> u64 {
         let ticks = ((units as u128) << 64).div_ceil(self.units_per_tick as u128);
-        if ticks > u64::MAX as u128 {
-            u64::MAX
-        } else {
-            ticks as u64
-        }
+        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
     }
 }
 

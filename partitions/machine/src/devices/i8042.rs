@@ -51,13 +51,7 @@ impl Default for KeyboardController {
 impl KeyboardController {
     /// After firmware initialised it: keyboard and mouse interfaces disabled, A20 open.
     pub const fn new() -> Self {
-        Self {
-            command_byte: 0x34,
-            output_port: 0xcf,
-            answer: None,
-            expected: Expected::Keyboard,
-            command_last: false,
-        }
+        Self { command_byte: 0x34, output_port: 0xcf, answer: None, expected: Expected::Keyboard, command_last: false }
     }
 
     /// Reads a port.
@@ -65,11 +59,7 @@ impl KeyboardController {
         match port {
             DATA_PORT => self.answer.take().unwrap_or(0),
             COMMAND_PORT => {
-                let full = if self.answer.is_some() {
-                    OUTPUT_FULL
-                } else {
-                    0
-                };
+                let full = if self.answer.is_some() { OUTPUT_FULL } else { 0 };
                 let command = if self.command_last { COMMAND } else { 0 };
                 full | command | SYSTEM | UNLOCKED
             }
@@ -136,10 +126,7 @@ mod tests {
     fn reset_lines() {
         let mut controller = KeyboardController::new();
         assert_eq!(controller.write(COMMAND_PORT, 0xff), None);
-        assert_eq!(
-            controller.write(COMMAND_PORT, 0xfe),
-            Some(PowerEvent::Reset)
-        );
+        assert_eq!(controller.write(COMMAND_PORT, 0xfe), Some(PowerEvent::Reset));
         controller.write(COMMAND_PORT, 0xd1);
         assert_eq!(controller.write(DATA_PORT, 0xdf), None);
         controller.write(COMMAND_PORT, 0xd0);

@@ -61,11 +61,7 @@ impl InterruptControllers {
         let output = self.pic.output();
         self.pic.set_line(request, level);
         self.tell_output(output, to);
-        let input = if request == TIMER_REQUEST {
-            TIMER_INPUT
-        } else {
-            request
-        };
+        let input = if request == TIMER_REQUEST { TIMER_INPUT } else { request };
         if let Some(message) = self.ioapic.set_line(input, level) {
             to.deliver(message);
         }
@@ -117,8 +113,7 @@ impl InterruptControllers {
 
     /// A local APIC tells the end of a level-triggered interrupt.
     pub fn end_of_interrupt(&mut self, vector: u8, to: &mut impl Deliver) {
-        self.ioapic
-            .end_of_interrupt(vector, |message| to.deliver(message));
+        self.ioapic.end_of_interrupt(vector, |message| to.deliver(message));
     }
 }
 

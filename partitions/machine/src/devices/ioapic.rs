@@ -39,12 +39,7 @@ impl Default for IoApic {
 impl IoApic {
     /// Every entry masked.
     pub const fn new() -> Self {
-        Self {
-            select: 0,
-            identifier: 0,
-            entries: [MASKED; INPUTS],
-            lines: 0,
-        }
+        Self { select: 0, identifier: 0, entries: [MASKED; INPUTS], lines: 0 }
     }
 
     /// Reads a register at `offset` from [`BASE`].
@@ -74,8 +69,7 @@ impl IoApic {
                 let entry = self.entries.get_mut(input)?;
                 if self.select & 1 == 0 {
                     let read_only = REMOTE_IRR | DELIVERY_STATUS;
-                    *entry = (*entry & (!0xffff_ffff | read_only))
-                        | (u64::from(value) & 0x1_ffff & !read_only);
+                    *entry = (*entry & (!0xffff_ffff | read_only)) | (u64::from(value) & 0x1_ffff & !read_only);
                     if *entry & LEVEL == 0 {
                         *entry &= !REMOTE_IRR;
                     }
@@ -173,10 +167,7 @@ mod tests {
     fn edges() {
         let mut ioapic = IoApic::new();
         assert_eq!(ioapic.set_line(4, true), None, "masked");
-        assert!(
-            program(&mut ioapic, 4, 0x34, 0).is_none(),
-            "an edge at a masked entry is lost"
-        );
+        assert!(program(&mut ioapic, 4, 0x34, 0).is_none(), "an edge at a masked entry is lost");
         assert_eq!(ioapic.set_line(4, true), None, "no new edge");
         ioapic.set_line(4, false);
         let message = ioapic.set_line(4, true);

@@ -93,10 +93,7 @@ impl InterruptMessage {
             return None;
         };
         Some(Self {
-            destination: Destination::from_byte(
-                message.address & 4 != 0,
-                (message.address >> 12) as u8,
-            ),
+            destination: Destination::from_byte(message.address & 4 != 0, (message.address >> 12) as u8),
             mode,
             vector: message.data as u8,
             level_triggered: message.data & (1 << 15) != 0,
@@ -120,10 +117,7 @@ mod tests {
 
     #[test]
     fn msi_fields() {
-        let message = InterruptMessage::from_msi(MsiMessage {
-            address: 0xfee0_3000,
-            data: 0x0041,
-        });
+        let message = InterruptMessage::from_msi(MsiMessage { address: 0xfee0_3000, data: 0x0041 });
         assert_eq!(
             message,
             Some(InterruptMessage {
@@ -133,28 +127,11 @@ mod tests {
                 level_triggered: false
             })
         );
-        let lowest = InterruptMessage::from_msi(MsiMessage {
-            address: 0xfee0_100c,
-            data: 0x8131,
-        });
-        assert!(
-            lowest.is_some_and(|m| m.mode == DeliveryMode::LowestPriority
-                && m.destination == Destination::Logical(1)
-                && m.level_triggered)
-        );
-        assert_eq!(
-            InterruptMessage::from_msi(MsiMessage {
-                address: 0xfec0_0000,
-                data: 0x41
-            }),
-            None
-        );
-        assert_eq!(
-            InterruptMessage::from_msi(MsiMessage {
-                address: 0xfee0_0000,
-                data: 0x341
-            }),
-            None
-        );
+        let lowest = InterruptMessage::from_msi(MsiMessage { address: 0xfee0_100c, data: 0x8131 });
+        assert!(lowest.is_some_and(|m| m.mode == DeliveryMode::LowestPriority
+            && m.destination == Destination::Logical(1)
+            && m.level_triggered));
+        assert_eq!(InterruptMessage::from_msi(MsiMessage { address: 0xfec0_0000, data: 0x41 }), None);
+        assert_eq!(InterruptMessage::from_msi(MsiMessage { address: 0xfee0_0000, data: 0x341 }), None);
     }
 }

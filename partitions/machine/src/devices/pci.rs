@@ -107,11 +107,7 @@ impl<F: PciFunction> PciBus<F> {
     /// A bus with these functions; those beyond the 31st have no device number and are dropped.
     pub fn new(mut functions: Vec<F>) -> Self {
         functions.truncate(DEVICES - 1);
-        Self {
-            address: 0,
-            bridge: HostBridge { command: 0x0007 },
-            functions,
-        }
+        Self { address: 0, bridge: HostBridge { command: 0x0007 }, functions }
     }
 
     /// The functions, in the order of their device numbers from 1.
@@ -156,9 +152,7 @@ impl<F: PciFunction> PciBus<F> {
             self.bridge.write_config(offset, value);
             return None;
         };
-        self.functions
-            .get_mut(index)?
-            .write_config(offset, width, value & width.mask() as u32);
+        self.functions.get_mut(index)?.write_config(offset, width, value & width.mask() as u32);
         Some(index)
     }
 
@@ -175,10 +169,7 @@ impl<F: PciFunction> PciBus<F> {
         if !aligned || self.address & 0x80ff_0700 != 0x8000_0000 {
             return None;
         }
-        Some((
-            (self.address >> 11 & 0x1f) as usize,
-            self.address as u8 | within,
-        ))
+        Some(((self.address >> 11 & 0x1f) as usize, self.address as u8 | within))
     }
 
     /// Reads at an address of `space`; none if no function claims it. Also the index of the function.
@@ -204,11 +195,7 @@ impl<F: PciFunction> PciBus<F> {
 
     /// The interrupt requests that INTx pins assert, as a set of bits.
     pub fn asserted(&self) -> u16 {
-        let lines = self
-            .functions
-            .iter()
-            .enumerate()
-            .filter(|(_, function)| function.interrupt_asserted());
+        let lines = self.functions.iter().enumerate().filter(|(_, function)| function.interrupt_asserted());
         lines.fold(0, |set, (index, _)| set | 1 << interrupt_request(index + 1))
     }
 }
@@ -230,13 +217,7 @@ pub(crate) mod tests {
         fn read_config(&mut self, offset: u8, width: Width) -> u32 {
             let bytes = (0..width.bytes() as usize).rev();
             bytes.fold(0, |value, byte| {
-                value << 8
-                    | u32::from(
-                        self.configuration
-                            .get(usize::from(offset) + byte)
-                            .copied()
-                            .unwrap_or(0),
-                    )
+                value << 8 | u32::from(self.configuration.get(usize::from(offset) + byte).copied().unwrap_or(0))
             })
         }
 
@@ -249,14 +230,8 @@ pub(crate) mod tests {
         }
 
         fn decode(&self, space: Space, address: u64) -> Option<BarOffset> {
-            let start = if space == Space::Ports {
-                0xc000
-            } else {
-                0xe000_0000
-            };
-            let offset = address
-                .checked_sub(start)
-                .filter(|offset| *offset < 0x100)?;
+            let start = if space == Space::Ports { 0xc000 } else { 0xe000_0000 };
+            let offset = address.checked_sub(start).filter(|offset| *offset < 0x100)?;
             Some(BarOffset { bar: 0, offset })
         }
 
@@ -282,11 +257,7 @@ pub(crate) mod tests {
     #[test]
     fn enumeration() {
         let mut bus = PciBus::new(alloc::vec![Scratch::default()]);
-        assert_eq!(
-            bus.read_data(DATA_PORT, Width::Dword),
-            u32::MAX,
-            "not enabled"
-        );
+        assert_eq!(bus.read_data(DATA_PORT, Width::Dword), u32::MAX, "not enabled");
         bus.set_address(0x8000_0000);
         assert_eq!(bus.address(), 0x8000_0000);
         assert_eq!(bus.read_data(DATA_PORT, Width::Dword), 0x1237_8086);
@@ -296,11 +267,7 @@ pub(crate) mod tests {
         bus.set_address(0x8000_0804);
         assert_eq!(bus.write_data(DATA_PORT + 2, Width::Word, 0xbeef), Some(0));
         assert_eq!(bus.read_data(DATA_PORT, Width::Dword), 0xbeef_0000);
-        assert_eq!(
-            bus.read_data(DATA_PORT + 2, Width::Dword),
-            u32::MAX,
-            "crosses the doubleword"
-        );
+        assert_eq!(bus.read_data(DATA_PORT + 2, Width::Dword), u32::MAX, "crosses the doubleword");
         for absent in [0x8000_0900u32, 0x8000_1000, 0x8001_0000] {
             bus.set_address(absent);
             assert_eq!(bus.read_data(DATA_PORT, Width::Dword), u32::MAX);
@@ -312,10 +279,7 @@ pub(crate) mod tests {
         let mut bus = PciBus::new(alloc::vec![Scratch::default()]);
         assert_eq!(bus.write(Space::Ports, 0xc008, Width::Dword, 7), Some(0));
         assert_eq!(bus.asserted(), 1 << 11);
-        assert_eq!(
-            bus.read(Space::Memory, 0xe000_0001, Width::Dword),
-            Some((0, 8))
-        );
+        assert_eq!(bus.read(Space::Memory, 0xe000_0001, Width::Dword), Some((0, 8)));
         assert_eq!(bus.asserted(), 0);
         assert_eq!(bus.read(Space::Memory, 0xd000_0001, Width::Dword), None);
     }

@@ -186,20 +186,12 @@ impl Chip {
     }
 
     fn write_data(&mut self, value: u8) {
-        let mode_or_ready = if self.needs_mode {
-            Sequence::Mode
-        } else {
-            Sequence::Ready
-        };
+        let mode_or_ready = if self.needs_mode { Sequence::Mode } else { Sequence::Ready };
         match self.sequence {
             Sequence::Ready => self.mask = value,
             Sequence::VectorBase => {
                 self.vector_base = value & 0xf8;
-                self.sequence = if self.needs_cascade {
-                    Sequence::Cascade
-                } else {
-                    mode_or_ready
-                };
+                self.sequence = if self.needs_cascade { Sequence::Cascade } else { mode_or_ready };
             }
             // The wiring of a PC is fixed, so the answer to ICW3 is not kept.
             Sequence::Cascade => self.sequence = mode_or_ready,
@@ -222,11 +214,7 @@ impl Chip {
                 None => 0,
             };
         }
-        if self.read_in_service {
-            self.in_service
-        } else {
-            self.requests
-        }
+        if self.read_in_service { self.in_service } else { self.requests }
     }
 }
 
@@ -243,11 +231,7 @@ impl Pic {
     /// Both chips as at power-on: not initialised, every input masked.
     pub const fn new() -> Self {
         // Timer, keyboard, cascade, RTC and coprocessor inputs are always edge-triggered.
-        Self {
-            master: Chip::new(0xf8, Some(CASCADE)),
-            slave: Chip::new(0xde, None),
-            output: false,
-        }
+        Self { master: Chip::new(0xf8, Some(CASCADE)), slave: Chip::new(0xde, None), output: false }
     }
 
     /// Whether INTR is asserted towards the processor.

@@ -116,11 +116,7 @@ impl Channel {
                 _ => (reload + modulus - elapsed % modulus) % modulus,
             },
         } % modulus;
-        if self.bcd {
-            to_bcd(count)
-        } else {
-            count as u16
-        }
+        if self.bcd { to_bcd(count) } else { count as u16 }
     }
 
     fn status(&self, clock: u64) -> u8 {
@@ -214,11 +210,7 @@ impl Channel {
                 Some(low) => u16::from_le_bytes([low, value]),
             },
         };
-        let count = if self.bcd {
-            from_bcd(count)
-        } else {
-            u32::from(count)
-        };
+        let count = if self.bcd { from_bcd(count) } else { u32::from(count) };
         let count = match count {
             0 if self.bcd => 10_000,
             // A period of one clock would leave no room for the output to fall.
@@ -247,9 +239,7 @@ impl Channel {
         match self.mode {
             Mode::GateOneShot | Mode::HardwareStrobe if gate => self.start_counting(clock),
             Mode::GateOneShot | Mode::HardwareStrobe => {}
-            Mode::RateGenerator | Mode::SquareWave if gate && elapsed.is_some() => {
-                self.start_counting(clock)
-            }
+            Mode::RateGenerator | Mode::SquareWave if gate && elapsed.is_some() => self.start_counting(clock),
             _ => match elapsed {
                 Some(elapsed) if gate => {
                     self.started = Some(clock.saturating_sub(elapsed));
@@ -272,15 +262,11 @@ impl Channel {
         let reload = self.reload.get();
         match self.mode {
             _ if self.started.is_none() || self.paused.is_some() => None,
-            Mode::RateGenerator | Mode::SquareWave => Some(
-                (self.told / self.reload)
-                    .saturating_add(1)
-                    .saturating_mul(reload),
-            ),
-            Mode::TerminalCount | Mode::GateOneShot => (self.told < reload).then_some(reload),
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => {
-                (self.told <= reload).then_some(reload + 1)
+            Mode::RateGenerator | Mode::SquareWave => {
+                Some((self.told / self.reload).saturating_add(1).saturating_mul(reload))
             }
+            Mode::TerminalCount | Mode::GateOneShot => (self.told < reload).then_some(reload),
+            Mode::SoftwareStrobe | Mode::HardwareStrobe => (self.told <= reload).then_some(reload + 1),
         }
     }
 
@@ -298,15 +284,11 @@ impl Channel {
 }
 
 fn to_bcd(count: u64) -> u16 {
-    (0..4).fold(0, |bcd, digit| {
-        bcd | ((count / 10u64.pow(digit) % 10) as u16) << (4 * digit)
-    })
+    (0..4).fold(0, |bcd, digit| bcd | ((count / 10u64.pow(digit) % 10) as u16) << (4 * digit))
 }
 
 fn from_bcd(bcd: u16) -> u32 {
-    (0..4).rev().fold(0, |count, digit| {
-        count * 10 + u32::from(bcd >> (4 * digit) & 0xf)
-    }) % 10_000
+    (0..4).rev().fold(0, |count, digit| count * 10 + u32::from(bcd >> (4 * digit) & 0xf)) % 10_000
 }
 
 /// Ports 0x40 to 0x43 and 0x61.
@@ -417,10 +399,7 @@ impl Pit {
 
     fn rise_at(&self) -> Option<u64> {
         let [zero, ..] = &self.channels;
-        Some(
-            self.clock
-                .ticks(zero.started?.saturating_add(zero.next_rise()?)),
-        )
+        Some(self.clock.ticks(zero.started?.saturating_add(zero.next_rise()?)))
     }
 }
 

@@ -49,13 +49,7 @@ pub struct Rtc {
 impl Rtc {
     /// A clock that shows `unix_time` at TSC value `now`, and describes memory to firmware-like guests: bytes below and above
     /// 4 GiB.
-    pub fn new(
-        tsc_hertz: u64,
-        now: u64,
-        unix_time: i64,
-        memory_below: u64,
-        memory_above: u64,
-    ) -> Self {
+    pub fn new(tsc_hertz: u64, now: u64, unix_time: i64, memory_below: u64, memory_above: u64) -> Self {
         let clock = Clock::new(OSCILLATOR, tsc_hertz);
         let elapsed = clock.units(now);
         let mut memory = [0; 128];
@@ -92,15 +86,7 @@ impl Rtc {
             }
         }
         let base = unix_time.saturating_sub((elapsed / SECOND) as i64);
-        Self {
-            clock,
-            index: 0x0d,
-            memory,
-            base,
-            halted: None,
-            told: elapsed,
-            flags: 0,
-        }
+        Self { clock, index: 0x0d, memory, base, halted: None, told: elapsed, flags: 0 }
     }
 
     /// Level of interrupt request 8.
@@ -116,8 +102,7 @@ impl Rtc {
         match self.index {
             0 | 2 | 4 | 6..=9 | CENTURY => self.read_time(self.index, now),
             0x0a => {
-                let updating =
-                    self.halted.is_none() && self.clock.units(now) % SECOND >= SECOND - UPDATE;
+                let updating = self.halted.is_none() && self.clock.units(now) % SECOND >= SECOND - UPDATE;
                 self.register(0x0a) | if updating { UPDATE_IN_PROGRESS } else { 0 }
             }
             0x0c => {
@@ -148,11 +133,7 @@ impl Rtc {
                     self.set_time(time, now);
                 }
                 // Halting updates also disables their interrupt.
-                let value = if halt {
-                    value & !control::UPDATE_INTERRUPT
-                } else {
-                    value
-                };
+                let value = if halt { value & !control::UPDATE_INTERRUPT } else { value };
                 self.set_register(0x0b, value);
             }
             0x0c | 0x0d => {}
@@ -191,16 +172,9 @@ impl Rtc {
             return None;
         }
         let next = |period: u64| Some((self.told / period + 1).saturating_mul(period));
-        let periodic = if enabled & control::PERIODIC_INTERRUPT != 0 {
-            self.period().and_then(next)
-        } else {
-            None
-        };
-        let second = if enabled & (control::UPDATE_INTERRUPT | control::ALARM_INTERRUPT) != 0 {
-            next(SECOND)
-        } else {
-            None
-        };
+        let periodic = if enabled & control::PERIODIC_INTERRUPT != 0 { self.period().and_then(next) } else { None };
+        let second =
+            if enabled & (control::UPDATE_INTERRUPT | control::ALARM_INTERRUPT) != 0 { next(SECOND) } else { None };
         Some(self.clock.ticks(earlier(periodic, second)?))
     }
 
@@ -233,10 +207,7 @@ impl Rtc {
     }
 
     fn time(&self, now: u64) -> i64 {
-        self.halted.unwrap_or_else(|| {
-            self.base
-                .saturating_add((self.clock.units(now) / SECOND) as i64)
-        })
+        self.halted.unwrap_or_else(|| self.base.saturating_add((self.clock.units(now) / SECOND) as i64))
     }
 
     fn set_time(&mut self, time: i64, now: u64) {
@@ -248,19 +219,11 @@ impl Rtc {
     }
 
     fn encode(&self, value: u8) -> u8 {
-        if self.register(0x0b) & control::BINARY != 0 {
-            value
-        } else {
-            ((value / 10 % 10) << 4) | (value % 10)
-        }
+        if self.register(0x0b) & control::BINARY != 0 { value } else { ((value / 10 % 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, value: u8) -> u8 {
-        if self.register(0x0b) & control::BINARY != 0 {
-            value
-        } else {
-            (value >> 4) * 10 + (value & 0x0f)
-        }
+        if self.register(0x0b) & control::BINARY != 0 { value } else { (value >> 4) * 10 + (value & 0x0f) }
     }
 
     fn encode_hour(&self, hour: u8) -> u8 {
@@ -314,8 +277,7 @@ impl Rtc {
 
     /// Whether the alarm's time of day comes within these seconds of the oscillator (at most a day of them is looked at).
     fn alarm_within(&self, first: u64, last: u64) -> bool {
-        let matches =
-            |register: u8, shown: u8| register & ALARM_ANY == ALARM_ANY || register == shown;
+        let matches = |register: u8, shown: u8| register & ALARM_ANY == ALARM_ANY || register == shown;
         let last = last.min(first.saturating_add(86_400));
         (first..=last).any(|second| {
             let calendar = Calendar::from_unix(self.base.saturating_add(second as i64));
@@ -364,15 +326,7 @@ mod tests {
     fn time_is_set_while_halted() {
         let mut rtc = Rtc::new(TSC, 0, 0, 0, 0);
         set(&mut rtc, 0x0b, 0x82, 0);
-        for (index, value) in [
-            (9, 0x26),
-            (8, 0x11),
-            (7, 0x23),
-            (4, 0x21),
-            (2, 0x09),
-            (0, 0x07),
-            (0x32, 0x20),
-        ] {
+        for (index, value) in [(9, 0x26), (8, 0x11), (7, 0x23), (4, 0x21), (2, 0x09), (0, 0x07), (0x32, 0x20)] {
             set(&mut rtc, index, value, TSC * 5);
         }
         assert_eq!(get(&mut rtc, 0, TSC * 9), 0x07);
@@ -392,10 +346,7 @@ mod tests {
         assert_eq!(get(&mut rtc, 0x0c, TSC) & 0x90, 0x90);
         assert!(!rtc.interrupt());
         set(&mut rtc, 0x0b, 0x42, TSC);
-        assert!(
-            rtc.next_deadline()
-                .is_some_and(|deadline| deadline <= TSC + TSC / 1024 + 1)
-        );
+        assert!(rtc.next_deadline().is_some_and(|deadline| deadline <= TSC + TSC / 1024 + 1));
     }
 
     #[test]

@@ -75,11 +75,7 @@ impl Fifo {
     }
 
     fn front(&self) -> Option<u8> {
-        if self.length == 0 {
-            None
-        } else {
-            self.characters.get(self.first).copied()
-        }
+        if self.length == 0 { None } else { self.characters.get(self.first).copied() }
     }
 
     fn pop(&mut self) -> Option<u8> {
@@ -187,11 +183,7 @@ impl Uart {
                 if identification == identification::TRANSMITTER_EMPTY {
                     self.transmitter_interrupt = false;
                 }
-                let fifos = if self.fifo_control & FIFO_ENABLE != 0 {
-                    identification::FIFOS_ENABLED
-                } else {
-                    0
-                };
+                let fifos = if self.fifo_control & FIFO_ENABLE != 0 { identification::FIFOS_ENABLED } else { 0 };
                 identification | fifos
             }
             3 => self.line_control,
@@ -233,11 +225,7 @@ impl Uart {
     }
 
     fn capacity(&self) -> usize {
-        if self.fifo_control & FIFO_ENABLE != 0 {
-            FIFO
-        } else {
-            1
-        }
+        if self.fifo_control & FIFO_ENABLE != 0 { FIFO } else { 1 }
     }
 
     fn transmit(&mut self, character: u8, sink: &mut impl SerialSink) {
@@ -278,16 +266,8 @@ impl Uart {
     }
 
     fn line_status(&self) -> u8 {
-        let received = if self.received.length > 0 {
-            line::RECEIVED
-        } else {
-            0
-        };
-        let empty = if self.is_waiting() {
-            0
-        } else {
-            line::HOLDING_EMPTY | line::TRANSMITTER_EMPTY
-        };
+        let received = if self.received.length > 0 { line::RECEIVED } else { 0 };
+        let empty = if self.is_waiting() { 0 } else { line::HOLDING_EMPTY | line::TRANSMITTER_EMPTY };
         self.line_errors | received | empty
     }
 
@@ -306,9 +286,7 @@ impl Uart {
     /// The interrupt of the highest priority.
     fn identify(&self) -> u8 {
         let enabled = self.interrupt_enable;
-        if enabled & enable::LINE_STATUS != 0
-            && self.line_errors & (line::OVERRUN | line::BREAK) != 0
-        {
+        if enabled & enable::LINE_STATUS != 0 && self.line_errors & (line::OVERRUN | line::BREAK) != 0 {
             identification::LINE_STATUS
         } else if enabled & enable::RECEIVED != 0 && self.received.length > 0 {
             let trigger = match self.fifo_control & 0xc1 {
@@ -318,11 +296,7 @@ impl Uart {
                 _ => 1,
             };
             // Time does not pass between characters, so fewer than the trigger have always been waiting long enough.
-            if self.received.length >= trigger {
-                identification::RECEIVED
-            } else {
-                identification::TIMEOUT
-            }
+            if self.received.length >= trigger { identification::RECEIVED } else { identification::TIMEOUT }
         } else if enabled & enable::TRANSMITTER_EMPTY != 0 && self.transmitter_interrupt {
             identification::TRANSMITTER_EMPTY
         } else if enabled & enable::MODEM_STATUS != 0 && self.modem_status & 0x0f != 0 {
@@ -355,10 +329,7 @@ mod tests {
     }
 
     fn sink(room: usize) -> Limited {
-        Limited {
-            taken: Vec::new(),
-            room,
-        }
+        Limited { taken: Vec::new(), room }
     }
 
     #[test]

@@ -73,40 +73,24 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
             let result = shifted as u64 & mask(width);
             let carry = (shifted >> bits) as u64 & 1;
             let overflow = top(result, width) ^ carry;
-            (
-                result,
-                flag(carry, CF) | flag(overflow, OF) | result_flags(result, width),
-                ARITHMETIC & !AF,
-            )
+            (result, flag(carry, CF) | flag(overflow, OF) | result_flags(result, width), ARITHMETIC & !AF)
         }
         Shift::Right => {
             let result = (wide >> count) as u64;
             let carry = (wide >> (count - 1)) as u64 & 1;
-            (
-                result,
-                flag(carry, CF) | flag(top(value, width), OF) | result_flags(result, width),
-                ARITHMETIC & !AF,
-            )
+            (result, flag(carry, CF) | flag(top(value, width), OF) | result_flags(result, width), ARITHMETIC & !AF)
         }
         Shift::RightArithmetic => {
             let signed = (value << (64 - bits)) as i64 >> (64 - bits);
             let result = (signed >> count.min(63)) as u64 & mask(width);
             let carry = (signed >> (count - 1).min(63)) as u64 & 1;
-            (
-                result,
-                flag(carry, CF) | result_flags(result, width),
-                ARITHMETIC & !AF,
-            )
+            (result, flag(carry, CF) | result_flags(result, width), ARITHMETIC & !AF)
         }
         Shift::RotateLeft => {
             let turn = count % bits;
             let result = (wide << turn | wide >> (bits - turn)) as u64 & mask(width);
             let carry = result & 1;
-            (
-                result,
-                flag(carry, CF) | flag(top(result, width) ^ carry, OF),
-                CF | OF,
-            )
+            (result, flag(carry, CF) | flag(top(result, width) ^ carry, OF), CF | OF)
         }
         Shift::RotateRight => {
             let turn = count % bits;
@@ -120,8 +104,7 @@ pub fn shift(operation: Shift, value: u64, count: u64, width: u8, flags: u64) ->
 
 /// Low half and flags of a signed multiplication.
 pub fn multiply_signed(left: u64, right: u64, width: u8) -> (u64, u64) {
-    let product =
-        i128::from(sign_extend(left, width) as i64) * i128::from(sign_extend(right, width) as i64);
+    let product = i128::from(sign_extend(left, width) as i64) * i128::from(sign_extend(right, width) as i64);
     let result = product as u64 & mask(width);
     let lost = u64::from(i128::from(sign_extend(result, width) as i64) != product);
     (result, flag(lost, CF | OF))
@@ -159,32 +142,14 @@ mod test {
     #[test]
     fn known_results() {
         assert_eq!(compute(Alu::Add, 0xff, 1, 1, 0), (0, CF | AF | ZF | PF));
-        assert_eq!(
-            compute(Alu::Add, 0x7fff_ffff, 1, 4, 0),
-            (0x8000_0000, OF | SF | AF | PF)
-        );
-        assert_eq!(
-            compute(Alu::Subtract, 0, 1, 8, 0),
-            (u64::MAX, CF | AF | SF | PF)
-        );
-        assert_eq!(
-            compute(Alu::SubtractBorrow, 0, u64::MAX, 8, CF),
-            (0, CF | AF | ZF | PF)
-        );
-        assert_eq!(
-            compute(Alu::AddCarry, u64::MAX, 0, 8, CF),
-            (0, CF | AF | ZF | PF)
-        );
+        assert_eq!(compute(Alu::Add, 0x7fff_ffff, 1, 4, 0), (0x8000_0000, OF | SF | AF | PF));
+        assert_eq!(compute(Alu::Subtract, 0, 1, 8, 0), (u64::MAX, CF | AF | SF | PF));
+        assert_eq!(compute(Alu::SubtractBorrow, 0, u64::MAX, 8, CF), (0, CF | AF | ZF | PF));
+        assert_eq!(compute(Alu::AddCarry, u64::MAX, 0, 8, CF), (0, CF | AF | ZF | PF));
         assert_eq!(compute(Alu::And, 0xf0f0, 0x0ff0, 2, CF), (0x00f0, PF));
-        assert_eq!(
-            shift(Shift::Left, 0x81, 1, 1, 0),
-            (2, CF | OF, ARITHMETIC & !AF)
-        );
+        assert_eq!(shift(Shift::Left, 0x81, 1, 1, 0), (2, CF | OF, ARITHMETIC & !AF));
         assert_eq!(shift(Shift::RightArithmetic, 0x80, 31, 1, 0).0, 0xff);
-        assert_eq!(
-            shift(Shift::RotateRight, 1, 1, 4, 0),
-            (0x8000_0000, CF | OF, CF | OF)
-        );
+        assert_eq!(shift(Shift::RotateRight, 1, 1, 4, 0), (0x8000_0000, CF | OF, CF | OF));
         assert_eq!(shift(Shift::RotateLeft, 0x1234, 16, 2, 0).0, 0x1234);
         assert_eq!(multiply_signed(0xffff, 0xffff, 2), (1, 0));
         assert_eq!(multiply_signed(0x4000, 4, 2), (0, CF | OF));

@@ -26,19 +26,12 @@ impl DecodeCache {
 
     /// An empty cache.
     pub fn new() -> Self {
-        Self {
-            entries: vec![None; Self::SIZE].into_boxed_slice(),
-        }
+        Self { entries: vec![None; Self::SIZE].into_boxed_slice() }
     }
 
     /// The decoded instruction at `rip`.
     #[inline]
-    pub(super) fn decode(
-        &mut self,
-        rip: u64,
-        fetched: &Fetched,
-        mode: Mode,
-    ) -> Result<Decoded, DecodeError> {
+    pub(super) fn decode(&mut self, rip: u64, fetched: &Fetched, mode: Mode) -> Result<Decoded, DecodeError> {
         let bytes = pack(&fetched.bytes);
         // Instructions are at least two bytes long, so their neighbours' low bits differ.
         let slot = (rip ^ rip >> 6) as usize % Self::SIZE;
@@ -53,27 +46,12 @@ impl DecodeCache {
     }
 
     #[cold]
-    fn miss(
-        &mut self,
-        slot: usize,
-        bytes: u128,
-        fetched: &Fetched,
-        mode: Mode,
-    ) -> Result<Decoded, DecodeError> {
-        let available = fetched
-            .bytes
-            .get(..usize::from(fetched.length))
-            .unwrap_or(&fetched.bytes);
+    fn miss(&mut self, slot: usize, bytes: u128, fetched: &Fetched, mode: Mode) -> Result<Decoded, DecodeError> {
+        let available = fetched.bytes.get(..usize::from(fetched.length)).unwrap_or(&fetched.bytes);
         let decoded = decode(available, mode)?;
-        let significant =
-            u128::MAX >> (128 - 8 * u32::from(decoded.length).clamp(1, LONGEST as u32));
+        let significant = u128::MAX >> (128 - 8 * u32::from(decoded.length).clamp(1, LONGEST as u32));
         if let Some(entry) = self.entries.get_mut(slot) {
-            *entry = Some(Entry {
-                bytes,
-                significant,
-                mode,
-                decoded,
-            });
+            *entry = Some(Entry { bytes, significant, mode, decoded });
         }
         Ok(decoded)
     }

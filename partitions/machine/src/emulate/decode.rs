@@ -1,13 +1,11 @@
 //! Instruction bytes to [`Decoded`].
 
 use super::instruction::{
-    Alu, Base, BitChange, Condition, Decoded, MemoryOperand, Mode, Operand, Operation,
-    RegisterOperand, Repeat, Shift, StringOperation,
+    Alu, Base, BitChange, Condition, Decoded, MemoryOperand, Mode, Operand, Operation, RegisterOperand, Repeat, Shift,
+    StringOperation,
 };
 use bulkhead_abi::segment;
-use iced_x86::{
-    Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register,
-};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 
 /// Why bytes are not a [`Decoded`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,29 +33,21 @@ fn general(register: Register) -> Option<(RegisterOperand, u8)> {
     let within = |first: Register| (register as u32).wrapping_sub(first as u32) as u8;
     let number = register as u32;
     let plain = |index| RegisterOperand { index, high: false };
-    Some(
-        if number >= Register::AL as u32 && number <= Register::BL as u32 {
-            (plain(within(Register::AL)), 1)
-        } else if number >= Register::AH as u32 && number <= Register::BH as u32 {
-            (
-                RegisterOperand {
-                    index: within(Register::AH),
-                    high: true,
-                },
-                1,
-            )
-        } else if number >= Register::SPL as u32 && number <= Register::R15L as u32 {
-            (plain(within(Register::SPL) + 4), 1)
-        } else if number >= Register::AX as u32 && number <= Register::R15W as u32 {
-            (plain(within(Register::AX)), 2)
-        } else if number >= Register::EAX as u32 && number <= Register::R15D as u32 {
-            (plain(within(Register::EAX)), 4)
-        } else if number >= Register::RAX as u32 && number <= Register::R15 as u32 {
-            (plain(within(Register::RAX)), 8)
-        } else {
-            return None;
-        },
-    )
+    Some(if number >= Register::AL as u32 && number <= Register::BL as u32 {
+        (plain(within(Register::AL)), 1)
+    } else if number >= Register::AH as u32 && number <= Register::BH as u32 {
+        (RegisterOperand { index: within(Register::AH), high: true }, 1)
+    } else if number >= Register::SPL as u32 && number <= Register::R15L as u32 {
+        (plain(within(Register::SPL) + 4), 1)
+    } else if number >= Register::AX as u32 && number <= Register::R15W as u32 {
+        (plain(within(Register::AX)), 2)
+    } else if number >= Register::EAX as u32 && number <= Register::R15D as u32 {
+        (plain(within(Register::EAX)), 4)
+    } else if number >= Register::RAX as u32 && number <= Register::R15 as u32 {
+        (plain(within(Register::RAX)), 8)
+    } else {
+        return None;
+    })
 }
 
 fn segment_index(register: Register) -> Option<u8> {
@@ -243,28 +233,13 @@ fn memory_of(instruction: &Instruction, mode: Mode) -> Option<(MemoryOperand, u8
     };
     let index = match instruction.memory_index() {
         Register::None => None,
-        register => Some((
-            take_width(register)?,
-            instruction.memory_index_scale().trailing_zeros() as u8,
-        )),
+        register => Some((take_width(register)?, instruction.memory_index_scale().trailing_zeros() as u8)),
     };
-    Some((
-        MemoryOperand {
-            segment,
-            base,
-            index,
-            displacement,
-        },
-        width,
-    ))
+    Some((MemoryOperand { segment, base, index, displacement }, width))
 }
 
-const NO_MEMORY: MemoryOperand = MemoryOperand {
-    segment: segment::DS as u8,
-    base: Base::None,
-    index: None,
-    displacement: 0,
-};
+const NO_MEMORY: MemoryOperand =
+    MemoryOperand { segment: segment::DS as u8, base: Base::None, index: None, displacement: 0 };
 
 fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
     let operation = operation_of(instruction.mnemonic())?;
@@ -283,8 +258,7 @@ fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
     if let Operation::String(_) = operation {
         decoded.width = width_of(instruction.memory_size())?;
         decoded.address_width = string_address_width(instruction)?;
-        decoded.memory.segment =
-            segment_index(instruction.memory_segment()).unwrap_or(segment::ES as u8);
+        decoded.memory.segment = segment_index(instruction.memory_segment()).unwrap_or(segment::ES as u8);
         decoded.repeat = if instruction.has_repne_prefix() {
             Repeat::WhileNotEqual
         } else if instruction.has_repe_prefix() {
@@ -294,8 +268,7 @@ fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
         };
         return Some(decoded);
     }
-    let has_memory =
-        (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+    let has_memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
     if !has_memory {
         return None;
     }

@@ -33,12 +33,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     fn set_register(&mut self, operand: RegisterOperand, width: u8, value: u64) {
         if operand.high {
             let old = read_register(self.state, operand.index);
-            write_register(
-                self.state,
-                operand.index,
-                2,
-                old & 0xff | (value & 0xff) << 8,
-            );
+            write_register(self.state, operand.index, 2, old & 0xff | (value & 0xff) << 8);
         } else {
             write_register(self.state, operand.index, width, value);
         }
@@ -89,11 +84,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             Operation::Alu(operation) => self.arithmetic(decoded, operation, true),
             Operation::Compare(operation) => self.arithmetic(decoded, operation, false),
             Operation::Increment | Operation::Decrement => {
-                let operation = if decoded.operation == Operation::Increment {
-                    Alu::Add
-                } else {
-                    Alu::Subtract
-                };
+                let operation = if decoded.operation == Operation::Increment { Alu::Add } else { Alu::Subtract };
                 self.modify(decoded, flags::ARITHMETIC & !flags::CF, |value, before| {
                     alu::compute(operation, value, 1, width, before)
                 })
@@ -106,8 +97,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
                 let count = self.value(decoded.source)?;
                 let place = self.operand_place(decoded, width, Access::Write)?;
                 let value = self.read(&place);
-                let (result, after, changed) =
-                    alu::shift(operation, value, count, width, self.state.rflags);
+                let (result, after, changed) = alu::shift(operation, value, count, width, self.state.rflags);
                 self.write(&place, result);
                 write_flags(self.state, changed, after);
                 Ok(())
@@ -123,11 +113,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
                 };
                 let place = self.operand_place(decoded, width, Access::Read)?;
                 let value = self.read(&place);
-                let value = if alu::holds(condition, self.state.rflags) {
-                    value
-                } else {
-                    self.register(target)
-                };
+                let value = if alu::holds(condition, self.state.rflags) { value } else { self.register(target) };
                 self.set_register(target, width, value);
                 Ok(())
             }
@@ -176,13 +162,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         };
         let place = self.operand_place(decoded, width, Access::Read)?;
         let right = self.read(&place);
-        let (result, after) = alu::compute(
-            operation,
-            self.register(target),
-            right,
-            width,
-            self.state.rflags,
-        );
+        let (result, after) = alu::compute(operation, self.register(target), right, width, self.state.rflags);
         if store {
             self.set_register(target, width, result);
         }
@@ -214,8 +194,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     }
 
     fn exchange(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        let ((Operand::Register(other), _) | (_, Operand::Register(other))) =
-            (decoded.source, decoded.destination)
+        let ((Operand::Register(other), _) | (_, Operand::Register(other))) = (decoded.source, decoded.destination)
         else {
             return Err(Stop::Unsupported);
         };
@@ -258,10 +237,8 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     fn compare_exchange_8_bytes(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let place = self.operand_place(decoded, 8, Access::Write)?;
         let value = self.read(&place);
-        let pair = |high, low| {
-            (read_register(self.state, high) & mask(4)) << 32
-                | read_register(self.state, low) & mask(4)
-        };
+        let pair =
+            |high, low| (read_register(self.state, high) & mask(4)) << 32 | read_register(self.state, low) & mask(4);
         let expected = pair(RDX, RAX);
         let new = pair(register::RCX as u8, register::RBX as u8);
         if value == expected {
@@ -284,20 +261,14 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             Operand::Register(register) => {
                 // A register counts bits from the operand's address, in both directions.
                 let position = alu::sign_extend(self.register(register), width) as i64;
-                let bytes = position
-                    .div_euclid(bits as i64)
-                    .wrapping_mul(i64::from(width));
+                let bytes = position.div_euclid(bits as i64).wrapping_mul(i64::from(width));
                 offset = offset.wrapping_add(bytes as u64) & mask(decoded.address_width);
                 position.rem_euclid(bits as i64) as u64
             }
             Operand::Immediate(position) => position & (bits - 1),
             _ => return Err(Stop::Unsupported),
         };
-        let access = if change == BitChange::None {
-            Access::Read
-        } else {
-            Access::Write
-        };
+        let access = if change == BitChange::None { Access::Read } else { Access::Write };
         let place = self.locate(decoded.memory.segment, offset, width, access)?;
         let value = self.read(&place);
         let bit = 1u64 << (position & 63);
@@ -307,18 +278,13 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
             BitChange::Reset => self.write(&place, value & !bit),
             BitChange::Complement => self.write(&place, value ^ bit),
         }
-        write_flags(
-            self.state,
-            flags::CF,
-            if value & bit != 0 { flags::CF } else { 0 },
-        );
+        write_flags(self.state, flags::CF, if value & bit != 0 { flags::CF } else { 0 });
         Ok(())
     }
 
     /// The two- and three-operand forms; the one-operand form has a memory destination and is not emulated.
     fn multiply(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        let (Operand::Register(target), Operand::Memory) = (decoded.destination, decoded.source)
-        else {
+        let (Operand::Register(target), Operand::Memory) = (decoded.destination, decoded.source) else {
             return Err(Stop::Unsupported);
         };
         let width = decoded.width;
@@ -363,12 +329,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         let stack = self.locate(segment::SS as u8, pointer, width, Access::Read)?;
         // The address of the destination is computed with the stack pointer already moved.
         let before = self.state.rsp;
-        write_register(
-            self.state,
-            register::RSP as u8,
-            pointer_width,
-            pointer.wrapping_add(u64::from(width)),
-        );
+        write_register(self.state, register::RSP as u8, pointer_width, pointer.wrapping_add(u64::from(width)));
         let target = match self.operand_place(decoded, width, Access::Write) {
             Ok(target) => target,
             Err(stop) => {

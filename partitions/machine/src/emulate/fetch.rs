@@ -29,17 +29,11 @@ pub fn fetch(memory: &impl GuestMemory, paging: &Paging, state: &VcpuState, mode
             GuestLinear(state.segments[segment::CS].base.wrapping_add(state.rip) & 0xffff_ffff)
         }
     };
-    let mut fetched = Fetched {
-        bytes: [0; LONGEST],
-        length: 0,
-        fault: None,
-    };
+    let mut fetched = Fetched { bytes: [0; LONGEST], length: 0, fault: None };
     let left = linear.left_in_page();
     if left >= LONGEST as u64 {
         match walk(memory, paging, linear, Access::Fetch) {
-            Ok(address) if memory.read(address, &mut fetched.bytes).is_ok() => {
-                fetched.length = LONGEST as u8
-            }
+            Ok(address) if memory.read(address, &mut fetched.bytes).is_ok() => fetched.length = LONGEST as u8,
             Ok(_) => (),
             Err(fault) => fetched.fault = Some(fault),
         }

@@ -31,31 +31,18 @@ pub fn emulate<M: GuestMemory, D: Mmio>(
         Ok(decoded) => decoded,
         Err(DecodeError::Invalid) => return Outcome::Exception(Exception::InvalidOpcode),
         Err(DecodeError::Unsupported) => {
-            return Outcome::Unsupported {
-                bytes: fetched.bytes,
-            };
+            return Outcome::Unsupported { bytes: fetched.bytes };
         }
         Err(DecodeError::Incomplete) => {
             return match fetched.fault {
                 Some(fault) => Outcome::Exception(Exception::PageFault(fault)),
                 // An instruction of more than 15 bytes.
-                None if usize::from(fetched.length) == LONGEST => {
-                    Outcome::Exception(Exception::GeneralProtection)
-                }
-                None => Outcome::Unsupported {
-                    bytes: fetched.bytes,
-                },
+                None if usize::from(fetched.length) == LONGEST => Outcome::Exception(Exception::GeneralProtection),
+                None => Outcome::Unsupported { bytes: fetched.bytes },
             };
         }
     };
-    let mut machine = Machine {
-        state,
-        memory,
-        device,
-        paging,
-        mode,
-        hint,
-    };
+    let mut machine = Machine { state, memory, device, paging, mode, hint };
     match machine.execute(&decoded) {
         Ok(Progress::Complete) => {
             advance(state, u32::from(decoded.length), mode == Mode::Bits64);
@@ -63,8 +50,6 @@ pub fn emulate<M: GuestMemory, D: Mmio>(
         }
         Ok(Progress::Partial) => Outcome::Again,
         Err(Stop::Exception(exception)) => Outcome::Exception(exception),
-        Err(Stop::Unsupported) => Outcome::Unsupported {
-            bytes: fetched.bytes,
-        },
+        Err(Stop::Unsupported) => Outcome::Unsupported { bytes: fetched.bytes },
     }
 }

@@ -28,13 +28,11 @@ impl Hint {
         const TRANSLATED: u64 = 1 << 8;
         let qualification = state.exit_qualification;
         let both = LINEAR_VALID | TRANSLATED;
-        (state.exit_reason & 0xffff == EPT_VIOLATION && qualification & both == both).then_some(
-            Self {
-                linear: GuestLinear(state.guest_linear),
-                physical: GuestPhysical(state.guest_physical),
-                write: qualification & WRITE != 0,
-            },
-        )
+        (state.exit_reason & 0xffff == EPT_VIOLATION && qualification & both == both).then_some(Self {
+            linear: GuestLinear(state.guest_linear),
+            physical: GuestPhysical(state.guest_physical),
+            write: qualification & WRITE != 0,
+        })
     }
 }
 
@@ -60,20 +58,10 @@ pub struct Machine<'a, M, D> {
 impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     /// The linear address of `size` bytes at `offset` in segment `index`, if the segment allows `access` there.
     #[inline]
-    pub fn linear(
-        &self,
-        index: u8,
-        offset: u64,
-        size: u8,
-        access: Access,
-    ) -> Result<GuestLinear, Stop> {
+    pub fn linear(&self, index: u8, offset: u64, size: u8, access: Access) -> Result<GuestLinear, Stop> {
         let last = offset.wrapping_add(u64::from(size) - 1);
         if self.mode == Mode::Bits64 {
-            let base = if index < segment::FS as u8 {
-                0
-            } else {
-                segment_of(self.state, index).base
-            };
+            let base = if index < segment::FS as u8 { 0 } else { segment_of(self.state, index).base };
             let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
             let linear = base.wrapping_add(offset);
             if canonical(linear) && canonical(base.wrapping_add(last)) {
@@ -85,13 +73,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     }
 
     /// Outside of 64-bit mode: limits and types (SDM vol. 3, 6.3 and 6.5).
-    fn linear_segmented(
-        &self,
-        index: u8,
-        offset: u64,
-        last: u64,
-        access: Access,
-    ) -> Result<GuestLinear, Stop> {
+    fn linear_segmented(&self, index: u8, offset: u64, last: u64, access: Access) -> Result<GuestLinear, Stop> {
         const UNUSABLE: u32 = 1 << 16;
         const EXPAND_DOWN: u32 = 1 << 2;
         const WRITABLE: u32 = 1 << 1;
@@ -102,13 +84,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         let limit = u64::from(segment.limit);
         let code = segment.access & CODE != 0;
         let inside = if !code && segment.access & EXPAND_DOWN != 0 {
-            offset > limit
-                && last
-                    <= if segment.access & BIG != 0 {
-                        0xffff_ffff
-                    } else {
-                        0xffff
-                    }
+            offset > limit && last <= if segment.access & BIG != 0 { 0xffff_ffff } else { 0xffff }
         } else {
             last <= limit
         };
@@ -151,26 +127,12 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         let left = linear.left_in_page();
         let first = self.translate(linear, access)?;
         if left >= u64::from(size) {
-            return Ok(Place {
-                first,
-                first_size: size,
-                second: first,
-                second_size: 0,
-            });
+            return Ok(Place { first, first_size: size, second: first, second_size: 0 });
         }
         let second = linear.offset(left);
-        let second = if self.mode == Mode::Bits64 {
-            second
-        } else {
-            GuestLinear(second.0 & 0xffff_ffff)
-        };
+        let second = if self.mode == Mode::Bits64 { second } else { GuestLinear(second.0 & 0xffff_ffff) };
         let second = self.translate(second, access)?;
-        Ok(Place {
-            first,
-            first_size: left as u8,
-            second,
-            second_size: size - left as u8,
-        })
+        Ok(Place { first, first_size: left as u8, second, second_size: size - left as u8 })
     }
 
     /// Segment check and translation in one.
@@ -218,8 +180,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         let mut done = 0;
         while done < size {
             let part = aligned_part(address.offset(done.into()), size - done);
-            value |= (self.device.read(address.offset(done.into()), part) & mask(part))
-                << (8 * u32::from(done));
+            value |= (self.device.read(address.offset(done.into()), part) & mask(part)) << (8 * u32::from(done));
             done += part;
         }
         value
@@ -231,11 +192,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         let mut done = 0;
         while done < size {
             let part = aligned_part(address.offset(done.into()), size - done);
-            self.device.write(
-                address.offset(done.into()),
-                part,
-                value >> (8 * u32::from(done)) & mask(part),
-            );
+            self.device.write(address.offset(done.into()), part, value >> (8 * u32::from(done)) & mask(part));
             done += part;
         }
     }
@@ -247,8 +204,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         if place.second_size == 0 {
             return low;
         }
-        low | self.read_piece(place.second, place.second_size)
-            << ((8 * u32::from(place.first_size)) & 63)
+        low | self.read_piece(place.second, place.second_size) << ((8 * u32::from(place.first_size)) & 63)
     }
 
     /// Writes an operand.
@@ -256,11 +212,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     pub fn write(&mut self, place: &Place, value: u64) {
         self.write_piece(place.first, place.first_size, value);
         if place.second_size != 0 {
-            self.write_piece(
-                place.second,
-                place.second_size,
-                value >> ((8 * u32::from(place.first_size)) & 63),
-            );
+            self.write_piece(place.second, place.second_size, value >> ((8 * u32::from(place.first_size)) & 63));
         }
     }
 }

@@ -76,14 +76,7 @@ pub fn emulate_string_pio<M: GuestMemory, D: Mmio + PortIo>(
     let exit = PioExit::new(state.exit_qualification);
     let mode = Mode::new(state);
     let paging = Paging::new(state);
-    let mut machine = Machine {
-        state,
-        memory,
-        device,
-        paging,
-        mode,
-        hint: None,
-    };
+    let mut machine = Machine { state, memory, device, paging, mode, hint: None };
     match run(&mut machine, exit) {
         Ok(true) => {
             advance(state, state.instruction_length, mode == Mode::Bits64);
@@ -96,10 +89,7 @@ pub fn emulate_string_pio<M: GuestMemory, D: Mmio + PortIo>(
 }
 
 /// Whether the instruction is complete.
-fn run<M: GuestMemory, D: Mmio + PortIo>(
-    machine: &mut Machine<'_, M, D>,
-    exit: PioExit,
-) -> Result<bool, Stop> {
+fn run<M: GuestMemory, D: Mmio + PortIo>(machine: &mut Machine<'_, M, D>, exit: PioExit) -> Result<bool, Stop> {
     let information = machine.state.instruction_information;
     let address_width = match information >> 7 & 7 {
         0 => 2,
@@ -169,16 +159,7 @@ mod test {
     #[test]
     fn plain_forms() {
         let exit = PioExit::new(0x03f8_0008);
-        assert_eq!(
-            exit,
-            PioExit {
-                port: 0x3f8,
-                size: 1,
-                input: true,
-                string: false,
-                repeated: false
-            }
-        );
+        assert_eq!(exit, PioExit { port: 0x3f8, size: 1, input: true, string: false, repeated: false });
         let (mut state, _) = state_64(&[]);
         state.registers[register::RAX] = 0xffff_ffff_ffff_ff00;
         complete_in(&mut state, 1, 0x5a);
@@ -198,21 +179,9 @@ mod test {
         state.registers[register::RDI] = 0x1ffd;
         let mut ports = Ports::default();
         let rip = state.rip;
-        assert_eq!(
-            emulate_string_pio(&mut state, &memory, &mut ports),
-            Outcome::Done
-        );
-        assert_eq!(
-            memory.bytes(0x1ffd, 6),
-            [0x01, 0x33, 0x02, 0x33, 0x03, 0x33]
-        );
-        assert_eq!(
-            (
-                state.registers[register::RCX],
-                state.registers[register::RDI]
-            ),
-            (0, 0x2003)
-        );
+        assert_eq!(emulate_string_pio(&mut state, &memory, &mut ports), Outcome::Done);
+        assert_eq!(memory.bytes(0x1ffd, 6), [0x01, 0x33, 0x02, 0x33, 0x03, 0x33]);
+        assert_eq!((state.registers[register::RCX], state.registers[register::RDI]), (0, 0x2003));
         assert_eq!(state.rip, rip + 3);
     }
 
@@ -227,15 +196,9 @@ mod test {
         state.registers[register::RSI] = 0x2000;
         let mut ports = Ports::default();
         let rip = state.rip;
-        assert_eq!(
-            emulate_string_pio(&mut state, &memory, &mut ports),
-            Outcome::Again
-        );
+        assert_eq!(emulate_string_pio(&mut state, &memory, &mut ports), Outcome::Again);
         assert_eq!((state.rip, state.registers[register::RCX]), (rip, 1));
-        assert_eq!(
-            emulate_string_pio(&mut state, &memory, &mut ports),
-            Outcome::Done
-        );
+        assert_eq!(emulate_string_pio(&mut state, &memory, &mut ports), Outcome::Done);
         assert_eq!(ports.0.len(), 1025);
         assert!(ports.0.iter().all(|&write| write == (0xe9, 1, 0x41)));
         assert_eq!(state.rip, rip + 2);

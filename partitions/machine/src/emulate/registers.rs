@@ -27,11 +27,7 @@ pub const fn mask(width: u8) -> u64 {
 /// General register `index` (encoding order, 4 is RSP), all 64 bits.
 #[inline]
 pub fn read_register(state: &VcpuState, index: u8) -> u64 {
-    if usize::from(index) == register::RSP {
-        state.rsp
-    } else {
-        state.registers[usize::from(index & 15)]
-    }
+    if usize::from(index) == register::RSP { state.rsp } else { state.registers[usize::from(index & 15)] }
 }
 
 /// Writes the low `width` bytes of general register `index`; a 4-byte write clears the upper half, as the processor does.

@@ -19,12 +19,7 @@ const RSI: u8 = register::RSI as u8;
 const RDI: u8 = register::RDI as u8;
 
 /// Moves an index register by one element, in the direction that DF says.
-pub fn step<M: GuestMemory, D: Mmio>(
-    machine: &mut Machine<'_, M, D>,
-    index: u8,
-    address_width: u8,
-    size: u8,
-) {
+pub fn step<M: GuestMemory, D: Mmio>(machine: &mut Machine<'_, M, D>, index: u8, address_width: u8, size: u8) {
     let value = read_register(machine.state, index);
     let next = if machine.state.rflags & flags::DF == 0 {
         value.wrapping_add(u64::from(size))

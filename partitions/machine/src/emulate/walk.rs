@@ -140,13 +140,7 @@ impl Paging {
 
     /// Refuses what the rights do not allow; otherwise says whether accessed and dirty flags need no change.
     #[inline]
-    fn judge(
-        &self,
-        linear: GuestLinear,
-        access: Access,
-        rights: Rights,
-        leaf: u64,
-    ) -> Result<bool, PageFault> {
+    fn judge(&self, linear: GuestLinear, access: Access, rights: Rights, leaf: u64) -> Result<bool, PageFault> {
         if !self.allows(rights, access) {
             return Err(self.fault(linear, access, code::PRESENT));
         }
@@ -188,11 +182,7 @@ pub fn walk(
         Levels::Two | Levels::Pae => GuestLinear(linear.0 & 0xffff_ffff),
     };
     let found = look_up(memory, paging, linear, access)?;
-    if found.marked {
-        Ok(found.physical)
-    } else {
-        mark(memory, paging, linear, access)
-    }
+    if found.marked { Ok(found.physical) } else { mark(memory, paging, linear, access) }
 }
 
 #[inline]
@@ -208,9 +198,7 @@ fn look_up(
             Some(directory) => look_up_wide(memory, paging, linear, access, directory, 21),
             None => Err(paging.fault(linear, access, 0)),
         },
-        Levels::Four | Levels::None => {
-            look_up_wide(memory, paging, linear, access, paging.root & FRAME, 39)
-        }
+        Levels::Four | Levels::None => look_up_wide(memory, paging, linear, access, paging.root & FRAME, 39),
     }
 }
 
@@ -230,9 +218,7 @@ fn mark(
                     mark_wide(memory, linear, access, directory, 21);
                 }
             }
-            Levels::Four | Levels::None => {
-                mark_wide(memory, linear, access, paging.root & FRAME, 39)
-            }
+            Levels::Four | Levels::None => mark_wide(memory, linear, access, paging.root & FRAME, 39),
         }
         let found = look_up(memory, paging, linear, access)?;
         if found.marked {
@@ -263,14 +249,9 @@ fn look_up_wide(
     mut table: u64,
     mut shift: u32,
 ) -> Result<Found, PageFault> {
-    let mut rights = Rights {
-        all: u64::MAX,
-        any: 0,
-    };
+    let mut rights = Rights { all: u64::MAX, any: 0 };
     loop {
-        let entry = memory
-            .read_u64(wide_entry(table, linear, shift))
-            .unwrap_or(u64::MAX);
+        let entry = memory.read_u64(wide_entry(table, linear, shift)).unwrap_or(u64::MAX);
         if entry & PRESENT == 0 {
             return Err(paging.fault(linear, access, 0));
         }
@@ -279,19 +260,12 @@ fn look_up_wide(
         if is_leaf(entry, shift) {
             let within = (1u64 << shift) - 1;
             // In a large page bit 12 selects the memory type; the other bits below the frame are reserved.
-            let reserved = if shift == 12 {
-                0
-            } else {
-                entry & FRAME & within & !(1 << 12)
-            };
+            let reserved = if shift == 12 { 0 } else { entry & FRAME & within & !(1 << 12) };
             if reserved != 0 || rights.any & NO_EXECUTE != 0 && !paging.no_execute {
                 return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
             }
             let marked = paging.judge(linear, access, rights, entry)?;
-            return Ok(Found {
-                physical: GuestPhysical(entry & FRAME & !within | linear.0 & within),
-                marked,
-            });
+            return Ok(Found { physical: GuestPhysical(entry & FRAME & !within | linear.0 & within), marked });
         }
         if entry & LARGE != 0 {
             return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
@@ -301,13 +275,7 @@ fn look_up_wide(
     }
 }
 
-fn mark_wide(
-    memory: &impl GuestMemory,
-    linear: GuestLinear,
-    access: Access,
-    mut table: u64,
-    mut shift: u32,
-) {
+fn mark_wide(memory: &impl GuestMemory, linear: GuestLinear, access: Access, mut table: u64, mut shift: u32) {
     loop {
         let address = wide_entry(table, linear, shift);
         let Ok(entry) = memory.read_u64(address) else {
@@ -327,9 +295,7 @@ fn pae_directory(memory: &impl GuestMemory, paging: &Paging, linear: GuestLinear
     let index = linear.0 >> 30 & 3;
     let pointer = match paging.pdptes {
         Some(entries) => entries.get(index as usize).copied()?,
-        None => memory
-            .read_u64(GuestPhysical((paging.root & 0xffff_ffe0) + index * 8))
-            .ok()?,
+        None => memory.read_u64(GuestPhysical((paging.root & 0xffff_ffe0) + index * 8)).ok()?,
     };
     (pointer & PRESENT != 0).then_some(pointer & FRAME)
 }
@@ -350,11 +316,7 @@ fn look_up_two(
     linear: GuestLinear,
     access: Access,
 ) -> Result<Found, PageFault> {
-    let read = |address| {
-        memory
-            .read_u32(address)
-            .map_or(u64::from(u32::MAX), u64::from)
-    };
+    let read = |address| memory.read_u32(address).map_or(u64::from(u32::MAX), u64::from);
     let directory = read(directory_entry(paging, linear));
     if directory & PRESENT == 0 {
         return Err(paging.fault(linear, access, 0));
@@ -364,38 +326,16 @@ fn look_up_two(
         if directory & (1 << 21) != 0 {
             return Err(paging.fault(linear, access, code::PRESENT | code::RESERVED));
         }
-        let marked = paging.judge(
-            linear,
-            access,
-            Rights {
-                all: directory,
-                any: 0,
-            },
-            directory,
-        )?;
+        let marked = paging.judge(linear, access, Rights { all: directory, any: 0 }, directory)?;
         let frame = directory & 0xffc0_0000 | (directory >> 13 & 0xff) << 32;
-        return Ok(Found {
-            physical: GuestPhysical(frame | linear.0 & 0x3f_ffff),
-            marked,
-        });
+        return Ok(Found { physical: GuestPhysical(frame | linear.0 & 0x3f_ffff), marked });
     }
     let entry = read(table_entry(directory, linear));
     if entry & PRESENT == 0 {
         return Err(paging.fault(linear, access, 0));
     }
-    let marked = paging.judge(
-        linear,
-        access,
-        Rights {
-            all: directory & entry,
-            any: 0,
-        },
-        entry,
-    )?;
-    Ok(Found {
-        physical: GuestPhysical(entry & 0xffff_f000 | linear.0 & 0xfff),
-        marked,
-    })
+    let marked = paging.judge(linear, access, Rights { all: directory & entry, any: 0 }, entry)?;
+    Ok(Found { physical: GuestPhysical(entry & 0xffff_f000 | linear.0 & 0xfff), marked })
 }
 
 fn mark_two(memory: &impl GuestMemory, paging: &Paging, linear: GuestLinear, access: Access) {
@@ -414,26 +354,14 @@ fn mark_two(memory: &impl GuestMemory, paging: &Paging, linear: GuestLinear, acc
 }
 
 /// Sets the flags in one entry, unless it has changed since it was read. Whether the walk may go on from it.
-fn mark_entry(
-    memory: &impl GuestMemory,
-    address: GuestPhysical,
-    entry: u64,
-    leaf: bool,
-    access: Access,
-) -> bool {
-    let wanted = ACCESSED
-        | if leaf && access == Access::Write {
-            DIRTY
-        } else {
-            0
-        };
+fn mark_entry(memory: &impl GuestMemory, address: GuestPhysical, entry: u64, leaf: bool, access: Access) -> bool {
+    let wanted = ACCESSED | if leaf && access == Access::Write { DIRTY } else { 0 };
     if entry & PRESENT == 0 {
         return false;
     }
     // The flags are in the lower half, which is where a change matters: a guest changes the upper half of an entry in use
     // only together with the lower.
-    entry & wanted == wanted
-        || memory.replace_u32(address, entry as u32, (entry | wanted) as u32) == Ok(true)
+    entry & wanted == wanted || memory.replace_u32(address, entry as u32, (entry | wanted) as u32) == Ok(true)
 }
 
 #[cfg(test)]

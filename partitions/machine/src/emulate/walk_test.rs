@@ -21,12 +21,10 @@ fn user(mut state: VcpuState) -> VcpuState {
 }
 
 fn go(memory: &VecMemory, state: &VcpuState, linear: u64, access: Access) -> Result<u64, u32> {
-    walk(memory, &Paging::new(state), GuestLinear(linear), access)
-        .map(|address| address.0)
-        .map_err(|fault| {
-            assert_eq!(fault.address, GuestLinear(linear));
-            fault.code
-        })
+    walk(memory, &Paging::new(state), GuestLinear(linear), access).map(|address| address.0).map_err(|fault| {
+        assert_eq!(fault.address, GuestLinear(linear));
+        fault.code
+    })
 }
 
 /// Four levels, rights `leaf` in the last: 0x4000_0000 + 0x5000 -> 0x1_2345_6000.
@@ -52,34 +50,16 @@ fn four_level_rights() {
     assert_eq!(go(&memory, &application, LINEAR, Access::Fetch), Ok(TARGET));
     assert_eq!(go(&memory, &application, LINEAR, Access::Write), Err(7));
     assert_eq!(go(&memory, &kernel, LINEAR, Access::Write), Err(3));
-    assert_eq!(
-        go(&memory, &state(0, 0, EFER_LMA), LINEAR, Access::Write),
-        Ok(TARGET)
-    );
+    assert_eq!(go(&memory, &state(0, 0, EFER_LMA), LINEAR, Access::Write), Ok(TARGET));
     assert_eq!(memory.u64(0x4028), 0x1_2345_6065);
     assert_eq!(go(&memory, &kernel, 0x4000_6000, Access::Read), Err(0));
-    assert_eq!(
-        go(&memory, &application, 0x4000_6000, Access::Fetch),
-        Err(0x14)
-    );
+    assert_eq!(go(&memory, &application, 0x4000_6000, Access::Fetch), Err(0x14));
     let supervisor_page = four_levels(PRESENT | WRITABLE);
-    assert_eq!(
-        go(&supervisor_page, &application, LINEAR, Access::Read),
-        Err(5)
-    );
-    assert_eq!(
-        go(&supervisor_page, &kernel, LINEAR, Access::Write),
-        Ok(TARGET)
-    );
+    assert_eq!(go(&supervisor_page, &application, LINEAR, Access::Read), Err(5));
+    assert_eq!(go(&supervisor_page, &kernel, LINEAR, Access::Write), Ok(TARGET));
     let data_page = four_levels(PRESENT | USER | NO_EXECUTE);
-    assert_eq!(
-        go(&data_page, &application, LINEAR, Access::Fetch),
-        Err(0x15)
-    );
-    assert_eq!(
-        go(&data_page, &state(0, 0, EFER_LMA), LINEAR, Access::Read),
-        Err(9)
-    );
+    assert_eq!(go(&data_page, &application, LINEAR, Access::Fetch), Err(0x15));
+    assert_eq!(go(&data_page, &state(0, 0, EFER_LMA), LINEAR, Access::Read), Err(9));
 }
 
 #[test]
@@ -91,14 +71,8 @@ fn supervisor_mode_prevention() {
     assert_eq!(go(&memory, &guarded, 0x4000_5000, Access::Fetch), Err(0x11));
     let mut lifted = guarded;
     lifted.rflags = flags::AC;
-    assert_eq!(
-        go(&memory, &lifted, 0x4000_5000, Access::Write),
-        Ok(0x1_2345_6000)
-    );
-    assert_eq!(
-        go(&memory, &user(guarded), 0x4000_5000, Access::Fetch),
-        Ok(0x1_2345_6000)
-    );
+    assert_eq!(go(&memory, &lifted, 0x4000_5000, Access::Write), Ok(0x1_2345_6000));
+    assert_eq!(go(&memory, &user(guarded), 0x4000_5000, Access::Fetch), Ok(0x1_2345_6000));
 }
 
 #[test]
@@ -110,15 +84,9 @@ fn large_pages() {
     memory.write_u64(0x3008, 0x0060_0083);
     memory.write_u64(0x3010, 0x0060_2083);
     let kernel = state(0, 0, EFER_LMA);
-    assert_eq!(
-        go(&memory, &kernel, 0x20_1234, Access::Write),
-        Ok(0x60_1234)
-    );
+    assert_eq!(go(&memory, &kernel, 0x20_1234, Access::Write), Ok(0x60_1234));
     assert_eq!(memory.u64(0x3008), 0x0060_00e3);
-    assert_eq!(
-        go(&memory, &kernel, 0x7fff_ffff, Access::Read),
-        Ok(0x7fff_ffff)
-    );
+    assert_eq!(go(&memory, &kernel, 0x7fff_ffff, Access::Read), Ok(0x7fff_ffff));
     assert_eq!(go(&memory, &kernel, 0x40_0000, Access::Read), Err(9));
 }
 
@@ -140,17 +108,11 @@ fn two_levels_and_pae() {
     memory.write_u64(0x3000 + 0x1ff * 8, 0x8_0000_4003);
     let mut pae = state(0, CR4_PAE, EFER_NXE);
     pae.cr3 = 0x1020;
-    assert_eq!(
-        go(&memory, &pae, 0xffff_f800, Access::Write),
-        Ok(0x8_0000_4800)
-    );
+    assert_eq!(go(&memory, &pae, 0xffff_f800, Access::Write), Ok(0x8_0000_4800));
     pae.valid = StateGroups::PDPTES.bits();
     assert_eq!(go(&memory, &pae, 0xffff_f800, Access::Write), Err(2));
     pae.pdptes[3] = 0x2001;
-    assert_eq!(
-        go(&memory, &pae, 0xffff_f800, Access::Read),
-        Ok(0x8_0000_4800)
-    );
+    assert_eq!(go(&memory, &pae, 0xffff_f800, Access::Read), Ok(0x8_0000_4800));
     pae.cr0 = 0;
     assert_eq!(go(&memory, &pae, 0x1234, Access::Read), Ok(0x1234));
 }

@@ -101,21 +101,13 @@ impl ZeroPage {
     }
 
     fn put(&mut self, offset: usize, bytes: &[u8]) {
-        if let Some(target) = self
-            .0
-            .get_mut(offset..)
-            .and_then(|rest| rest.get_mut(..bytes.len()))
-        {
+        if let Some(target) = self.0.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len())) {
             target.copy_from_slice(bytes);
         }
     }
 
     fn edit_header(&mut self, edit: impl FnOnce(&mut SetupHeader)) {
-        if let Some(Ok((header, _))) = self
-            .0
-            .get_mut(HEADER_OFFSET..)
-            .map(SetupHeader::mut_from_prefix)
-        {
+        if let Some(Ok((header, _))) = self.0.get_mut(HEADER_OFFSET..).map(SetupHeader::mut_from_prefix) {
             edit(header);
         }
     }
@@ -136,10 +128,7 @@ impl ZeroPage {
             header.ramdisk_size = U32::new(initrd_size as u32);
             header.setup_data = U64::ZERO;
         });
-        self.put(
-            Self::ACPI_ROOT,
-            &image.acpi_root.map_or(0, |root| root.0).to_le_bytes(),
-        );
+        self.put(Self::ACPI_ROOT, &image.acpi_root.map_or(0, |root| root.0).to_le_bytes());
         let mut entries = 0u8;
         for range in memory_map(layout) {
             let entry = E820Entry {
@@ -147,10 +136,7 @@ impl ZeroPage {
                 size: U64::new(range.length),
                 kind: U32::new(range.kind as u32),
             };
-            self.put(
-                Self::E820_TABLE + usize::from(entries) * size_of::<E820Entry>(),
-                entry.as_bytes(),
-            );
+            self.put(Self::E820_TABLE + usize::from(entries) * size_of::<E820Entry>(), entry.as_bytes());
             entries += 1;
         }
         self.put(Self::E820_ENTRIES, &[entries]);
@@ -160,16 +146,11 @@ impl ZeroPage {
 }
 
 pub(super) fn is_bzimage(kernel: &[u8]) -> bool {
-    header_of(kernel)
-        .is_some_and(|header| header.boot_flag.get() == 0xaa55 && header.magic == *b"HdrS")
+    header_of(kernel).is_some_and(|header| header.boot_flag.get() == 0xaa55 && header.magic == *b"HdrS")
 }
 
 fn header_of(kernel: &[u8]) -> Option<SetupHeader> {
-    Some(
-        SetupHeader::read_from_prefix(kernel.get(HEADER_OFFSET..)?)
-            .ok()?
-            .0,
-    )
+    Some(SetupHeader::read_from_prefix(kernel.get(HEADER_OFFSET..)?).ok()?.0)
 }
 
 /// A setup header that has been checked: where the kernel goes and what it needs.
@@ -191,11 +172,7 @@ struct Checked<'a> {
 
 fn check(kernel: &[u8]) -> Result<Checked<'_>, LoadError> {
     let length = kernel.len() as u64;
-    let truncated = |part, needed| LoadError::Truncated {
-        part,
-        needed,
-        length,
-    };
+    let truncated = |part, needed| LoadError::Truncated { part, needed, length };
     let header_end = (HEADER_OFFSET + size_of::<SetupHeader>()) as u64;
     let header = header_of(kernel).ok_or(truncated(Part::SetupHeader, header_end))?;
     let version = header.version.get();
@@ -203,25 +180,14 @@ fn check(kernel: &[u8]) -> Result<Checked<'_>, LoadError> {
         return Err(LoadError::OldBootProtocol(version));
     }
     if header.load_flags & LOADED_HIGH == 0 {
-        return Err(LoadError::BadHeader(
-            "the kernel wants to be loaded below 1 MiB",
-        ));
+        return Err(LoadError::BadHeader("the kernel wants to be loaded below 1 MiB"));
     }
     // The jump instruction at 0x200 goes over the header: its displacement says where the header ends.
-    let end = (0x202 + usize::from(header.jump[1]))
-        .clamp(HEADER_OFFSET + size_of::<SetupHeader>(), HEADER_SPACE_END);
-    let raw_header = kernel
-        .get(HEADER_OFFSET..end)
-        .ok_or(truncated(Part::SetupHeader, end as u64))?;
-    let setup_sectors = if header.setup_sectors == 0 {
-        4
-    } else {
-        usize::from(header.setup_sectors)
-    };
+    let end = (0x202 + usize::from(header.jump[1])).clamp(HEADER_OFFSET + size_of::<SetupHeader>(), HEADER_SPACE_END);
+    let raw_header = kernel.get(HEADER_OFFSET..end).ok_or(truncated(Part::SetupHeader, end as u64))?;
+    let setup_sectors = if header.setup_sectors == 0 { 4 } else { usize::from(header.setup_sectors) };
     let code_offset = (setup_sectors + 1) * 512;
-    let code = kernel
-        .get(code_offset..)
-        .filter(|code| code.len() as u64 > ENTRY_64);
+    let code = kernel.get(code_offset..).filter(|code| code.len() as u64 > ENTRY_64);
     let code = code.ok_or(truncated(Part::Kernel, code_offset as u64 + ENTRY_64 + 1))?;
     let code_length = code.len() as u64;
 
@@ -230,23 +196,16 @@ fn check(kernel: &[u8]) -> Result<Checked<'_>, LoadError> {
         address => address,
     };
     let init_size = u64::from(header.init_size.get()).max(code_length);
-    let bad_address = LoadError::BadAddress {
-        part: Part::Kernel,
-        address: preferred,
-    };
+    let bad_address = LoadError::BadAddress { part: Part::Kernel, address: preferred };
     if preferred < EXTENDED_START.0 {
         return Err(bad_address);
     }
     let load = if header.relocatable != 0 {
         let alignment = u64::from(header.kernel_alignment.get());
         if !alignment.is_power_of_two() {
-            return Err(LoadError::BadHeader(
-                "kernel_alignment is not a power of two",
-            ));
+            return Err(LoadError::BadHeader("kernel_alignment is not a power of two"));
         }
-        preferred
-            .checked_next_multiple_of(alignment)
-            .ok_or(bad_address)?
+        preferred.checked_next_multiple_of(alignment).ok_or(bad_address)?
     } else {
         // A kernel that cannot be relocated moves itself from the default address to the preferred one.
         EXTENDED_START.0
@@ -264,19 +223,13 @@ fn check(kernel: &[u8]) -> Result<Checked<'_>, LoadError> {
     })
 }
 
-pub(super) fn load(
-    memory: &impl GuestMemory,
-    image: &BootImage<'_>,
-) -> Result<BootState, LoadError> {
+pub(super) fn load(memory: &impl GuestMemory, image: &BootImage<'_>) -> Result<BootState, LoadError> {
     let kernel = check(image.kernel)?;
     let layout = memory.layout();
     let mut placement = Placement::new(layout)?;
     placement.claim(kernel.used.clone(), Part::Kernel)?;
     let initrd = match image.initrd {
-        Some(initrd) => Some((
-            initrd,
-            placement.claim_top(initrd.len() as u64, kernel.initrd_limit)?,
-        )),
+        Some(initrd) => Some((initrd, placement.claim_top(initrd.len() as u64, kernel.initrd_limit)?)),
         None => None,
     };
     write_command_line(memory, image.command_line, kernel.command_line_limit)?;

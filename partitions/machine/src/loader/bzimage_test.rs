@@ -26,19 +26,13 @@ fn image(edit: impl FnOnce(&mut SetupHeader)) -> Vec<u8> {
     header.init_size = U32::new(0x100_0000);
     edit(&mut header);
     let mut bytes = vec![0; 5 * 512];
-    bytes[HEADER_OFFSET..HEADER_OFFSET + size_of::<SetupHeader>()]
-        .copy_from_slice(header.as_bytes());
+    bytes[HEADER_OFFSET..HEADER_OFFSET + size_of::<SetupHeader>()].copy_from_slice(header.as_bytes());
     bytes.extend((0..8192u32).map(|index| index as u8 | 1));
     bytes
 }
 
 fn boot<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> BootImage<'a> {
-    BootImage {
-        kernel,
-        initrd,
-        command_line: b"console=ttyS0",
-        acpi_root: Some(GuestPhysical(0xe0000)),
-    }
+    BootImage { kernel, initrd, command_line: b"console=ttyS0", acpi_root: Some(GuestPhysical(0xe0000)) }
 }
 
 #[test]
@@ -49,10 +43,7 @@ fn loads_by_the_64_bit_entry() {
     let state = loader::load(&memory, &boot(&kernel, Some(&initrd))).unwrap();
     assert_eq!(state.rip, 0x100_0200);
     assert_eq!(state.registers[register::RSI], ZERO_PAGE.0);
-    assert_eq!(
-        (state.cr0, state.cr3, state.cr4, state.efer),
-        (0x8000_0011, PAGE_TABLES.0, 0x20, 0x500)
-    );
+    assert_eq!((state.cr0, state.cr3, state.cr4, state.efer), (0x8000_0011, PAGE_TABLES.0, 0x20, 0x500));
     assert_eq!(state.segments[segment::CS].access, 0xa09b);
     assert_eq!(memory.bytes(0x100_0000, 8192), kernel[5 * 512..]);
     assert_eq!(memory.bytes(0x3ff_e000, 5000), initrd);
@@ -60,17 +51,11 @@ fn loads_by_the_64_bit_entry() {
     assert_eq!(memory.u32(page + 0x218), 0x3ff_e000);
     assert_eq!(memory.u32(page + 0x21c), 5000);
     assert_eq!(memory.u64(page + 0x70), 0xe0000);
-    assert_eq!(
-        memory.bytes(u64::from(memory.u32(page + 0x228)), 14),
-        b"console=ttyS0\0"
-    );
+    assert_eq!(memory.bytes(u64::from(memory.u32(page + 0x228)), 14), b"console=ttyS0\0");
     assert_eq!(memory.bytes(page + 0x202, 4), b"HdrS");
     assert_eq!(memory.bytes(page + 0x210, 1), [0xff]);
     assert_eq!(memory.bytes(page + 0x1e8, 1), [3]);
-    assert_eq!(
-        (memory.u64(page + 0x2d0 + 40), memory.u64(page + 0x2d0 + 48)),
-        (0x10_0000, 63 << 20)
-    );
+    assert_eq!((memory.u64(page + 0x2d0 + 40), memory.u64(page + 0x2d0 + 48)), (0x10_0000, 63 << 20));
     // The identity map: 0x1234_5678 is in directory 0, entry 0x91.
     assert_eq!(memory.u64(0x6000 + 8 * 0x91), 0x1220_0083);
 }
@@ -93,58 +78,30 @@ fn loads_by_the_32_bit_entry() {
 fn refusals_say_why() {
     let memory = VecMemory::new(64 << 20);
     let load = |kernel: Vec<u8>| loader::load(&memory, &boot(&kernel, None)).unwrap_err();
-    assert_eq!(
-        load(image(|header| header.version = U16::new(0x0204))),
-        LoadError::OldBootProtocol(0x0204)
-    );
+    assert_eq!(load(image(|header| header.version = U16::new(0x0204))), LoadError::OldBootProtocol(0x0204));
     assert!(matches!(
         load(image(|header| header.init_size = U32::new(0x800_0000))),
-        LoadError::LittleMemory {
-            part: Part::Kernel,
-            needed: 0x900_0000,
-            ..
-        }
+        LoadError::LittleMemory { part: Part::Kernel, needed: 0x900_0000, .. }
     ));
+    assert!(matches!(load(image(|header| header.preferred_address = U64::new(0x1000))), LoadError::BadAddress { .. }));
     assert!(matches!(
-        load(image(|header| header.preferred_address = U64::new(0x1000))),
-        LoadError::BadAddress { .. }
-    ));
-    assert!(matches!(
-        load(image(
-            |header| header.preferred_address = U64::new(u64::MAX - 5)
-        )),
+        load(image(|header| header.preferred_address = U64::new(u64::MAX - 5))),
         LoadError::BadAddress { .. }
     ));
     assert!(matches!(
         load(image(|header| header.setup_sectors = 255)),
-        LoadError::Truncated {
-            part: Part::Kernel,
-            ..
-        }
+        LoadError::Truncated { part: Part::Kernel, .. }
     ));
     assert_eq!(load(Vec::new()), LoadError::UnknownFormat);
     let kernel = image(|_| ());
     let initrd = vec![0; 40 << 20];
     assert!(matches!(
         loader::load(&memory, &boot(&kernel, Some(&initrd))),
-        Err(LoadError::Overlap {
-            first: Part::Kernel,
-            second: Part::Initrd,
-            ..
-        })
+        Err(LoadError::Overlap { first: Part::Kernel, second: Part::Initrd, .. })
     ));
     let long = [b'x'; 3000];
-    let image = BootImage {
-        command_line: &long,
-        ..boot(&kernel, None)
-    };
-    assert_eq!(
-        loader::load(&memory, &image),
-        Err(LoadError::LongCommandLine {
-            length: 3000,
-            limit: 2047
-        })
-    );
+    let image = BootImage { command_line: &long, ..boot(&kernel, None) };
+    assert_eq!(loader::load(&memory, &image), Err(LoadError::LongCommandLine { length: 3000, limit: 2047 }));
 }
 
 #[test]

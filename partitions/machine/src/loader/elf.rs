@@ -2,9 +2,7 @@
 
 use super::bzimage::ZeroPage;
 use super::error::LoadError;
-use super::placement::{
-    COMMAND_LINE, EXTENDED_START, Part, Placement, STACK_TOP, START_INFO, ZERO_PAGE,
-};
+use super::placement::{COMMAND_LINE, EXTENDED_START, Part, Placement, STACK_TOP, START_INFO, ZERO_PAGE};
 use super::state::{BootState, write_gdt, write_page_tables};
 use super::{BootImage, memory_map, write_command_line};
 use crate::memory::{GuestMemory, GuestPhysical};
@@ -75,48 +73,28 @@ pub(super) struct Segment<'a> {
 impl<'a> Segment<'a> {
     fn new(kernel: &'a [u8], header: &ProgramHeader) -> Result<Self, LoadError> {
         let length = kernel.len() as u64;
-        let end = header
-            .p_offset
-            .checked_add(header.p_filesz)
-            .ok_or(LoadError::BadElf("a segment's file range wraps"))?;
-        let file =
-            kernel
-                .get(header.p_offset as usize..end as usize)
-                .ok_or(LoadError::Truncated {
-                    part: Part::Kernel,
-                    needed: end,
-                    length,
-                })?;
+        let end =
+            header.p_offset.checked_add(header.p_filesz).ok_or(LoadError::BadElf("a segment's file range wraps"))?;
+        let file = kernel.get(header.p_offset as usize..end as usize).ok_or(LoadError::Truncated {
+            part: Part::Kernel,
+            needed: end,
+            length,
+        })?;
         let zeroes = header.p_memsz.checked_sub(header.p_filesz);
-        let zeroes = zeroes.ok_or(LoadError::BadElf(
-            "a segment is longer in the file than in memory",
-        ))?;
-        Ok(Self {
-            address: header.p_paddr,
-            file,
-            zeroes,
-        })
+        let zeroes = zeroes.ok_or(LoadError::BadElf("a segment is longer in the file than in memory"))?;
+        Ok(Self { address: header.p_paddr, file, zeroes })
     }
 
     fn range(&self) -> Result<Range<u64>, LoadError> {
-        let bad = LoadError::BadAddress {
-            part: Part::Kernel,
-            address: self.address,
-        };
-        let end = self
-            .address
-            .checked_add(self.file.len() as u64)
-            .and_then(|end| end.checked_add(self.zeroes));
+        let bad = LoadError::BadAddress { part: Part::Kernel, address: self.address };
+        let end = self.address.checked_add(self.file.len() as u64).and_then(|end| end.checked_add(self.zeroes));
         Ok(self.address..end.ok_or(bad)?)
     }
 
     /// Takes the segment's memory.
     pub fn claim(&self, placement: &mut Placement) -> Result<(), LoadError> {
         if self.address < EXTENDED_START.0 {
-            return Err(LoadError::BadAddress {
-                part: Part::Kernel,
-                address: self.address,
-            });
+            return Err(LoadError::BadAddress { part: Part::Kernel, address: self.address });
         }
         placement.claim(self.range()?, Part::Kernel)
     }
@@ -148,30 +126,19 @@ pub(super) fn segments<'a>(
     kernel: &'a [u8],
     file: &ElfBytes<'a, LittleEndian>,
 ) -> Result<impl Iterator<Item = Result<Segment<'a>, LoadError>>, LoadError> {
-    let headers = file
-        .segments()
-        .ok_or(LoadError::BadElf("it has no program headers"))?;
-    let loadable = headers
-        .iter()
-        .filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0);
+    let headers = file.segments().ok_or(LoadError::BadElf("it has no program headers"))?;
+    let loadable = headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0);
     Ok(loadable.map(move |header| Segment::new(kernel, &header)))
 }
 
 /// The PVH entry point, if a note tells one.
 fn pvh_entry(file: &ElfBytes<'_, LittleEndian>) -> Result<Option<u32>, LoadError> {
-    let headers = file
-        .segments()
-        .ok_or(LoadError::BadElf("it has no program headers"))?;
+    let headers = file.segments().ok_or(LoadError::BadElf("it has no program headers"))?;
     for header in headers.iter().filter(|header| header.p_type == PT_NOTE) {
         for note in file.segment_data_as_notes(&header).map_err(malformed)? {
             let Note::Unknown(note) = note else { continue };
-            if note.n_type == PHYS32_ENTRY
-                && note.name.strip_suffix(b"\0").unwrap_or(note.name) == b"Xen"
-            {
-                let entry = note
-                    .desc
-                    .first_chunk()
-                    .ok_or(LoadError::BadElf("its PVH note is too short"))?;
+            if note.n_type == PHYS32_ENTRY && note.name.strip_suffix(b"\0").unwrap_or(note.name) == b"Xen" {
+                let entry = note.desc.first_chunk().ok_or(LoadError::BadElf("its PVH note is too short"))?;
                 return Ok(Some(u32::from_le_bytes(*entry)));
             }
         }
@@ -179,11 +146,7 @@ fn pvh_entry(file: &ElfBytes<'_, LittleEndian>) -> Result<Option<u32>, LoadError
     Ok(None)
 }
 
-fn write_start_info(
-    memory: &impl GuestMemory,
-    image: &BootImage<'_>,
-    initrd: Option<u64>,
-) -> Result<(), LoadError> {
+fn write_start_info(memory: &impl GuestMemory, image: &BootImage<'_>, initrd: Option<u64>) -> Result<(), LoadError> {
     let mut entries = 0u32;
     for range in memory_map(memory.layout()) {
         let entry = MapEntry {
@@ -210,11 +173,7 @@ fn write_start_info(
         version: U32::new(1),
         flags: U32::ZERO,
         modules: U32::new(initrd.is_some().into()),
-        module_list: U64::new(if initrd.is_some() {
-            START_INFO.offset(MODULES).0
-        } else {
-            0
-        }),
+        module_list: U64::new(if initrd.is_some() { START_INFO.offset(MODULES).0 } else { 0 }),
         command_line: U64::new(COMMAND_LINE.0),
         acpi_root: U64::new(image.acpi_root.map_or(0, |root| root.0)),
         memory_map: U64::new(START_INFO.offset(MEMORY_MAP).0),
@@ -225,10 +184,7 @@ fn write_start_info(
     Ok(())
 }
 
-pub(super) fn load(
-    memory: &impl GuestMemory,
-    image: &BootImage<'_>,
-) -> Result<BootState, LoadError> {
+pub(super) fn load(memory: &impl GuestMemory, image: &BootImage<'_>) -> Result<BootState, LoadError> {
     let file = parse(image.kernel)?;
     let mut placement = Placement::new(memory.layout())?;
     for segment in segments(image.kernel, &file)? {
@@ -254,9 +210,7 @@ pub(super) fn load(
         return Ok(state);
     }
     if file.ehdr.class != Class::ELF64 {
-        return Err(LoadError::BadElf(
-            "it has no PVH note, and a 32-bit kernel has no other entry known here",
-        ));
+        return Err(LoadError::BadElf("it has no PVH note, and a 32-bit kernel has no other entry known here"));
     }
     ZeroPage::without_header().write(memory, image, memory.layout(), initrd_address)?;
     write_gdt(memory, true)?;

@@ -11,8 +11,7 @@ use proptest::prelude::*;
 /// An ELF64 file with one PT_LOAD of 0x100 file bytes and 0x1000 bytes of memory at 16 MiB, and perhaps a PVH note.
 fn image(pvh: bool) -> Vec<u8> {
     let mut bytes = vec![0u8; 0x300];
-    let mut put =
-        |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
+    let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
     put(0, b"\x7fELF\x02\x01\x01");
     put(16, &2u16.to_le_bytes());
     put(18, &EM_X86_64.to_le_bytes());
@@ -44,20 +43,13 @@ fn image(pvh: bool) -> Vec<u8> {
 }
 
 fn boot<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> BootImage<'a> {
-    BootImage {
-        kernel,
-        initrd,
-        command_line: b"quiet",
-        acpi_root: Some(GuestPhysical(0xf0000)),
-    }
+    BootImage { kernel, initrd, command_line: b"quiet", acpi_root: Some(GuestPhysical(0xf0000)) }
 }
 
 #[test]
 fn loads_by_pvh() {
     let memory = VecMemory::new(32 << 20);
-    memory
-        .fill(GuestPhysical(0x100_0000), 0x1000, 0xff)
-        .unwrap();
+    memory.fill(GuestPhysical(0x100_0000), 0x1000, 0xff).unwrap();
     let state = load(&memory, &boot(&image(true), Some(b"initrd"))).unwrap();
     assert_eq!((state.rip, state.cr0, state.cr4), (0x100_0850, 0x11, 0));
     assert_eq!(state.segments[segment::CS].access, 0xc09b);
@@ -87,22 +79,13 @@ fn loads_without_a_note() {
 #[test]
 fn refuses_nonsense() {
     let memory = VecMemory::new(8 << 20);
-    assert!(matches!(
-        load(&memory, &boot(&image(true), None)),
-        Err(LoadError::LittleMemory { .. })
-    ));
+    assert!(matches!(load(&memory, &boot(&image(true), None)), Err(LoadError::LittleMemory { .. })));
     let mut low = image(true);
     low[64 + 24..64 + 32].copy_from_slice(&0x2000u64.to_le_bytes());
-    assert!(matches!(
-        load(&memory, &boot(&low, None)),
-        Err(LoadError::BadAddress { .. })
-    ));
+    assert!(matches!(load(&memory, &boot(&low, None)), Err(LoadError::BadAddress { .. })));
     let mut arm = image(true);
     arm[18] = 40;
-    assert!(matches!(
-        load(&memory, &boot(&arm, None)),
-        Err(LoadError::BadElf(_))
-    ));
+    assert!(matches!(load(&memory, &boot(&arm, None)), Err(LoadError::BadElf(_))));
 }
 
 proptest! {

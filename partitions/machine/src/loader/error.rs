@@ -8,9 +8,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoadError {
     /// The file ends inside something that its header announces.
-    #[error(
-        "the kernel image is cut short: {part} ends at byte {needed:#x} and the file has {length:#x}"
-    )]
+    #[error("the kernel image is cut short: {part} ends at byte {needed:#x} and the file has {length:#x}")]
     Truncated {
         /// What is incomplete.
         part: Part,
@@ -68,9 +66,7 @@ pub enum LoadError {
         address: u64,
     },
     /// The image wants to be loaded to the first megabyte, where the tables are, or to no address at all.
-    #[error(
-        "{part} is linked to run at {address:#x}, which is not in the guest's memory above the first 64 KiB"
-    )]
+    #[error("{part} is linked to run at {address:#x}, which is not in the guest's memory above the first 64 KiB")]
     BadAddress {
         /// Which part.
         part: Part,

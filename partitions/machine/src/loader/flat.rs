@@ -27,15 +27,9 @@ pub struct FlatImage<'a> {
     pub mode: FlatMode,
 }
 
-pub(super) fn load(
-    memory: &impl GuestMemory,
-    flat: &FlatImage<'_>,
-) -> Result<BootState, LoadError> {
+pub(super) fn load(memory: &impl GuestMemory, flat: &FlatImage<'_>) -> Result<BootState, LoadError> {
     let address = flat.address.0;
-    let bad = LoadError::BadAddress {
-        part: Part::Kernel,
-        address,
-    };
+    let bad = LoadError::BadAddress { part: Part::Kernel, address };
     let end = address.checked_add(flat.bytes.len() as u64).ok_or(bad)?;
     let mut placement = match flat.mode {
         FlatMode::Real => Placement::empty(memory.layout()),
@@ -66,11 +60,7 @@ mod test {
 
     fn go(mode: FlatMode, address: u64, bytes: &[u8]) -> (VecMemory, Result<BootState, LoadError>) {
         let memory = VecMemory::new(2 << 20);
-        let flat = FlatImage {
-            bytes,
-            address: GuestPhysical(address),
-            mode,
-        };
+        let flat = FlatImage { bytes, address: GuestPhysical(address), mode };
         let state = load(&memory, &flat);
         (memory, state)
     }
@@ -79,10 +69,7 @@ mod test {
     fn three_modes() {
         let (memory, state) = go(FlatMode::Real, 0x7c00, b"sector");
         let state = state.unwrap();
-        assert_eq!(
-            (state.rip, state.cr0, state.segments[segment::CS].base),
-            (0x7c00, 0x10, 0)
-        );
+        assert_eq!((state.rip, state.cr0, state.segments[segment::CS].base), (0x7c00, 0x10, 0));
         assert_eq!(memory.bytes(0x7c00, 6), b"sector");
         let state = go(FlatMode::Protected, 0x10_0000, b"code").1.unwrap();
         assert_eq!((state.rip, state.rsp, state.cr0), (0x10_0000, 0xb000, 0x11));
@@ -93,21 +80,9 @@ mod test {
 
     #[test]
     fn refusals() {
-        assert!(matches!(
-            go(FlatMode::Real, 0x1_0000, b"x").1,
-            Err(LoadError::BadAddress { .. })
-        ));
-        assert!(matches!(
-            go(FlatMode::Long, 0x4000, b"x").1,
-            Err(LoadError::Overlap { .. })
-        ));
-        assert!(matches!(
-            go(FlatMode::Protected, 0x1f_ffff, b"xy").1,
-            Err(LoadError::LittleMemory { .. })
-        ));
-        assert!(matches!(
-            go(FlatMode::Protected, u64::MAX, b"xy").1,
-            Err(LoadError::BadAddress { .. })
-        ));
+        assert!(matches!(go(FlatMode::Real, 0x1_0000, b"x").1, Err(LoadError::BadAddress { .. })));
+        assert!(matches!(go(FlatMode::Long, 0x4000, b"x").1, Err(LoadError::Overlap { .. })));
+        assert!(matches!(go(FlatMode::Protected, 0x1f_ffff, b"xy").1, Err(LoadError::LittleMemory { .. })));
+        assert!(matches!(go(FlatMode::Protected, u64::MAX, b"xy").1, Err(LoadError::BadAddress { .. })));
     }
 }

@@ -36,9 +36,5 @@ pub fn memory_map(layout: MemoryLayout) -> impl Iterator<Item = MemoryRange> {
     ]
     .into_iter()
     .filter(|(start, end, _)| start < end)
-    .map(|(start, end, kind)| MemoryRange {
-        start,
-        length: end - start,
-        kind,
-    })
+    .map(|(start, end, kind)| MemoryRange { start, length: end - start, kind })
 }

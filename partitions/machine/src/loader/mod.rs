@@ -16,8 +16,8 @@ pub use error::LoadError;
 pub use flat::{FlatImage, FlatMode};
 pub use memory_map::{MemoryKind, MemoryRange, memory_map};
 pub use placement::{
-    COMMAND_LINE, COMMAND_LINE_SIZE, CONVENTIONAL_END, EXTENDED_START, GDT, PAGE_TABLES, Part,
-    STACK_TOP, START_INFO, ZERO_PAGE,
+    COMMAND_LINE, COMMAND_LINE_SIZE, CONVENTIONAL_END, EXTENDED_START, GDT, PAGE_TABLES, Part, STACK_TOP, START_INFO,
+    ZERO_PAGE,
 };
 pub use state::{BootState, write_gdt, write_page_tables};
 

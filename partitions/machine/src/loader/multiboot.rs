@@ -2,9 +2,7 @@
 
 use super::elf::{Segment, parse, segments};
 use super::error::LoadError;
-use super::placement::{
-    COMMAND_LINE, CONVENTIONAL_END, EXTENDED_START, Part, Placement, STACK_TOP, START_INFO,
-};
+use super::placement::{COMMAND_LINE, CONVENTIONAL_END, EXTENDED_START, Part, Placement, STACK_TOP, START_INFO};
 use super::state::{BootState, write_gdt};
 use super::{BootImage, memory_map, write_command_line};
 use crate::memory::GuestMemory;
@@ -87,11 +85,7 @@ fn find(kernel: &[u8]) -> Option<(usize, Header)> {
     let window = kernel.get(..SEARCH).unwrap_or(kernel);
     (0..window.len()).step_by(4).find_map(|offset| {
         let (header, _) = Header::read_from_prefix(window.get(offset..)?).ok()?;
-        let sum = header
-            .magic
-            .get()
-            .wrapping_add(header.flags.get())
-            .wrapping_add(header.checksum.get());
+        let sum = header.magic.get().wrapping_add(header.flags.get()).wrapping_add(header.checksum.get());
         (header.magic.get() == HEADER_MAGIC && sum == 0).then_some((offset, header))
     })
 }
@@ -119,36 +113,22 @@ fn load_flat(
         end => {
             let length = end.checked_sub(load).ok_or(bad)? as usize;
             let needed = (start + length) as u64;
-            let truncated = LoadError::Truncated {
-                part: Part::Kernel,
-                needed,
-                length: kernel.len() as u64,
-            };
+            let truncated = LoadError::Truncated { part: Part::Kernel, needed, length: kernel.len() as u64 };
             image.get(..length).ok_or(truncated)?
         }
     };
     let zeroes = match addresses.bss_end.get() {
         0 => 0,
-        end => u64::from(end)
-            .checked_sub(u64::from(load) + file.len() as u64)
-            .ok_or(bad)?,
+        end => u64::from(end).checked_sub(u64::from(load) + file.len() as u64).ok_or(bad)?,
     };
-    let segment = Segment {
-        address: u64::from(load),
-        file,
-        zeroes,
-    };
+    let segment = Segment { address: u64::from(load), file, zeroes };
     segment.claim(placement)?;
     segment.write(memory)?;
     Ok(addresses.entry.get())
 }
 
 /// Loads by the ELF program headers; returns the entry point.
-fn load_elf(
-    memory: &impl GuestMemory,
-    placement: &mut Placement,
-    kernel: &[u8],
-) -> Result<u32, LoadError> {
+fn load_elf(memory: &impl GuestMemory, placement: &mut Placement, kernel: &[u8]) -> Result<u32, LoadError> {
     let file = parse(kernel)?;
     let mut entry = file.ehdr.e_entry;
     for segment in segments(kernel, &file)? {
@@ -168,16 +148,11 @@ fn load_elf(
     u32::try_from(entry).map_err(|_| LoadError::BadElf("its entry point is beyond 4 GiB"))
 }
 
-pub(super) fn load(
-    memory: &impl GuestMemory,
-    image: &BootImage<'_>,
-) -> Result<BootState, LoadError> {
+pub(super) fn load(memory: &impl GuestMemory, image: &BootImage<'_>) -> Result<BootState, LoadError> {
     let (offset, header) = find(image.kernel).ok_or(LoadError::UnknownFormat)?;
     let flags = header.flags.get();
     if flags & REQUIREMENTS & !KNOWN_REQUIREMENTS != 0 {
-        return Err(LoadError::MultibootFlags(
-            flags & REQUIREMENTS & !KNOWN_REQUIREMENTS,
-        ));
+        return Err(LoadError::MultibootFlags(flags & REQUIREMENTS & !KNOWN_REQUIREMENTS));
     }
     let layout = memory.layout();
     let mut placement = Placement::new(layout)?;
@@ -208,10 +183,7 @@ pub(super) fn load(
             length: U64::new(range.length),
             kind: U32::new(range.kind as u32),
         };
-        memory.write(
-            START_INFO.offset(MEMORY_MAP + u64::from(map_length)),
-            entry.as_bytes(),
-        )?;
+        memory.write(START_INFO.offset(MEMORY_MAP + u64::from(map_length)), entry.as_bytes())?;
         map_length += size_of::<MapEntry>() as u32;
     }
     let information = Information {
@@ -265,12 +237,7 @@ mod test {
     }
 
     fn boot(kernel: &[u8]) -> BootImage<'_> {
-        BootImage {
-            kernel,
-            initrd: Some(b"module"),
-            command_line: b"console=com0",
-            acpi_root: None,
-        }
+        BootImage { kernel, initrd: Some(b"module"), command_line: b"console=com0", acpi_root: None }
     }
 
     #[test]
@@ -278,10 +245,7 @@ mod test {
         let memory = VecMemory::new(4 << 20);
         memory.fill(EXTENDED_START, 0x1000, 0xff).unwrap();
         let state = loader::load(&memory, &boot(&image())).unwrap();
-        assert_eq!(
-            (state.rip, state.registers[register::RAX]),
-            (0x10_0040, LOADER_MAGIC)
-        );
+        assert_eq!((state.rip, state.registers[register::RAX]), (0x10_0040, LOADER_MAGIC));
         assert_eq!(memory.bytes(0x10_0000, 0x200), image()[..0x200]);
         assert_eq!(memory.bytes(0x10_0200, 0x100), [0; 0x100]);
         assert_eq!(memory.bytes(0x10_0300, 1), [0xff]);

@@ -81,58 +81,33 @@ impl Placement {
 
     /// The fixed parts.
     pub fn new(layout: MemoryLayout) -> Result<Self, LoadError> {
-        let mut placement = Self {
-            layout,
-            taken: [const { (0..0, Part::Tables) }; Self::MOST],
-            count: 0,
-        };
+        let mut placement = Self { layout, taken: [const { (0..0, Part::Tables) }; Self::MOST], count: 0 };
         placement.claim(GDT.0..STACK_TOP.0, Part::Tables)?;
-        placement.claim(
-            COMMAND_LINE.0..COMMAND_LINE.0 + COMMAND_LINE_SIZE,
-            Part::CommandLine,
-        )?;
+        placement.claim(COMMAND_LINE.0..COMMAND_LINE.0 + COMMAND_LINE_SIZE, Part::CommandLine)?;
         placement.claim(CONVENTIONAL_END.0..EXTENDED_START.0, Part::Firmware)?;
         Ok(placement)
     }
 
     /// A placement without fixed parts, for images that bring up the machine by themselves.
     pub fn empty(layout: MemoryLayout) -> Self {
-        Self {
-            layout,
-            taken: [const { (0..0, Part::Tables) }; Self::MOST],
-            count: 0,
-        }
+        Self { layout, taken: [const { (0..0, Part::Tables) }; Self::MOST], count: 0 }
     }
 
     /// Takes `range` for `part`.
     pub fn claim(&mut self, range: Range<u64>, part: Part) -> Result<(), LoadError> {
         if range.start > range.end {
-            return Err(LoadError::BadAddress {
-                part,
-                address: range.start,
-            });
+            return Err(LoadError::BadAddress { part, address: range.start });
         }
         if range.end > self.layout.low() {
-            return Err(LoadError::LittleMemory {
-                part,
-                needed: range.end,
-                available: self.layout.low(),
-            });
+            return Err(LoadError::LittleMemory { part, needed: range.end, available: self.layout.low() });
         }
         for (other, first) in self.taken.iter().take(self.count) {
             if range.start < other.end && other.start < range.end {
                 let address = range.start.max(other.start);
-                return Err(LoadError::Overlap {
-                    first: *first,
-                    second: part,
-                    address,
-                });
+                return Err(LoadError::Overlap { first: *first, second: part, address });
             }
         }
-        let slot = self
-            .taken
-            .get_mut(self.count)
-            .ok_or(LoadError::BadElf("too many loadable segments"))?;
+        let slot = self.taken.get_mut(self.count).ok_or(LoadError::BadElf("too many loadable segments"))?;
         *slot = (range, part);
         self.count += 1;
         Ok(())
@@ -160,39 +135,13 @@ mod test {
     #[test]
     fn overlaps_name_both_parts() {
         let mut placement = Placement::new(MemoryLayout::new(64 << 20)).unwrap();
-        placement
-            .claim(0x100_0000..0x380_0000, Part::Kernel)
-            .unwrap();
-        assert_eq!(
-            placement.claim_top(0x1000, u64::MAX),
-            Ok(GuestPhysical(0x3ff_f000))
-        );
-        let error = placement
-            .claim(0x37f_f000..0x390_0000, Part::Initrd)
-            .unwrap_err();
-        assert_eq!(
-            error,
-            LoadError::Overlap {
-                first: Part::Kernel,
-                second: Part::Initrd,
-                address: 0x37f_f000
-            }
-        );
-        assert!(
-            error
-                .to_string()
-                .starts_with("the kernel and the initrd both need guest memory at 0x37ff000")
-        );
-        assert!(matches!(
-            placement.claim_top(0x500_0000, u64::MAX),
-            Err(LoadError::LittleMemory { .. })
-        ));
-        let error = placement
-            .claim(0x3ff_0000..0x480_0000, Part::Kernel)
-            .unwrap_err();
-        assert!(
-            error.to_string().ends_with("give it at least 8 MiB more"),
-            "{error}"
-        );
+        placement.claim(0x100_0000..0x380_0000, Part::Kernel).unwrap();
+        assert_eq!(placement.claim_top(0x1000, u64::MAX), Ok(GuestPhysical(0x3ff_f000)));
+        let error = placement.claim(0x37f_f000..0x390_0000, Part::Initrd).unwrap_err();
+        assert_eq!(error, LoadError::Overlap { first: Part::Kernel, second: Part::Initrd, address: 0x37f_f000 });
+        assert!(error.to_string().starts_with("the kernel and the initrd both need guest memory at 0x37ff000"));
+        assert!(matches!(placement.claim_top(0x500_0000, u64::MAX), Err(LoadError::LittleMemory { .. })));
+        let error = placement.claim(0x3ff_0000..0x480_0000, Part::Kernel).unwrap_err();
+        assert!(error.to_string().ends_with("give it at least 8 MiB more"), "{error}");
     }
 }

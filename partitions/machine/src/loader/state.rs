@@ -55,21 +55,11 @@ pub struct BootState {
 }
 
 fn flat(selector: u64, access: u32) -> Segment {
-    Segment {
-        base: 0,
-        limit: 0xffff_ffff,
-        access,
-        selector,
-    }
+    Segment { base: 0, limit: 0xffff_ffff, access, selector }
 }
 
 fn table(base: u64, limit: u32) -> Segment {
-    Segment {
-        base,
-        limit,
-        access: 0,
-        selector: 0,
-    }
+    Segment { base, limit, access: 0, selector: 0 }
 }
 
 impl BootState {
@@ -85,16 +75,8 @@ impl BootState {
 
     /// Real mode at linear address `entry`, all segments at base 0, the stack right below.
     pub fn real_mode(entry: u16) -> Self {
-        let data = Segment {
-            base: 0,
-            limit: 0xffff,
-            access: access::DATA_16,
-            selector: 0,
-        };
-        let code = Segment {
-            access: access::CODE_16,
-            ..data
-        };
+        let data = Segment { base: 0, limit: 0xffff, access: access::DATA_16, selector: 0 };
+        let code = Segment { access: access::CODE_16, ..data };
         Self {
             registers: [0; 16],
             rip: u64::from(entry),
@@ -111,14 +93,8 @@ impl BootState {
                 data,
                 data,
                 data,
-                Segment {
-                    access: access::LDT,
-                    ..data
-                },
-                Segment {
-                    access: access::TSS_BUSY,
-                    ..data
-                },
+                Segment { access: access::LDT, ..data },
+                Segment { access: access::TSS_BUSY, ..data },
             ],
             gdtr: table(0, 0xffff),
             idtr: table(0, 0xffff),
@@ -135,18 +111,8 @@ impl BootState {
             data,
             data,
             data,
-            Segment {
-                base: 0,
-                limit: 0xffff,
-                access: access::LDT,
-                selector: 0,
-            },
-            Segment {
-                base: 0,
-                limit: 0xffff,
-                access: access::TSS_BUSY,
-                selector: 0x20,
-            },
+            Segment { base: 0, limit: 0xffff, access: access::LDT, selector: 0 },
+            Segment { base: 0, limit: 0xffff, access: access::TSS_BUSY, selector: 0x20 },
         ];
         state.gdtr = table(GDT.0, 4 * 8 - 1);
         state.idtr = table(0, 0);
@@ -219,11 +185,7 @@ impl BootState {
 
 /// Writes the boot GDT: null, unused, code, data. `long`: the code segment is a 64-bit one.
 pub fn write_gdt(memory: &impl GuestMemory, long: bool) -> Result<(), OutOfGuest> {
-    let code: u64 = if long {
-        0x00af_9b00_0000_ffff
-    } else {
-        0x00cf_9b00_0000_ffff
-    };
+    let code: u64 = if long { 0x00af_9b00_0000_ffff } else { 0x00cf_9b00_0000_ffff };
     let data: u64 = 0x00cf_9300_0000_ffff;
     for (index, descriptor) in [0, 0, code, data].into_iter().enumerate() {
         memory.write(GDT.offset(8 * index as u64), &descriptor.to_le_bytes())?;
@@ -241,10 +203,7 @@ pub fn write_page_tables(memory: &impl GuestMemory) -> Result<(), OutOfGuest> {
     memory.write(PAGE_TABLES, &(pdpt.0 | PRESENT_WRITABLE).to_le_bytes())?;
     for gigabyte in 0..DIRECTORIES {
         let directory = pdpt.offset(0x1000 * (gigabyte + 1));
-        memory.write(
-            pdpt.offset(8 * gigabyte),
-            &(directory.0 | PRESENT_WRITABLE).to_le_bytes(),
-        )?;
+        memory.write(pdpt.offset(8 * gigabyte), &(directory.0 | PRESENT_WRITABLE).to_le_bytes())?;
         for index in 0..512 {
             let frame = (gigabyte << 30) | (index << 21);
             let entry = frame | LARGE | PRESENT_WRITABLE;
@@ -264,14 +223,8 @@ mod test {
         let mut state = VcpuState::new_zeroed();
         BootState::startup(0x9a).apply(&mut state);
         let code = state.segments[segment::CS];
-        assert_eq!(
-            (code.selector, code.base, code.access, state.rip),
-            (0x9a00, 0x9_a000, 0x9b, 0)
-        );
-        assert_eq!(
-            (state.cr0, state.rflags, state.dr7, state.xcr0),
-            (0x10, 2, 0x400, 1)
-        );
+        assert_eq!((code.selector, code.base, code.access, state.rip), (0x9a00, 0x9_a000, 0x9b, 0));
+        assert_eq!((state.cr0, state.rflags, state.dr7, state.xcr0), (0x10, 2, 0x400, 1));
         assert_eq!(state.dirty, BootState::GROUPS.bits());
     }
 }

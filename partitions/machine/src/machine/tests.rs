@@ -6,11 +6,7 @@ use crate::devices::pci::tests::Scratch;
 use proptest::prelude::*;
 
 const TSC: u64 = 1_000_000_000;
-const READY: Readiness = Readiness {
-    rflags: 0x202,
-    interruptibility: 0,
-    occupied: false,
-};
+const READY: Readiness = Readiness { rflags: 0x202, interruptibility: 0, occupied: false };
 
 #[derive(Debug, Default)]
 struct Text(Vec<u8>);
@@ -49,20 +45,12 @@ fn machine(processors: u32) -> Machine<Scratch, Text> {
         0x8000_0000 => [0x8000_0008, 0, 0, 0],
         _ => [u32::MAX; 4],
     };
-    Machine::new(
-        &parameters,
-        host,
-        alloc::vec![Scratch::default()],
-        Text::default(),
-    )
+    Machine::new(&parameters, host, alloc::vec![Scratch::default()], Text::default())
 }
 
 fn out(machine: &mut Machine<Scratch, Text>, writes: &[(u16, u8)]) {
     for (port, value) in writes {
-        assert_eq!(
-            machine.write_port(*port, Width::Byte, u32::from(*value), 0),
-            None
-        );
+        assert_eq!(machine.write_port(*port, Width::Byte, u32::from(*value), 0), None);
     }
 }
 
@@ -99,21 +87,8 @@ fn timer_through_the_8259a() {
     machine.advance(deadline);
     assert_eq!(machine.take_woken() & 1, 1);
     let closed = machine.arbitrate(0, Readiness { rflags: 2, ..READY });
-    assert_eq!(
-        closed,
-        Arbitration {
-            injection: 0,
-            interrupt_window: true,
-            nmi_window: false
-        }
-    );
-    assert_eq!(
-        machine.arbitrate(0, READY),
-        Arbitration {
-            injection: 0x8000_0030,
-            ..Arbitration::default()
-        }
-    );
+    assert_eq!(closed, Arbitration { injection: 0, interrupt_window: true, nmi_window: false });
+    assert_eq!(machine.arbitrate(0, READY), Arbitration { injection: 0x8000_0030, ..Arbitration::default() });
     assert_eq!(machine.arbitrate(0, READY), Arbitration::default());
     out(&mut machine, &[(0x20, 0x20)]);
     assert!(machine.deadline() > deadline);
@@ -137,16 +112,7 @@ fn serial_console() {
     let mut machine = machine(1);
     machine.write_memory(0, 0xfee0_00f0, Width::Dword, 0x1ff, 0);
     redirect(&mut machine, 4, 0x34, 0);
-    out(
-        &mut machine,
-        &[
-            (0x3f8, b'h'),
-            (0x3f8, b'i'),
-            (0x3fa, 0x07),
-            (0x3fc, 0x0b),
-            (0x3f9, 0x01),
-        ],
-    );
+    out(&mut machine, &[(0x3f8, b'h'), (0x3f8, b'i'), (0x3fa, 0x07), (0x3fc, 0x0b), (0x3f9, 0x01)]);
     assert_eq!(machine.serial().0, b"hi");
     assert!(!machine.has_work(0));
     assert_eq!(machine.serial_room(), 16);
@@ -163,20 +129,11 @@ fn pci_interrupts_by_pin_and_by_message() {
     machine.write_port(0xc008, Width::Dword, 1, 0);
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0051);
     machine.write_memory(0, 0xfee0_00b0, Width::Dword, 0, 0);
-    assert_eq!(
-        machine.arbitrate(0, READY).injection,
-        0x8000_0051,
-        "the pin is still asserted"
-    );
+    assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0051, "the pin is still asserted");
     assert_eq!(machine.read_memory(0, 0xe000_0000, Width::Dword, 0), 1);
     machine.write_memory(0, 0xfee0_00b0, Width::Dword, 0, 0);
     assert_eq!(machine.arbitrate(0, READY).injection, 0);
-    machine.with_function(0, |function| {
-        function.message = Some(MsiMessage {
-            address: 0xfee0_0000,
-            data: 0x61,
-        })
-    });
+    machine.with_function(0, |function| function.message = Some(MsiMessage { address: 0xfee0_0000, data: 0x61 }));
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0061);
 }
 
@@ -186,29 +143,17 @@ fn processors_start_each_other() {
     machine.write_memory(0, 0xfee0_0310, Width::Dword, 0x0100_0000, 0);
     machine.write_memory(0, 0xfee0_0300, Width::Dword, 0xc500, 0);
     assert_eq!(machine.take_woken(), 2);
-    assert_eq!(
-        machine.take_processor_request(1),
-        Some(ProcessorRequest::Init)
-    );
+    assert_eq!(machine.take_processor_request(1), Some(ProcessorRequest::Init));
     machine.write_memory(0, 0xfee0_0300, Width::Dword, 0x069a, 0);
-    assert_eq!(
-        machine.take_processor_request(1),
-        Some(ProcessorRequest::Startup(0x9a))
-    );
+    assert_eq!(machine.take_processor_request(1), Some(ProcessorRequest::Startup(0x9a)));
     assert_eq!(machine.take_processor_request(1), None);
-    assert_eq!(
-        machine.read_memory(1, 0xfee0_0020, Width::Dword, 0),
-        1 << 24
-    );
+    assert_eq!(machine.read_memory(1, 0xfee0_0020, Width::Dword, 0), 1 << 24);
 }
 
 #[test]
 fn x2apic_timer() {
     let mut machine = machine(1);
-    assert_eq!(
-        machine.write_msr(0, 0x1b, 0xfee0_0d00, 0),
-        Ok(MsrWrite::ApicBase)
-    );
+    assert_eq!(machine.write_msr(0, 0x1b, 0xfee0_0d00, 0), Ok(MsrWrite::ApicBase));
     for (index, value) in [(0x80f, 0x1ff), (0x832, 0x400ec), (0x6e0, 5000)] {
         assert_eq!(machine.write_msr(0, index, value, 100), Ok(MsrWrite::Done));
     }
@@ -217,36 +162,17 @@ fn x2apic_timer() {
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_00ec);
     assert_eq!(machine.deadline(), u64::MAX);
     assert_eq!(machine.write_msr(0, 0x80b, 0, 5000), Ok(MsrWrite::Done));
-    assert_eq!(
-        machine.read_memory(0, 0xfee0_0020, Width::Dword, 0),
-        0xffff_ffff,
-        "no page any more"
-    );
+    assert_eq!(machine.read_memory(0, 0xfee0_0020, Width::Dword, 0), 0xffff_ffff, "no page any more");
 }
 
 #[test]
 fn power() {
     let mut machine = machine(1);
-    assert_eq!(
-        machine.write_port(0x604, Width::Word, 0x3401, 0),
-        Some(PowerEvent::Off)
-    );
-    assert_eq!(
-        machine.write_port(0xcf9, Width::Byte, 6, 0),
-        Some(PowerEvent::Reset)
-    );
-    assert_eq!(
-        machine.write_port(0x64, Width::Byte, 0xfe, 0),
-        Some(PowerEvent::Reset)
-    );
-    assert_eq!(
-        machine.write_port(0xf4, Width::Dword, 0x1_0003, 0),
-        Some(PowerEvent::Exit(0x1_0003))
-    );
-    assert_eq!(
-        machine.write_port(0xf4, Width::Byte, 3, 0),
-        Some(PowerEvent::Exit(3))
-    );
+    assert_eq!(machine.write_port(0x604, Width::Word, 0x3401, 0), Some(PowerEvent::Off));
+    assert_eq!(machine.write_port(0xcf9, Width::Byte, 6, 0), Some(PowerEvent::Reset));
+    assert_eq!(machine.write_port(0x64, Width::Byte, 0xfe, 0), Some(PowerEvent::Reset));
+    assert_eq!(machine.write_port(0xf4, Width::Dword, 0x1_0003, 0), Some(PowerEvent::Exit(0x1_0003)));
+    assert_eq!(machine.write_port(0xf4, Width::Byte, 3, 0), Some(PowerEvent::Exit(3)));
     assert_eq!(machine.read_port(0x608, Width::Dword, TSC), 3_579_545);
     redirect(&mut machine, 9, 0x8039, 0);
     machine.write_memory(0, 0xfee0_00f0, Width::Dword, 0x1ff, 0);
@@ -262,10 +188,7 @@ fn unclaimed_accesses() {
     assert_eq!(machine.read_port(0x80, Width::Byte, 0), 0xff);
     assert_eq!(machine.read_port(0x2f8, Width::Word, 0), 0xffff);
     assert_eq!(machine.read_port(0xd000, Width::Dword, 0), 0xffff_ffff);
-    assert_eq!(
-        machine.read_memory(0, 0xd000_0000, Width::Qword, 0),
-        u64::MAX
-    );
+    assert_eq!(machine.read_memory(0, 0xd000_0000, Width::Qword, 0), u64::MAX);
     machine.write_port(0x80, Width::Byte, 0, 0);
     machine.write_port(0xcf8, Width::Dword, 0x8000_0800, 0);
     assert_eq!(machine.read_port(0xcf8, Width::Dword, 0), 0x8000_0800);
@@ -279,31 +202,10 @@ fn nmi_and_interrupt_together() {
     machine.write_memory(1, 0xfee0_00f0, Width::Dword, 0x1ff, 0);
     machine.write_memory(1, 0xfee0_0300, Width::Dword, 0x000c_0400, 0);
     machine.write_memory(1, 0xfee0_0300, Width::Dword, 0x000c_0041, 0);
-    let blocked = machine.arbitrate(
-        0,
-        Readiness {
-            interruptibility: 8,
-            rflags: 2,
-            ..READY
-        },
-    );
-    assert_eq!(
-        blocked,
-        Arbitration {
-            injection: 0,
-            interrupt_window: true,
-            nmi_window: true
-        }
-    );
+    let blocked = machine.arbitrate(0, Readiness { interruptibility: 8, rflags: 2, ..READY });
+    assert_eq!(blocked, Arbitration { injection: 0, interrupt_window: true, nmi_window: true });
     let first = machine.arbitrate(0, READY);
-    assert_eq!(
-        first,
-        Arbitration {
-            injection: 0x8000_0202,
-            interrupt_window: true,
-            nmi_window: false
-        }
-    );
+    assert_eq!(first, Arbitration { injection: 0x8000_0202, interrupt_window: true, nmi_window: false });
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0041);
 }
 

@@ -19,8 +19,7 @@ pub mod cr0 {
     /// Paging.
     pub const PG: u64 = 1 << 31;
     /// All defined bits: those above, MP, EM, TS, WP, AM.
-    pub const DEFINED: u64 =
-        PE | ET | NE | NW | CD | PG | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 16 | 1 << 18;
+    pub const DEFINED: u64 = PE | ET | NE | NW | CD | PG | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 16 | 1 << 18;
 }
 
 /// CR4.
@@ -180,11 +179,7 @@ impl ControlPolicy {
     }
 
     /// MOV to CR3.
-    pub const fn write_cr3(
-        &self,
-        current: &ControlRegisters,
-        value: u64,
-    ) -> Result<ControlChange, GeneralProtection> {
+    pub const fn write_cr3(&self, current: &ControlRegisters, value: u64) -> Result<ControlChange, GeneralProtection> {
         let mut value = value;
         let keeps_translations = current.cr4 & cr4::PCIDE != 0 && value >> 63 != 0;
         if current.cr4 & cr4::PCIDE != 0 {
@@ -194,11 +189,7 @@ impl ControlPolicy {
             return Err(GeneralProtection);
         }
         let mut new = *current;
-        new.cr3 = if current.long_mode() {
-            value
-        } else {
-            value & 0xffff_ffff
-        };
+        new.cr3 = if current.long_mode() { value } else { value & 0xffff_ffff };
         Ok(ControlChange {
             registers: new,
             load_page_directory_pointers: new.pae_paging(),
@@ -207,11 +198,7 @@ impl ControlPolicy {
     }
 
     /// MOV to CR4.
-    pub const fn write_cr4(
-        &self,
-        current: &ControlRegisters,
-        value: u64,
-    ) -> Result<ControlChange, GeneralProtection> {
+    pub const fn write_cr4(&self, current: &ControlRegisters, value: u64) -> Result<ControlChange, GeneralProtection> {
         let sets_pcide = value & !current.cr4 & cr4::PCIDE != 0;
         if value & !self.cr4_allowed != 0
             || current.long_mode() && value & cr4::PAE == 0
@@ -231,11 +218,7 @@ impl ControlPolicy {
     }
 
     /// WRMSR to IA32_EFER.
-    pub const fn write_efer(
-        &self,
-        current: &ControlRegisters,
-        value: u64,
-    ) -> Result<ControlChange, GeneralProtection> {
+    pub const fn write_efer(&self, current: &ControlRegisters, value: u64) -> Result<ControlChange, GeneralProtection> {
         let changes_mode = (current.efer ^ value) & efer::LME != 0;
         if value & !self.efer_allowed != 0 || changes_mode && current.cr0 & cr0::PG != 0 {
             return Err(GeneralProtection);
@@ -244,11 +227,7 @@ impl ControlPolicy {
         // LMA is read-only: the value written there is ignored.
         new.efer = value & !efer::LMA | current.efer & efer::LMA;
         let flush_translations = (current.efer ^ new.efer) & efer::NXE != 0;
-        Ok(ControlChange {
-            registers: new,
-            load_page_directory_pointers: false,
-            flush_translations,
-        })
+        Ok(ControlChange { registers: new, load_page_directory_pointers: false, flush_translations })
     }
 
     /// XSETBV of register `index`. The caller has checked CR4.OSXSAVE and CPL 0.
@@ -271,11 +250,7 @@ impl ControlPolicy {
         }
         let mut new = *current;
         new.xcr0 = value;
-        Ok(ControlChange {
-            registers: new,
-            load_page_directory_pointers: false,
-            flush_translations: false,
-        })
+        Ok(ControlChange { registers: new, load_page_directory_pointers: false, flush_translations: false })
     }
 
     /// XCR0 values that the guest may set.
@@ -298,145 +273,60 @@ mod tests {
 
     #[test]
     fn long_mode_is_entered_and_left() {
-        let start = ControlRegisters {
-            cr0: 0x11,
-            ..Default::default()
-        };
-        let Ok(change) = POLICY.write_efer(&start, 0x100) else {
-            panic!()
-        };
+        let start = ControlRegisters { cr0: 0x11, ..Default::default() };
+        let Ok(change) = POLICY.write_efer(&start, 0x100) else { panic!() };
         let enabled = change.registers;
-        assert_eq!(
-            POLICY.write_cr0(&enabled, false, 0x8000_0011),
-            Err(GeneralProtection),
-            "without PAE"
-        );
-        let Ok(change) = POLICY.write_cr4(&enabled, 0x20) else {
-            panic!()
-        };
-        let Ok(change) = POLICY.write_cr0(&change.registers, false, 0x8000_0011) else {
-            panic!()
-        };
+        assert_eq!(POLICY.write_cr0(&enabled, false, 0x8000_0011), Err(GeneralProtection), "without PAE");
+        let Ok(change) = POLICY.write_cr4(&enabled, 0x20) else { panic!() };
+        let Ok(change) = POLICY.write_cr0(&change.registers, false, 0x8000_0011) else { panic!() };
         let active = change.registers;
         assert!(active.long_mode());
         assert!(!change.load_page_directory_pointers);
         assert!(change.flush_translations);
         assert_eq!(POLICY.write_cr4(&active, 0), Err(GeneralProtection));
         assert_eq!(POLICY.write_efer(&active, 0), Err(GeneralProtection));
-        assert!(
-            POLICY
-                .write_efer(&active, 0x901)
-                .is_ok_and(|change| change.registers.efer == 0xd01)
-        );
-        assert_eq!(
-            POLICY.write_cr0(&active, true, 0x11),
-            Err(GeneralProtection),
-            "in 64-bit code"
-        );
-        let Ok(change) = POLICY.write_cr0(&active, false, 0x11) else {
-            panic!()
-        };
+        assert!(POLICY.write_efer(&active, 0x901).is_ok_and(|change| change.registers.efer == 0xd01));
+        assert_eq!(POLICY.write_cr0(&active, true, 0x11), Err(GeneralProtection), "in 64-bit code");
+        let Ok(change) = POLICY.write_cr0(&active, false, 0x11) else { panic!() };
         assert!(!change.registers.long_mode());
     }
 
     #[test]
     fn cr0_combinations() {
-        let start = ControlRegisters {
-            cr0: 0x11,
-            ..Default::default()
-        };
-        assert_eq!(
-            POLICY.write_cr0(&start, false, 0x8000_0010),
-            Err(GeneralProtection)
-        );
-        assert_eq!(
-            POLICY.write_cr0(&start, false, 0x2000_0011),
-            Err(GeneralProtection)
-        );
-        assert_eq!(
-            POLICY.write_cr0(&start, false, 1 << 32),
-            Err(GeneralProtection)
-        );
-        assert!(
-            POLICY
-                .write_cr0(&start, false, 0)
-                .is_ok_and(|change| change.registers.cr0 == 0x10)
-        );
+        let start = ControlRegisters { cr0: 0x11, ..Default::default() };
+        assert_eq!(POLICY.write_cr0(&start, false, 0x8000_0010), Err(GeneralProtection));
+        assert_eq!(POLICY.write_cr0(&start, false, 0x2000_0011), Err(GeneralProtection));
+        assert_eq!(POLICY.write_cr0(&start, false, 1 << 32), Err(GeneralProtection));
+        assert!(POLICY.write_cr0(&start, false, 0).is_ok_and(|change| change.registers.cr0 == 0x10));
     }
 
     #[test]
     fn pae_paging_loads_its_pointers() {
-        let start = ControlRegisters {
-            cr0: 0x11,
-            cr4: 0x20,
-            ..Default::default()
-        };
-        let Ok(change) = POLICY.write_cr0(&start, false, 0x8000_0011) else {
-            panic!()
-        };
+        let start = ControlRegisters { cr0: 0x11, cr4: 0x20, ..Default::default() };
+        let Ok(change) = POLICY.write_cr0(&start, false, 0x8000_0011) else { panic!() };
         assert!(change.load_page_directory_pointers);
-        assert!(
-            POLICY
-                .write_cr3(&change.registers, 0x1000)
-                .is_ok_and(|change| change.load_page_directory_pointers)
-        );
-        assert!(
-            POLICY
-                .write_cr4(&change.registers, 0xa0)
-                .is_ok_and(|change| change.load_page_directory_pointers)
-        );
+        assert!(POLICY.write_cr3(&change.registers, 0x1000).is_ok_and(|change| change.load_page_directory_pointers));
+        assert!(POLICY.write_cr4(&change.registers, 0xa0).is_ok_and(|change| change.load_page_directory_pointers));
     }
 
     #[test]
     fn process_context_identifiers() {
-        let long = ControlRegisters {
-            cr0: 0x8000_0011,
-            cr4: 0x20,
-            efer: 0x500,
-            cr3: 0x1001,
-            xcr0: 1,
-        };
+        let long = ControlRegisters { cr0: 0x8000_0011, cr4: 0x20, efer: 0x500, cr3: 0x1001, xcr0: 1 };
         assert_eq!(POLICY.write_cr4(&long, 0x2_0020), Err(GeneralProtection));
-        let aligned = ControlRegisters {
-            cr3: 0x1000,
-            ..long
-        };
-        let Ok(change) = POLICY.write_cr4(&aligned, 0x2_0020) else {
-            panic!()
-        };
-        assert!(
-            POLICY
-                .write_cr3(&change.registers, 1 << 63 | 0x2002)
-                .is_ok_and(|change| !change.flush_translations)
-        );
+        let aligned = ControlRegisters { cr3: 0x1000, ..long };
+        let Ok(change) = POLICY.write_cr4(&aligned, 0x2_0020) else { panic!() };
+        assert!(POLICY.write_cr3(&change.registers, 1 << 63 | 0x2002).is_ok_and(|change| !change.flush_translations));
         assert_eq!(POLICY.write_cr3(&long, 1 << 63), Err(GeneralProtection));
-        assert_eq!(
-            POLICY.write_cr0(&change.registers, false, 0x11),
-            Err(GeneralProtection)
-        );
+        assert_eq!(POLICY.write_cr0(&change.registers, false, 0x11), Err(GeneralProtection));
     }
 
     #[test]
     fn extended_states() {
-        let start = ControlRegisters {
-            xcr0: 1,
-            ..Default::default()
-        };
-        for (value, valid) in [
-            (1, true),
-            (3, true),
-            (7, true),
-            (0xe7, true),
-            (0, false),
-            (5, false),
-            (0x27, false),
-            (9, false),
-        ] {
-            assert_eq!(
-                POLICY.write_xcr(&start, 0, value).is_ok(),
-                valid,
-                "{value:#x}"
-            );
+        let start = ControlRegisters { xcr0: 1, ..Default::default() };
+        for (value, valid) in
+            [(1, true), (3, true), (7, true), (0xe7, true), (0, false), (5, false), (0x27, false), (9, false)]
+        {
+            assert_eq!(POLICY.write_xcr(&start, 0, value).is_ok(), valid, "{value:#x}");
         }
         assert!(POLICY.write_xcr(&start, 1, 1).is_err());
     }

@@ -71,27 +71,15 @@ pub struct CpuidTable {
 
 impl CpuidTable {
     /// The answers for the processor with this APIC identifier. `host` executes CPUID with a leaf and a subleaf.
-    pub fn new(
-        parameters: &CpuidParameters,
-        identifier: u32,
-        host: impl Fn(u32, u32) -> Leaf,
-    ) -> Self {
+    pub fn new(parameters: &CpuidParameters, identifier: u32, host: impl Fn(u32, u32) -> Leaf) -> Self {
         let count = parameters.processors.clamp(1, 64);
         let host_maximum = host(0, 0)[0];
         let supported = |leaf: u32, subleaf: u32| {
-            if leaf <= host_maximum {
-                host(leaf, subleaf)
-            } else {
-                [0; 4]
-            }
+            if leaf <= host_maximum { host(leaf, subleaf) } else { [0; 4] }
         };
         let [_, _, host_ecx, _] = supported(1, 0);
         let xsave = host_ecx & feature::basic_ecx::XSAVE != 0 && parameters.xcr0_mask & 3 == 3;
-        let xcr0_mask = if xsave {
-            allowed_states(parameters.xcr0_mask, supported(0xd, 0))
-        } else {
-            0
-        };
+        let xcr0_mask = if xsave { allowed_states(parameters.xcr0_mask, supported(0xd, 0)) } else { 0 };
         let mut table = Self {
             basic: [[0; 4]; MAXIMUM_BASIC as usize + 1],
             caches: core::array::from_fn(|index| cache(supported(4, index as u32), count)),
@@ -154,23 +142,11 @@ impl CpuidTable {
     fn lookup_beyond(&self, leaf: u32) -> Leaf {
         let [_, _, _, identifier] = self.topology[0];
         match leaf {
-            0x4000_0000..0x4000_0010 => self
-                .hypervisor
-                .get((leaf & 0xf) as usize)
-                .copied()
-                .unwrap_or_default(),
+            0x4000_0000..0x4000_0010 => self.hypervisor.get((leaf & 0xf) as usize).copied().unwrap_or_default(),
             0x4000_0010 => self.timing,
-            0x4000_0100..0x4000_0200 => self
-                .kvm
-                .get((leaf & 0xff) as usize)
-                .copied()
-                .unwrap_or_default(),
+            0x4000_0100..0x4000_0200 => self.kvm.get((leaf & 0xff) as usize).copied().unwrap_or_default(),
             0x4000_0011..0x4000_0100 | 0x4000_0200..0x5000_0000 => [0; 4],
-            0x8000_0000..=MAXIMUM_EXTENDED => self
-                .extended
-                .get((leaf & 0xf) as usize)
-                .copied()
-                .unwrap_or_default(),
+            0x8000_0000..=MAXIMUM_EXTENDED => self.extended.get((leaf & 0xf) as usize).copied().unwrap_or_default(),
             // Beyond the ranges a processor answers as for its highest basic leaf.
             _ => [0, 0, 0, identifier],
         }
@@ -249,12 +225,7 @@ impl CpuidTable {
             }
         }
         let size = self.standard_size(self.xcr0_mask);
-        self.states[0] = [
-            self.xcr0_mask as u32,
-            0,
-            size,
-            (self.xcr0_mask >> 32) as u32,
-        ];
+        self.states[0] = [self.xcr0_mask as u32, 0, size, (self.xcr0_mask >> 32) as u32];
         // XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES are not offered. Bochs 2.7's XSAVEC puts the parts of its compacted
         // area behind SSE's at offset 416 instead of 576, so that the header overwrites a half of YMM6, and processes of a
         // guest that trusts it lose data.
@@ -263,12 +234,7 @@ impl CpuidTable {
     }
 
     fn enabled_states(&self, xcr0: u64) -> impl Iterator<Item = &Leaf> {
-        self.states
-            .iter()
-            .enumerate()
-            .skip(2)
-            .filter(move |(state, _)| xcr0 >> state & 1 != 0)
-            .map(|(_, leaf)| leaf)
+        self.states.iter().enumerate().skip(2).filter(move |(state, _)| xcr0 >> state & 1 != 0).map(|(_, leaf)| leaf)
     }
 
     /// Bytes of the standard XSAVE area.
@@ -277,49 +243,27 @@ impl CpuidTable {
             return 0;
         }
         self.enabled_states(xcr0)
-            .fold(XSAVE_MINIMUM, |size, [bytes, offset, ..]| {
-                size.max(bytes.saturating_add(*offset))
-            })
+            .fold(XSAVE_MINIMUM, |size, [bytes, offset, ..]| size.max(bytes.saturating_add(*offset)))
     }
 
     fn fill_extended(&mut self, parameters: &CpuidParameters, host: impl Fn(u32, u32) -> Leaf) {
         let [maximum, ..] = host(0x8000_0000, 0);
         let supported = |leaf: u32| {
-            if leaf <= maximum && maximum >= 0x8000_0000 {
-                host(leaf, 0)
-            } else {
-                [0; 4]
-            }
+            if leaf <= maximum && maximum >= 0x8000_0000 { host(leaf, 0) } else { [0; 4] }
         };
         let [_, _, ecx, edx] = supported(0x8000_0001);
-        let rdtscp = if parameters.rdtscp {
-            feature::extended::RDTSCP
-        } else {
-            0
-        };
+        let rdtscp = if parameters.rdtscp { feature::extended::RDTSCP } else { 0 };
         let mask = feature::extended::PASSED_EDX | rdtscp;
         self.extended[0] = [MAXIMUM_EXTENDED, 0, 0, 0];
         self.extended[1] = [0, 0, ecx & feature::extended::PASSED_ECX, edx & mask];
         // Brand string, caches.
-        for (answer, leaf) in self
-            .extended
-            .iter_mut()
-            .zip(0x8000_0000..=0x8000_0006)
-            .skip(2)
-        {
+        for (answer, leaf) in self.extended.iter_mut().zip(0x8000_0000..=0x8000_0006).skip(2) {
             *answer = supported(leaf);
         }
         self.extended[7] = [0, 0, 0, supported(0x8000_0007)[3] & feature::INVARIANT_TSC];
         let [widths, ..] = supported(0x8000_0008);
-        let host_bits = if widths & 0xff == 0 {
-            36
-        } else {
-            widths & 0xff
-        };
-        let bits = parameters
-            .physical_address_bits
-            .clamp(36, 52)
-            .min(host_bits);
+        let host_bits = if widths & 0xff == 0 { 36 } else { widths & 0xff };
+        let bits = parameters.physical_address_bits.clamp(36, 52).min(host_bits);
         self.extended[8] = [48 << 8 | bits, 0, 0, 0];
     }
 }
@@ -344,13 +288,7 @@ fn has(states: u64, bits: u64, features: u32) -> u32 {
     if states & bits == bits { features } else { 0 }
 }
 
-fn basic(
-    host: Leaf,
-    parameters: &CpuidParameters,
-    count: u32,
-    identifier: u32,
-    states: u64,
-) -> Leaf {
+fn basic(host: Leaf, parameters: &CpuidParameters, count: u32, identifier: u32, states: u64) -> Leaf {
     use feature::{basic_ecx as c, basic_edx as d};
     let [signature, ebx, ecx, edx] = host;
     let mut mask = c::INSTRUCTIONS | has(states, 3, c::XSAVE) | has(states, 7, c::AVX);
@@ -376,11 +314,7 @@ fn structured(host: Leaf, parameters: &CpuidParameters, states: u64) -> Leaf {
     let avx = |features| has(states, 7, features);
     let avx512 = |features| has(states, 0xe7, features);
     let invpcid = if parameters.pcid { b::INVPCID } else { 0 };
-    let speculation = if parameters.speculation_control {
-        d::IBRS | d::STIBP | d::SSBD
-    } else {
-        0
-    };
+    let speculation = if parameters.speculation_control { d::IBRS | d::STIBP | d::SSBD } else { 0 };
     [
         0,
         ebx & (b::PASSED | invpcid | avx(b::AVX) | avx512(b::AVX512)) | b::TSC_ADJUST,
@@ -397,12 +331,7 @@ fn cache(host: Leaf, count: u32) -> Leaf {
     }
     let cores = count.next_power_of_two() - 1;
     let sharing = if eax >> 5 & 7 >= 3 { cores } else { 0 };
-    [
-        eax & 0x3ff | sharing << 14 | cores.min(63) << 26,
-        ebx,
-        ecx,
-        edx,
-    ]
+    [eax & 0x3ff | sharing << 14 | cores.min(63) << 26, ebx, ecx, edx]
 }
 
 /// Leaf 0xB: one thread in each core, `count` cores in the package.
@@ -412,13 +341,7 @@ fn topology(count: u32, identifier: u32) -> [Leaf; 2] {
 }
 
 fn signature(text: &[u8; 12], maximum: u32) -> Leaf {
-    let word = |start: usize| {
-        text.iter()
-            .skip(start)
-            .take(4)
-            .rev()
-            .fold(0, |word, byte| word << 8 | u32::from(*byte))
-    };
+    let word = |start: usize| text.iter().skip(start).take(4).rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
     [maximum, word(0), word(4), word(8)]
 }
 
@@ -428,10 +351,7 @@ fn hypervisor_leaves() -> [Leaf; 2] {
 
 fn kvm_leaves() -> [Leaf; 2] {
     // KVM_FEATURE_NOP_IO_DELAY alone: no hypercall and no shared memory is promised.
-    [
-        signature(b"KVMKVMKVM\0\0\0", MAXIMUM_KVM),
-        [1 << 1, 0, 0, 0],
-    ]
+    [signature(b"KVMKVMKVM\0\0\0", MAXIMUM_KVM), [1 << 1, 0, 0, 0]]
 }
 
 #[cfg(test)]

@@ -6,16 +6,8 @@
 /// Leaf 1, ECX.
 pub mod basic_ecx {
     /// SSE3, PCLMULQDQ, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND: instructions without state of their own.
-    pub const INSTRUCTIONS: u32 = 1 << 0
-        | 1 << 1
-        | 1 << 9
-        | 1 << 13
-        | 1 << 19
-        | 1 << 20
-        | 1 << 22
-        | 1 << 23
-        | 1 << 25
-        | 1 << 30;
+    pub const INSTRUCTIONS: u32 =
+        1 << 0 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
     /// Process-context identifiers.
     pub const PCID: u32 = 1 << 17;
     /// x2APIC.
@@ -78,8 +70,7 @@ pub mod structured_ebx {
     /// AVX2.
     pub const AVX: u32 = 1 << 5;
     /// AVX-512 F, DQ, IFMA, PF, ER, CD, BW, VL.
-    pub const AVX512: u32 =
-        1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
+    pub const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 21 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 30 | 1 << 31;
 }
 
 /// Leaf 7, subleaf 0, ECX.

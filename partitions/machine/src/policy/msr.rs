@@ -138,17 +138,12 @@ impl ModelSpecificRegisters {
     }
 
     /// RDMSR.
-    pub fn read(
-        &self,
-        index: u32,
-        apic: &mut LocalApic,
-        now: u64,
-    ) -> Result<MsrRead, GeneralProtection> {
+    pub fn read(&self, index: u32, apic: &mut LocalApic, now: u64) -> Result<MsrRead, GeneralProtection> {
         let value = match index {
             number::TSC_DEADLINE => apic.tsc_deadline(),
-            number::X2APIC..=number::X2APIC_LAST => apic
-                .read_x2apic(index - number::X2APIC, now)
-                .map_err(|_| GeneralProtection)?,
+            number::X2APIC..=number::X2APIC_LAST => {
+                apic.read_x2apic(index - number::X2APIC, now).map_err(|_| GeneralProtection)?
+            }
             number::TSC => now.wrapping_add(self.tsc_offset),
             number::TSC_ADJUST => self.tsc_adjust,
             number::APIC_BASE => apic.base(),
@@ -188,9 +183,7 @@ impl ModelSpecificRegisters {
         match index {
             number::TSC_DEADLINE => apic.set_tsc_deadline(value, now),
             number::X2APIC..=number::X2APIC_LAST => {
-                let effect = apic
-                    .write_x2apic(index - number::X2APIC, value, now)
-                    .map_err(|_| GeneralProtection)?;
+                let effect = apic.write_x2apic(index - number::X2APIC, value, now).map_err(|_| GeneralProtection)?;
                 return Ok(MsrWrite::Apic(effect));
             }
             number::TSC => {
@@ -202,22 +195,15 @@ impl ModelSpecificRegisters {
                 return Ok(self.move_tsc(delta, apic, now));
             }
             number::APIC_BASE => {
-                apic.write_base(value, self.x2apic)
-                    .map_err(|_| GeneralProtection)?;
+                apic.write_base(value, self.x2apic).map_err(|_| GeneralProtection)?;
                 return Ok(MsrWrite::ApicBase);
             }
-            number::SPEC_CTRL
-                if self.speculation_bits != 0 && value & !self.speculation_bits == 0 =>
-            {
+            number::SPEC_CTRL if self.speculation_bits != 0 && value & !self.speculation_bits == 0 => {
                 self.speculation_control = value;
                 return Ok(MsrWrite::SpeculationControl(value));
             }
             number::PRED_CMD if self.prediction_barrier && value & !1 == 0 => {
-                return Ok(if value == 1 {
-                    MsrWrite::PredictionBarrier
-                } else {
-                    MsrWrite::Done
-                });
+                return Ok(if value == 1 { MsrWrite::PredictionBarrier } else { MsrWrite::Done });
             }
             number::TSC_AUX if self.rdtscp && value >> 32 == 0 => {
                 self.tsc_aux = value;
@@ -237,10 +223,7 @@ impl ModelSpecificRegisters {
                     return Ok(MsrWrite::State(register, value));
                 }
                 Some(_) => return Err(GeneralProtection),
-                None => self
-                    .memory_types
-                    .write(index, value)
-                    .unwrap_or(Err(GeneralProtection))?,
+                None => self.memory_types.write(index, value).unwrap_or(Err(GeneralProtection))?,
             },
         }
         Ok(MsrWrite::Done)
@@ -276,10 +259,7 @@ fn is_valid(register: StateRegister, value: u64) -> bool {
     match register {
         StateRegister::Star | StateRegister::SysenterCs | StateRegister::Efer => true,
         StateRegister::Fmask => value >> 32 == 0,
-        StateRegister::Pat => value
-            .to_le_bytes()
-            .iter()
-            .all(|byte| matches!(byte, 0 | 1 | 4..=7)),
+        StateRegister::Pat => value.to_le_bytes().iter().all(|byte| matches!(byte, 0 | 1 | 4..=7)),
         _ => is_canonical(value),
     }
 }
@@ -308,39 +288,15 @@ mod tests {
             kvm_leaves: false,
         };
         let table = CpuidTable::new(&parameters, 0, |_, _| [u32::MAX; 4]);
-        (
-            ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21),
-            LocalApic::new(0, 0),
-        )
+        (ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21), LocalApic::new(0, 0))
     }
 
     #[test]
     fn unknown_registers_fault() {
         let (mut msrs, mut apic) = registers(false, false);
-        for index in [
-            0x3,
-            0x10a,
-            0x140,
-            0x17b,
-            0x345,
-            0x480,
-            0x48,
-            0x49,
-            0x80b,
-            0xda0,
-            0xc000_0103,
-            0xc001_0010,
-        ] {
-            assert_eq!(
-                msrs.read(index, &mut apic, 0),
-                Err(GeneralProtection),
-                "{index:#x}"
-            );
-            assert_eq!(
-                msrs.write(index, 0, &mut apic, 0),
-                Err(GeneralProtection),
-                "{index:#x}"
-            );
+        for index in [0x3, 0x10a, 0x140, 0x17b, 0x345, 0x480, 0x48, 0x49, 0x80b, 0xda0, 0xc000_0103, 0xc001_0010] {
+            assert_eq!(msrs.read(index, &mut apic, 0), Err(GeneralProtection), "{index:#x}");
+            assert_eq!(msrs.write(index, 0, &mut apic, 0), Err(GeneralProtection), "{index:#x}");
         }
     }
 
@@ -349,18 +305,12 @@ mod tests {
         let (mut msrs, mut apic) = registers(false, false);
         apic.write_memory(0xf0, 0x1ff, 0);
         apic.write_memory(0x320, 0x400ec, 0);
-        assert_eq!(
-            msrs.write(0x10, 5000, &mut apic, 1000),
-            Ok(MsrWrite::TscOffset(4000))
-        );
+        assert_eq!(msrs.write(0x10, 5000, &mut apic, 1000), Ok(MsrWrite::TscOffset(4000)));
         assert_eq!(msrs.read(0x3b, &mut apic, 1000), Ok(MsrRead::Value(4000)));
         assert_eq!(msrs.read(0x10, &mut apic, 1500), Ok(MsrRead::Value(5500)));
         assert_eq!(msrs.write(0x6e0, 6000, &mut apic, 1500), Ok(MsrWrite::Done));
         assert_eq!(apic.deadline(), 2000);
-        assert_eq!(
-            msrs.write(0x3b, 0, &mut apic, 1500),
-            Ok(MsrWrite::TscOffset(0))
-        );
+        assert_eq!(msrs.write(0x3b, 0, &mut apic, 1500), Ok(MsrWrite::TscOffset(0)));
         assert_eq!(apic.deadline(), 6000);
         assert_eq!(msrs.read(0x6e0, &mut apic, 1500), Ok(MsrRead::Value(6000)));
     }
@@ -368,43 +318,22 @@ mod tests {
     #[test]
     fn state_registers_are_checked() {
         let (mut msrs, mut apic) = registers(false, false);
-        assert_eq!(
-            msrs.read(0xc000_0082, &mut apic, 0),
-            Ok(MsrRead::State(StateRegister::Lstar))
-        );
+        assert_eq!(msrs.read(0xc000_0082, &mut apic, 0), Ok(MsrRead::State(StateRegister::Lstar)));
         assert_eq!(
             msrs.write(0xc000_0082, 0xffff_ffff_8100_0000, &mut apic, 0),
             Ok(MsrWrite::State(StateRegister::Lstar, 0xffff_ffff_8100_0000))
         );
-        assert_eq!(
-            msrs.write(0xc000_0082, 1 << 47, &mut apic, 0),
-            Err(GeneralProtection)
-        );
-        assert_eq!(
-            msrs.write(0x277, 0x0007_0406_0007_0402, &mut apic, 0),
-            Err(GeneralProtection)
-        );
-        assert!(
-            msrs.write(0x277, 0x0007_0406_0007_0406, &mut apic, 0)
-                .is_ok()
-        );
-        assert_eq!(
-            msrs.write(0xc000_0080, 0x500, &mut apic, 0),
-            Ok(MsrWrite::Efer(0x500))
-        );
-        assert_eq!(
-            msrs.write(0xc000_0084, 1 << 32, &mut apic, 0),
-            Err(GeneralProtection)
-        );
+        assert_eq!(msrs.write(0xc000_0082, 1 << 47, &mut apic, 0), Err(GeneralProtection));
+        assert_eq!(msrs.write(0x277, 0x0007_0406_0007_0402, &mut apic, 0), Err(GeneralProtection));
+        assert!(msrs.write(0x277, 0x0007_0406_0007_0406, &mut apic, 0).is_ok());
+        assert_eq!(msrs.write(0xc000_0080, 0x500, &mut apic, 0), Ok(MsrWrite::Efer(0x500)));
+        assert_eq!(msrs.write(0xc000_0084, 1 << 32, &mut apic, 0), Err(GeneralProtection));
     }
 
     #[test]
     fn what_linux_touches_at_boot() {
         let (mut msrs, mut apic) = registers(false, false);
-        assert_eq!(
-            msrs.read(0x8b, &mut apic, 0),
-            Ok(MsrRead::Value(0x21 << 32))
-        );
+        assert_eq!(msrs.read(0x8b, &mut apic, 0), Ok(MsrRead::Value(0x21 << 32)));
         assert_eq!(msrs.write(0x8b, 0, &mut apic, 0), Ok(MsrWrite::Done));
         assert_eq!(msrs.read(0x1a0, &mut apic, 0), Ok(MsrRead::Value(0x1801)));
         assert_eq!(msrs.read(0x3a, &mut apic, 0), Ok(MsrRead::Value(1)));
@@ -412,45 +341,21 @@ mod tests {
         assert_eq!(msrs.read(0x179, &mut apic, 0), Ok(MsrRead::Value(0)));
         assert_eq!(msrs.read(0xfe, &mut apic, 0), Ok(MsrRead::Value(0x508)));
         assert_eq!(msrs.write(0x2ff, 0xc06, &mut apic, 0), Ok(MsrWrite::Done));
-        assert_eq!(
-            msrs.read(0x1b, &mut apic, 0),
-            Ok(MsrRead::Value(0xfee0_0900))
-        );
-        assert_eq!(
-            msrs.write(0x1b, 0xfee0_0d00, &mut apic, 0),
-            Err(GeneralProtection)
-        );
+        assert_eq!(msrs.read(0x1b, &mut apic, 0), Ok(MsrRead::Value(0xfee0_0900)));
+        assert_eq!(msrs.write(0x1b, 0xfee0_0d00, &mut apic, 0), Err(GeneralProtection));
     }
 
     #[test]
     fn x2apic_and_speculation_follow_cpuid() {
         let (mut msrs, mut apic) = registers(true, true);
-        assert_eq!(
-            msrs.write(0x1b, 0xfee0_0d00, &mut apic, 0),
-            Ok(MsrWrite::ApicBase)
-        );
+        assert_eq!(msrs.write(0x1b, 0xfee0_0d00, &mut apic, 0), Ok(MsrWrite::ApicBase));
         assert_eq!(msrs.read(0x802, &mut apic, 0), Ok(MsrRead::Value(0)));
-        assert!(matches!(
-            msrs.write(0x830, 0x0c00_00fb, &mut apic, 0),
-            Err(GeneralProtection)
-        ));
-        assert!(matches!(
-            msrs.write(0x830, 0x0008_00fb, &mut apic, 0),
-            Ok(MsrWrite::Apic(LapicEffect::Send(_)))
-        ));
-        assert_eq!(
-            msrs.write(0x48, 1, &mut apic, 0),
-            Ok(MsrWrite::SpeculationControl(1))
-        );
+        assert!(matches!(msrs.write(0x830, 0x0c00_00fb, &mut apic, 0), Err(GeneralProtection)));
+        assert!(matches!(msrs.write(0x830, 0x0008_00fb, &mut apic, 0), Ok(MsrWrite::Apic(LapicEffect::Send(_)))));
+        assert_eq!(msrs.write(0x48, 1, &mut apic, 0), Ok(MsrWrite::SpeculationControl(1)));
         assert_eq!(msrs.write(0x48, 8, &mut apic, 0), Err(GeneralProtection));
-        assert_eq!(
-            msrs.write(0x49, 1, &mut apic, 0),
-            Ok(MsrWrite::PredictionBarrier)
-        );
-        assert_eq!(
-            msrs.write(0xc000_0103, 7, &mut apic, 0),
-            Ok(MsrWrite::TscAux(7))
-        );
+        assert_eq!(msrs.write(0x49, 1, &mut apic, 0), Ok(MsrWrite::PredictionBarrier));
+        assert_eq!(msrs.write(0xc000_0103, 7, &mut apic, 0), Ok(MsrWrite::TscAux(7)));
     }
 
     proptest! {

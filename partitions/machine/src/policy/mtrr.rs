@@ -22,11 +22,7 @@ impl MemoryTypes {
     /// As firmware sets them: write-back, but uncached from `devices` (a power of two's multiple below 4 GiB) to 4 GiB, and in
     /// the display area.
     pub const fn new(devices: u64, physical_address_bits: u32) -> Self {
-        let bits = if physical_address_bits > 52 {
-            52
-        } else {
-            physical_address_bits
-        };
+        let bits = if physical_address_bits > 52 { 52 } else { physical_address_bits };
         let reserved = !((1 << bits) - 1);
         let mut variable = [0; 16];
         variable[0] = devices & 0xffff_f000;
@@ -35,12 +31,7 @@ impl MemoryTypes {
         let mut fixed = [write_back; 11];
         // 0xA0000 to 0xBFFFF.
         fixed[2] = 0;
-        Self {
-            default_type: 3 << 10 | WRITE_BACK,
-            variable,
-            fixed,
-            reserved,
-        }
+        Self { default_type: 3 << 10 | WRITE_BACK, variable, fixed, reserved }
     }
 
     /// Reads a register; none if `index` is not one of them.
@@ -57,10 +48,7 @@ impl MemoryTypes {
     pub fn write(&mut self, index: u32, value: u64) -> Option<Result<(), GeneralProtection>> {
         let (register, valid) = match index {
             0xfe => return Some(Err(GeneralProtection)),
-            0x2ff => (
-                &mut self.default_type,
-                value & !0xcff == 0 && is_type(value),
-            ),
+            0x2ff => (&mut self.default_type, value & !0xcff == 0 && is_type(value)),
             0x200..=0x20f => {
                 let control = if index & 1 == 0 { 0xff } else { 1 << 11 };
                 let reserved = self.reserved | 0xfff & !control;
@@ -68,10 +56,7 @@ impl MemoryTypes {
                 (self.variable.get_mut((index - 0x200) as usize)?, valid)
             }
             _ => {
-                let valid = value
-                    .to_le_bytes()
-                    .iter()
-                    .all(|byte| is_type(u64::from(*byte)));
+                let valid = value.to_le_bytes().iter().all(|byte| is_type(u64::from(*byte)));
                 (self.fixed.get_mut(fixed_index(index)?)?, valid)
             }
         };
@@ -122,10 +107,7 @@ mod tests {
         assert_eq!(types.write(0x202, 1 << 40), Some(Err(GeneralProtection)));
         assert_eq!(types.write(0x203, 0xff_8000_0800), Some(Ok(())));
         assert_eq!(types.write(0x203, 0x1), Some(Err(GeneralProtection)));
-        assert_eq!(
-            types.write(0x26a, 0x0606_0606_0606_0607),
-            Some(Err(GeneralProtection))
-        );
+        assert_eq!(types.write(0x26a, 0x0606_0606_0606_0607), Some(Err(GeneralProtection)));
         assert_eq!(types.write(0x300, 0), None);
     }
 }

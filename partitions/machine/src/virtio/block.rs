@@ -52,10 +52,7 @@ impl BlockDevice {
     pub fn new(disk: &BlockFeatures) -> Self {
         let mut configuration = [0; Self::CONFIGURATION];
         let mut put = |offset: usize, bytes: &[u8]| {
-            if let Some(target) = configuration
-                .get_mut(offset..)
-                .and_then(|rest| rest.get_mut(..bytes.len()))
-            {
+            if let Some(target) = configuration.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len())) {
                 target.copy_from_slice(bytes);
             }
         };
@@ -63,9 +60,7 @@ impl BlockDevice {
         put(12, &u32::from(disk.segments).to_le_bytes());
         put(20, &disk.logical_block_size.to_le_bytes());
         // Topology: exponent, no alignment offset, minimum transfer of one physical block, no optimum.
-        let minimum = 1u16
-            .checked_shl(disk.physical_block_exponent.into())
-            .unwrap_or(1);
+        let minimum = 1u16.checked_shl(disk.physical_block_exponent.into()).unwrap_or(1);
         put(24, &[disk.physical_block_exponent, 0]);
         put(26, &minimum.to_le_bytes());
         put(34, &disk.queues.to_le_bytes());

@@ -79,10 +79,7 @@ impl Common {
     /// The state after reset.
     pub fn new(offer: Offer) -> Self {
         let queue = Queue {
-            addresses: QueueAddresses {
-                size: offer.queue_size,
-                ..QueueAddresses::default()
-            },
+            addresses: QueueAddresses { size: offer.queue_size, ..QueueAddresses::default() },
             vector: NO_VECTOR,
             enabled: false,
         };
@@ -102,10 +99,7 @@ impl Common {
 
     /// Ends a reset: everything is as new, but for the generation of the configuration.
     pub fn reset(&mut self) {
-        *self = Self {
-            generation: self.generation,
-            ..Self::new(self.offer)
-        };
+        *self = Self { generation: self.generation, ..Self::new(self.offer) };
     }
 
     /// Changes the offer; the driver sees it from the next reset on.
@@ -125,8 +119,7 @@ impl Common {
 
     /// Tells the driver, by the status, that only a reset helps. Whether that is news to it.
     pub fn set_needs_reset(&mut self) -> bool {
-        let news =
-            self.status & DRIVER_BITS != 0 && self.status & NEEDS_RESET == 0 && !self.resetting;
+        let news = self.status & DRIVER_BITS != 0 && self.status & NEEDS_RESET == 0 && !self.resetting;
         if news {
             self.status |= NEEDS_RESET;
         }
@@ -145,37 +138,26 @@ impl Common {
 
     /// The vector of `queue`.
     pub fn queue_vector(&self, queue: u16) -> u16 {
-        self.queues
-            .get(usize::from(queue))
-            .map_or(NO_VECTOR, |queue| queue.vector)
+        self.queues.get(usize::from(queue)).map_or(NO_VECTOR, |queue| queue.vector)
     }
 
     /// What the driver has chosen.
     pub fn driver_configuration(&self) -> DriverConfiguration {
         DriverConfiguration {
             features: self.driver_features,
-            queues: self
-                .queues
-                .map(|queue| queue.enabled.then_some(queue.addresses)),
+            queues: self.queues.map(|queue| queue.enabled.then_some(queue.addresses)),
         }
     }
 
     fn selected(&self) -> Option<&Queue> {
-        if self.queue_select < self.offer.queues {
-            self.queues.get(usize::from(self.queue_select))
-        } else {
-            None
-        }
+        if self.queue_select < self.offer.queues { self.queues.get(usize::from(self.queue_select)) } else { None }
     }
 
     /// Reads any bytes of the structure; those beyond it are 0.
     pub fn read(&self, offset: u64, width: Width) -> u64 {
         let mut bytes = [0u8; SIZE as usize];
         let mut put = |at: u64, value: &[u8]| {
-            if let Some(target) = bytes
-                .get_mut(at as usize..)
-                .and_then(|rest| rest.get_mut(..value.len()))
-            {
+            if let Some(target) = bytes.get_mut(at as usize..).and_then(|rest| rest.get_mut(..value.len())) {
                 target.copy_from_slice(value);
             }
         };
@@ -184,26 +166,11 @@ impl Common {
             1 => (features >> 32) as u32,
             _ => 0,
         };
-        put(
-            field::DEVICE_FEATURE_SELECT,
-            &self.device_feature_select.to_le_bytes(),
-        );
-        put(
-            0x04,
-            &half(self.offer.features, self.device_feature_select).to_le_bytes(),
-        );
-        put(
-            field::DRIVER_FEATURE_SELECT,
-            &self.driver_feature_select.to_le_bytes(),
-        );
-        put(
-            field::DRIVER_FEATURE,
-            &half(self.driver_features, self.driver_feature_select).to_le_bytes(),
-        );
-        put(
-            field::CONFIGURATION_VECTOR,
-            &self.configuration_vector.to_le_bytes(),
-        );
+        put(field::DEVICE_FEATURE_SELECT, &self.device_feature_select.to_le_bytes());
+        put(0x04, &half(self.offer.features, self.device_feature_select).to_le_bytes());
+        put(field::DRIVER_FEATURE_SELECT, &self.driver_feature_select.to_le_bytes());
+        put(field::DRIVER_FEATURE, &half(self.driver_features, self.driver_feature_select).to_le_bytes());
+        put(field::CONFIGURATION_VECTOR, &self.configuration_vector.to_le_bytes());
         put(0x12, &self.offer.queues.to_le_bytes());
         put(field::STATUS, &[self.status, self.generation]);
         put(field::QUEUE_SELECT, &self.queue_select.to_le_bytes());
@@ -213,10 +180,7 @@ impl Common {
             put(field::QUEUE_ENABLE, &u16::from(queue.enabled).to_le_bytes());
             // queue_notify_off: each queue has a notification port of its own.
             put(0x1e, &self.queue_select.to_le_bytes());
-            put(
-                field::QUEUE_DESCRIPTORS,
-                &queue.addresses.descriptors.to_le_bytes(),
-            );
+            put(field::QUEUE_DESCRIPTORS, &queue.addresses.descriptors.to_le_bytes());
             put(field::QUEUE_DRIVER, &queue.addresses.driver.to_le_bytes());
             put(field::QUEUE_DEVICE, &queue.addresses.device.to_le_bytes());
         } else {
@@ -228,16 +192,10 @@ impl Common {
     /// Writes one field, or half of a 64-bit one.
     pub fn write(&mut self, offset: u64, width: Width, value: u64) -> Effect {
         match (offset, width) {
-            (field::DEVICE_FEATURE_SELECT, Width::Dword) => {
-                self.device_feature_select = value as u32
-            }
-            (field::DRIVER_FEATURE_SELECT, Width::Dword) => {
-                self.driver_feature_select = value as u32
-            }
+            (field::DEVICE_FEATURE_SELECT, Width::Dword) => self.device_feature_select = value as u32,
+            (field::DRIVER_FEATURE_SELECT, Width::Dword) => self.driver_feature_select = value as u32,
             (field::DRIVER_FEATURE, Width::Dword) => self.set_driver_features(value as u32),
-            (field::CONFIGURATION_VECTOR, Width::Word) => {
-                self.configuration_vector = valid_vector(value as u16)
-            }
+            (field::CONFIGURATION_VECTOR, Width::Word) => self.configuration_vector = valid_vector(value as u16),
             (field::STATUS, Width::Byte) => return self.set_status(value as u8),
             (field::QUEUE_SELECT, Width::Word) => self.queue_select = value as u16,
             _ => self.write_queue(offset, width, value),
@@ -258,10 +216,7 @@ impl Common {
     }
 
     fn write_queue(&mut self, offset: u64, width: Width, value: u64) {
-        let (ready, largest) = (
-            self.status & DRIVER_OK != 0 || self.resetting,
-            self.offer.queue_size,
-        );
+        let (ready, largest) = (self.status & DRIVER_OK != 0 || self.resetting, self.offer.queue_size);
         if self.queue_select >= self.offer.queues {
             return;
         }
@@ -319,8 +274,7 @@ impl Common {
         let before = self.status;
         // The driver sets bits; only a reset clears them.
         let mut new = before | value & DRIVER_BITS;
-        let acceptable = self.driver_features & !self.offer.features == 0
-            && self.driver_features & VERSION_1 != 0;
+        let acceptable = self.driver_features & !self.offer.features == 0 && self.driver_features & VERSION_1 != 0;
         if new & FEATURES_OK != 0 && before & FEATURES_OK == 0 && !acceptable {
             new &= !FEATURES_OK;
         }
@@ -328,11 +282,7 @@ impl Common {
             new &= !DRIVER_OK;
         }
         self.status = new;
-        if new & DRIVER_OK != 0 && before & DRIVER_OK == 0 {
-            Effect::Ready
-        } else {
-            Effect::None
-        }
+        if new & DRIVER_OK != 0 && before & DRIVER_OK == 0 { Effect::Ready } else { Effect::None }
     }
 }
 
@@ -341,12 +291,6 @@ pub fn read_bytes(bytes: &[u8], offset: u64, width: Width) -> u64 {
     let Ok(start) = usize::try_from(offset) else {
         return 0;
     };
-    let covered = bytes
-        .get(start..)
-        .unwrap_or(&[])
-        .iter()
-        .take(width.bytes() as usize);
-    covered
-        .rev()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    let covered = bytes.get(start..).unwrap_or(&[]).iter().take(width.bytes() as usize);
+    covered.rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

@@ -1,9 +1,7 @@
 //! A virtio device as a PCI function.
 
 use super::common::{Common, Effect, Offer, VERSION_1, read_bytes};
-use super::configuration::{
-    self as space, Identity, MEMORY_BAR, MEMORY_SIZE, PORT_BAR, command, window,
-};
+use super::configuration::{self as space, Identity, MEMORY_BAR, MEMORY_SIZE, PORT_BAR, command, window};
 use super::msix::{MsiX, PENDING_SIZE, TABLE_SIZE};
 use super::{Event, MAX_QUEUES, VirtioDevice};
 use crate::bus::Width;
@@ -145,23 +143,13 @@ impl<D: VirtioDevice> VirtioPci<D> {
 
     /// The notification port of `queue`, if the guest can reach it.
     pub fn doorbell(&self, queue: u16) -> Option<u16> {
-        let reachable =
-            self.command & command::PORTS != 0 && self.port_base != 0 && queue < self.queues();
-        let port = self
-            .port_base
-            .checked_add(u32::from(queue) * u32::from(NOTIFY_MULTIPLIER))?;
-        if reachable {
-            u16::try_from(port).ok()
-        } else {
-            None
-        }
+        let reachable = self.command & command::PORTS != 0 && self.port_base != 0 && queue < self.queues();
+        let port = self.port_base.checked_add(u32::from(queue) * u32::from(NOTIFY_MULTIPLIER))?;
+        if reachable { u16::try_from(port).ok() } else { None }
     }
 
     fn queues(&self) -> u16 {
-        self.device
-            .queues()
-            .min((self.identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16)
-            .min(MAX_QUEUES as u16)
+        self.device.queues().min((self.identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16).min(MAX_QUEUES as u16)
     }
 
     /// The next thing to tell others; asked after every access of the guest until there is none.
@@ -191,11 +179,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
     fn register(&self, offset: u8) -> u32 {
         match offset {
             0x04 => {
-                let interrupt = if self.isr != 0 && !self.msix.enabled() {
-                    STATUS_INTERRUPT
-                } else {
-                    0
-                };
+                let interrupt = if self.isr != 0 && !self.msix.enabled() { STATUS_INTERRUPT } else { 0 };
                 u32::from(self.command) | (STATUS_CAPABILITIES | interrupt) << 16
             }
             0x10 => self.port_base | 1,
@@ -203,14 +187,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
             // INTA#.
             0x3c => u32::from(self.interrupt_line) | 1 << 8,
             // MSI-X capability, next is the common configuration.
-            space::MSIX => {
-                0x11 | u32::from(space::COMMON) << 8 | u32::from(self.msix.control()) << 16
-            }
-            0x98 | 0x9c | 0xa0 => self
-                .access
-                .get(usize::from((offset - 0x98) / 4))
-                .copied()
-                .unwrap_or(0),
+            space::MSIX => 0x11 | u32::from(space::COMMON) << 8 | u32::from(self.msix.control()) << 16,
+            0x98 | 0x9c | 0xa0 => self.access.get(usize::from((offset - 0x98) / 4)).copied().unwrap_or(0),
             _ => space::fixed(&self.identity, offset),
         }
     }
@@ -220,10 +198,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
         let merge = |old: u32| old & !mask | value & mask;
         match offset {
             0x04 => self.command = merge(self.command.into()) as u16 & command::WRITABLE,
-            0x10 => {
-                self.port_base =
-                    merge(self.port_base) & 0xffff_fffc & !(self.identity.port_size - 1)
-            }
+            0x10 => self.port_base = merge(self.port_base) & 0xffff_fffc & !(self.identity.port_size - 1),
             0x14 => self.memory_base = merge(self.memory_base) & !(MEMORY_SIZE - 1),
             0x3c => self.interrupt_line = merge(self.interrupt_line.into()) as u8,
             space::MSIX => {
@@ -246,15 +221,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
             MEMORY_BAR => MEMORY_SIZE,
             _ => return None,
         };
-        let inside = offset.is_multiple_of(length)
-            && offset.checked_add(length).is_some_and(|end| end <= size);
-        inside.then_some((
-            BarOffset {
-                bar: bar as u8,
-                offset: offset.into(),
-            },
-            width,
-        ))
+        let inside = offset.is_multiple_of(length) && offset.checked_add(length).is_some_and(|end| end <= size);
+        inside.then_some((BarOffset { bar: bar as u8, offset: offset.into() }, width))
     }
 
     fn read_window(&mut self, offset: u64, width: Width) -> u64 {
@@ -262,9 +230,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
             window::COMMON..window::ISR => self.common.read(offset, width),
             // Reading the status acknowledges the interrupt.
             window::ISR => core::mem::take(&mut self.isr).into(),
-            window::DEVICE..window::TABLE => {
-                read_bytes(self.device.configuration(), offset - window::DEVICE, width)
-            }
+            window::DEVICE..window::TABLE => read_bytes(self.device.configuration(), offset - window::DEVICE, width),
             window::TABLE..window::PENDING if offset - window::TABLE < TABLE_SIZE => {
                 self.msix.read_table(offset - window::TABLE, width)
             }
@@ -326,29 +292,18 @@ impl<D: VirtioDevice> PciFunction for VirtioPci<D> {
 
     fn decode(&self, space: Space, address: u64) -> Option<BarOffset> {
         let (bar, enabled, base, size) = match space {
-            Space::Ports => (
-                PORT_BAR,
-                command::PORTS,
-                self.port_base,
-                self.identity.port_size,
-            ),
+            Space::Ports => (PORT_BAR, command::PORTS, self.port_base, self.identity.port_size),
             Space::Memory => (MEMORY_BAR, command::MEMORY, self.memory_base, MEMORY_SIZE),
         };
         if self.command & enabled == 0 || base == 0 {
             return None;
         }
-        let offset = address
-            .checked_sub(base.into())
-            .filter(|offset| *offset < size.into())?;
+        let offset = address.checked_sub(base.into()).filter(|offset| *offset < size.into())?;
         Some(BarOffset { bar, offset })
     }
 
     fn read_bar(&mut self, place: BarOffset, width: Width) -> u64 {
-        if place.bar == MEMORY_BAR {
-            self.read_window(place.offset, width)
-        } else {
-            0
-        }
+        if place.bar == MEMORY_BAR { self.read_window(place.offset, width) } else { 0 }
     }
 
     fn write_bar(&mut self, place: BarOffset, width: Width, value: u64) {

@@ -18,13 +18,7 @@ fn function() -> VirtioPci<BlockDevice> {
         queues: 2,
         queue_size: 128,
     };
-    VirtioPci::new(
-        BlockDevice::new(&disk),
-        BarPlaces {
-            ports: PORTS,
-            memory: MEMORY,
-        },
-    )
+    VirtioPci::new(BlockDevice::new(&disk), BarPlaces { ports: PORTS, memory: MEMORY })
 }
 
 fn enabled() -> VirtioPci<BlockDevice> {
@@ -37,16 +31,12 @@ fn enabled() -> VirtioPci<BlockDevice> {
 type Function = VirtioPci<BlockDevice>;
 
 fn read(function: &mut Function, offset: u64, width: Width) -> u64 {
-    let place = function
-        .decode(Space::Memory, u64::from(MEMORY) + offset)
-        .unwrap();
+    let place = function.decode(Space::Memory, u64::from(MEMORY) + offset).unwrap();
     function.read_bar(place, width)
 }
 
 fn write(function: &mut Function, offset: u64, width: Width, value: u64) {
-    let place = function
-        .decode(Space::Memory, u64::from(MEMORY) + offset)
-        .unwrap();
+    let place = function.decode(Space::Memory, u64::from(MEMORY) + offset).unwrap();
     function.write_bar(place, width, value);
 }
 
@@ -101,39 +91,15 @@ fn doorbells_follow_the_port_window() {
     let mut function = function();
     assert_eq!(function.take_event(), None);
     function.write_config(4, Width::Word, 1);
-    assert_eq!(
-        function.take_event(),
-        Some(Event::DoorbellMoved {
-            queue: 0,
-            old: None,
-            new: Some(PORTS)
-        })
-    );
-    assert_eq!(
-        function.take_event(),
-        Some(Event::DoorbellMoved {
-            queue: 1,
-            old: None,
-            new: Some(PORTS + 4)
-        })
-    );
+    assert_eq!(function.take_event(), Some(Event::DoorbellMoved { queue: 0, old: None, new: Some(PORTS) }));
+    assert_eq!(function.take_event(), Some(Event::DoorbellMoved { queue: 1, old: None, new: Some(PORTS + 4) }));
     assert_eq!(function.take_event(), None);
     function.write_config(0x10, Width::Dword, 0xd001);
     let (old, new) = (Some(PORTS), Some(0xd000));
-    assert_eq!(
-        function.take_event(),
-        Some(Event::DoorbellMoved { queue: 0, old, new })
-    );
+    assert_eq!(function.take_event(), Some(Event::DoorbellMoved { queue: 0, old, new }));
     assert!(function.take_event().is_some());
     function.write_config(4, Width::Word, 0);
-    assert_eq!(
-        function.take_event(),
-        Some(Event::DoorbellMoved {
-            queue: 0,
-            old: new,
-            new: None
-        })
-    );
+    assert_eq!(function.take_event(), Some(Event::DoorbellMoved { queue: 0, old: new, new: None }));
     assert!(function.take_event().is_some());
     // A port beyond 16 bits is not reachable.
     function.write_config(0x10, Width::Dword, 0x1_0001);
@@ -151,17 +117,9 @@ fn a_driver_brings_the_device_up() {
     assert_eq!(read(&mut function, 0x2000, Width::Qword), 2048);
     bring_up(&mut function);
     let mut queues = [None; MAX_QUEUES];
-    queues[0] = Some(QueueAddresses {
-        size: 64,
-        descriptors: 0x1_0000_1000,
-        driver: 0x2000,
-        device: 0x3000,
-    });
+    queues[0] = Some(QueueAddresses { size: 64, descriptors: 0x1_0000_1000, driver: 0x2000, device: 0x3000 });
     let features = 1 << 9 | 1 << 32;
-    assert_eq!(
-        function.take_event(),
-        Some(Event::DriverReady(DriverConfiguration { features, queues }))
-    );
+    assert_eq!(function.take_event(), Some(Event::DriverReady(DriverConfiguration { features, queues })));
     // What is running cannot be changed.
     write(&mut function, 0x20, Width::Dword, 0x5000);
     assert_eq!(read(&mut function, 0x20, Width::Qword), 0x1_0000_1000);
@@ -184,19 +142,11 @@ fn features_must_be_offered() {
     write(&mut function, 0x14, Width::Byte, 3);
     write(&mut function, 0x0c, Width::Dword, 1 << 9);
     write(&mut function, 0x14, Width::Byte, 11);
-    assert_eq!(
-        read(&mut function, 0x14, Width::Byte),
-        3,
-        "without VERSION_1"
-    );
+    assert_eq!(read(&mut function, 0x14, Width::Byte), 3, "without VERSION_1");
     write(&mut function, 0x08, Width::Dword, 1);
     write(&mut function, 0x0c, Width::Dword, 3);
     write(&mut function, 0x14, Width::Byte, 15);
-    assert_eq!(
-        read(&mut function, 0x14, Width::Byte),
-        3,
-        "with one that is not offered"
-    );
+    assert_eq!(read(&mut function, 0x14, Width::Byte), 3, "with one that is not offered");
     assert_eq!(function.take_event(), None);
 }
 
@@ -211,13 +161,7 @@ fn interrupts_by_message() {
     assert_eq!(function.take_message(), None);
     assert_eq!(read(&mut function, 0x3800, Width::Dword), 2);
     write(&mut function, 0x301c, Width::Dword, 0);
-    assert_eq!(
-        function.take_message(),
-        Some(MsiMessage {
-            address: 0xfee0_0000,
-            data: 0x55
-        })
-    );
+    assert_eq!(function.take_message(), Some(MsiMessage { address: 0xfee0_0000, data: 0x55 }));
     assert_eq!(function.take_message(), None);
     assert!(!function.interrupt_asserted());
     function.raise(1);
@@ -263,12 +207,7 @@ fn access_through_configuration_space() {
 }
 
 fn any_width() -> impl Strategy<Value = Width> {
-    prop::sample::select(std::vec![
-        Width::Byte,
-        Width::Word,
-        Width::Dword,
-        Width::Qword
-    ])
+    prop::sample::select(std::vec![Width::Byte, Width::Word, Width::Dword, Width::Qword])
 }
 
 proptest! {

@@ -58,10 +58,7 @@ pub struct DriverConfiguration {
 
 /// Something that the emulator of the device, or the kernel, has to be told. Events of one kind that nobody took yet merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "lives on the stack for one event"
-)]
+#[allow(clippy::large_enum_variant, reason = "lives on the stack for one event")]
 pub enum Event {
     /// The driver resets the device: no queue may be touched any more. The driver sees the reset as finished after
     /// [`VirtioPci::reset_done`].

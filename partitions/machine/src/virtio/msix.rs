@@ -35,15 +35,7 @@ pub struct MsiX {
 impl MsiX {
     /// The state after reset: off, every vector masked.
     pub const fn new() -> Self {
-        Self {
-            control: 0,
-            entries: [Entry {
-                address: 0,
-                data: 0,
-                masked: true,
-            }; MSIX_VECTORS],
-            pending: 0,
-        }
+        Self { control: 0, entries: [Entry { address: 0, data: 0, masked: true }; MSIX_VECTORS], pending: 0 }
     }
 
     /// The message-control register.
@@ -133,10 +125,7 @@ impl MsiX {
         for (index, entry) in self.entries.iter().enumerate() {
             if self.pending & 1 << index != 0 && !entry.masked {
                 self.pending &= !(1 << index);
-                return Some(MsiMessage {
-                    address: entry.address,
-                    data: entry.data,
-                });
+                return Some(MsiMessage { address: entry.address, data: entry.data });
             }
         }
         None
@@ -145,11 +134,7 @@ impl MsiX {
 
 /// The vector that a driver asks for in a vector register, or [`NO_VECTOR`] if there is none such.
 pub const fn valid_vector(vector: u16) -> u16 {
-    if (vector as usize) < MSIX_VECTORS {
-        vector
-    } else {
-        NO_VECTOR
-    }
+    if (vector as usize) < MSIX_VECTORS { vector } else { NO_VECTOR }
 }
 
 #[cfg(test)]
@@ -174,13 +159,7 @@ mod test {
         msix.set_control(ENABLE);
         assert_eq!(msix.take(), None, "still masked by its own bit");
         msix.write_table(28, Width::Dword, 0);
-        assert_eq!(
-            msix.take(),
-            Some(MsiMessage {
-                address: 0xfee0_1000,
-                data: 0x41
-            })
-        );
+        assert_eq!(msix.take(), Some(MsiMessage { address: 0xfee0_1000, data: 0x41 }));
         assert_eq!((msix.take(), msix.read_pending(0, Width::Dword)), (None, 0));
         assert_eq!(msix.read_table(!15, Width::Dword), 0);
     }

@@ -98,9 +98,7 @@ fn attack_and_check(seed: u64) {
         let guest = &mut world.guests[0];
         match random.attack() {
             Attack::Page(word, value) => world.words[0][word].store(value, Relaxed),
-            Attack::Memory(address, value) => {
-                guest.ram.write(address, &value.to_le_bytes()).unwrap()
-            }
+            Attack::Memory(address, value) => guest.ram.write(address, &value.to_le_bytes()).unwrap(),
             Attack::Configure(event_index) => {
                 guest.configure(FEATURES | if event_index { feature::EVENT_INDEX } else { 0 });
             }
@@ -126,8 +124,7 @@ fn attack_and_check(seed: u64) {
             "seed {seed}: {transfer:?}"
         );
         for (address, length) in &transfer.memory {
-            let own =
-                *address >= 0x1000_0000 && address + length <= 0x1000_0000 + RAM_BYTES + 0x8_0000;
+            let own = *address >= 0x1000_0000 && address + length <= 0x1000_0000 + RAM_BYTES + 0x8_0000;
             let bounce = *address == BOUNCE.address && *length <= BOUNCE.length;
             assert!(own || bounce, "seed {seed}: {transfer:?}");
         }

@@ -6,9 +6,7 @@ mod hostile;
 mod requests;
 
 use crate::*;
-use bulkhead_channel::{
-    AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration, SECTOR,
-};
+use bulkhead_channel::{AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration, SECTOR};
 use bulkhead_ide::{Drive, PhysicalSegment, Position, PrdTable};
 use bulkhead_virtio::{GuestMemory, OutsideMemory, Segment, feature};
 use controller::{Bus, Fault, TABLE_PHYSICAL};
@@ -18,10 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 const RAM_BYTES: u64 = 0x10_0000;
 /// From this guest-physical address on the controller does not reach the memory.
 const HIGH: u64 = 0xc_0000;
-const BOUNCE: PhysicalSegment = PhysicalSegment {
-    address: 0xf0_0000,
-    length: 4096,
-};
+const BOUNCE: PhysicalSegment = PhysicalSegment { address: 0xf0_0000, length: 4096 };
 const QUEUE_SIZE: u16 = 16;
 const DESCRIPTORS: u64 = 0x1000;
 const DRIVER: u64 = 0x2000;
@@ -45,11 +40,7 @@ impl Ram {
 
     fn check(&self, address: u64, length: usize) -> Result<(), OutsideMemory> {
         let end = address.checked_add(length as u64).ok_or(OutsideMemory)?;
-        if end > RAM_BYTES {
-            Err(OutsideMemory)
-        } else {
-            Ok(())
-        }
+        if end > RAM_BYTES { Err(OutsideMemory) } else { Ok(()) }
     }
 
     fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
@@ -71,10 +62,7 @@ impl GuestMemory for Ram {
     fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
         self.check(address, source.len())?;
         for (offset, byte) in (0..).zip(source) {
-            self.bus
-                .0
-                .borrow_mut()
-                .poke(self.physical(address + offset), *byte);
+            self.bus.0.borrow_mut().poke(self.physical(address + offset), *byte);
         }
         Ok(())
     }
@@ -89,21 +77,10 @@ impl GuestMemory for Ram {
         self.write(address, &value.to_le_bytes())
     }
 
-    fn translate(
-        &self,
-        address: u64,
-        length: u64,
-    ) -> Result<bulkhead_virtio::PhysicalSegment, OutsideMemory> {
+    fn translate(&self, address: u64, length: u64) -> Result<bulkhead_virtio::PhysicalSegment, OutsideMemory> {
         self.check(address, usize::try_from(length).map_err(|_| OutsideMemory)?)?;
-        let next = if address < HIGH {
-            HIGH.min((address / 0x2_0000 + 1) * 0x2_0000)
-        } else {
-            RAM_BYTES
-        };
-        Ok(bulkhead_virtio::PhysicalSegment {
-            address: self.physical(address),
-            length: length.min(next - address),
-        })
+        let next = if address < HIGH { HIGH.min((address / 0x2_0000 + 1) * 0x2_0000) } else { RAM_BYTES };
+        Ok(bulkhead_virtio::PhysicalSegment { address: self.physical(address), length: length.min(next - address) })
     }
 }
 
@@ -145,16 +122,9 @@ struct Guest {
 
 impl Guest {
     fn configure(&mut self, features: u64) {
-        let mut configuration = Configuration {
-            features,
-            ..Default::default()
-        };
-        configuration.queues[0] = Some(QueueConfiguration {
-            size: QUEUE_SIZE,
-            descriptors: DESCRIPTORS,
-            driver: DRIVER,
-            device: DEVICE,
-        });
+        let mut configuration = Configuration { features, ..Default::default() };
+        configuration.queues[0] =
+            Some(QueueConfiguration { size: QUEUE_SIZE, descriptors: DESCRIPTORS, driver: DRIVER, device: DEVICE });
         for area in [DRIVER, DEVICE] {
             self.ram.write(area, &[0; 0x200]).unwrap();
         }
@@ -168,31 +138,14 @@ impl Guest {
     fn request(&mut self, kind: u32, sector: u64, data: Segment) -> (u16, bool) {
         let slot = self.free.pop().expect("a free slot");
         let at = SLOTS + u64::from(slot) * SLOT_BYTES;
-        self.ram
-            .write(
-                at,
-                &(u128::from(kind) | u128::from(sector) << 64).to_le_bytes(),
-            )
-            .unwrap();
+        self.ram.write(at, &(u128::from(kind) | u128::from(sector) << 64).to_le_bytes()).unwrap();
         self.ram.write(at + 16, &[0xff]).unwrap();
         let writes = if kind == 1 { 0 } else { 2 };
         let head = slot * 3;
         let mut chain = vec![
-            (
-                Segment {
-                    address: at,
-                    length: 16,
-                },
-                0,
-            ),
+            (Segment { address: at, length: 16 }, 0),
             (data, writes),
-            (
-                Segment {
-                    address: at + 16,
-                    length: 1,
-                },
-                2,
-            ),
+            (Segment { address: at + 16, length: 1 }, 2),
         ];
         chain.retain(|(segment, _)| segment.length != 0);
         let last = chain.len() - 1;
@@ -202,27 +155,14 @@ impl Guest {
                 | u128::from(segment.length) << 64
                 | u128::from(flags) << 96
                 | u128::from(head + index as u16 + 1) << 112;
-            self.ram
-                .write(
-                    DESCRIPTORS + 16 * (u64::from(head) + index as u64),
-                    &value.to_le_bytes(),
-                )
-                .unwrap();
+            self.ram.write(DESCRIPTORS + 16 * (u64::from(head) + index as u64), &value.to_le_bytes()).unwrap();
         }
-        self.ram
-            .store_u16(
-                DRIVER + 4 + 2 * u64::from(self.available % QUEUE_SIZE),
-                head,
-            )
-            .unwrap();
+        self.ram.store_u16(DRIVER + 4 + 2 * u64::from(self.available % QUEUE_SIZE), head).unwrap();
         let before = self.available;
         self.available = self.available.wrapping_add(1);
         self.ram.store_u16(DRIVER + 2, self.available).unwrap();
         let rings = if self.event_index {
-            self.ram
-                .load_u16(DEVICE + 4 + 8 * u64::from(QUEUE_SIZE))
-                .unwrap()
-                == before
+            self.ram.load_u16(DEVICE + 4 + 8 * u64::from(QUEUE_SIZE)).unwrap() == before
         } else {
             self.ram.load_u16(DEVICE).unwrap() & 1 == 0
         };
@@ -233,9 +173,7 @@ impl Guest {
     fn on_interrupt(&mut self) {
         assert_eq!(self.monitor.take_interrupts(), Interrupts::queue(0));
         while self.ram.load_u16(DEVICE + 2).unwrap() != self.used {
-            let element = self
-                .ram
-                .bytes(DEVICE + 4 + 8 * u64::from(self.used % QUEUE_SIZE), 8);
+            let element = self.ram.bytes(DEVICE + 4 + 8 * u64::from(self.used % QUEUE_SIZE), 8);
             let slot = u16::from_le_bytes([element[0], element[1]]) / 3;
             let written = u32::from_le_bytes(element[4..].try_into().unwrap());
             let status = self.ram.bytes(SLOTS + u64::from(slot) * SLOT_BYTES + 16, 1)[0];
@@ -243,9 +181,7 @@ impl Guest {
             self.free.push(slot);
             self.used = self.used.wrapping_add(1);
             if self.event_index {
-                self.ram
-                    .store_u16(DRIVER + 4 + 2 * u64::from(QUEUE_SIZE), self.used)
-                    .unwrap();
+                self.ram.store_u16(DRIVER + 4 + 2 * u64::from(QUEUE_SIZE), self.used).unwrap();
             }
         }
     }
@@ -271,39 +207,18 @@ fn world(sizes: &[u64], read_only: bool) -> World {
     let (mut guests, mut pages, mut first_sector) = (Vec::new(), Vec::new(), 100);
     for (index, sectors) in (0..).zip(sizes) {
         let words: &'static [AtomicU64] = Box::leak((0..512).map(|_| AtomicU64::new(0)).collect());
-        let ram = Ram {
-            bus: bus.clone(),
-            base: 0x1000_0000 * (index + 1),
-        };
+        let ram = Ram { bus: bus.clone(), base: 0x1000_0000 * (index + 1) };
         let read_only = read_only && index + 1 == sizes.len() as u64;
-        let range = DiskRange {
-            name: "disk",
-            first_sector,
-            sectors: *sectors,
-            read_only,
-        };
+        let range = DiskRange { name: "disk", first_sector, sectors: *sectors, read_only };
         let disk = Disk::publish(words, ram.clone(), range, service.information()).unwrap();
         service.add(disk).unwrap();
         let monitor = MonitorSide::attach(words).unwrap();
         let (free, finished) = (Vec::new(), VecDeque::new());
-        guests.push(Guest {
-            monitor,
-            ram,
-            event_index: false,
-            available: 0,
-            used: 0,
-            free,
-            finished,
-        });
+        guests.push(Guest { monitor, ram, event_index: false, available: 0, used: 0, free, finished });
         pages.push(words);
         first_sector += sectors;
     }
-    World {
-        bus,
-        service,
-        guests,
-        words: pages,
-    }
+    World { bus, service, guests, words: pages }
 }
 
 impl World {
@@ -337,11 +252,7 @@ impl World {
             guest.configure(features);
         }
         self.run(true);
-        assert!(
-            self.guests
-                .iter()
-                .all(|guest| guest.monitor.outcome() == Outcome::Done)
-        );
+        assert!(self.guests.iter().all(|guest| guest.monitor.outcome() == Outcome::Done));
     }
 
     /// One request from beginning to end; returns its status.
@@ -349,52 +260,18 @@ impl World {
         let (slot, rings) = self.guests[guest].request(kind, sector, data);
         assert!(rings, "the service did not ask to be rung");
         self.run(true);
-        let (finished, status, written) = self.guests[guest]
-            .finished
-            .pop_front()
-            .expect("the request is finished");
+        let (finished, status, written) = self.guests[guest].finished.pop_front().expect("the request is finished");
         assert_eq!(finished, slot);
-        assert_eq!(
-            written,
-            if matches!(kind, 0 | 8) && status == 0 {
-                data.length + 1
-            } else {
-                1
-            }
-        );
+        assert_eq!(written, if matches!(kind, 0 | 8) && status == 0 { data.length + 1 } else { 1 });
         status
     }
 
     /// Writes a pattern to a disk from one place, and reads it back to another.
     fn round_trip(&mut self, guest: usize, sector: u64, from: u64, to: u64, length: u32) {
-        let pattern: Vec<u8> = (0..length)
-            .map(|at| (at * 7 + at / 512 + from as u32) as u8)
-            .collect();
+        let pattern: Vec<u8> = (0..length).map(|at| (at * 7 + at / 512 + from as u32) as u8).collect();
         self.guests[guest].ram.write(from, &pattern).unwrap();
-        assert_eq!(
-            self.request(
-                guest,
-                1,
-                sector,
-                Segment {
-                    address: from,
-                    length
-                }
-            ),
-            0
-        );
-        assert_eq!(
-            self.request(
-                guest,
-                0,
-                sector,
-                Segment {
-                    address: to,
-                    length
-                }
-            ),
-            0
-        );
+        assert_eq!(self.request(guest, 1, sector, Segment { address: from, length }), 0);
+        assert_eq!(self.request(guest, 0, sector, Segment { address: to, length }), 0);
         assert_eq!(self.guests[guest].ram.bytes(to, length as usize), pattern);
     }
 }
@@ -402,8 +279,5 @@ impl World {
 const DATA: u64 = 0x1_a000;
 
 fn sector(address: u64) -> Segment {
-    Segment {
-        address,
-        length: SECTOR as u32,
-    }
+    Segment { address, length: SECTOR as u32 }
 }

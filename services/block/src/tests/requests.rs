@@ -66,11 +66,7 @@ fn wrong_requests_are_answered_with_an_error() {
             (0, 0, sector(u64::MAX - 10)),
             (0, 0, sector(0).with_length(0)),
         ] {
-            assert_eq!(
-                world.request(guest, kind, first, data),
-                1,
-                "{kind} {first} {data:?}"
-            );
+            assert_eq!(world.request(guest, kind, first, data), 1, "{kind} {first} {data:?}");
         }
         for kind in [2, 11, 13, u32::MAX] {
             assert_eq!(world.request(guest, kind, 0, sector(DATA)), 2, "{kind}");
@@ -78,11 +74,7 @@ fn wrong_requests_are_answered_with_an_error() {
     }
     assert_eq!(world.request(0, 1, 0, sector(DATA)), 0);
     let written = world.bus.0.borrow().sectors.len();
-    assert_eq!(
-        world.request(1, 1, 0, sector(DATA)),
-        1,
-        "the disk is read-only"
-    );
+    assert_eq!(world.request(1, 1, 0, sector(DATA)), 1, "the disk is read-only");
     assert_eq!(world.bus.0.borrow().sectors.len(), written);
     assert_eq!(world.request(1, 0, 0, sector(DATA)), 0);
 }
@@ -94,13 +86,7 @@ fn a_broken_queue_needs_a_reset() {
     // A chain that runs in a circle.
     world.guests[0].request(0, 0, sector(DATA));
     let loop_back = 16_u128 << 64 | 1 << 96;
-    world.guests[0]
-        .ram
-        .write(
-            DESCRIPTORS + 16 * 12,
-            &(loop_back | 12 << 112).to_le_bytes(),
-        )
-        .unwrap();
+    world.guests[0].ram.write(DESCRIPTORS + 16 * 12, &(loop_back | 12 << 112).to_le_bytes()).unwrap();
     world.guests[0].ram.store_u16(DRIVER + 4, 12).unwrap();
     world.run(true);
     assert!(world.guests[0].monitor.needs_reset());
@@ -141,14 +127,7 @@ fn disks_take_turns() {
     world.start(FEATURES);
     // A scattered flood of the first guest: many commands.
     for _ in 0..5 {
-        world.guests[0].request(
-            0,
-            0,
-            Segment {
-                address: HIGH,
-                length: 0x8000,
-            },
-        );
+        world.guests[0].request(0, 0, Segment { address: HIGH, length: 0x8000 });
     }
     world.run(false);
     world.guests[1].request(0, 0, sector(DATA));
@@ -159,10 +138,7 @@ fn disks_take_turns() {
         world.service.on_interrupt();
         world.run(false);
     }
-    assert!(
-        commands <= 3,
-        "the second guest waited for {commands} commands"
-    );
+    assert!(commands <= 3, "the second guest waited for {commands} commands");
     world.run(true);
     assert_eq!(world.guests[0].finished.len(), 5);
 }
@@ -186,10 +162,7 @@ fn failures_of_the_drive_are_io_errors() {
         world.service.on_time();
     }
     world.run(true);
-    assert_eq!(
-        world.guests[0].finished.pop_front().map(|end| end.1),
-        Some(1)
-    );
+    assert_eq!(world.guests[0].finished.pop_front().map(|end| end.1), Some(1));
     assert_eq!(world.request(0, 0, 0, sector(DATA)), 1);
     assert_eq!(world.request(0, 8, 0, sector(DATA).with_length(20)), 0);
 }
@@ -198,17 +171,9 @@ fn failures_of_the_drive_are_io_errors() {
 fn configurations_that_cannot_be_served_are_refused() {
     let mut world = world(&[16], false);
     let mut refuse = |features, change: fn(&mut QueueConfiguration)| {
-        let mut queue = QueueConfiguration {
-            size: 16,
-            descriptors: DESCRIPTORS,
-            driver: DRIVER,
-            device: DEVICE,
-        };
+        let mut queue = QueueConfiguration { size: 16, descriptors: DESCRIPTORS, driver: DRIVER, device: DEVICE };
         change(&mut queue);
-        let mut configuration = Configuration {
-            features,
-            ..Default::default()
-        };
+        let mut configuration = Configuration { features, ..Default::default() };
         configuration.queues[0] = Some(queue);
         world.guests[0].monitor.configure(&configuration);
         world.run(true);
@@ -218,10 +183,7 @@ fn configurations_that_cannot_be_served_are_refused() {
     refuse(FEATURES, |queue| queue.size = 512);
     refuse(FEATURES, |queue| queue.descriptors = RAM_BYTES - 16);
     refuse(FEATURES, |queue| queue.device = !0xfff);
-    world.guests[0].monitor.configure(&Configuration {
-        features: FEATURES,
-        ..Default::default()
-    });
+    world.guests[0].monitor.configure(&Configuration { features: FEATURES, ..Default::default() });
     world.run(true);
     assert_eq!(world.guests[0].monitor.outcome(), Outcome::Refused);
     world.start(FEATURES);
@@ -236,24 +198,9 @@ fn ranges_beyond_the_drive_are_not_offered() {
     let world = world(&[16], false);
     let drive = world.service.information();
     let words: Vec<AtomicU64> = (0..512).map(|_| AtomicU64::new(0)).collect();
-    for (first_sector, sectors) in [
-        (0, 0),
-        (drive.sectors, 1),
-        (1, drive.sectors),
-        (u64::MAX, 2),
-    ] {
-        let range = DiskRange {
-            name: "disk",
-            first_sector,
-            sectors,
-            read_only: false,
-        };
+    for (first_sector, sectors) in [(0, 0), (drive.sectors, 1), (1, drive.sectors), (u64::MAX, 2)] {
+        let range = DiskRange { name: "disk", first_sector, sectors, read_only: false };
         let outcome = Disk::publish(&words, world.guests[0].ram.clone(), range, drive);
-        assert_eq!(
-            outcome.err(),
-            Some(PublishError::Range {
-                drive: drive.sectors
-            })
-        );
+        assert_eq!(outcome.err(), Some(PublishError::Range { drive: drive.sectors }));
     }
 }

@@ -23,15 +23,8 @@ struct Partition {
 
 impl Partition {
     fn new(label: &str, echoes: bool) -> Self {
-        let shared = Rc::new(RefCell::new(Shared {
-            room: usize::MAX,
-            ..Default::default()
-        }));
-        Self {
-            label: label.to_owned(),
-            echoes,
-            shared,
-        }
+        let shared = Rc::new(RefCell::new(Shared { room: usize::MAX, ..Default::default() }));
+        Self { label: label.to_owned(), echoes, shared }
     }
 
     fn print(&self, text: &str) {
@@ -73,18 +66,12 @@ struct Terminal {
 
 /// A guest `linux`, chosen, and a program `hello`.
 fn terminal() -> Terminal {
-    let partitions = std::vec![
-        Partition::new("linux", true),
-        Partition::new("hello", false)
-    ];
+    let partitions = std::vec![Partition::new("linux", true), Partition::new("hello", false)];
     let mut multiplexer = Multiplexer::new();
     for partition in &partitions {
         multiplexer.add(partition.clone()).unwrap();
     }
-    Terminal {
-        multiplexer,
-        partitions,
-    }
+    Terminal { multiplexer, partitions }
 }
 
 impl Terminal {
@@ -120,10 +107,7 @@ fn lines_have_their_partition_before_them() {
     let mut terminal = terminal();
     terminal.print(0, "one\r\ntwo\r\n");
     terminal.print(1, "three\nfour\n\n");
-    assert_eq!(
-        terminal.shown(0),
-        "linux| one\r\nlinux| two\r\nhello| three\r\nhello| four\r\nhello| \r\n"
-    );
+    assert_eq!(terminal.shown(0), "linux| one\r\nlinux| two\r\nhello| three\r\nhello| four\r\nhello| \r\n");
 }
 
 #[test]
@@ -202,10 +186,7 @@ fn typing_reaches_the_chosen_one() {
     terminal.shown(0);
     terminal.type_text("\x1d?");
     let list = terminal.shown(0);
-    assert!(
-        list.contains("console|   1 linux\r\nconsole| * 2 hello\r\n"),
-        "{list}"
-    );
+    assert!(list.contains("console|   1 linux\r\nconsole| * 2 hello\r\n"), "{list}");
     terminal.type_text("\x1dz");
     assert!(terminal.shown(0).contains("1 linux"));
     terminal.type_text("\x1d1x");
@@ -236,16 +217,12 @@ fn a_flood_starves_nobody_and_loses_nothing() {
     terminal.print(0, "quiet\n");
     // The first output, long before the flood is over, holds the quiet one's line.
     terminal.multiplexer.pump(0);
-    let first: String = std::iter::from_fn(|| terminal.multiplexer.next_output())
-        .map(char::from)
-        .collect();
+    let first: String = std::iter::from_fn(|| terminal.multiplexer.next_output()).map(char::from).collect();
     assert!(first.contains("linux| quiet\r\n"), "{first}");
     let mut all = first;
     terminal.print(0, "again\n");
     terminal.multiplexer.pump(0);
-    let second: String = std::iter::from_fn(|| terminal.multiplexer.next_output())
-        .map(char::from)
-        .collect();
+    let second: String = std::iter::from_fn(|| terminal.multiplexer.next_output()).map(char::from).collect();
     assert!(second.contains("linux| again\r\n"), "{second}");
     all += &second;
     all += &terminal.shown(0);

@@ -80,20 +80,14 @@ impl Controller {
         } else {
             identify[83] = 0x5000;
         }
-        for (word, pair) in identify[27..47]
-            .iter_mut()
-            .zip(b"BULKHEAD TEST DRIVE                     ".chunks(2))
-        {
+        for (word, pair) in identify[27..47].iter_mut().zip(b"BULKHEAD TEST DRIVE                     ".chunks(2)) {
             *word = u16::from_be_bytes([pair[0], pair[1]]);
         }
         let mut pci = [0; 16];
         pci[0] = 0x7010_8086;
         pci[1] = 0x0280_0001;
         pci[2] = 0x0101_8000;
-        let table = (0..TABLE_ENTRIES)
-            .map(|_| AtomicU64::new(0))
-            .collect::<Vec<_>>()
-            .leak();
+        let table = (0..TABLE_ENTRIES).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
         Self {
             now: 0,
             fault: Fault::None,
@@ -121,15 +115,11 @@ impl Controller {
     }
 
     pub fn poke(&mut self, address: u64, byte: u8) {
-        self.memory
-            .entry(address / 4096)
-            .or_insert_with(|| vec![0; 4096])[(address % 4096) as usize] = byte;
+        self.memory.entry(address / 4096).or_insert_with(|| vec![0; 4096])[(address % 4096) as usize] = byte;
     }
 
     pub fn peek(&self, address: u64) -> u8 {
-        self.memory
-            .get(&(address / 4096))
-            .map_or(0, |page| page[(address % 4096) as usize])
+        self.memory.get(&(address / 4096)).map_or(0, |page| page[(address % 4096) as usize])
     }
 
     fn raise(&mut self) {
@@ -188,10 +178,7 @@ impl Controller {
         } else {
             let low = byte(3, 0) | byte(4, 0) << 8 | byte(5, 0) << 16;
             let count = byte(2, 0);
-            (
-                low | (byte(6, 0) & 0xf) << 24,
-                if count == 0 { 256 } else { count },
-            )
+            (low | (byte(6, 0) & 0xf) << 24, if count == 0 { 256 } else { count })
         };
         let to_memory = matches!(command, 0xc8 | 0x25);
         assert_eq!(self.master_command & 8 != 0, to_memory, "direction");
@@ -228,12 +215,7 @@ impl Controller {
             }
         }
         assert_eq!(at, count * 512, "the table describes the transfer exactly");
-        self.transfers.push(Transfer {
-            to_memory,
-            first_sector: start,
-            sectors: count,
-            memory,
-        });
+        self.transfers.push(Transfer { to_memory, first_sector: start, sectors: count, memory });
         self.status = 0x50;
         self.raise();
     }
@@ -294,8 +276,7 @@ impl Ports for Bus {
         let controller = self.0.borrow();
         match controller.pci_address & 0xffff_ff00 {
             // The bridge, a device of several functions.
-            0x8000_0800 => [0x7000_8086, 0, 0x0601_0000, 0x80_0000]
-                [(controller.pci_address as usize & 0xff) / 4 % 4],
+            0x8000_0800 => [0x7000_8086, 0, 0x0601_0000, 0x80_0000][(controller.pci_address as usize & 0xff) / 4 % 4],
             0x8000_0900 => controller.pci[(controller.pci_address as usize & 0xff) / 4],
             _ => u32::MAX,
         }

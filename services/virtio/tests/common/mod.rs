@@ -20,14 +20,9 @@ impl Memory {
     }
 
     fn range(&self, address: u64, length: usize) -> Result<std::ops::Range<usize>, OutsideMemory> {
-        let start = usize::try_from(address.checked_sub(BASE).ok_or(OutsideMemory)?)
-            .map_err(|_| OutsideMemory)?;
+        let start = usize::try_from(address.checked_sub(BASE).ok_or(OutsideMemory)?).map_err(|_| OutsideMemory)?;
         let end = start.checked_add(length).ok_or(OutsideMemory)?;
-        if end > self.0.borrow().len() {
-            Err(OutsideMemory)
-        } else {
-            Ok(start..end)
-        }
+        if end > self.0.borrow().len() { Err(OutsideMemory) } else { Ok(start..end) }
     }
 
     pub fn u16(&self, address: u64) -> u16 {
@@ -49,8 +44,7 @@ impl Memory {
             | u128::from(segment.length) << 64
             | u128::from(flags) << 96
             | u128::from(next) << 112;
-        self.write(table + 16 * u64::from(index), &value.to_le_bytes())
-            .unwrap();
+        self.write(table + 16 * u64::from(index), &value.to_le_bytes()).unwrap();
     }
 }
 
@@ -88,10 +82,7 @@ impl GuestMemory for Memory {
         let offset = self.range(address, length)?.start as u64;
         let piece = offset / CONTIGUOUS;
         let length = (length as u64).min((piece + 1) * CONTIGUOUS - offset);
-        Ok(PhysicalSegment {
-            address: PHYSICAL + offset + piece * 4096,
-            length,
-        })
+        Ok(PhysicalSegment { address: PHYSICAL + offset + piece * 4096, length })
     }
 }
 
@@ -103,12 +94,7 @@ pub const DEVICE: u64 = BASE + 0x800;
 pub const DATA: u64 = BASE + 0x1000;
 
 pub fn configuration() -> QueueConfiguration {
-    QueueConfiguration {
-        size: SIZE,
-        descriptors: DESCRIPTORS,
-        driver: DRIVER,
-        device: DEVICE,
-    }
+    QueueConfiguration { size: SIZE, descriptors: DESCRIPTORS, driver: DRIVER, device: DEVICE }
 }
 
 /// The driver's side of the queue.

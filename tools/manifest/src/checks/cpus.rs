@@ -9,11 +9,7 @@ pub(super) fn machine_has_cpus(context: &Context<'_>) {
     if !(1..=u64::from(MAX_CPUS)).contains(&cpus.value) {
         context
             .reporter
-            .error(
-                "cpus::machine_has_none",
-                &cpus.span,
-                format!("a machine cannot have {} CPUs", cpus.value),
-            )
+            .error("cpus::machine_has_none", &cpus.span, format!("a machine cannot have {} CPUs", cpus.value))
             .help(format!("write 1 to {MAX_CPUS}"));
     }
 }
@@ -30,10 +26,7 @@ pub(super) fn cpus_exist(context: &Context<'_>) {
             let (only, choice) = if count == 1 {
                 ("only CPU 0".to_owned(), "0".to_owned())
             } else {
-                (
-                    format!("CPUs 0 to {}", count - 1),
-                    format!("0 to {}", count - 1),
-                )
+                (format!("CPUs 0 to {}", count - 1), format!("0 to {}", count - 1))
             };
             context
                 .reporter
@@ -59,9 +52,7 @@ pub(super) fn vcpus_are_not_too_many(context: &Context<'_>) {
                     &guest.cpus_span,
                     format!("a guest cannot have {} processors", guest.cpus.len()),
                 )
-                .help(format!(
-                    "list 1 to {MAX_VCPUS} CPUs, one for each processor of the guest"
-                ));
+                .help(format!("list 1 to {MAX_VCPUS} CPUs, one for each processor of the guest"));
         }
     }
 }

@@ -12,11 +12,7 @@ const SECTOR: u64 = 512;
 const CONTROLLERS: [&str; 2] = ["ide0", "ide1"];
 
 fn disks<'a>(context: &Context<'a>) -> impl Iterator<Item = (&'a Guest, &'a Disk)> {
-    context
-        .manifest
-        .guests
-        .iter()
-        .flat_map(|guest| guest.disks.iter().map(move |disk| (guest, disk)))
+    context.manifest.guests.iter().flat_map(|guest| guest.disks.iter().map(move |disk| (guest, disk)))
 }
 
 /// A machine whose guests have disks has one.
@@ -30,10 +26,7 @@ pub(super) fn machine_has_a_disk(context: &Context<'_>) {
             .error(
                 "disks::machine_has_none",
                 &disk.span,
-                format!(
-                    "guest `{}` has a disk, but the machine has none",
-                    guest.name.value
-                ),
+                format!("guest `{}` has a disk, but the machine has none", guest.name.value),
             )
             .help("add `disk = \"64 MiB\"` to [machine]");
     }
@@ -47,17 +40,9 @@ pub(super) fn services_are_known(context: &Context<'_>) {
             continue;
         };
         match manifest.partition(&service.value) {
-            None => context.unknown(
-                "disks::service_unknown",
-                service,
-                "native partition",
-                &manifest.partition_names(),
-            ),
+            None => context.unknown("disks::service_unknown", service, "native partition", &manifest.partition_names()),
             Some(partition) => {
-                let drives = partition
-                    .devices
-                    .iter()
-                    .any(|device| CONTROLLERS.contains(&device.value.as_str()));
+                let drives = partition.devices.iter().any(|device| CONTROLLERS.contains(&device.value.as_str()));
                 if !drives {
                     context
                         .reporter
@@ -90,9 +75,7 @@ pub(super) fn data_is_shared(context: &Context<'_>) {
 pub(super) fn ranges_are_whole_sectors(context: &Context<'_>) {
     for (_, disk) in disks(context) {
         let empty = disk.size.as_ref().filter(|size| size.value == 0);
-        let parts = [Some(&disk.offset), disk.size.as_ref()]
-            .into_iter()
-            .flatten();
+        let parts = [Some(&disk.offset), disk.size.as_ref()].into_iter().flatten();
         let odd = parts.filter(|part| !part.value.is_multiple_of(SECTOR));
         for part in odd.chain(empty) {
             context
@@ -121,16 +104,9 @@ pub(super) fn ranges_are_on_the_disk(context: &Context<'_>) {
                 .error(
                     "disks::beyond_the_end",
                     &size.span,
-                    format!(
-                        "a disk of `{}` ends at {}, beyond the machine's disk",
-                        guest.name.value,
-                        show_size(end)
-                    ),
+                    format!("a disk of `{}` ends at {}, beyond the machine's disk", guest.name.value, show_size(end)),
                 )
-                .also(
-                    &machine.span,
-                    format!("the machine's disk has {}", show_size(machine.value)),
-                )
+                .also(&machine.span, format!("the machine's disk has {}", show_size(machine.value)))
                 .help("make it smaller, move its `offset`, or raise `disk` in [machine]");
         }
     }
@@ -156,16 +132,9 @@ pub(super) fn ranges_are_apart(context: &Context<'_>) {
                 .error(
                     "disks::ranges_overlap",
                     &size.span,
-                    format!(
-                        "disks of `{}` and `{}` overlap",
-                        guest.name.value, other_guest.name.value
-                    ),
+                    format!("disks of `{}` and `{}` overlap", guest.name.value, other_guest.name.value),
                 )
-                .label(format!(
-                    "from {} to {}",
-                    show_size(start),
-                    show_size(start.saturating_add(size.value))
-                ))
+                .label(format!("from {} to {}", show_size(start), show_size(start.saturating_add(size.value))))
                 .also(
                     &other_size.span,
                     format!(

@@ -14,20 +14,11 @@ const MAX_MEMORY: u64 = 256 << 30;
 
 /// `paging` is a way of translation that the kernel has.
 pub(super) fn paging_is_known(context: &Context<'_>) {
-    for paging in context
-        .manifest
-        .guests
-        .iter()
-        .filter_map(|guest| guest.paging.as_ref())
-    {
+    for paging in context.manifest.guests.iter().filter_map(|guest| guest.paging.as_ref()) {
         if !PAGING.contains(&paging.value.as_str()) {
             context
                 .reporter
-                .error(
-                    "guests::paging_unknown",
-                    &paging.span,
-                    format!("there is no paging `{}`", paging.value),
-                )
+                .error("guests::paging_unknown", &paging.span, format!("there is no paging `{}`", paging.value))
                 .help(r#"write "auto" or "ept"; this kernel has no shadow paging"#);
         }
     }
@@ -39,52 +30,29 @@ pub(super) fn memory_holds_the_kernel(context: &Context<'_>) {
         let Some(memory) = &guest.memory else {
             continue;
         };
-        let kernel = guest
-            .kernel
-            .as_ref()
-            .and_then(|kernel| context.files.image(&kernel.value));
-        let initrd = guest
-            .initrd
-            .as_ref()
-            .and_then(|initrd| context.files.image(&initrd.value));
+        let kernel = guest.kernel.as_ref().and_then(|kernel| context.files.image(&kernel.value));
+        let initrd = guest.initrd.as_ref().and_then(|initrd| context.files.image(&initrd.value));
         let (needed, why) = match kernel.map(|kernel| (kernel.kind, kernel.length)) {
             Some((ImageKind::BzImage { init_size, .. }, _)) => (
                 init_size + LINUX_EXTRA,
-                format!(
-                    "its Linux kernel takes {} to start and 16 MiB to run",
-                    show_size(init_size)
-                ),
+                format!("its Linux kernel takes {} to start and 16 MiB to run", show_size(init_size)),
             ),
-            Some((ImageKind::Elf { end }, _)) => {
-                (end, format!("its kernel reaches up to {end:#x}"))
+            Some((ImageKind::Elf { end }, _)) => (end, format!("its kernel reaches up to {end:#x}")),
+            Some((ImageKind::Other, length)) => {
+                (MIN_MEMORY.saturating_add(length), format!("its kernel has {length} bytes above 1 MiB"))
             }
-            Some((ImageKind::Other, length)) => (
-                MIN_MEMORY.saturating_add(length),
-                format!("its kernel has {length} bytes above 1 MiB"),
-            ),
             None => (MIN_MEMORY, "below 1 MiB there is no PC".to_owned()),
         };
         let initrd = initrd.map_or(0, |initrd| initrd.length);
-        let needed = needed
-            .max(MIN_MEMORY)
-            .saturating_add(initrd)
-            .next_multiple_of(1 << 20);
-        let why = if initrd == 0 {
-            why
-        } else {
-            format!("{why}, its initial RAM disk {}", show_size(initrd))
-        };
+        let needed = needed.max(MIN_MEMORY).saturating_add(initrd).next_multiple_of(1 << 20);
+        let why = if initrd == 0 { why } else { format!("{why}, its initial RAM disk {}", show_size(initrd)) };
         if memory.value < needed {
             context
                 .reporter
                 .error(
                     "guests::memory_too_small",
                     &memory.span,
-                    format!(
-                        "{} is too little for guest `{}`: {why}",
-                        show_size(memory.value),
-                        guest.name.value
-                    ),
+                    format!("{} is too little for guest `{}`: {why}", show_size(memory.value), guest.name.value),
                 )
                 .help(format!("give it at least {}", show_size(needed)));
         } else if memory.value > MAX_MEMORY {
@@ -113,10 +81,7 @@ pub(super) fn initrd_needs_linux(context: &Context<'_>) {
                 .error(
                     "guests::initrd_without_linux",
                     &initrd.span,
-                    format!(
-                        "the kernel of `{}` takes no initial RAM disk",
-                        guest.name.value
-                    ),
+                    format!("the kernel of `{}` takes no initial RAM disk", guest.name.value),
                 )
                 .also(&kernel.span, "neither a Linux bzImage nor an ELF file")
                 .help("remove `initrd`, or choose a Linux kernel");

@@ -17,24 +17,11 @@ fn show_range(start: u64, size: u64) -> String {
 /// Sizes of memory are whole pages, and not empty.
 pub(super) fn sizes_are_whole_pages(context: &Context<'_>) {
     let manifest = context.manifest;
-    let sizes = (manifest
-        .partitions
-        .iter()
-        .flat_map(|partition| [&partition.heap, &partition.stack]))
-    .chain(
-        manifest
-            .guests
-            .iter()
-            .flat_map(|guest| guest.memory.iter().chain([&guest.monitor_memory])),
-    )
-    .chain(manifest.channels.iter().map(|channel| &channel.memory))
-    .chain(
-        manifest
-            .memories
-            .iter()
-            .filter_map(|memory| memory.size.as_ref()),
-    )
-    .chain([&manifest.machine.memory]);
+    let sizes = (manifest.partitions.iter().flat_map(|partition| [&partition.heap, &partition.stack]))
+        .chain(manifest.guests.iter().flat_map(|guest| guest.memory.iter().chain([&guest.monitor_memory])))
+        .chain(manifest.channels.iter().map(|channel| &channel.memory))
+        .chain(manifest.memories.iter().filter_map(|memory| memory.size.as_ref()))
+        .chain([&manifest.machine.memory]);
     for size in sizes.filter(|size| size.value == 0 || !size.value.is_multiple_of(PAGE_SIZE)) {
         context
             .reporter
@@ -45,19 +32,11 @@ pub(super) fn sizes_are_whole_pages(context: &Context<'_>) {
             )
             .help("memory is given in multiples of 4 KiB");
     }
-    for fixed in manifest
-        .memories
-        .iter()
-        .flat_map(|memory| memory.physical.iter().chain(&memory.address))
-    {
+    for fixed in manifest.memories.iter().flat_map(|memory| memory.physical.iter().chain(&memory.address)) {
         if fixed.value == 0 || !fixed.value.is_multiple_of(PAGE_SIZE) {
             context
                 .reporter
-                .error(
-                    "memory::not_whole_pages",
-                    &fixed.span,
-                    format!("{:#x} is not the start of a page", fixed.value),
-                )
+                .error("memory::not_whole_pages", &fixed.span, format!("{:#x} is not the start of a page", fixed.value))
                 .help("addresses are multiples of 0x1000, and not 0");
         }
     }
@@ -74,32 +53,13 @@ pub(super) fn sizes_fit_their_place(context: &Context<'_>) {
         sizes.push((&partition.heap, layout::HEAP_MAX));
         sizes.push((&partition.stack, layout::STACK_STRIDE - PAGE_SIZE));
     }
-    sizes.extend(
-        manifest
-            .guests
-            .iter()
-            .map(|guest| (&guest.monitor_memory, layout::HEAP_MAX)),
-    );
-    sizes.extend(
-        manifest
-            .channels
-            .iter()
-            .map(|channel| (&channel.memory, MAX_CHANNEL)),
-    );
-    sizes.extend(
-        manifest
-            .memories
-            .iter()
-            .filter_map(|memory| Some((memory.size.as_ref()?, MAX_SHARED))),
-    );
+    sizes.extend(manifest.guests.iter().map(|guest| (&guest.monitor_memory, layout::HEAP_MAX)));
+    sizes.extend(manifest.channels.iter().map(|channel| (&channel.memory, MAX_CHANNEL)));
+    sizes.extend(manifest.memories.iter().filter_map(|memory| Some((memory.size.as_ref()?, MAX_SHARED))));
     for (size, most) in sizes.into_iter().filter(|(size, most)| size.value > *most) {
         context
             .reporter
-            .error(
-                "memory::too_large",
-                &size.span,
-                format!("{} is too much", show_size(size.value)),
-            )
+            .error("memory::too_large", &size.span, format!("{} is too much", show_size(size.value)))
             .help(format!("at most {} fit here", show_size(most)));
     }
 }
@@ -118,49 +78,26 @@ pub(super) fn fixed_ranges_are_inside_the_machine(context: &Context<'_>) {
                 .error(
                     "memory::outside_the_machine",
                     &physical.span,
-                    format!(
-                        "memory at {} is not free memory of the machine",
-                        show_range(physical.value, size.value)
-                    ),
+                    format!("memory at {} is not free memory of the machine", show_range(physical.value, size.value)),
                 )
-                .also(
-                    &machine.span,
-                    format!("the machine has {}", show_size(machine.value)),
-                )
-                .help(format!(
-                    "choose addresses from {FIRST_FIXED:#x} (the kernel is below) to {:#x}",
-                    machine.value
-                ));
+                .also(&machine.span, format!("the machine has {}", show_size(machine.value)))
+                .help(format!("choose addresses from {FIRST_FIXED:#x} (the kernel is below) to {:#x}", machine.value));
         }
     }
 }
 
 /// Memory at fixed physical addresses does not overlap.
 pub(super) fn fixed_ranges_are_apart(context: &Context<'_>) {
-    let ranges = fixed(&context.manifest.memories, |memory| {
-        memory.physical.as_ref().map(|physical| physical.value)
-    });
+    let ranges = fixed(&context.manifest.memories, |memory| memory.physical.as_ref().map(|physical| physical.value));
     let help = "move one of them; memory that two partitions share is one [memory.NAME] with both in `partitions`";
     context.overlaps("memory::fixed_ranges_overlap", &ranges, show_range, help);
 }
 
-fn fixed(
-    memories: &[Memory],
-    start: impl Fn(&Memory) -> Option<u64>,
-) -> Vec<(u64, u64, &Span, String)> {
+fn fixed(memories: &[Memory], start: impl Fn(&Memory) -> Option<u64>) -> Vec<(u64, u64, &Span, String)> {
     let ranges = memories.iter().filter_map(|memory| {
         let size = memory.size.as_ref()?.value;
-        let place = memory
-            .physical
-            .as_ref()
-            .or(memory.address.as_ref())
-            .map_or(&memory.name.span, |at| &at.span);
-        Some((
-            start(memory)?,
-            size,
-            place,
-            format!("memory `{}`", memory.name.value),
-        ))
+        let place = memory.physical.as_ref().or(memory.address.as_ref()).map_or(&memory.name.span, |at| &at.span);
+        Some((start(memory)?, size, place, format!("memory `{}`", memory.name.value)))
     });
     ranges.collect()
 }
@@ -180,26 +117,14 @@ pub(super) fn addresses_are_apart(context: &Context<'_>) {
                 .error(
                     "memory::address_taken",
                     &address.span,
-                    format!(
-                        "a partition cannot have memory at {}",
-                        show_range(address.value, size.value)
-                    ),
+                    format!("a partition cannot have memory at {}", show_range(address.value, size.value)),
                 )
-                .help(format!(
-                    "choose addresses from {first:#x} to {last:#x}, or leave `address` away"
-                ));
+                .help(format!("choose addresses from {first:#x} to {last:#x}, or leave `address` away"));
         }
     }
     for name in manifest.partition_names() {
-        let in_partition = |memory: &Memory| {
-            memory
-                .partitions()
-                .iter()
-                .any(|partition| partition.value == name)
-        };
-        let ranges = fixed(&manifest.memories, |memory| {
-            in_partition(memory).then_some(memory.address.as_ref()?.value)
-        });
+        let in_partition = |memory: &Memory| memory.partitions().iter().any(|partition| partition.value == name);
+        let ranges = fixed(&manifest.memories, |memory| in_partition(memory).then_some(memory.address.as_ref()?.value));
         let help = format!("both are in partition `{name}`: move one, or leave `address` away");
         context.overlaps("memory::addresses_overlap", &ranges, show_range, &help);
     }
@@ -212,21 +137,13 @@ pub(crate) const FIXED_ADDRESSES: u64 = 0x4000_0000_0000;
 pub(super) fn owners_are_known(context: &Context<'_>) {
     let names = context.manifest.partition_names();
     for memory in &context.manifest.memories {
-        for owner in memory
-            .partitions()
-            .iter()
-            .filter(|owner| !names.contains(&owner.value.as_str()))
-        {
+        for owner in memory.partitions().iter().filter(|owner| !names.contains(&owner.value.as_str())) {
             context.unknown("memory::owner_unknown", owner, "native partition", &names);
         }
         if memory.partitions.as_ref().is_some_and(Vec::is_empty) {
             context
                 .reporter
-                .error(
-                    "memory::owner_unknown",
-                    &memory.name.span,
-                    format!("nobody has memory `{}`", memory.name.value),
-                )
+                .error("memory::owner_unknown", &memory.name.span, format!("nobody has memory `{}`", memory.name.value))
                 .help("list at least one partition in `partitions`");
         }
     }
@@ -236,31 +153,19 @@ pub(super) fn owners_are_known(context: &Context<'_>) {
 pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
     let manifest = context.manifest;
     let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0u64, u64::saturating_add);
-    let guests = sum(&mut manifest
-        .guests
-        .iter()
-        .filter_map(|guest| Some(guest.memory.as_ref()?.value)));
-    let monitors = sum(&mut manifest
-        .guests
-        .iter()
-        .map(|guest| guest.monitor_memory.value));
+    let guests = sum(&mut manifest.guests.iter().filter_map(|guest| Some(guest.memory.as_ref()?.value)));
+    let monitors = sum(&mut manifest.guests.iter().map(|guest| guest.monitor_memory.value));
     let partitions = sum(&mut manifest
         .partitions
         .iter()
         .map(|partition| partition.heap.value.saturating_add(partition.stack.value)));
     let channels = sum(&mut manifest.channels.iter().map(|channel| channel.memory.value));
-    let memories = sum(&mut manifest
-        .memories
-        .iter()
-        .filter_map(|memory| Some(memory.size.as_ref()?.value)));
+    let memories = sum(&mut manifest.memories.iter().filter_map(|memory| Some(memory.size.as_ref()?.value)));
     // Page tables take a 512th of what they map, for guests twice.
     let tables = guests / 256;
     let parts = [
         ("guests", guests),
-        (
-            "partitions and monitors",
-            partitions.saturating_add(monitors),
-        ),
+        ("partitions and monitors", partitions.saturating_add(monitors)),
         ("channels and memory", channels.saturating_add(memories)),
         ("kernel and tables", KERNEL_BYTES + tables),
         ("modules", context.files.total_bytes()),
@@ -268,25 +173,15 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
     let needed = sum(&mut parts.iter().map(|(_, bytes)| *bytes));
     let machine = &manifest.machine.memory;
     if needed > machine.value {
-        let list: Vec<String> = parts
-            .iter()
-            .map(|(what, bytes)| format!("{what} {}", show_size(*bytes)))
-            .collect();
+        let list: Vec<String> = parts.iter().map(|(what, bytes)| format!("{what} {}", show_size(*bytes))).collect();
         context
             .reporter
             .error(
                 "memory::does_not_fit",
                 &machine.span,
-                format!(
-                    "{} of memory is too little: the system needs {}",
-                    show_size(machine.value),
-                    show_size(needed)
-                ),
+                format!("{} of memory is too little: the system needs {}", show_size(machine.value), show_size(needed)),
             )
             .label("the machine's memory")
-            .help(format!(
-                "raise `memory` in [machine], or ask for less; now {}",
-                list.join(", ")
-            ));
+            .help(format!("raise `memory` in [machine], or ask for less; now {}", list.join(", ")));
     }
 }

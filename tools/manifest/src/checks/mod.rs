@@ -92,13 +92,7 @@ impl Context<'_> {
             None if known.is_empty() => format!("the manifest has no {what}"),
             None => format!("the manifest knows {}", known.join(", ")),
         };
-        self.reporter
-            .error(
-                check,
-                &name.span,
-                format!("there is no {what} `{}`", name.value),
-            )
-            .help(help);
+        self.reporter.error(check, &name.span, format!("there is no {what} `{}`", name.value)).help(help);
     }
 
     /// Reports each pair of overlapping ranges among `ranges` once: (start, size, place, name).
@@ -119,11 +113,7 @@ impl Context<'_> {
                 }
                 let (one, two) = (show(*start, *size), show(*other_start, *other_size));
                 self.reporter
-                    .error(
-                        check,
-                        span,
-                        format!("{name} ({one}) overlaps {other} ({two})"),
-                    )
+                    .error(check, span, format!("{name} ({one}) overlaps {other} ({two})"))
                     .label(format!("{name}: {one}"))
                     .also(other_span, format!("{other}: {two}"))
                     .help(help);

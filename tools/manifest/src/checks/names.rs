@@ -11,9 +11,7 @@ const RESERVED: [&str; 6] = ["console", "serial", "heap", "init", "kernel", "ini
 
 fn is_name(name: &str) -> bool {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    name.len() <= MAX_NAME
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.bytes().all(letters)
+    name.len() <= MAX_NAME && name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(letters)
 }
 
 /// Names are short and plain: they become names of modules, lines on the console, and words in messages.
@@ -23,49 +21,21 @@ pub(super) fn names_are_valid(context: &Context<'_>) {
         .chain(manifest.channels.iter().map(|channel| &channel.name))
         .chain(manifest.endpoints.iter().map(|endpoint| &endpoint.name))
         .chain(manifest.memories.iter().map(|memory| &memory.name));
-    let help = format!(
-        "names have at most {MAX_NAME} letters a to z, digits and hyphens, and begin with a letter"
-    );
+    let help = format!("names have at most {MAX_NAME} letters a to z, digits and hyphens, and begin with a letter");
     for name in named.filter(|name| !is_name(&name.value)) {
-        context
-            .reporter
-            .error(
-                "names::invalid",
-                &name.span,
-                format!("`{}` is not a name", name.value),
-            )
-            .help(&*help);
+        context.reporter.error("names::invalid", &name.span, format!("`{}` is not a name", name.value)).help(&*help);
     }
-    for device in manifest
-        .machine
-        .devices
-        .iter()
-        .filter(|device| !is_name(&device.name))
-    {
+    for device in manifest.machine.devices.iter().filter(|device| !is_name(&device.name)) {
         if let Some(span) = &device.span {
-            context
-                .reporter
-                .error(
-                    "names::invalid",
-                    span,
-                    format!("`{}` is not a name", device.name),
-                )
-                .help(&*help);
+            context.reporter.error("names::invalid", span, format!("`{}` is not a name", device.name)).help(&*help);
         }
     }
     let system = &manifest.system.name;
     if system.value.is_empty() || Name::new(&system.value).is_none() {
         context
             .reporter
-            .error(
-                "names::invalid",
-                &system.span,
-                format!("`{}` cannot be the system's name", system.value),
-            )
-            .help(format!(
-                "a system's name has 1 to {} bytes and no control characters",
-                Name::MAX
-            ));
+            .error("names::invalid", &system.span, format!("`{}` cannot be the system's name", system.value))
+            .help(format!("a system's name has 1 to {} bytes and no control characters", Name::MAX));
     }
 }
 
@@ -79,41 +49,24 @@ pub(super) fn names_are_unique(context: &Context<'_>) {
                 .error(
                     "names::duplicate",
                     &guest.name.span,
-                    format!(
-                        "both a guest and a partition are called `{}`",
-                        guest.name.value
-                    ),
+                    format!("both a guest and a partition are called `{}`", guest.name.value),
                 )
                 .also(&partition.name.span, "the partition")
                 .help("give one of them another name");
         }
     }
-    for subject in manifest
-        .subjects()
-        .filter(|subject| subject.name().value == "init")
-    {
+    for subject in manifest.subjects().filter(|subject| subject.name().value == "init") {
         context
             .reporter
-            .error(
-                "names::duplicate",
-                &subject.name().span,
-                "`init` is the partition that builds the others",
-            )
+            .error("names::duplicate", &subject.name().span, "`init` is the partition that builds the others")
             .help("give this one another name");
     }
     let channels = manifest.channels.iter().map(|channel| &channel.name);
     let memories = manifest.memories.iter().map(|memory| &memory.name);
-    for name in channels
-        .chain(memories)
-        .filter(|name| RESERVED.contains(&name.value.as_str()))
-    {
+    for name in channels.chain(memories).filter(|name| RESERVED.contains(&name.value.as_str())) {
         context
             .reporter
-            .error(
-                "names::duplicate",
-                &name.span,
-                format!("`{}` is a name that partitions have already", name.value),
-            )
+            .error("names::duplicate", &name.span, format!("`{}` is a name that partitions have already", name.value))
             .help(format!("choose a name other than {}", RESERVED.join(", ")));
     }
 }
@@ -123,11 +76,7 @@ pub(super) fn system_is_not_empty(context: &Context<'_>) {
     if context.manifest.subjects().next().is_none() {
         context
             .reporter
-            .error(
-                "names::empty_system",
-                &(0..0),
-                "the manifest has no partition and no guest",
-            )
+            .error("names::empty_system", &(0..0), "the manifest has no partition and no guest")
             .help("add a `[partition.NAME]` or a `[guest.NAME]`");
     }
 }
@@ -138,20 +87,18 @@ pub(super) fn end_names_somebody(context: &Context<'_>) {
     let end = &manifest.system.end;
     match &end.value {
         EndCondition::Partition(name) if manifest.subject(&name.value).is_none() => {
-            context.unknown(
-                "names::end_names_nobody",
-                name,
-                "partition or guest",
-                &manifest.subject_names(),
-            );
+            context.unknown("names::end_names_nobody", name, "partition or guest", &manifest.subject_names());
         }
         EndCondition::GuestsOff
-            if manifest.subjects().next().is_some()
-                && !manifest.subjects().any(Subject::must_finish) =>
+            if manifest.subjects().next().is_some() && !manifest.subjects().any(Subject::must_finish) =>
         {
             context
                 .reporter
-                .error("names::end_names_nobody", &end.span, "the system ends when everybody that must finish has, but nobody must")
+                .error(
+                    "names::end_names_nobody",
+                    &end.span,
+                    "the system ends when everybody that must finish has, but nobody must",
+                )
                 .help("give a guest or partition `must_finish = true`, or choose another end such as \"never\"");
         }
         _ => {}
@@ -166,20 +113,11 @@ pub(super) fn consoles_are_known(context: &Context<'_>) {
             continue;
         };
         if manifest.partition(&name.value).is_none() {
-            context.unknown(
-                "names::console_unknown",
-                name,
-                "native partition",
-                &manifest.partition_names(),
-            );
+            context.unknown("names::console_unknown", name, "native partition", &manifest.partition_names());
         } else if name.value == subject.name().value {
             context
                 .reporter
-                .error(
-                    "names::console_unknown",
-                    &name.span,
-                    format!("`{}` cannot be its own console", name.value),
-                )
+                .error("names::console_unknown", &name.span, format!("`{}` cannot be its own console", name.value))
                 .help("name another partition, or write `console = false`");
         }
     }
@@ -191,44 +129,19 @@ pub(super) fn settings_are_valid(context: &Context<'_>) {
     let manifest = context.manifest;
     let too_long = |text: &str| text.len() > MAX_TEXT || text.contains('\0');
     let help = format!("a text has at most {MAX_TEXT} bytes, and no NUL");
-    for (key, text) in manifest
-        .partitions
-        .iter()
-        .flat_map(|partition| &partition.settings)
-    {
+    for (key, text) in manifest.partitions.iter().flat_map(|partition| &partition.settings) {
         if !is_name(&key.value.replace('_', "-")) {
             context
                 .reporter
-                .error(
-                    "names::invalid",
-                    &key.span,
-                    format!("`{}` is not a name", key.value),
-                )
+                .error("names::invalid", &key.span, format!("`{}` is not a name", key.value))
                 .help("settings have names of letters, digits, hyphens and underscores");
         }
         if too_long(text) {
-            context
-                .reporter
-                .error(
-                    "names::text_too_long",
-                    &key.span,
-                    "this setting is too long",
-                )
-                .help(&*help);
+            context.reporter.error("names::text_too_long", &key.span, "this setting is too long").help(&*help);
         }
     }
-    let lines = manifest
-        .guests
-        .iter()
-        .filter_map(|guest| guest.command_line.as_ref());
+    let lines = manifest.guests.iter().filter_map(|guest| guest.command_line.as_ref());
     for line in lines.filter(|line: &&Located<String>| too_long(&line.value)) {
-        context
-            .reporter
-            .error(
-                "names::text_too_long",
-                &line.span,
-                "this command line is too long",
-            )
-            .help(&*help);
+        context.reporter.error("names::text_too_long", &line.span, "this command line is too long").help(&*help);
     }
 }

@@ -6,8 +6,7 @@ use crate::{
     read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind,
-    EnvironmentEntry, Role,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind, EnvironmentEntry, Role,
 };
 
 /// One end of a channel in the making.
@@ -24,22 +23,11 @@ impl Compiler<'_> {
     /// Consoles first: init's, then a text channel for each partition, and a serial line for each guest.
     pub(super) fn channels(&mut self) {
         if let Some(console) = self.index_of(DEFAULT_CONSOLE) {
-            self.console_channel(
-                0,
-                "init",
-                "console",
-                "init",
-                console,
-                DEFAULT_CONSOLE,
-                ChannelKind::Text,
-            );
+            self.console_channel(0, "init", "console", "init", console, DEFAULT_CONSOLE, ChannelKind::Text);
         }
         let manifest = self.manifest;
         for (index, subject) in self.numbered() {
-            let Some(console) = manifest
-                .console_of(subject)
-                .map(|console| console.name.value.as_str())
-            else {
+            let Some(console) = manifest.console_of(subject).map(|console| console.name.value.as_str()) else {
                 continue;
             };
             let Some(console_index) = self.index_of(console) else {
@@ -48,36 +36,12 @@ impl Compiler<'_> {
             let name = subject.name().value.as_str();
             match subject {
                 Subject::Partition(_) => {
-                    self.console_channel(
-                        index,
-                        name,
-                        "console",
-                        name,
-                        console_index,
-                        console,
-                        ChannelKind::Text,
-                    );
+                    self.console_channel(index, name, "console", name, console_index, console, ChannelKind::Text);
                 }
                 Subject::Guest(_) => {
-                    self.console_channel(
-                        index,
-                        name,
-                        "serial",
-                        name,
-                        console_index,
-                        console,
-                        ChannelKind::Serial,
-                    );
+                    self.console_channel(index, name, "serial", name, console_index, console, ChannelKind::Serial);
                     let monitor = format!("{name}-vmm");
-                    self.console_channel(
-                        index,
-                        name,
-                        "console",
-                        &monitor,
-                        console_index,
-                        console,
-                        ChannelKind::Text,
-                    );
+                    self.console_channel(index, name, "console", &monitor, console_index, console, ChannelKind::Text);
                 }
             }
         }
@@ -85,41 +49,22 @@ impl Compiler<'_> {
             let (Some(first), Some(second)) = (&channel.first, &channel.second) else {
                 continue;
             };
-            let (Some(first_index), Some(second_index)) =
-                (self.index_of(&first.value), self.index_of(&second.value))
+            let (Some(first_index), Some(second_index)) = (self.index_of(&first.value), self.index_of(&second.value))
             else {
                 continue;
             };
             let name = channel.name.value.as_str();
-            let text = channel
-                .kind
-                .as_ref()
-                .is_some_and(|kind| kind.value == "text");
-            let kind = if text {
-                ChannelKind::Text
-            } else {
-                ChannelKind::Raw
-            };
+            let text = channel.kind.as_ref().is_some_and(|kind| kind.value == "text");
+            let kind = if text { ChannelKind::Text } else { ChannelKind::Raw };
             let ends = [
-                End {
-                    index: first_index,
-                    name,
-                    peer: &second.value,
-                },
-                End {
-                    index: second_index,
-                    name,
-                    peer: &first.value,
-                },
+                End { index: first_index, name, peer: &second.value },
+                End { index: second_index, name, peer: &first.value },
             ];
             self.channel(name, kind, channel.memory.value, ends);
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the two ends of a channel, each with its names"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the two ends of a channel, each with its names")]
     fn console_channel(
         &mut self,
         index: usize,
@@ -130,18 +75,7 @@ impl Compiler<'_> {
         console: &str,
         kind: ChannelKind,
     ) {
-        let ends = [
-            End {
-                index,
-                name,
-                peer: console,
-            },
-            End {
-                index: console_index,
-                name: label,
-                peer: partition,
-            },
-        ];
+        let ends = [End { index, name, peer: console }, End { index: console_index, name: label, peer: partition }];
         self.channel(label, kind, DEFAULT_CHANNEL_MEMORY, ends);
     }
 
@@ -149,25 +83,13 @@ impl Compiler<'_> {
     pub(super) fn channel(&mut self, name: &str, kind: ChannelKind, size: u64, ends: [End<'_>; 2]) {
         let region = self.region(size);
         let target = self.writer.channels.len() as u32;
-        let mut records = [ChannelEnd {
-            partition: 0,
-            bit: 0,
-            slot: 0,
-        }; 2];
-        for ((role, end), record) in [Role::First, Role::Second]
-            .into_iter()
-            .zip(&ends)
-            .zip(&mut records)
-        {
+        let mut records = [ChannelEnd { partition: 0, bit: 0, slot: 0 }; 2];
+        for ((role, end), record) in [Role::First, Role::Second].into_iter().zip(&ends).zip(&mut records) {
             let Some(space) = self.spaces.get_mut(end.index) else {
                 continue;
             };
             let (bit, slot, address) = (space.bit(), space.slot(), space.address(size));
-            *record = ChannelEnd {
-                partition: end.index as u32,
-                bit,
-                slot,
-            };
+            *record = ChannelEnd { partition: end.index as u32, bit, slot };
             let entry = EnvironmentEntry {
                 bit,
                 slot,
@@ -177,19 +99,8 @@ impl Compiler<'_> {
                 parameters: [role as u64, kind as u64, 0, 0],
                 ..EnvironmentEntry::new(EntryKind::Channel, plan_name(end.name))
             };
-            space.push(
-                entry,
-                BindingRecord {
-                    target,
-                    flags: BindingFlags::WRITE,
-                },
-            );
+            space.push(entry, BindingRecord { target, flags: BindingFlags::WRITE });
         }
-        self.writer.channels.push(ChannelRecord {
-            name: plan_name(name),
-            kind: kind as u32,
-            region,
-            ends: records,
-        });
+        self.writer.channels.push(ChannelRecord { name: plan_name(name), kind: kind as u32, region, ends: records });
     }
 }

@@ -7,8 +7,8 @@ use crate::{
 };
 use bulkhead_abi::PAGE_SIZE;
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord,
-    NO_INDEX, Paging, RegionRecord, layout,
+    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, NO_INDEX, Paging,
+    RegionRecord, layout,
 };
 
 /// Memory of a disk's channel.
@@ -36,10 +36,7 @@ impl Compiler<'_> {
             };
             let memory = guest.memory.as_ref().map_or(0, |memory| memory.value);
             let ram = self.ram(memory);
-            let mappings: Vec<_> = ram
-                .iter()
-                .map(|part| (part.guest_physical, part.size))
-                .collect();
+            let mappings: Vec<_> = ram.iter().map(|part| (part.guest_physical, part.size)).collect();
             self.writer.guests.push(GuestRecord {
                 partition: index as u32,
                 paging: paging(guest) as u32,
@@ -65,16 +62,8 @@ impl Compiler<'_> {
         let parts = [(0, low), (layout::GUEST_HIGH_RAM, memory - low)];
         let mut ram = Vec::new();
         for (guest_physical, size) in parts.into_iter().filter(|(_, size)| *size != 0) {
-            let region = self.writer.region(RegionRecord {
-                size,
-                alignment: LARGE_PAGE,
-                physical: 0,
-            });
-            ram.push(Ram {
-                region,
-                guest_physical,
-                size,
-            });
+            let region = self.writer.region(RegionRecord { size, alignment: LARGE_PAGE, physical: 0 });
+            ram.push(Ram { region, guest_physical, size });
         }
         ram
     }
@@ -94,13 +83,7 @@ impl Compiler<'_> {
                 parameters: [part.guest_physical, 0, 0, 0],
                 ..EnvironmentEntry::new(EntryKind::GuestMemory, name)
             };
-            space.push(
-                entry,
-                BindingRecord {
-                    target: part.region,
-                    flags,
-                },
-            );
+            space.push(entry, BindingRecord { target: part.region, flags });
         }
     }
 
@@ -109,20 +92,11 @@ impl Compiler<'_> {
         let Some(space) = self.spaces.get_mut(index) else {
             return;
         };
-        let binding = BindingRecord {
-            target: number,
-            flags: 0,
-        };
+        let binding = BindingRecord { target: number, flags: 0 };
         let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, 0, 0]);
         let name = plan_name(&guest.name.value);
-        space.push(
-            EnvironmentEntry {
-                slot,
-                parameters,
-                ..EnvironmentEntry::new(EntryKind::GuestSpace, name)
-            },
-            binding,
-        );
+        space
+            .push(EnvironmentEntry { slot, parameters, ..EnvironmentEntry::new(EntryKind::GuestSpace, name) }, binding);
         for (vcpu, cpu) in (0u64..).zip(&guest.cpus) {
             let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
             let entry = EnvironmentEntry {
@@ -143,23 +117,11 @@ impl Compiler<'_> {
                 parameters: [thread, notification, cpu.value, 0],
                 ..EnvironmentEntry::new(EntryKind::Thread, plan_name(&format!("thread{thread}")))
             };
-            space.push(
-                entry,
-                BindingRecord {
-                    target: thread as u32,
-                    flags: 0,
-                },
-            );
+            space.push(entry, BindingRecord { target: thread as u32, flags: 0 });
         }
     }
 
-    fn guest_file(
-        &mut self,
-        index: usize,
-        kind: &str,
-        guest: &Guest,
-        reference: Option<&Located<String>>,
-    ) {
+    fn guest_file(&mut self, index: usize, kind: &str, guest: &Guest, reference: Option<&Located<String>>) {
         let Some(image) = reference.and_then(|reference| self.files.image(&reference.value)) else {
             return;
         };
@@ -167,15 +129,10 @@ impl Compiler<'_> {
             return;
         };
         let Image { path, length, .. } = image;
-        let target = self
-            .modules
-            .file(&format!("{kind}/{}", guest.name.value), path, *length);
+        let target = self.modules.file(&format!("{kind}/{}", guest.name.value), path, *length);
         let address = space.address(*length);
-        let entry = EnvironmentEntry {
-            address,
-            size: *length,
-            ..EnvironmentEntry::new(EntryKind::Module, plan_name(kind))
-        };
+        let entry =
+            EnvironmentEntry { address, size: *length, ..EnvironmentEntry::new(EntryKind::Module, plan_name(kind)) };
         space.push(entry, BindingRecord { target, flags: 0 });
     }
 
@@ -191,33 +148,17 @@ impl Compiler<'_> {
             };
             if !sharing.contains(&service_index) {
                 sharing.push(service_index);
-                self.map_ram(
-                    service_index,
-                    guest,
-                    ram,
-                    BindingFlags::WRITE | BindingFlags::PHYSICAL,
-                );
+                self.map_ram(service_index, guest, ram, BindingFlags::WRITE | BindingFlags::PHYSICAL);
             }
             let name = format!("{}/{number}", guest.name.value);
             let ends = [
-                End {
-                    index: service_index,
-                    name: &name,
-                    peer: &guest.name.value,
-                },
-                End {
-                    index,
-                    name: &name,
-                    peer: service,
-                },
+                End { index: service_index, name: &name, peer: &guest.name.value },
+                End { index, name: &name, peer: service },
             ];
             self.channel(&name, ChannelKind::Disk, DISK_CHANNEL_MEMORY, ends);
             let (first, sectors) = (disk.offset.value / SECTOR, size.value / SECTOR);
             let flags = if disk.read_only { Disk::READ_ONLY } else { 0 };
-            for (owner, peer, first) in [
-                (service_index, guest.name.value.as_str(), first),
-                (index, service, 0),
-            ] {
+            for (owner, peer, first) in [(service_index, guest.name.value.as_str(), first), (index, service, 0)] {
                 let Some(space) = self.spaces.get_mut(owner) else {
                     continue;
                 };

@@ -14,9 +14,8 @@ use crate::{
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, EndKind, EntryKind, EnvironmentEntry, NO_BIT, NO_INDEX, Name,
-    PartitionKind, PartitionRecord, Plan, RegionRecord, RestartPolicy, ThreadRecord, layout,
-    writer::PlanWriter,
+    BindingFlags, BindingRecord, EndKind, EntryKind, EnvironmentEntry, NO_BIT, NO_INDEX, Name, PartitionKind,
+    PartitionRecord, Plan, RegionRecord, RestartPolicy, ThreadRecord, layout, writer::PlanWriter,
 };
 use modules::Modules;
 use space::{Space, SpaceSize};
@@ -68,9 +67,7 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
         modules: Modules::default(),
         spaces: vec![Space::for_init()],
     };
-    compiler
-        .spaces
-        .extend(manifest.subjects().map(|_| Space::for_partition()));
+    compiler.spaces.extend(manifest.subjects().map(|_| Space::for_partition()));
     compiler.heaps_and_status_pages();
     compiler.channels();
     compiler.devices();
@@ -84,24 +81,10 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
 /// CPU features that a guest needs: VMX and EPT, and unrestricted guests unless it runs with paging from its first
 /// instruction on: that is a Linux which is entered in 64-bit mode, on one processor (others start in real mode).
 fn features_of(guest: &Guest, files: &Files) -> CpuFeatures {
-    let kernel = guest
-        .kernel
-        .as_ref()
-        .and_then(|kernel| files.image(&kernel.value));
-    let long_mode = kernel.is_some_and(|kernel| {
-        matches!(
-            kernel.kind,
-            ImageKind::BzImage {
-                long_mode: true,
-                ..
-            }
-        )
-    });
+    let kernel = guest.kernel.as_ref().and_then(|kernel| files.image(&kernel.value));
+    let long_mode = kernel.is_some_and(|kernel| matches!(kernel.kind, ImageKind::BzImage { long_mode: true, .. }));
     let mut features = CpuFeatures::VMX | CpuFeatures::EPT;
-    features.set(
-        CpuFeatures::UNRESTRICTED_GUEST,
-        !long_mode || guest.cpus.len() > 1,
-    );
+    features.set(CpuFeatures::UNRESTRICTED_GUEST, !long_mode || guest.cpus.len() > 1);
     features
 }
 
@@ -111,26 +94,17 @@ fn plan_name(text: &str) -> Name {
 }
 
 fn without_target() -> BindingRecord {
-    BindingRecord {
-        target: NO_INDEX,
-        flags: 0,
-    }
+    BindingRecord { target: NO_INDEX, flags: 0 }
 }
 
 fn writable(target: u32) -> BindingRecord {
-    BindingRecord {
-        target,
-        flags: BindingFlags::WRITE,
-    }
+    BindingRecord { target, flags: BindingFlags::WRITE }
 }
 
 impl<'a> Compiler<'a> {
     /// Index in the plan of a partition or guest.
     fn index_of(&self, name: &str) -> Option<usize> {
-        self.manifest
-            .subjects()
-            .position(|subject| subject.name().value == name)
-            .map(|index| index + 1)
+        self.manifest.subjects().position(|subject| subject.name().value == name).map(|index| index + 1)
     }
 
     /// The subjects with their index in the plan.
@@ -139,11 +113,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn region(&mut self, size: u64) -> u32 {
-        self.writer.region(RegionRecord {
-            size,
-            alignment: PAGE_SIZE,
-            physical: 0,
-        })
+        self.writer.region(RegionRecord { size, alignment: PAGE_SIZE, physical: 0 })
     }
 
     fn heaps_and_status_pages(&mut self) {
@@ -191,12 +161,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn settings(&mut self) {
-        for (partition, space) in self
-            .manifest
-            .partitions
-            .iter()
-            .zip(self.spaces.iter_mut().skip(1))
-        {
+        for (partition, space) in self.manifest.partitions.iter().zip(self.spaces.iter_mut().skip(1)) {
             for (key, text) in &partition.settings {
                 space.push_text(plan_name(&key.value), text);
             }
@@ -213,14 +178,11 @@ impl<'a> Compiler<'a> {
         self.add_init(init);
         for ((index, subject), space) in self.numbered().zip(spaces) {
             if let Subject::Guest(guest) = subject {
-                features_by_partition
-                    .push((guest.name.value.clone(), features_of(guest, self.files)));
+                features_by_partition.push((guest.name.value.clone(), features_of(guest, self.files)));
             }
             self.add_subject(index, subject, space)?;
         }
-        let features = features_by_partition
-            .iter()
-            .fold(CpuFeatures::empty(), |all, (_, features)| all | *features);
+        let features = features_by_partition.iter().fold(CpuFeatures::empty(), |all, (_, features)| all | *features);
         let header = &mut self.writer.header;
         header.name = plan_name(&manifest.system.name.value);
         header.cpus = manifest.machine.cpus.value as u32;
@@ -233,11 +195,8 @@ impl<'a> Compiler<'a> {
         };
         header.end = end as u32;
         header.end_after_us = after;
-        let end_partition = partition.and_then(|name| {
-            manifest
-                .subjects()
-                .position(|subject| subject.name().value == name.value)
-        });
+        let end_partition =
+            partition.and_then(|name| manifest.subjects().position(|subject| subject.name().value == name.value));
         self.writer.header.end_partition = end_partition.map_or(NO_INDEX, |index| index as u32 + 1);
         let modules = self.modules.finish(&mut self.writer, reporter)?;
         let plan = self.writer.finish();
@@ -258,18 +217,11 @@ impl<'a> Compiler<'a> {
             features,
             features_by_partition,
         };
-        Some(Compiled {
-            plan,
-            modules,
-            needs,
-        })
+        Some(Compiled { plan, modules, needs })
     }
 
     fn add_init(&mut self, space: Space) {
-        let SpaceSize {
-            pool_pages,
-            next_slot,
-        } = space.size();
+        let SpaceSize { pool_pages, next_slot } = space.size();
         let record = PartitionRecord {
             name: plan_name("init"),
             kind: PartitionKind::Init as u32,
@@ -286,37 +238,14 @@ impl<'a> Compiler<'a> {
     fn add_subject(&mut self, index: usize, subject: Subject<'_>, mut space: Space) -> Option<()> {
         let (program_name, kind, guest, restart, stack_bytes, features) = match subject {
             Subject::Partition(partition) => {
-                let Partition {
-                    program,
-                    restart,
-                    stack,
-                    ..
-                } = partition;
+                let Partition { program, restart, stack, .. } = partition;
                 let program = program.as_ref()?.value.as_str();
-                (
-                    program,
-                    PartitionKind::Native,
-                    NO_INDEX,
-                    restart,
-                    stack.value,
-                    CpuFeatures::empty(),
-                )
+                (program, PartitionKind::Native, NO_INDEX, restart, stack.value, CpuFeatures::empty())
             }
             Subject::Guest(guest) => {
-                let number = self
-                    .manifest
-                    .guests
-                    .iter()
-                    .position(|other| other.name == guest.name)?;
+                let number = self.manifest.guests.iter().position(|other| other.name == guest.name)?;
                 let features = features_of(guest, self.files);
-                (
-                    MONITOR,
-                    PartitionKind::Guest,
-                    number as u32,
-                    &guest.restart,
-                    layout::STACK_BYTES,
-                    features,
-                )
+                (MONITOR, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, features)
             }
         };
         let program = self.files.program(program_name)?;
@@ -324,8 +253,7 @@ impl<'a> Compiler<'a> {
             space.maps(*start, *size);
         }
         let schedule = subject.schedule();
-        let microseconds =
-            |time: &Option<crate::model::Located<u64>>| time.as_ref().map_or(0, |time| time.value);
+        let microseconds = |time: &Option<crate::model::Located<u64>>| time.as_ref().map_or(0, |time| time.value);
         let mut threads = Vec::new();
         for (number, cpu) in (0..).zip(subject.cpus()) {
             let (slot, notification_slot) = space.thread_slots(number);
@@ -345,15 +273,9 @@ impl<'a> Compiler<'a> {
         let (restart, restart_limit) = match restart {
             Restart::Never => (RestartPolicy::Never, 0),
             Restart::Always => (RestartPolicy::Always, 0),
-            Restart::Limit(limit) => (
-                RestartPolicy::Limit,
-                u32::try_from(*limit).unwrap_or(u32::MAX),
-            ),
+            Restart::Limit(limit) => (RestartPolicy::Limit, u32::try_from(*limit).unwrap_or(u32::MAX)),
         };
-        let SpaceSize {
-            pool_pages,
-            next_slot,
-        } = space.size();
+        let SpaceSize { pool_pages, next_slot } = space.size();
         let record = PartitionRecord {
             name: plan_name(&subject.name().value),
             kind: kind as u32,
@@ -386,17 +308,7 @@ fn check_plan(plan: &[u8]) -> Result<(), String> {
     }
     let plan = Plan::parse(aligned).map_err(|error| format!("{error:?}"))?;
     let too_many = plan.partitions().any(|partition| {
-        partition
-            .environment
-            .entries()
-            .iter()
-            .filter(|entry| entry.bit != NO_BIT)
-            .count()
-            > USABLE_BITS
+        partition.environment.entries().iter().filter(|entry| entry.bit != NO_BIT).count() > USABLE_BITS
     });
-    if too_many {
-        Err("too many signal bits".to_owned())
-    } else {
-        Ok(())
-    }
+    if too_many { Err("too many signal bits".to_owned()) } else { Ok(()) }
 }

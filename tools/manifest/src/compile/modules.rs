@@ -29,21 +29,13 @@ impl Modules {
     pub(super) fn file(&mut self, name: &str, path: &Path, length: u64) -> u32 {
         let index = self.0.iter().position(|entry| entry.path == path);
         index.unwrap_or_else(|| {
-            self.0.push(Entry {
-                name: name.to_owned(),
-                path: path.to_owned(),
-                length,
-            });
+            self.0.push(Entry { name: name.to_owned(), path: path.to_owned(), length });
             self.0.len() - 1
         }) as u32
     }
 
     /// Hashes the files and writes the table. `None` if one cannot be read any more, or has changed, which is reported.
-    pub(super) fn finish(
-        self,
-        writer: &mut PlanWriter,
-        reporter: &Reporter,
-    ) -> Option<Vec<(String, PathBuf)>> {
+    pub(super) fn finish(self, writer: &mut PlanWriter, reporter: &Reporter) -> Option<Vec<(String, PathBuf)>> {
         let mut modules = Vec::new();
         for Entry { name, path, length } in self.0 {
             let bytes = match fs::read(&path) {
@@ -58,11 +50,7 @@ impl Modules {
                 }
             };
             let sha256 = Sha256::digest(&bytes).into();
-            writer.modules.push(ModuleRecord {
-                name: super::plan_name(&name),
-                sha256,
-                length,
-            });
+            writer.modules.push(ModuleRecord { name: super::plan_name(&name), sha256, length });
             modules.push((name, path));
         }
         Some(modules)
@@ -71,10 +59,6 @@ impl Modules {
 
 fn changed(reporter: &Reporter, path: &Path, reason: &str) {
     reporter
-        .error(
-            "modules::changed",
-            &(0..0),
-            format!("{} changed while it was compiled: {reason}", path.display()),
-        )
+        .error("modules::changed", &(0..0), format!("{} changed while it was compiled: {reason}", path.display()))
         .help("run the command again");
 }

@@ -35,9 +35,7 @@ impl Space {
 
     pub(super) fn for_partition() -> Self {
         let mut space = Self::new(layout::FIRST_SLOT);
-        space
-            .thread_slots
-            .push((layout::THREAD_SLOT, layout::NOTIFICATION_SLOT));
+        space.thread_slots.push((layout::THREAD_SLOT, layout::NOTIFICATION_SLOT));
         space.maps(layout::ENVIRONMENT, layout::ENVIRONMENT_MAX);
         space
     }
@@ -93,10 +91,7 @@ impl Space {
             let slots = (self.slot(), self.slot());
             self.thread_slots.push(slots);
         }
-        self.thread_slots
-            .get(number as usize)
-            .copied()
-            .unwrap_or_default()
+        self.thread_slots.get(number as usize).copied().unwrap_or_default()
     }
 
     pub(super) fn push(&mut self, entry: EnvironmentEntry, binding: BindingRecord) {
@@ -108,10 +103,7 @@ impl Space {
     }
 
     pub(super) fn size(&self) -> SpaceSize {
-        SpaceSize {
-            pool_pages: table_pages(&self.mappings) + SPARE_PAGES,
-            next_slot: self.next_slot,
-        }
+        SpaceSize { pool_pages: table_pages(&self.mappings) + SPARE_PAGES, next_slot: self.next_slot }
     }
 
     pub(super) fn environment(self) -> EnvironmentWriter {
@@ -153,10 +145,7 @@ mod tests {
         assert!(second >= first + 0x3000);
         assert_ne!(space.slot(), space.slot());
         assert_ne!(space.bit(), space.bit());
-        assert_eq!(
-            space.thread_slots(0),
-            (layout::THREAD_SLOT, layout::NOTIFICATION_SLOT)
-        );
+        assert_eq!(space.thread_slots(0), (layout::THREAD_SLOT, layout::NOTIFICATION_SLOT));
         assert_eq!(space.thread_slots(1), space.thread_slots(1));
     }
 }

@@ -8,18 +8,12 @@ const MONITOR_HEAP: u64 = 1 << 20;
 
 pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
-    let says_none = cpus_field
-        .as_ref()
-        .is_some_and(|field| field.is_empty_list());
+    let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
-        cpus: if cpus.is_empty() && !says_none {
-            vec![table.default(0)]
-        } else {
-            cpus
-        },
+        cpus: if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus },
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
         kernel: table.require("kernel", TableReader::string),
@@ -29,9 +23,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         restart: restart(&table),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
-        monitor_memory: table
-            .size("monitor_memory")
-            .unwrap_or_else(|| table.default(MONITOR_HEAP)),
+        monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(MONITOR_HEAP)),
         disks: table.tables("disk").into_iter().map(disk).collect(),
     };
     table.finish();

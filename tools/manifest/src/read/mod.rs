@@ -31,11 +31,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
         if error.message().contains("duplicate") {
             let key = text.get(span.clone()).unwrap_or_default();
             reporter
-                .error(
-                    "toml::duplicate_key",
-                    &span,
-                    format!("`{key}` stands twice in one table"),
-                )
+                .error("toml::duplicate_key", &span, format!("`{key}` stands twice in one table"))
                 .help("give the second one another name, or remove it");
         } else {
             is_toml = false;
@@ -44,43 +40,16 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
                 .help("manifests are TOML: `key = value` lines under `[table]` headings");
         }
     }
-    let root = TableReader::new(
-        reporter,
-        document.get_ref(),
-        0..0,
-        "the manifest".to_owned(),
-    );
-    let stem = path
-        .file_stem()
-        .map_or_else(|| "system".into(), |stem| stem.to_string_lossy());
+    let root = TableReader::new(reporter, document.get_ref(), 0..0, "the manifest".to_owned());
+    let stem = path.file_stem().map_or_else(|| "system".into(), |stem| stem.to_string_lossy());
     let manifest = Manifest {
         system: system::system(&root, &stem),
         machine: system::machine(&root),
-        partitions: root
-            .named_tables("partition")
-            .into_iter()
-            .map(partition::partition)
-            .collect(),
-        guests: root
-            .named_tables("guest")
-            .into_iter()
-            .map(guest::guest)
-            .collect(),
-        channels: root
-            .named_tables("channel")
-            .into_iter()
-            .map(rest::channel)
-            .collect(),
-        endpoints: root
-            .named_tables("endpoint")
-            .into_iter()
-            .map(rest::endpoint)
-            .collect(),
-        memories: root
-            .named_tables("memory")
-            .into_iter()
-            .map(rest::memory)
-            .collect(),
+        partitions: root.named_tables("partition").into_iter().map(partition::partition).collect(),
+        guests: root.named_tables("guest").into_iter().map(guest::guest).collect(),
+        channels: root.named_tables("channel").into_iter().map(rest::channel).collect(),
+        endpoints: root.named_tables("endpoint").into_iter().map(rest::endpoint).collect(),
+        memories: root.named_tables("memory").into_iter().map(rest::memory).collect(),
     };
     // After a heading that cannot be read, keys seem to stand outside all tables.
     if is_toml {
@@ -92,9 +61,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
 /// `priority`, `budget`, `period`.
 fn schedule(table: &TableReader<'_, '_>) -> Schedule {
     Schedule {
-        priority: table
-            .integer("priority")
-            .unwrap_or_else(|| table.default(DEFAULT_PRIORITY)),
+        priority: table.integer("priority").unwrap_or_else(|| table.default(DEFAULT_PRIORITY)),
         budget_us: table.time("budget"),
         period_us: table.time("period"),
     }
@@ -118,13 +85,7 @@ fn restart(table: &TableReader<'_, '_>) -> Restart {
         Some("never") => Restart::Never,
         Some("always") => Restart::Always,
         Some(other) => {
-            table
-                .report(
-                    &field.span,
-                    "read::value",
-                    format!("there is no restart policy `{other}`"),
-                )
-                .help(HELP);
+            table.report(&field.span, "read::value", format!("there is no restart policy `{other}`")).help(HELP);
             Restart::Never
         }
         None => {

@@ -8,18 +8,12 @@ pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
 
 pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
     let between = table.require("between", TableReader::table);
-    let end = |key| {
-        between
-            .as_ref()
-            .and_then(|between| between.require(key, TableReader::string))
-    };
+    let end = |key| between.as_ref().and_then(|between| between.require(key, TableReader::string));
     let channel = Channel {
         name: Located::new(table.name.clone(), table.span.clone()),
         first: end("first"),
         second: end("second"),
-        memory: table
-            .size("memory")
-            .unwrap_or_else(|| table.default(DEFAULT_CHANNEL_MEMORY)),
+        memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_CHANNEL_MEMORY)),
         kind: table.string("kind"),
     };
     if let Some(between) = between {

@@ -11,25 +11,17 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 
 pub(super) fn system(root: &TableReader<'_, '_>, file_stem: &str) -> System {
     let Some(table) = root.table("system") else {
-        return System {
-            name: root.default(file_stem.to_owned()),
-            end: root.default(EndCondition::GuestsOff),
-        };
+        return System { name: root.default(file_stem.to_owned()), end: root.default(EndCondition::GuestsOff) };
     };
-    let system = System {
-        name: table
-            .string("name")
-            .unwrap_or_else(|| table.default(file_stem.to_owned())),
-        end: end(&table),
-    };
+    let system =
+        System { name: table.string("name").unwrap_or_else(|| table.default(file_stem.to_owned())), end: end(&table) };
     table.finish();
     system
 }
 
 /// `end`. One that cannot be read waits for nobody, so that nothing else is said about it.
 fn end(table: &TableReader<'_, '_>) -> Located<EndCondition> {
-    const HELP: &str =
-        r#"write "guests-off", "never", { partition = "NAME" } or { after = "30 s" }"#;
+    const HELP: &str = r#"write "guests-off", "never", { partition = "NAME" } or { after = "30 s" }"#;
     let Some(field) = table.field("end") else {
         return table.default(EndCondition::GuestsOff);
     };
@@ -38,16 +30,10 @@ fn end(table: &TableReader<'_, '_>) -> Located<EndCondition> {
         && let Some(inner) = table.table("end")
     {
         let partition = inner.string("partition").map(EndCondition::Partition);
-        let after = inner
-            .time("after")
-            .map(|time| EndCondition::AfterMicroseconds(time.value));
-        let conditions = ["partition", "after"]
-            .into_iter()
-            .filter(|key| inner.field(key).is_some());
+        let after = inner.time("after").map(|time| EndCondition::AfterMicroseconds(time.value));
+        let conditions = ["partition", "after"].into_iter().filter(|key| inner.field(key).is_some());
         if conditions.count() != 1 {
-            table
-                .report(&field.span, "read::value", "an end is one condition")
-                .help(HELP);
+            table.report(&field.span, "read::value", "an end is one condition").help(HELP);
         }
         inner.finish();
         end = partition.or(after).unwrap_or(end);
@@ -68,12 +54,7 @@ fn end(table: &TableReader<'_, '_>) -> Located<EndCondition> {
 pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
     let mut devices = machine::built_in();
     let Some(table) = root.table("machine") else {
-        return Machine {
-            cpus: root.default(1),
-            memory: root.default(DEFAULT_MEMORY),
-            disk: None,
-            devices,
-        };
+        return Machine { cpus: root.default(1), memory: root.default(DEFAULT_MEMORY), disk: None, devices };
     };
     for described in table.named_tables("device").into_iter().map(device) {
         devices.retain(|built_in| built_in.name != described.name);
@@ -81,9 +62,7 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
     }
     let machine = Machine {
         cpus: table.integer("cpus").unwrap_or_else(|| table.default(1)),
-        memory: table
-            .size("memory")
-            .unwrap_or_else(|| table.default(DEFAULT_MEMORY)),
+        memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_MEMORY)),
         disk: table.size("disk"),
         devices,
     };
@@ -92,21 +71,14 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
 }
 
 fn device(table: TableReader<'_, '_>) -> Device {
-    let mut device = Device {
-        name: table.name.clone(),
-        ports: Vec::new(),
-        interrupts: Vec::new(),
-        span: Some(table.span.clone()),
-    };
+    let mut device =
+        Device { name: table.name.clone(), ports: Vec::new(), interrupts: Vec::new(), span: Some(table.span.clone()) };
     for range in table.tables("ports") {
         let first = range.require("first", TableReader::integer);
         let count = range.require("count", TableReader::integer);
         range.finish();
         if let (Some(first), Some(count)) = (first, count) {
-            device.ports.push(PortRange {
-                first: first.value,
-                count: count.value,
-            });
+            device.ports.push(PortRange { first: first.value, count: count.value });
         }
     }
     for interrupt in table.tables("interrupts") {
@@ -115,11 +87,7 @@ fn device(table: TableReader<'_, '_>) -> Device {
         let active_low = word(&interrupt, "polarity", ["high", "low"]);
         interrupt.finish();
         if let Some(line) = line {
-            device.interrupts.push(InterruptLine {
-                line: line.value,
-                level,
-                active_low,
-            });
+            device.interrupts.push(InterruptLine { line: line.value, level, active_low });
         }
     }
     table.finish();
@@ -133,11 +101,7 @@ fn word(table: &TableReader<'_, '_>, key: &'static str, [no, yes]: [&str; 2]) ->
     };
     if read.value != no && read.value != yes {
         table
-            .report(
-                &read.span,
-                "read::value",
-                format!("there is no {key} `{}`", read.value),
-            )
+            .report(&read.span, "read::value", format!("there is no {key} `{}`", read.value))
             .help(format!(r#"write "{no}" or "{yes}""#));
     }
     read.value == yes

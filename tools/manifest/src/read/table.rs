@@ -51,41 +51,17 @@ impl<'a, 'i> Field<'a, 'i> {
 
     fn items(&self) -> Option<Vec<Field<'a, 'i>>> {
         let items = self.value.as_array()?.iter();
-        Some(
-            items
-                .map(|item| Field {
-                    value: item.get_ref(),
-                    span: item.span(),
-                })
-                .collect(),
-        )
+        Some(items.map(|item| Field { value: item.get_ref(), span: item.span() }).collect())
     }
 }
 
 impl<'a, 'i> TableReader<'a, 'i> {
-    pub(super) fn new(
-        reporter: &'a Reporter,
-        table: &'a DeTable<'i>,
-        span: Span,
-        what: String,
-    ) -> Self {
-        Self {
-            reporter,
-            table,
-            span,
-            what,
-            name: String::new(),
-            known: RefCell::default(),
-        }
+    pub(super) fn new(reporter: &'a Reporter, table: &'a DeTable<'i>, span: Span, what: String) -> Self {
+        Self { reporter, table, span, what, name: String::new(), known: RefCell::default() }
     }
 
     /// Starts an error about this table.
-    pub(super) fn report(
-        &self,
-        span: &Span,
-        check: &'static str,
-        message: impl Into<String>,
-    ) -> Report<'a> {
+    pub(super) fn report(&self, span: &Span, check: &'static str, message: impl Into<String>) -> Report<'a> {
         self.reporter.error(check, span, message)
     }
 
@@ -98,38 +74,23 @@ impl<'a, 'i> TableReader<'a, 'i> {
     pub(super) fn field(&self, key: &'static str) -> Option<Field<'a, 'i>> {
         self.known.borrow_mut().push(key);
         let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some(Field {
-            value: value.get_ref(),
-            span: value.span(),
-        })
+        Some(Field { value: value.get_ref(), span: value.span() })
     }
 
     /// Reports that a value has another type than it should.
     pub(super) fn wrong_type(&self, field: &Field<'_, '_>, wanted: &str, help: &str) {
         let found = field.value.type_str();
-        self.report(
-            &field.span,
-            "read::wrong_type",
-            format!("expected {wanted}, found {} {found}", article(found)),
-        )
-        .label(format!("this is {} {found}", article(found)))
-        .help(help);
+        self.report(&field.span, "read::wrong_type", format!("expected {wanted}, found {} {found}", article(found)))
+            .label(format!("this is {} {found}", article(found)))
+            .help(help);
     }
 
     /// The value that `read` reads, which must be there.
-    pub(super) fn require<T>(
-        &self,
-        key: &'static str,
-        read: impl Fn(&Self, &'static str) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn require<T>(&self, key: &'static str, read: impl Fn(&Self, &'static str) -> Option<T>) -> Option<T> {
         if self.field(key).is_none() {
-            self.report(
-                &self.span,
-                "read::missing_key",
-                format!("`{key}` is missing in {}", self.what),
-            )
-            .label("in this table")
-            .help(format!("add `{key} = {}`", example(key)));
+            self.report(&self.span, "read::missing_key", format!("`{key}` is missing in {}", self.what))
+                .label("in this table")
+                .help(format!("add `{key} = {}`", example(key)));
             return None;
         }
         read(self, key)
@@ -156,8 +117,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
 
     /// `true` or `false`; `default` if it is not there.
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        self.read(key, "true or false", Field::as_bool)
-            .map_or(default, |read| read.value)
+        self.read(key, "true or false", Field::as_bool).map_or(default, |read| read.value)
     }
 
     /// A whole number, not negative.
@@ -170,12 +130,8 @@ impl<'a, 'i> TableReader<'a, 'i> {
         if let Ok(value) = u64::try_from(read.value) {
             return Some(Located::new(value, read.span));
         }
-        self.report(
-            &read.span,
-            "read::value",
-            format!("{} is out of range", read.value),
-        )
-        .help("write a whole number that is not negative");
+        self.report(&read.span, "read::value", format!("{} is out of range", read.value))
+            .help("write a whole number that is not negative");
         None
     }
 
@@ -193,12 +149,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
         };
         let value = convert(text);
         if value.is_none() {
-            self.report(
-                &field.span,
-                "read::value",
-                format!("`{text}` is not {wanted}"),
-            )
-            .help(help);
+            self.report(&field.span, "read::value", format!("`{text}` is not {wanted}")).help(help);
         }
         value.map(|value| Located::new(value, field.span))
     }
@@ -223,9 +174,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
     /// A list of whole numbers that are not negative; empty if it is not there.
     pub(super) fn integers(&self, key: &'static str) -> Vec<Located<u64>> {
         let read = self.list(key, "a whole number", Field::as_integer);
-        read.into_iter()
-            .filter_map(|item| self.not_negative(item))
-            .collect()
+        read.into_iter().filter_map(|item| self.not_negative(item)).collect()
     }
 
     fn list<T>(
@@ -256,18 +205,10 @@ impl<'a, 'i> TableReader<'a, 'i> {
     pub(super) fn table(&self, key: &'static str) -> Option<Self> {
         let field = self.field(key)?;
         let Some(table) = field.as_table() else {
-            self.wrong_type(
-                &field,
-                "a table",
-                &format!("write `{key} = {}`", example(key)),
-            );
+            self.wrong_type(&field, "a table", &format!("write `{key} = {}`", example(key)));
             return None;
         };
-        let what = if self.name.is_empty() {
-            format!("[{key}]")
-        } else {
-            format!("`{key}` of {}", self.what)
-        };
+        let what = if self.name.is_empty() { format!("[{key}]") } else { format!("`{key}` of {}", self.what) };
         Some(Self::new(self.reporter, table, field.span, what))
     }
 
@@ -277,33 +218,17 @@ impl<'a, 'i> TableReader<'a, 'i> {
             return Vec::new();
         };
         let Some(parent) = field.as_table() else {
-            self.wrong_type(
-                &field,
-                "tables with names",
-                &format!("write `[{kind}.NAME]`"),
-            );
+            self.wrong_type(&field, "tables with names", &format!("write `[{kind}.NAME]`"));
             return Vec::new();
         };
         let mut tables = Vec::new();
         for (key, value) in parent.iter() {
-            let field = Field {
-                value: value.get_ref(),
-                span: value.span(),
-            };
+            let field = Field { value: value.get_ref(), span: value.span() };
             let Some(table) = field.as_table() else {
-                self.wrong_type(
-                    &field,
-                    "a table",
-                    &format!("write `[{kind}.{}]`", key.get_ref()),
-                );
+                self.wrong_type(&field, "a table", &format!("write `[{kind}.{}]`", key.get_ref()));
                 continue;
             };
-            let mut reader = Self::new(
-                self.reporter,
-                table,
-                key.span(),
-                format!("[{kind}.{}]", key.get_ref()),
-            );
+            let mut reader = Self::new(self.reporter, table, key.span(), format!("[{kind}.{}]", key.get_ref()));
             reader.name = key.get_ref().to_string();
             tables.push(reader);
         }
@@ -317,11 +242,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
             return Vec::new();
         };
         let Some(items) = field.items() else {
-            self.wrong_type(
-                &field,
-                "a list of tables",
-                &format!("write double brackets: `[[... .{key}]]`"),
-            );
+            self.wrong_type(&field, "a list of tables", &format!("write double brackets: `[[... .{key}]]`"));
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -333,11 +254,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
                     reader.name.push_str(key);
                     tables.push(reader);
                 }
-                None => self.wrong_type(
-                    &item,
-                    "a table",
-                    "each item of the list is a table with named values",
-                ),
+                None => self.wrong_type(&item, "a table", "each item of the list is a table with named values"),
             }
         }
         tables
@@ -347,20 +264,10 @@ impl<'a, 'i> TableReader<'a, 'i> {
     pub(super) fn free_strings(&self) -> Vec<(Located<String>, String)> {
         let mut read = Vec::new();
         for (key, value) in self.table.iter() {
-            let field = Field {
-                value: value.get_ref(),
-                span: value.span(),
-            };
+            let field = Field { value: value.get_ref(), span: value.span() };
             match field.as_str() {
-                Some(text) => read.push((
-                    Located::new(key.get_ref().to_string(), key.span()),
-                    text.to_owned(),
-                )),
-                None => self.wrong_type(
-                    &field,
-                    "a string",
-                    r#"settings are texts: write "3", not 3"#,
-                ),
+                Some(text) => read.push((Located::new(key.get_ref().to_string(), key.span()), text.to_owned())),
+                None => self.wrong_type(&field, "a string", r#"settings are texts: write "3", not 3"#),
             }
         }
         read.sort_by_key(|(key, _)| key.span.start);
@@ -384,23 +291,15 @@ impl<'a, 'i> TableReader<'a, 'i> {
                     format!("known keys are {}", names.join(", "))
                 }
             };
-            self.report(
-                &key.span(),
-                "read::unknown_key",
-                format!("{} has no key `{name}`", self.what),
-            )
-            .label("unknown key")
-            .help(help);
+            self.report(&key.span(), "read::unknown_key", format!("{} has no key `{name}`", self.what))
+                .label("unknown key")
+                .help(help);
         }
     }
 }
 
 fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    }
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 /// How the value of a key is written, for help texts.

@@ -10,11 +10,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
         "GiB" => 1 << 30,
         _ => return None,
     };
-    number
-        .replace('_', "")
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(factor)
+    number.replace('_', "").parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// `"2 ms"` in microseconds; decimals are allowed down to a microsecond.
@@ -26,8 +22,7 @@ pub(super) fn microseconds(text: &str) -> Option<u64> {
         "s" => 6,
         _ => return None,
     };
-    let all_digits =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = match number.split_once('.') {
         Some((whole, fraction)) if all_digits(fraction) => (whole, fraction),
         Some(_) => return None,
@@ -44,9 +39,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     let unit = text.find(|character: char| character.is_alphabetic())?;
     let (number, unit) = text.split_at_checked(unit)?;
     let number = number.trim_end();
-    number
-        .starts_with(|first: char| first.is_ascii_digit())
-        .then_some((number, unit))
+    number.starts_with(|first: char| first.is_ascii_digit()).then_some((number, unit))
 }
 
 /// A size as a person would write it.
@@ -86,16 +79,7 @@ mod tests {
         assert_eq!(size("128 MiB"), Some(128 << 20));
         assert_eq!(size("4KiB"), Some(4096));
         assert_eq!(size("1_024 B"), Some(1024));
-        for wrong in [
-            "",
-            "128",
-            "MiB",
-            "-1 MiB",
-            "1.5 MiB",
-            "1 MB",
-            "20000000000 GiB",
-            "1 MiB x",
-        ] {
+        for wrong in ["", "128", "MiB", "-1 MiB", "1.5 MiB", "1 MB", "20000000000 GiB", "1 MiB x"] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
     }

@@ -33,10 +33,7 @@ impl World {
         let programs = programs.collect();
         fs::write(directory.path().join("vmlinuz"), bz_image(0x337_8000)).expect("a kernel");
         fs::write(directory.path().join("initrd"), [7; 5000]).expect("an initial RAM disk");
-        Self {
-            directory,
-            programs,
-        }
+        Self { directory, programs }
     }
 
     /// Writes a manifest.
@@ -55,11 +52,7 @@ impl World {
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
             other => Err(format!("there is no {other}")),
         };
-        use_options(&Options {
-            programs: Some(&self.programs),
-            image_resolver: &resolver,
-            initrd_arguments: "",
-        })
+        use_options(&Options { programs: Some(&self.programs), image_resolver: &resolver, initrd_arguments: "" })
     }
 }
 

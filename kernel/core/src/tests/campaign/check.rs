@@ -34,10 +34,7 @@ impl World {
             let slot = self.slot(place).expect("in range");
             assert_eq!(slot.address(), address);
             let Some(capability) = self.model.capabilities.get(&place) else {
-                assert!(
-                    slot.is_vacant(),
-                    "a capability in {place:?} that was never granted"
-                );
+                assert!(slot.is_vacant(), "a capability in {place:?} that was never granted");
                 assert!(slot.parent().is_none() && slot.first_child().is_none());
                 continue;
             };
@@ -50,10 +47,7 @@ impl World {
                 }
                 Target::Object(id) => assert_eq!(slot.first(), self.objects[&id].address()),
             }
-            assert_eq!(
-                slot.parent().map(|parent| places[&parent.address()]),
-                capability.parent
-            );
+            assert_eq!(slot.parent().map(|parent| places[&parent.address()]), capability.parent);
             let mut children = Vec::new();
             let mut next = slot.first_child();
             while let Some(child) = next {
@@ -72,26 +66,16 @@ impl World {
         match usage {
             Use::None => assert_eq!((slot.usage(), space), (Usage::None, None)),
             Use::Donated { space: id } => {
-                assert_eq!(
-                    (slot.usage(), space),
-                    (Usage::Donated, Some(self.objects[&id]))
-                );
+                assert_eq!((slot.usage(), space), (Usage::Donated, Some(self.objects[&id])));
             }
-            Use::Mapped {
-                space: id,
-                address,
-                rights,
-            } => {
+            Use::Mapped { space: id, address, rights } => {
                 let object = self.objects[&id];
                 assert_eq!((slot.usage(), space), (Usage::Mapped, Some(object)));
                 assert_eq!(slot.mapped_address(), address);
                 if slot.object_type() == ObjectType::Memory {
                     for offset in [0, slot.count() - 1] {
                         let found = translate(object, address + offset);
-                        assert_eq!(
-                            found,
-                            Some((HostPhysical(slot.first() + offset), rights | Rights::READ))
-                        );
+                        assert_eq!(found, Some((HostPhysical(slot.first() + offset), rights | Rights::READ)));
                     }
                 }
             }
@@ -103,20 +87,14 @@ impl World {
         for page in 0..RAM_PAGES {
             let address = self.machine.ram.page(page);
             let range = FrameRange::page(address).expect("a page");
-            let (kernel, mapped) = (
-                self.model.kernel[page as usize],
-                self.model.mapped[page as usize],
-            );
+            let (kernel, mapped) = (self.model.kernel[page as usize], self.model.mapped[page as usize]);
             assert!(!kernel || mapped == 0);
             assert_eq!(frames.is_kernel(range), kernel);
             assert_eq!(frames.mappings(address), (!kernel).then_some(mapped));
             assert_eq!(frames.is_free(range), !kernel && mapped == 0);
         }
         for (id, object) in &self.model.objects {
-            if matches!(
-                object.object_type,
-                ObjectType::Partition | ObjectType::GuestSpace
-            ) {
+            if matches!(object.object_type, ObjectType::Partition | ObjectType::GuestSpace) {
                 let bytes: u64 = self.model.mappings(*id).map(|(_, length)| length).sum();
                 assert_eq!(mapped_bytes(self.objects[id]), bytes);
             }

@@ -28,21 +28,12 @@ impl World {
         if random.one_in(12) {
             return (partition, index);
         }
-        let occupied = self
-            .model
-            .capabilities
-            .range((partition, index)..=(partition, u64::MAX))
-            .next();
+        let occupied = self.model.capabilities.range((partition, index)..=(partition, u64::MAX)).next();
         occupied.map_or((partition, index), |(&place, _)| place)
     }
 
     /// A slot with a capability of this type, if the partition has one.
-    pub(super) fn random_typed(
-        &self,
-        random: &mut Random,
-        partition: u64,
-        types: &[ObjectType],
-    ) -> Option<Place> {
+    pub(super) fn random_typed(&self, random: &mut Random, partition: u64, types: &[ObjectType]) -> Option<Place> {
         let places: Vec<Place> = self
             .model
             .capabilities
@@ -78,10 +69,6 @@ impl World {
     }
 
     pub(super) fn random_rights(&self, random: &mut Random) -> Rights {
-        if random.one_in(5) {
-            Rights::from_bits_truncate(random.next() as u16)
-        } else {
-            Rights::all()
-        }
+        if random.one_in(5) { Rights::from_bits_truncate(random.next() as u16) } else { Rights::all() }
     }
 }

@@ -8,9 +8,7 @@ use crate::Progress;
 use crate::object::{ObjectHeader, ObjectState};
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::Slot;
-use crate::tests::machine::{
-    INIT_PAGES, Machine, Partition, SLOTS_PER_PAGE, binding, is_zero, table_of,
-};
+use crate::tests::machine::{INIT_PAGES, Machine, Partition, SLOTS_PER_PAGE, binding, is_zero, table_of};
 use crate::tests::model::{Model, Object, Place, Target};
 use crate::tests::random::{Random, operations};
 use crate::tests::{assert_one_step, take_elementary_steps};
@@ -66,9 +64,7 @@ impl World {
         let table = table_of(machine.init);
         let engine = &machine.engine;
         let all = Rights::all();
-        engine
-            .install_object(machine.init, all, table, 1)
-            .expect("free slot");
+        engine.install_object(machine.init, all, table, 1).expect("free slot");
         model.install((init, 1), ObjectType::Partition, all, Target::Object(init));
         let rest = (RAM_PAGES - INIT_PAGES) * PAGE_SIZE;
         for (index, object_type, first, count) in [
@@ -77,31 +73,15 @@ impl World {
             (4, ObjectType::Interrupt, 0, 256),
             (5, ObjectType::Memory, DEVICE.0, DEVICE.1),
         ] {
-            engine
-                .install_range(object_type, all, first, count, table, index)
-                .expect("free slot");
-            model.install(
-                (init, index),
-                object_type,
-                all,
-                Target::Range { first, count },
-            );
+            engine.install_range(object_type, all, first, count, table, index).expect("free slot");
+            model.install((init, index), object_type, all, Target::Range { first, count });
         }
         let objects = BTreeMap::from([(init, machine.init)]);
-        Self {
-            machine,
-            model,
-            objects,
-            outcomes: BTreeMap::new(),
-            init,
-        }
+        Self { machine, model, objects, outcomes: BTreeMap::new(), init }
     }
 
     fn init_is_live(&self) -> bool {
-        self.model
-            .objects
-            .get(&self.init)
-            .is_some_and(|init| init.live)
+        self.model.objects.get(&self.init).is_some_and(|init| init.live)
     }
 
     fn slot(&self, place: Place) -> Result<Ref<Slot>, Error> {
@@ -122,12 +102,11 @@ impl World {
     ) -> Result<(), Error> {
         take_elementary_steps();
         loop {
-            let outcome =
-                if matches!(caller.state(), ObjectState::Live) || slot.first_child().is_some() {
-                    step(&self.machine, slot)
-                } else {
-                    break;
-                };
+            let outcome = if matches!(caller.state(), ObjectState::Live) || slot.first_child().is_some() {
+                step(&self.machine, slot)
+            } else {
+                break;
+            };
             assert_one_step();
             match outcome? {
                 Progress::Done => return Ok(()),
@@ -174,15 +153,9 @@ impl World {
         assert_eq!(self.model.objects.len(), 1);
         assert_eq!(self.model.capabilities.len(), 5);
         assert!(self.model.mapped.iter().all(|&count| count == 0));
-        assert_eq!(
-            self.model.kernel.iter().filter(|&&kernel| kernel).count() as u64,
-            INIT_PAGES
-        );
+        assert_eq!(self.model.kernel.iter().filter(|&&kernel| kernel).count() as u64, INIT_PAGES);
         assert!(self.machine.init.downcast::<Partition>().is_some());
-        assert_eq!(
-            self.machine.engine.destroy_step(&self.machine),
-            Progress::Done
-        );
+        assert_eq!(self.machine.engine.destroy_step(&self.machine), Progress::Done);
     }
 }
 
@@ -217,10 +190,7 @@ fn operations_agree_with_the_model() {
     }
     for (operation, (succeeded, failed)) in outcomes {
         let least = total / 4000;
-        assert!(
-            succeeded >= least,
-            "{operation} succeeded only {succeeded} times"
-        );
+        assert!(succeeded >= least, "{operation} succeeded only {succeeded} times");
         assert!(failed >= least, "{operation} failed only {failed} times");
     }
 }

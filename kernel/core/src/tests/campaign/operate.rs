@@ -6,9 +6,7 @@ use crate::engine::object_rights;
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
-use crate::tests::machine::{
-    BINDINGS, Machine, SLOTS_PER_PAGE, binding, is_zero, table_of, translate, with_space,
-};
+use crate::tests::machine::{BINDINGS, Machine, SLOTS_PER_PAGE, binding, is_zero, table_of, translate, with_space};
 use crate::tests::model::{Creating, Target, Use};
 use crate::tests::random::Random;
 use crate::tests::{assert_one_step, take_elementary_steps};
@@ -40,11 +38,8 @@ impl World {
         let rights = self.random_rights(random);
         let badge = random.below(4);
         let table = table_of(self.objects[&destination.0]);
-        let outcome = self.slot(source).and_then(|slot| {
-            self.machine
-                .engine
-                .derive(slot, rights, badge, table, destination.1)
-        });
+        let outcome =
+            self.slot(source).and_then(|slot| self.machine.engine.derive(slot, rights, badge, table, destination.1));
         let expected = if source.1 >= self.model.objects[&caller].slots {
             Err(Error::SlotOutOfRange)
         } else {
@@ -58,11 +53,7 @@ impl World {
         let source = match self.random_typed(
             random,
             caller,
-            &[
-                ObjectType::Memory,
-                ObjectType::IoPorts,
-                ObjectType::Interrupt,
-            ],
+            &[ObjectType::Memory, ObjectType::IoPorts, ObjectType::Interrupt],
         ) {
             Some(place) if !random.one_in(8) => place,
             _ => self.random_place(random, caller),
@@ -70,11 +61,7 @@ impl World {
         let Ok(slot) = self.slot(source) else { return };
         let destination = self.random_destination(random, caller);
         let rights = self.random_rights(random);
-        let unit = if slot.object_type() == ObjectType::Memory && !random.one_in(40) {
-            PAGE_SIZE
-        } else {
-            1
-        };
+        let unit = if slot.object_type() == ObjectType::Memory && !random.one_in(40) { PAGE_SIZE } else { 1 };
         let first = random.below(slot.count() / unit + 2) * unit;
         let count = match random.below(8) {
             0 => random.next(),
@@ -82,13 +69,8 @@ impl World {
             _ => random.below((slot.count().saturating_sub(first)) / unit + 1) * unit,
         };
         let table = table_of(self.objects[&destination.0]);
-        let outcome =
-            self.machine
-                .engine
-                .derive_range(slot, rights, first, count, table, destination.1);
-        let expected = self
-            .model
-            .derive_range(source, rights, first, count, destination);
+        let outcome = self.machine.engine.derive_range(slot, rights, first, count, table, destination.1);
+        let expected = self.model.derive_range(source, rights, first, count, destination);
         self.count("derive_range", &outcome);
         assert_eq!(outcome.map(|_| ()), expected);
     }
@@ -112,8 +94,7 @@ impl World {
         };
         let creating = Creating {
             object_type,
-            offset: random.below(slot.count() / PAGE_SIZE + 2) * PAGE_SIZE
-                + u64::from(random.one_in(60)),
+            offset: random.below(slot.count() / PAGE_SIZE + 2) * PAGE_SIZE + u64::from(random.one_in(60)),
             pages,
             slots: match object_type {
                 ObjectType::Partition => (pages - 1) * SLOTS_PER_PAGE,
@@ -122,17 +103,8 @@ impl World {
             },
         };
         let table = table_of(self.objects[&destination.0]);
-        let outcome = self.machine.create(
-            slot,
-            object_type,
-            creating.offset,
-            pages,
-            table,
-            destination.1,
-        );
-        let expected = self
-            .model
-            .create(source, creating, object_rights(object_type), destination);
+        let outcome = self.machine.create(slot, object_type, creating.offset, pages, table, destination.1);
+        let expected = self.model.create(source, creating, object_rights(object_type), destination);
         self.count("create", &outcome);
         assert_eq!(outcome.map(|object| object.generation()), expected);
         if let Ok(object) = outcome {
@@ -147,10 +119,7 @@ impl World {
         for page in 0..pages {
             let words = HostPhysical(object.physical().0 + page * PAGE_SIZE).page_words();
             for (index, word) in words.iter().enumerate() {
-                assert!(
-                    word.get() == 0 || (page == 0 && index < 8),
-                    "a new object is not zeroed"
-                );
+                assert!(word.get() == 0 || (page == 0 && index < 8), "a new object is not zeroed");
             }
             if object.object_type() != ObjectType::Partition || page == 0 {
                 words[511].set(random.next());
@@ -208,10 +177,7 @@ impl World {
         let outcome = loop {
             take_elementary_steps();
             let attributes = u64::from(rights.bits());
-            let step =
-                self.machine
-                    .engine
-                    .map_step(slot, object, address, attributes, &self.machine);
+            let step = self.machine.engine.map_step(slot, object, address, attributes, &self.machine);
             assert_one_step();
             match step {
                 Ok(Progress::Again) => {}
@@ -225,10 +191,7 @@ impl World {
             return;
         }
         let overlaps = memory
-            && self
-                .model
-                .mappings(space)
-                .any(|(other, length)| other < address + count && address < other + length);
+            && self.model.mappings(space).any(|(other, length)| other < address + count && address < other + length);
         match outcome {
             Ok(()) => {
                 assert!(!overlaps, "mapped over another mapping");
@@ -264,11 +227,12 @@ impl World {
         let Some(space) = self.random_typed(random, caller, &spaces) else {
             return;
         };
-        let Some(source) = (0..6)
-            .filter_map(|_| self.random_typed(random, caller, &[ObjectType::Memory]))
-            .min_by_key(|place| match self.model.capabilities[place].target {
-                Target::Range { first, count } if first >= self.model.ram => count,
-                _ => u64::MAX,
+        let Some(source) =
+            (0..6).filter_map(|_| self.random_typed(random, caller, &[ObjectType::Memory])).min_by_key(|place| {
+                match self.model.capabilities[place].target {
+                    Target::Range { first, count } if first >= self.model.ram => count,
+                    _ => u64::MAX,
+                }
             })
         else {
             return;
@@ -282,10 +246,7 @@ impl World {
             return;
         }
         let outcome = loop {
-            let step = self
-                .machine
-                .engine
-                .donate_step(slot, self.objects[&space], &self.machine);
+            let step = self.machine.engine.donate_step(slot, self.objects[&space], &self.machine);
             match step {
                 Ok(Progress::Again) => {}
                 Ok(Progress::Done) => break Ok(()),
@@ -303,16 +264,10 @@ impl World {
             .capabilities
             .values()
             .filter_map(|capability| match (capability.usage, capability.target) {
-                (
-                    Use::Mapped {
-                        space,
-                        address,
-                        rights,
-                    },
-                    Target::Range { first, count },
-                ) if capability.object_type == ObjectType::Memory
-                    && rights.contains(Rights::WRITE)
-                    && first >= self.model.ram =>
+                (Use::Mapped { space, address, rights }, Target::Range { first, count })
+                    if capability.object_type == ObjectType::Memory
+                        && rights.contains(Rights::WRITE)
+                        && first >= self.model.ram =>
                 {
                     Some((space, address, count))
                 }
@@ -327,10 +282,7 @@ impl World {
         assert!(rights.contains(Rights::WRITE));
         let page = HostPhysical(physical.0 & !(PAGE_SIZE - 1));
         let range = FrameRange::page(page).expect("a page");
-        assert!(
-            !self.machine.engine.frames().is_kernel(range),
-            "the kernel's page is mapped"
-        );
+        assert!(!self.machine.engine.frames().is_kernel(range), "the kernel's page is mapped");
         page.page_words()[(physical.0 % PAGE_SIZE / 8) as usize].set(random.next());
     }
 

@@ -38,12 +38,7 @@ impl World {
 
     /// Checks that everything fits together.
     pub(super) fn check(&mut self) {
-        let gone: Vec<u64> = self
-            .objects
-            .keys()
-            .copied()
-            .filter(|&id| !self.exists(id))
-            .collect();
+        let gone: Vec<u64> = self.objects.keys().copied().filter(|&id| !self.exists(id)).collect();
         for id in gone {
             self.objects.remove(&id);
         }
@@ -64,15 +59,7 @@ impl World {
             }
             let grant = self.grants[&slot.address()];
             let now = grant_of(slot);
-            assert!(
-                now == grant
-                    || now
-                        == Grant {
-                            rights: Rights::empty(),
-                            ..grant
-                        },
-                "{now:?} was never granted"
-            );
+            assert!(now == grant || now == Grant { rights: Rights::empty(), ..grant }, "{now:?} was never granted");
             if !matches!(object_type, ObjectType::Memory | ObjectType::IoPorts) {
                 *references.entry(slot.first()).or_default() += 1;
                 continue;
@@ -96,14 +83,9 @@ impl World {
         for &object in self.objects.values() {
             let counted = references.remove(&object.address()).unwrap_or(0);
             assert_eq!(object.references(), counted);
-            kernel.extend(pages(
-                object.physical().0,
-                u64::from(object.pages()) * PAGE_SIZE,
-            ));
-            if matches!(
-                object.object_type(),
-                ObjectType::Partition | ObjectType::GuestSpace
-            ) && object.state() != ObjectState::Dead
+            kernel.extend(pages(object.physical().0, u64::from(object.pages()) * PAGE_SIZE));
+            if matches!(object.object_type(), ObjectType::Partition | ObjectType::GuestSpace)
+                && object.state() != ObjectState::Dead
             {
                 kernel.extend(pages_of_space(object));
                 if object.is_live() {
@@ -112,23 +94,14 @@ impl World {
                 }
             }
         }
-        assert!(
-            references.is_empty(),
-            "capabilities to objects that are gone"
-        );
+        assert!(references.is_empty(), "capabilities to objects that are gone");
         let frames = self.machine.engine.frames();
         for page in 0..RAM_PAGES {
             let address = self.machine.ram.page(page);
             let is_kernel = kernel.contains(&address.0);
             let count = mapped.get(&address.0).copied().unwrap_or(0);
-            assert!(
-                !is_kernel || count == 0,
-                "a page is the kernel's and mapped"
-            );
-            assert_eq!(
-                frames.is_kernel(FrameRange::page(address).expect("a page")),
-                is_kernel
-            );
+            assert!(!is_kernel || count == 0, "a page is the kernel's and mapped");
+            assert_eq!(frames.is_kernel(FrameRange::page(address).expect("a page")), is_kernel);
             assert_eq!(frames.mappings(address), (!is_kernel).then_some(count));
         }
     }
@@ -146,8 +119,7 @@ impl World {
             assert!(!child.is_vacant() && !child.is_deleted());
             assert_eq!(child.parent(), Some(slot));
             assert_eq!(child.previous_sibling.get(), previous);
-            if slot.object_type() == ObjectType::Memory && child.object_type() == ObjectType::Memory
-            {
+            if slot.object_type() == ObjectType::Memory && child.object_type() == ObjectType::Memory {
                 assert!(child.first() >= slot.first());
                 assert!(child.first() + child.count() <= slot.first() + slot.count());
             }
@@ -155,10 +127,7 @@ impl World {
             next = child.next_sibling();
         }
         if let Some(parent) = slot.parent() {
-            assert!(
-                slots.contains_key(&parent.address()),
-                "a parent in no table"
-            );
+            assert!(slots.contains_key(&parent.address()), "a parent in no table");
         }
     }
 }

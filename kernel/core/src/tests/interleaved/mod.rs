@@ -9,9 +9,7 @@ use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::Slot;
-use crate::tests::machine::{
-    BINDINGS, INIT_PAGES, Machine, SLOTS_PER_PAGE, binding, is_zero, table_of,
-};
+use crate::tests::machine::{BINDINGS, INIT_PAGES, Machine, SLOTS_PER_PAGE, binding, is_zero, table_of};
 use crate::tests::random::{Random, operations};
 use crate::tests::{assert_one_step, take_elementary_steps};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
@@ -33,31 +31,12 @@ const CREATABLE: [ObjectType; 6] = [
 /// A system call that has begun: its arguments, as its caller gave them. Slots are of the caller's table.
 #[derive(Clone, Copy, Debug)]
 enum Call {
-    Revoke {
-        slot: u64,
-    },
-    Delete {
-        slot: u64,
-    },
-    Create {
-        memory: u64,
-        object_type: ObjectType,
-        offset: u64,
-        pages: u64,
-        destination: u64,
-    },
-    Map {
-        memory: u64,
-        space: u64,
-        address: u64,
-    },
-    Unmap {
-        memory: u64,
-    },
-    Donate {
-        memory: u64,
-        space: u64,
-    },
+    Revoke { slot: u64 },
+    Delete { slot: u64 },
+    Create { memory: u64, object_type: ObjectType, offset: u64, pages: u64, destination: u64 },
+    Map { memory: u64, space: u64, address: u64 },
+    Unmap { memory: u64 },
+    Donate { memory: u64, space: u64 },
 }
 
 /// What was granted to a slot.
@@ -100,14 +79,7 @@ impl World {
         let engine = &machine.engine;
         let slots = [
             engine.install_object(machine.init, Rights::all(), table, 1),
-            engine.install_range(
-                ObjectType::Memory,
-                Rights::all(),
-                machine.ram.page(INIT_PAGES).0,
-                rest,
-                table,
-                2,
-            ),
+            engine.install_range(ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, rest, table, 2),
             engine.install_range(ObjectType::IoPorts, Rights::all(), 0, 0x1_0000, table, 3),
         ];
         let grants = slots
@@ -116,14 +88,7 @@ impl World {
             .map(|slot| (slot.address(), grant_of(slot)))
             .collect();
         let objects = BTreeMap::from([(init, machine.init)]);
-        Self {
-            machine,
-            objects,
-            grants,
-            pending: Vec::new(),
-            init,
-            completed: 0,
-        }
+        Self { machine, objects, grants, pending: Vec::new(), init, completed: 0 }
     }
 
     /// Whether an object has not ended; its header's page may have become anything else since.
@@ -142,29 +107,17 @@ impl World {
             .objects
             .keys()
             .copied()
-            .filter(|&id| {
-                self.is_live(id) && self.objects[&id].object_type() == ObjectType::Partition
-            })
+            .filter(|&id| self.is_live(id) && self.objects[&id].object_type() == ObjectType::Partition)
             .collect();
-        if random.one_in(3) {
-            self.init
-        } else {
-            random.choose(&live).unwrap_or(self.init)
-        }
+        if random.one_in(3) { self.init } else { random.choose(&live).unwrap_or(self.init) }
     }
 
-    fn random_slot(
-        &self,
-        random: &mut Random,
-        partition: u64,
-        types: &[ObjectType],
-    ) -> Option<u64> {
+    fn random_slot(&self, random: &mut Random, partition: u64, types: &[ObjectType]) -> Option<u64> {
         let table = table_of(self.objects[&partition]);
         let found: Vec<u64> = (0..table.length())
             .filter(|&index| {
                 let object_type = table.lookup(index).expect("in range").object_type();
-                object_type != ObjectType::None
-                    && (types.is_empty() || types.contains(&object_type))
+                object_type != ObjectType::None && (types.is_empty() || types.contains(&object_type))
             })
             .collect();
         random.choose(&found)
@@ -185,17 +138,11 @@ impl World {
                 destination: random.below(table_of(self.objects[&caller]).length()),
             },
             15..=16 => Call::Map {
-                memory: self.random_slot(
-                    random,
-                    caller,
-                    &[ObjectType::Memory, ObjectType::IoPorts],
-                )?,
+                memory: self.random_slot(random, caller, &[ObjectType::Memory, ObjectType::IoPorts])?,
                 space: self.random_slot(random, caller, &spaces)?,
                 address: 0x40_0000 + random.below(2048) * PAGE_SIZE,
             },
-            17 => Call::Unmap {
-                memory: self.random_slot(random, caller, &memory)?,
-            },
+            17 => Call::Unmap { memory: self.random_slot(random, caller, &memory)? },
             18..=19 => {
                 let memory = self.random_slot(random, caller, &memory)?;
                 let space = self.random_slot(random, caller, &spaces)?;
@@ -233,11 +180,7 @@ impl World {
         let table = table_of(self.objects[&target]);
         let index = random.below(table.length());
         let before = grant_of(source);
-        let rights = if random.one_in(8) {
-            Rights::from_bits_truncate(random.next() as u16)
-        } else {
-            Rights::all()
-        };
+        let rights = if random.one_in(8) { Rights::from_bits_truncate(random.next() as u16) } else { Rights::all() };
         let engine = &self.machine.engine;
         let slot = if random.one_in(2) && source.count() > 0 {
             let first = random.below(source.count() / PAGE_SIZE + 1) * PAGE_SIZE;
@@ -253,9 +196,7 @@ impl World {
         assert_eq!(after.rights, before.rights & rights);
         assert!(before.rights.contains(Rights::GRANT));
         assert!(before.badge == 0 || after.badge == before.badge);
-        assert!(
-            after.first >= before.first && after.first + after.count <= before.first + before.count
-        );
+        assert!(after.first >= before.first && after.first + after.count <= before.first + before.count);
         self.grants.insert(slot.address(), after);
         self.completed += 1;
         Some(())
@@ -263,22 +204,13 @@ impl World {
 
     fn bind(&mut self, random: &mut Random, caller: u64) -> Option<()> {
         let table = table_of(self.objects[&caller]);
-        let thread = table
-            .lookup(self.random_slot(random, caller, &[ObjectType::Thread])?)
-            .ok()?;
+        let thread = table.lookup(self.random_slot(random, caller, &[ObjectType::Thread])?).ok()?;
         let source = table.lookup(self.random_slot(random, caller, &[])?).ok()?;
-        let object = self
-            .objects
-            .values()
-            .copied()
-            .find(|object| object.address() == thread.first() && object.is_live())?;
+        let object =
+            self.objects.values().copied().find(|object| object.address() == thread.first() && object.is_live())?;
         let destination = binding(object, random.below(BINDINGS));
-        self.machine
-            .engine
-            .derive_to(source, Rights::all(), 0, destination)
-            .ok()?;
-        self.grants
-            .insert(destination.address(), grant_of(destination));
+        self.machine.engine.derive_to(source, Rights::all(), 0, destination).ok()?;
+        self.grants.insert(destination.address(), grant_of(destination));
         Some(())
     }
 
@@ -293,26 +225,16 @@ impl World {
         let lookup = |index| table.lookup(index).expect("in range");
         let space_of = |index| -> Option<Ref<ObjectHeader>> {
             let slot = lookup(index);
-            self.objects
-                .iter()
-                .filter(|(id, _)| self.exists(**id))
-                .map(|(_, &object)| object)
-                .find(|object| {
-                    matches!(
-                        slot.object_type(),
-                        ObjectType::Partition | ObjectType::GuestSpace
-                    ) && object.address() == slot.first()
-                })
+            self.objects.iter().filter(|(id, _)| self.exists(**id)).map(|(_, &object)| object).find(|object| {
+                matches!(slot.object_type(), ObjectType::Partition | ObjectType::GuestSpace)
+                    && object.address() == slot.first()
+            })
         };
         take_elementary_steps();
         let outcome: Result<Progress, Error> = match call {
             Call::Revoke { slot } => engine.revoke_step(lookup(slot), machine),
             Call::Delete { slot } => engine.delete_step(lookup(slot), machine),
-            Call::Map {
-                memory,
-                space,
-                address,
-            } => {
+            Call::Map { memory, space, address } => {
                 let slot = lookup(memory);
                 if !matches!(slot.object_type(), ObjectType::Memory | ObjectType::IoPorts) {
                     return None;
@@ -328,21 +250,8 @@ impl World {
                 }
                 engine.donate_step(slot, space_of(space)?, machine)
             }
-            Call::Create {
-                memory,
-                object_type,
-                offset,
-                pages,
-                destination,
-            } => {
-                match engine.create_step(
-                    lookup(memory),
-                    object_type,
-                    offset,
-                    pages,
-                    table,
-                    destination,
-                ) {
+            Call::Create { memory, object_type, offset, pages, destination } => {
+                match engine.create_step(lookup(memory), object_type, offset, pages, table, destination) {
                     Ok(Creation::Again) => Ok(Progress::Again),
                     Ok(Creation::Ready(object)) => {
                         self.created(object, object_type, pages, lookup(destination));
@@ -363,13 +272,7 @@ impl World {
         }
     }
 
-    fn created(
-        &mut self,
-        object: Ref<ObjectHeader>,
-        object_type: ObjectType,
-        pages: u64,
-        slot: Ref<Slot>,
-    ) {
+    fn created(&mut self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u64, slot: Ref<Slot>) {
         for page in 0..pages {
             let address = HostPhysical(object.physical().0 + page * PAGE_SIZE);
             assert!(page == 0 || is_zero(address), "a new object is not zeroed");
@@ -448,8 +351,5 @@ fn interrupted_operations_leave_everything_consistent() {
             world.tear_down();
         }
     }
-    assert!(
-        completed > total / 20,
-        "only {completed} operations came to their ends"
-    );
+    assert!(completed > total / 20, "only {completed} operations came to their ends");
 }

@@ -108,11 +108,7 @@ impl LocalApic {
     /// The local APIC of processor `identifier` after reset: in xAPIC mode. Processor 0 is the boot processor. The timer's
     /// input clock is the TSC's shifted right by `timer_shift`.
     pub fn new(identifier: u32, timer_shift: u32) -> Self {
-        let boot = if identifier == 0 {
-            base::BOOT_PROCESSOR
-        } else {
-            0
-        };
+        let boot = if identifier == 0 { base::BOOT_PROCESSOR } else { 0 };
         let mut apic = Self {
             base: DEFAULT_BASE | base::ENABLED | boot,
             identifier,
@@ -184,11 +180,7 @@ impl LocalApic {
 
     /// Guest-physical page at which the registers answer; none in x2APIC mode and while disabled.
     pub const fn page(&self) -> Option<u64> {
-        if self.base & (base::ENABLED | base::X2APIC) == base::ENABLED {
-            Some(self.base & base::ADDRESS)
-        } else {
-            None
-        }
+        if self.base & (base::ENABLED | base::X2APIC) == base::ENABLED { Some(self.base & base::ADDRESS) } else { None }
     }
 
     /// Whether the registers are at their MSRs.
@@ -230,11 +222,7 @@ impl LocalApic {
     #[inline]
     pub const fn deadline(&self) -> u64 {
         let [timer, ..] = self.entries;
-        if timer & MASKED != 0 {
-            u64::MAX
-        } else {
-            self.timer.fires()
-        }
+        if timer & MASKED != 0 { u64::MAX } else { self.timer.fires() }
     }
 
     /// Fires the timer if its time has come.
@@ -283,9 +271,7 @@ impl LocalApic {
             return false;
         }
         match message.mode {
-            DeliveryMode::Fixed | DeliveryMode::LowestPriority => {
-                self.request(message.vector, message.level_triggered)
-            }
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority => self.request(message.vector, message.level_triggered),
             DeliveryMode::NonMaskable => self.nmi_pending = true,
             DeliveryMode::External => self.external_pending = true,
             DeliveryMode::Init => self.processor_request = Some(ProcessorRequest::Init),
@@ -404,11 +390,7 @@ impl LocalApic {
     /// Processor priority (SDM vol. 3, 11.8.3.1).
     pub fn processor_priority(&self) -> u8 {
         let served = self.in_service.highest();
-        if self.task_priority >> 4 >= served >> 4 {
-            self.task_priority
-        } else {
-            served & 0xf0
-        }
+        if self.task_priority >> 4 >= served >> 4 { self.task_priority } else { served & 0xf0 }
     }
 
     fn request(&mut self, vector: u8, level_triggered: bool) {
@@ -447,11 +429,7 @@ impl LocalApic {
         }
         self.in_service.remove(vector);
         self.update();
-        if self.level_triggered.contains(vector) {
-            LapicEffect::EndOfInterrupt(vector)
-        } else {
-            LapicEffect::None
-        }
+        if self.level_triggered.contains(vector) { LapicEffect::EndOfInterrupt(vector) } else { LapicEffect::None }
     }
 
     /// Works out anew what waits, after any change.
@@ -459,8 +437,7 @@ impl LocalApic {
         let highest = self.requests.highest();
         let interrupts = highest >> 4 > self.processor_priority() >> 4 && self.is_enabled();
         self.deliverable = if interrupts { highest } else { 0 };
-        self.work =
-            interrupts || self.nmi_pending || self.processor_request.is_some() || self.external();
+        self.work = interrupts || self.nmi_pending || self.processor_request.is_some() || self.external();
     }
 
     fn entry(&self, entry: Entry) -> u32 {
@@ -468,11 +445,7 @@ impl LocalApic {
     }
 
     fn set_entry(&mut self, entry: Entry, value: u32) {
-        let mask_forced = if self.spurious & SOFTWARE_ENABLE == 0 {
-            MASKED
-        } else {
-            0
-        };
+        let mask_forced = if self.spurious & SOFTWARE_ENABLE == 0 { MASKED } else { 0 };
         if let Some(register) = self.entries.get_mut(entry as usize) {
             *register = value | mask_forced;
         }

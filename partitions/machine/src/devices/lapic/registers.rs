@@ -81,13 +81,10 @@ impl LocalApic {
             number::END_OF_INTERRUPT => return self.end_of_interrupt(),
             number::COMMAND_LOW => {
                 self.command = (self.command & !0xffff_ffff) | u64::from(value & COMMAND_BITS);
-                let destination =
-                    Destination::from_byte(value & (1 << 11) != 0, (self.command >> 56) as u8);
+                let destination = Destination::from_byte(value & (1 << 11) != 0, (self.command >> 56) as u8);
                 return self.send(value, destination);
             }
-            number::COMMAND_HIGH => {
-                self.command = (self.command & 0xffff_ffff) | u64::from(value & 0xff00_0000) << 32
-            }
+            number::COMMAND_HIGH => self.command = (self.command & 0xffff_ffff) | u64::from(value & 0xff00_0000) << 32,
             number::LOGICAL_DESTINATION => self.logical_destination = value & 0xff00_0000,
             number::DESTINATION_FORMAT => self.destination_format = value | 0x0fff_ffff,
             // The identifier, and what is read-only, stay as they are.
@@ -116,20 +113,12 @@ impl LocalApic {
             number::IDENTIFIER => Ok(u64::from(self.identifier)),
             number::LOGICAL_DESTINATION => Ok(u64::from(self.x2apic_logical_destination())),
             number::COMMAND_LOW => Ok(self.command),
-            register => self
-                .read_common(register, now)
-                .map(u64::from)
-                .ok_or(RegisterFault),
+            register => self.read_common(register, now).map(u64::from).ok_or(RegisterFault),
         }
     }
 
     /// Writes x2APIC register `register` (MSR index less 0x800).
-    pub fn write_x2apic(
-        &mut self,
-        register: u32,
-        value: u64,
-        now: u64,
-    ) -> Result<LapicEffect, RegisterFault> {
+    pub fn write_x2apic(&mut self, register: u32, value: u64, now: u64) -> Result<LapicEffect, RegisterFault> {
         if !self.is_x2apic() {
             return Err(RegisterFault);
         }
@@ -178,15 +167,9 @@ impl LocalApic {
             number::TASK_PRIORITY => u32::from(self.task_priority),
             number::PROCESSOR_PRIORITY => u32::from(self.processor_priority()),
             number::SPURIOUS => self.spurious,
-            number::IN_SERVICE..number::TRIGGER_MODE => {
-                self.in_service.register(register - number::IN_SERVICE)
-            }
-            number::TRIGGER_MODE..number::REQUESTS => self
-                .level_triggered
-                .register(register - number::TRIGGER_MODE),
-            number::REQUESTS..number::ERROR_STATUS => {
-                self.requests.register(register - number::REQUESTS)
-            }
+            number::IN_SERVICE..number::TRIGGER_MODE => self.in_service.register(register - number::IN_SERVICE),
+            number::TRIGGER_MODE..number::REQUESTS => self.level_triggered.register(register - number::TRIGGER_MODE),
+            number::REQUESTS..number::ERROR_STATUS => self.requests.register(register - number::REQUESTS),
             number::ERROR_STATUS => self.errors_shown,
             number::COMMAND_LOW => self.command as u32,
             number::TIMER => self.entry(Entry::Timer),
@@ -261,11 +244,6 @@ impl LocalApic {
             _ => Destination::Others,
         };
         // Interprocessor interrupts are always edge-triggered on processors of this version.
-        LapicEffect::Send(InterruptMessage {
-            destination,
-            mode,
-            vector,
-            level_triggered: false,
-        })
+        LapicEffect::Send(InterruptMessage { destination, mode, vector, level_triggered: false })
     }
 }

@@ -11,12 +11,7 @@ fn enabled() -> LocalApic {
 }
 
 fn fixed(vector: u8, level_triggered: bool) -> InterruptMessage {
-    InterruptMessage {
-        destination: Destination::Physical(0),
-        mode: DeliveryMode::Fixed,
-        vector,
-        level_triggered,
-    }
+    InterruptMessage { destination: Destination::Physical(0), mode: DeliveryMode::Fixed, vector, level_triggered }
 }
 
 #[test]
@@ -59,10 +54,7 @@ fn level_triggered_end_is_broadcast() {
     apic.accept(&fixed(0x41, true));
     assert_eq!(apic.read_memory(0x1a0, 0), 2);
     apic.acknowledge();
-    assert_eq!(
-        apic.write_memory(0xb0, 0, 0),
-        LapicEffect::EndOfInterrupt(0x41)
-    );
+    assert_eq!(apic.write_memory(0xb0, 0, 0), LapicEffect::EndOfInterrupt(0x41));
 }
 
 #[test]
@@ -76,11 +68,7 @@ fn software_disable_masks_and_ignores() {
     apic.accept(&fixed(0x41, false));
     assert_eq!(apic.pending(), Pending::None);
     apic.write_memory(0x350, 0x700, 0);
-    assert_eq!(
-        apic.read_memory(0x350, 0),
-        0x1_0700,
-        "stays masked while disabled"
-    );
+    assert_eq!(apic.read_memory(0x350, 0), 0x1_0700, "stays masked while disabled");
 }
 
 #[test]
@@ -130,31 +118,15 @@ fn commands() {
     let mut apic = enabled();
     apic.write_memory(0x310, 0x0200_0000, 0);
     let effect = apic.write_memory(0x300, 0x0000_4500, 0);
-    let LapicEffect::Send(message) = effect else {
-        panic!("{effect:?}")
-    };
-    assert_eq!(
-        (message.mode, message.destination),
-        (DeliveryMode::Init, Destination::Physical(2))
-    );
-    assert_eq!(
-        apic.write_memory(0x300, 0x0000_8500, 0),
-        LapicEffect::None,
-        "INIT de-assert"
-    );
-    let LapicEffect::Send(startup) = apic.write_memory(0x300, 0x0000_069a, 0) else {
-        panic!()
-    };
+    let LapicEffect::Send(message) = effect else { panic!("{effect:?}") };
+    assert_eq!((message.mode, message.destination), (DeliveryMode::Init, Destination::Physical(2)));
+    assert_eq!(apic.write_memory(0x300, 0x0000_8500, 0), LapicEffect::None, "INIT de-assert");
+    let LapicEffect::Send(startup) = apic.write_memory(0x300, 0x0000_069a, 0) else { panic!() };
     let mut target = LocalApic::new(2, 0);
     assert!(target.matches(startup.destination, false));
     assert!(target.accept(&startup));
-    assert_eq!(
-        target.take_processor_request(),
-        Some(ProcessorRequest::Startup(0x9a))
-    );
-    let LapicEffect::Send(others) = apic.write_memory(0x300, 0x000c_00f8, 0) else {
-        panic!()
-    };
+    assert_eq!(target.take_processor_request(), Some(ProcessorRequest::Startup(0x9a)));
+    let LapicEffect::Send(others) = apic.write_memory(0x300, 0x000c_00f8, 0) else { panic!() };
     assert_eq!(others.destination, Destination::Others);
     assert!(!apic.matches(others.destination, true));
     assert_eq!(apic.write_memory(0x300, 0x0000_0005, 0), LapicEffect::None);
@@ -194,15 +166,9 @@ fn x2apic_mode() {
     assert_eq!(apic.write_x2apic(0xf, 0x1ff, 0), Ok(LapicEffect::None));
     assert_eq!(apic.write_x2apic(0x3f, 0x45, 0), Ok(LapicEffect::None));
     assert_eq!(apic.pending(), Pending::Vector(0x45));
-    let Ok(LapicEffect::Send(message)) = apic.write_x2apic(0x30, 0x0000_0030_0000_00fb, 0) else {
-        panic!()
-    };
+    let Ok(LapicEffect::Send(message)) = apic.write_x2apic(0x30, 0x0000_0030_0000_00fb, 0) else { panic!() };
     assert_eq!(message.destination, Destination::Physical(0x30));
-    assert_eq!(
-        apic.write_base(0xfee0_0800, true),
-        Err(RegisterFault),
-        "only by way of disabled"
-    );
+    assert_eq!(apic.write_base(0xfee0_0800, true), Err(RegisterFault), "only by way of disabled");
     assert_eq!(apic.write_base(0xfee0_0000, true), Ok(()));
     assert_eq!(apic.write_base(0xfee0_0c00, true), Err(RegisterFault));
     assert_eq!(apic.write_base(0xfee0_0800, true), Ok(()));

@@ -61,10 +61,7 @@ impl Timer {
 
     /// After INIT or with the APIC reset: stopped. The TSC goes on.
     pub fn reset(&mut self) {
-        *self = Self {
-            tsc_offset: self.tsc_offset,
-            ..Self::new(self.clock_shift)
-        };
+        *self = Self { tsc_offset: self.tsc_offset, ..Self::new(self.clock_shift) };
     }
 
     /// Time at which the timer fires; `u64::MAX` for never.
@@ -132,11 +129,7 @@ impl Timer {
         }
         self.initial = count;
         self.started = now;
-        self.fires = if count == 0 {
-            u64::MAX
-        } else {
-            now.saturating_add(self.period())
-        };
+        self.fires = if count == 0 { u64::MAX } else { now.saturating_add(self.period()) };
     }
 
     /// Current count register.
@@ -179,11 +172,7 @@ impl Timer {
         }
         self.tsc_deadline = deadline;
         let guest_now = now.wrapping_add(self.tsc_offset);
-        self.fires = if deadline == 0 {
-            u64::MAX
-        } else {
-            now.saturating_add(deadline.saturating_sub(guest_now))
-        };
+        self.fires = if deadline == 0 { u64::MAX } else { now.saturating_add(deadline.saturating_sub(guest_now)) };
     }
 
     /// The guest's TSC was moved against the machine's clock.

@@ -29,9 +29,7 @@ impl VectorSet {
     /// Whether the set has this vector.
     pub fn contains(&self, vector: u8) -> bool {
         let [word, bit] = Self::place(vector);
-        self.words
-            .get(word as usize)
-            .is_some_and(|word| word & bit != 0)
+        self.words.get(word as usize).is_some_and(|word| word & bit != 0)
     }
 
     /// The highest vector; 0, which no interrupt can have, if the set is empty.

@@ -37,10 +37,7 @@ fn signature_and_hypervisor_bit() {
     let table = CpuidTable::new(&PARAMETERS, 0, all);
     let [maximum, ebx, ecx, edx] = table.lookup(0x4000_0000, 0);
     assert_eq!(maximum, 0x4000_0010);
-    let text: alloc::vec::Vec<u8> = [ebx, ecx, edx]
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    let text: alloc::vec::Vec<u8> = [ebx, ecx, edx].iter().flat_map(|word| word.to_le_bytes()).collect();
     assert_eq!(text, SIGNATURE);
     assert_eq!(table.lookup(0x4000_0010, 0), [2_000_000, 2_000_000, 0, 0]);
     assert_eq!(table.lookup(0x4000_0100, 0), [0; 4]);
@@ -85,38 +82,17 @@ fn states_are_those_of_the_mask() {
     assert_eq!(table.lookup(0xd, 0)[1], 832);
     table.set_osxsave(true);
     assert_ne!(table.lookup(1, 0)[2] & 1 << 27, 0);
-    let wide = CpuidTable::new(
-        &CpuidParameters {
-            xcr0_mask: 0xff,
-            ..PARAMETERS
-        },
-        0,
-        all,
-    );
+    let wide = CpuidTable::new(&CpuidParameters { xcr0_mask: 0xff, ..PARAMETERS }, 0, all);
     assert_eq!(wide.lookup(0xd, 0), [0xe7, 576, 2688, 0]);
     assert_ne!(wide.structured_ebx() & 1 << 16, 0);
-    let none = CpuidTable::new(
-        &CpuidParameters {
-            xcr0_mask: 0,
-            ..PARAMETERS
-        },
-        0,
-        all,
-    );
+    let none = CpuidTable::new(&CpuidParameters { xcr0_mask: 0, ..PARAMETERS }, 0, all);
     assert_eq!(none.lookup(0xd, 0), [0; 4]);
     assert_eq!(none.basic_ecx() & (1 << 26 | 1 << 28 | 1 << 12), 0);
 }
 
 #[test]
 fn topology_follows_the_count() {
-    let table = CpuidTable::new(
-        &CpuidParameters {
-            processors: 6,
-            ..PARAMETERS
-        },
-        5,
-        all,
-    );
+    let table = CpuidTable::new(&CpuidParameters { processors: 6, ..PARAMETERS }, 5, all);
     let [_, ebx, _, edx] = table.lookup(1, 0);
     assert_eq!((ebx >> 24, ebx >> 16 & 0xff), (5, 8));
     assert_ne!(edx & 1 << 28, 0);
@@ -135,14 +111,7 @@ fn frequencies() {
     let table = CpuidTable::new(&PARAMETERS, 0, all);
     assert_eq!(table.lookup(0x15, 0), [1, 1, 2_000_000_000, 0]);
     assert_eq!(table.lookup(0x16, 0)[0], 2000);
-    let fast = CpuidTable::new(
-        &CpuidParameters {
-            tsc_hertz: 5_000_000_000,
-            ..PARAMETERS
-        },
-        0,
-        all,
-    );
+    let fast = CpuidTable::new(&CpuidParameters { tsc_hertz: 5_000_000_000, ..PARAMETERS }, 0, all);
     assert_eq!(fast.lookup(0x15, 0), [1, 2, 2_500_000_000, 0]);
     assert_eq!(table.lookup(0x8000_0007, 0)[3], 1 << 8);
     assert_eq!(table.physical_address_bits(), 40);
@@ -164,19 +133,8 @@ fn a_small_host_gives_a_small_guest() {
 
 #[test]
 fn linux_paravirtual_leaves_are_a_choice() {
-    let table = CpuidTable::new(
-        &CpuidParameters {
-            kvm_leaves: true,
-            x2apic: true,
-            ..PARAMETERS
-        },
-        0,
-        all,
-    );
-    assert_eq!(
-        table.lookup(0x4000_0100, 0),
-        [0x4000_0101, 0x4b4d_564b, 0x564b_4d56, 0x4d]
-    );
+    let table = CpuidTable::new(&CpuidParameters { kvm_leaves: true, x2apic: true, ..PARAMETERS }, 0, all);
+    assert_eq!(table.lookup(0x4000_0100, 0), [0x4000_0101, 0x4b4d_564b, 0x564b_4d56, 0x4d]);
     assert_ne!(table.basic_ecx() & 1 << 21, 0);
 }
 
