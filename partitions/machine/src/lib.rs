@@ -7,13 +7,16 @@ extern crate alloc;
 extern crate std;
 
 pub mod acpi;
+pub mod arbitration;
 pub mod bus;
 pub mod devices;
 pub mod emulate;
+pub mod interconnect;
 pub mod layout;
 pub mod loader;
 pub mod machine;
+pub mod mailbox;
 pub mod memory;
 pub mod policy;
-pub mod processors;
+pub mod processor;
 pub mod virtio;

@@ -1,16 +1,26 @@
-//! The whole virtual PC, where one thread runs all of its processors: what a virtual machine monitor asks at each VM exit.
+//! The whole virtual PC: what a virtual machine monitor asks at each VM exit, from one thread a processor.
+//!
+//! A thread owns its [`Processor`]. The devices that all processors share are behind one lock, held for one access; messages
+//! go through the [`Interconnect`]. Timers of the shared devices are the business of processor 0's thread.
 
+use crate::arbitration::{Arbitration, Readiness};
 use crate::bus::{Platform, PlatformParameters, Width};
-use crate::devices::lapic::{LapicEffect, LocalApic, Pending, ProcessorRequest};
+use crate::devices::lapic::{LapicEffect, Pending};
 use crate::devices::pci::PciFunction;
 use crate::devices::power::PowerEvent;
 use crate::devices::uart::SerialSink;
+use crate::interconnect::{Courier, Interconnect};
+use crate::mailbox::Events;
 use crate::policy::GeneralProtection;
 use crate::policy::control::ControlPolicy;
 use crate::policy::cpuid::{CpuidParameters, CpuidTable, Leaf, timer_shift};
-use crate::policy::msr::{ModelSpecificRegisters, MsrRead, MsrWrite};
-use crate::processors::{Arbitration, Processors, Readiness};
+use crate::policy::msr::MsrWrite;
+use crate::processor::{Arrivals, Processor};
 use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::RelaxStrategy;
+use spin::mutex::spin::SpinMutex;
 
 /// What a machine is made from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,91 +33,131 @@ pub struct MachineParameters {
     pub microcode: u32,
 }
 
-/// What is a processor's own beside its local APIC.
-#[derive(Clone, Debug)]
-struct Model {
-    cpuid: CpuidTable,
-    registers: ModelSpecificRegisters,
+/// What the machine asks of the program that it is in.
+pub trait Host {
+    /// Wakes the thread of a processor: ends its sleep, or its stay in the guest.
+    fn wake(&self, processor: usize);
+
+    /// Waits a little for another thread, which may be one of the same CPU.
+    fn relax();
+
+    /// CPUID of the host.
+    fn cpuid(leaf: u32, subleaf: u32) -> Leaf;
 }
 
-/// Devices and processors of one guest. Processors are numbered from 0, as their APIC identifiers are; a number that no
-/// processor has does nothing.
-#[derive(Clone, Debug)]
-pub struct Machine<F, S> {
-    platform: Platform<F, S>,
-    processors: Processors,
-    models: Vec<Model>,
+/// Waits for the lock as the host says.
+#[derive(Debug)]
+struct Relax<H>(PhantomData<H>);
+
+impl<H: Host> RelaxStrategy for Relax<H> {
+    fn relax() {
+        H::relax();
+    }
+}
+
+/// What all processors of a guest share. `F` is the type of its PCI functions, `S` takes its serial output.
+#[derive(Debug)]
+pub struct Machine<F, S, H> {
+    platform: SpinMutex<Platform<F, S>, Relax<H>>,
+    /// What the shared devices' timers want, as a copy that can be read without the lock.
+    platform_deadline: AtomicU64,
+    interconnect: Interconnect,
     control: ControlPolicy,
+    parameters: MachineParameters,
+    host: H,
 }
 
-impl<F: PciFunction, S: SerialSink> Machine<F, S> {
-    /// A machine as firmware hands it over. `host` executes CPUID; `functions` become PCI devices 1, 2, ...; `serial` takes the
-    /// serial output.
-    pub fn new(parameters: &MachineParameters, host: impl Fn(u32, u32) -> Leaf, functions: Vec<F>, serial: S) -> Self {
-        let tsc_hertz = parameters.platform.tsc_hertz;
-        let mut processors = Processors::new(parameters.cpuid.processors as usize, timer_shift(tsc_hertz));
-        processors.with_apic(0, |boot| boot.set_virtual_wire());
-        let models: Vec<Model> = (0..processors.count() as u32)
-            .map(|identifier| {
-                let cpuid = CpuidTable::new(&parameters.cpuid, identifier, &host);
-                let registers = ModelSpecificRegisters::new(&cpuid, tsc_hertz, parameters.microcode);
-                Model { cpuid, registers }
-            })
-            .collect();
-        let control = ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, &host));
-        Self { platform: Platform::new(&parameters.platform, functions, serial), processors, models, control }
+/// The processor whose thread tells the shared devices the time.
+const TIMEKEEPER: usize = 0;
+
+impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
+    /// A machine as firmware hands it over. `functions` become PCI devices 1, 2, ...; `serial` takes the serial output.
+    pub fn new(parameters: &MachineParameters, functions: Vec<F>, serial: S, host: H) -> Self {
+        Self {
+            platform: SpinMutex::new(Platform::new(&parameters.platform, functions, serial)),
+            platform_deadline: AtomicU64::new(u64::MAX),
+            interconnect: Interconnect::new(parameters.cpuid.processors as usize),
+            control: ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, &H::cpuid)),
+            parameters: *parameters,
+            host,
+        }
+    }
+
+    /// Makes processor `number`, after reset, for the thread that runs it; nothing if there is no such processor.
+    pub fn processor(&self, number: usize) -> Option<Processor> {
+        self.interconnect.mailbox(number)?;
+        let MachineParameters { platform, cpuid, microcode } = &self.parameters;
+        let table = CpuidTable::new(cpuid, number as u32, &H::cpuid);
+        let shift = timer_shift(platform.tsc_hertz);
+        let mut processor = Processor::new(number, table, platform.tsc_hertz, *microcode, shift);
+        self.publish(&mut processor);
+        Some(processor)
+    }
+
+    /// How many processors the machine has.
+    pub fn processors(&self) -> usize {
+        self.interconnect.count()
+    }
+
+    /// Lets `act` on the shared devices, for processor `by`, and wakes whom their interrupts concern.
+    #[inline]
+    fn with_platform<R>(&self, by: usize, act: impl FnOnce(&mut Platform<F, S>, &mut Courier<'_>) -> R) -> R {
+        let mut courier = Courier::new(&self.interconnect);
+        let mut platform = self.platform.lock();
+        let result = act(&mut platform, &mut courier);
+        let deadline = platform.deadline();
+        if deadline != self.platform_deadline.load(Ordering::Relaxed) {
+            self.platform_deadline.store(deadline, Ordering::Relaxed);
+            if by != TIMEKEEPER {
+                courier.woken |= self.interconnect.post(1 << TIMEKEEPER, Events::TIME);
+            }
+        }
+        drop(platform);
+        self.wake(courier.woken);
+        result
+    }
+
+    /// Wakes the threads of a set of processors.
+    #[inline]
+    fn wake(&self, mut processors: u64) {
+        while processors != 0 {
+            self.host.wake(processors.trailing_zeros() as usize);
+            processors &= processors - 1;
+        }
     }
 
     /// IN.
     #[inline]
-    pub fn read_port(&mut self, port: u16, width: Width, now: u64) -> u32 {
-        self.platform.read_port(port, width, now, &mut self.processors)
+    pub fn read_port(&self, by: &Processor, port: u16, width: Width, now: u64) -> u32 {
+        self.with_platform(by.number, |platform, courier| platform.read_port(port, width, now, courier))
     }
 
     /// OUT. What it did to the machine as a whole, if anything.
     #[inline]
-    pub fn write_port(&mut self, port: u16, width: Width, value: u32, now: u64) -> Option<PowerEvent> {
-        self.platform.write_port(port, width, value, now, &mut self.processors)
+    pub fn write_port(&self, by: &Processor, port: u16, width: Width, value: u32, now: u64) -> Option<PowerEvent> {
+        self.with_platform(by.number, |platform, courier| platform.write_port(port, width, value, now, courier))
     }
 
-    /// `processor` reads guest-physical memory that is not RAM.
+    /// `by` reads guest-physical memory that is not RAM.
     #[inline]
-    pub fn read_memory(&mut self, processor: usize, address: u64, width: Width, now: u64) -> u64 {
-        if self.is_apic_page(processor, address) {
-            let register = self.processors.with_apic(processor, |apic| apic.read_memory(address & 0xffc, now));
-            return (u64::from(register.unwrap_or(0)) >> (8 * (address & 3))) & width.mask();
+    pub fn read_memory(&self, by: &mut Processor, address: u64, width: Width, now: u64) -> u64 {
+        if by.is_apic_page(address) {
+            let register = by.apic.read_memory(address & 0xffc, now);
+            return (u64::from(register) >> (8 * (address & 3))) & width.mask();
         }
-        self.platform.read_memory(address, width, &mut self.processors)
+        self.with_platform(by.number, |platform, courier| platform.read_memory(address, width, courier))
     }
 
-    /// `processor` writes guest-physical memory that is not RAM.
+    /// `by` writes guest-physical memory that is not RAM.
     #[inline]
-    pub fn write_memory(&mut self, processor: usize, address: u64, width: Width, value: u64, now: u64) {
-        if self.is_apic_page(processor, address) {
-            let value = (value & width.mask()) as u32;
-            let effect = self.processors.with_apic(processor, |apic| apic.write_memory(address & 0xfff, value, now));
-            self.apply(processor, effect.unwrap_or(LapicEffect::None));
+    pub fn write_memory(&self, by: &mut Processor, address: u64, width: Width, value: u64, now: u64) {
+        if by.is_apic_page(address) {
+            let effect = by.apic.write_memory(address & 0xfff, (value & width.mask()) as u32, now);
+            self.apply(by, effect);
+            self.interconnect.publish_priority(by.number, by.apic.processor_priority());
             return;
         }
-        self.platform.write_memory(address, width, value, &mut self.processors);
-    }
-
-    fn is_apic_page(&self, processor: usize, address: u64) -> bool {
-        self.processors.apic(processor).is_some_and(|apic| apic.page() == Some(address & !0xfff))
-    }
-
-    /// CPUID.
-    #[inline]
-    pub fn cpuid(&self, processor: usize, leaf: u32, subleaf: u32) -> Leaf {
-        self.models.get(processor).map_or([0; 4], |model| model.cpuid.lookup(leaf, subleaf))
-    }
-
-    /// The guest changed CR4.OSXSAVE or XCR0: CPUID shows it.
-    pub fn set_extended_states(&mut self, processor: usize, osxsave: bool, xcr0: u64) {
-        if let Some(model) = self.models.get_mut(processor) {
-            model.cpuid.set_osxsave(osxsave);
-            model.cpuid.set_xcr0(xcr0);
-        }
+        self.with_platform(by.number, |platform, courier| platform.write_memory(address, width, value, courier));
     }
 
     /// What the guest's control registers may hold.
@@ -115,76 +165,102 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
         &self.control
     }
 
-    /// RDMSR.
-    #[inline]
-    pub fn read_msr(&mut self, processor: usize, index: u32, now: u64) -> Result<MsrRead, GeneralProtection> {
-        let model = self.models.get(processor).ok_or(GeneralProtection)?;
-        let read = self.processors.with_apic(processor, |apic| model.registers.read(index, apic, now));
-        read.unwrap_or(Err(GeneralProtection))
-    }
-
     /// WRMSR. What concerns the local APIC is done already.
     #[inline]
     pub fn write_msr(
-        &mut self,
-        processor: usize,
+        &self,
+        by: &mut Processor,
         index: u32,
         value: u64,
         now: u64,
     ) -> Result<MsrWrite, GeneralProtection> {
-        let model = self.models.get_mut(processor).ok_or(GeneralProtection)?;
-        let write = self.processors.with_apic(processor, |apic| model.registers.write(index, value, apic, now));
-        match write.unwrap_or(Err(GeneralProtection))? {
+        let write = by.write_msr(index, value, now)?;
+        match write {
             MsrWrite::Apic(effect) => {
-                self.apply(processor, effect);
+                self.apply(by, effect);
+                self.interconnect.publish_priority(by.number, by.apic.processor_priority());
                 Ok(MsrWrite::Done)
             }
             MsrWrite::ApicBase => {
-                let enabled = self.processors.apic(processor).is_some_and(|apic| apic.is_enabled());
-                model.cpuid.set_apic_enabled(enabled);
-                Ok(MsrWrite::ApicBase)
+                self.publish(by);
+                Ok(write)
             }
             write => Ok(write),
         }
     }
 
-    /// What the guest's TSC is ahead of the machine's clock, modulo 2^64.
-    pub fn tsc_offset(&self, processor: usize) -> u64 {
-        self.models.get(processor).map_or(0, |model| model.registers.tsc_offset())
-    }
-
-    /// CR8.
-    pub fn read_cr8(&self, processor: usize) -> u64 {
-        self.processors.apic(processor).map_or(0, |apic| apic.cr8())
-    }
-
-    /// MOV to CR8.
-    pub fn write_cr8(&mut self, processor: usize, value: u64) -> Result<(), GeneralProtection> {
-        if value > 15 {
-            return Err(GeneralProtection);
-        }
-        self.processors.with_apic(processor, |apic| apic.set_cr8(value));
-        Ok(())
-    }
-
-    /// What the next entry of `processor` does about interrupts and NMIs. What is injected counts as taken.
+    /// Does what a write to a local APIC leads to.
     #[inline]
-    pub fn arbitrate(&mut self, processor: usize, readiness: Readiness) -> Arbitration {
-        match self.processors.apic(processor) {
-            Some(apic) if apic.has_work() => self.arbitrate_pending(processor, readiness),
-            _ => Arbitration::default(),
+    fn apply(&self, by: &mut Processor, effect: LapicEffect) {
+        match effect {
+            LapicEffect::None => {}
+            LapicEffect::Moved => self.publish(by),
+            LapicEffect::Send(message) => self.wake(self.interconnect.send(Some(by.number), &message)),
+            LapicEffect::EndOfInterrupt(vector) => {
+                self.with_platform(by.number, |platform, courier| platform.end_of_interrupt(vector, courier))
+            }
         }
     }
 
-    fn arbitrate_pending(&mut self, processor: usize, readiness: Readiness) -> Arbitration {
+    /// Lets the other processors know how this one is addressed.
+    fn publish(&self, processor: &mut Processor) {
+        let pin = self.interconnect.publish_address(processor.number, processor.apic.address());
+        processor.apic.set_lint0(pin);
+    }
+
+    /// The thread of a processor is about to sleep, or to enter the guest. False, and it must not, if something has arrived.
+    #[inline]
+    pub fn sleep(&self, processor: &Processor) -> bool {
+        self.interconnect.mailbox(processor.number).is_some_and(|mailbox| mailbox.sleep())
+    }
+
+    /// Whether all threads sleep, and nothing has arrived for any.
+    pub fn is_quiet(&self) -> bool {
+        self.interconnect.is_quiet()
+    }
+
+    /// The thread of a processor is awake: takes what has arrived, as far as it concerns interrupts. Something if there is more.
+    #[inline]
+    pub fn wake_up(&self, processor: &mut Processor) -> Option<Arrivals> {
+        let events = self.interconnect.mailbox(processor.number)?.take();
+        if events.is_empty() { None } else { self.take(processor, events) }
+    }
+
+    fn take(&self, processor: &mut Processor, events: Events) -> Option<Arrivals> {
+        let mailbox = self.interconnect.mailbox(processor.number)?;
+        let arrivals = Arrivals::of(events);
+        if arrivals.init {
+            processor.reset();
+            self.publish(processor);
+        }
+        // What came before INIT is lost with it, and what came after finds a local APIC that takes no vectors.
+        if events.contains(Events::VECTORS) {
+            mailbox.take_vectors(|vector, level| processor.apic.accept(vector, level));
+        }
+        if events.contains(Events::NMI) && !arrivals.init {
+            processor.apic.accept_nmi();
+        }
+        if events.contains(Events::EXTERNAL) {
+            processor.apic.accept_external();
+        }
+        if events.contains(Events::PIN) {
+            processor.apic.set_lint0(self.interconnect.pin());
+        }
+        (arrivals != Arrivals::default()).then_some(arrivals)
+    }
+
+    /// What the next entry of a processor does about interrupts and NMIs. What is injected counts as taken.
+    #[inline]
+    pub fn arbitrate(&self, processor: &mut Processor, readiness: Readiness) -> Arbitration {
+        if processor.has_work() { self.arbitrate_pending(processor, readiness) } else { Arbitration::default() }
+    }
+
+    fn arbitrate_pending(&self, processor: &mut Processor, readiness: Readiness) -> Arbitration {
         let mut result = Arbitration::default();
-        let Some(apic) = self.processors.apic(processor) else {
-            return result;
-        };
-        let pending = apic.pending();
-        if apic.is_nmi_pending() {
+        let pending = processor.apic.pending();
+        if processor.apic.is_nmi_pending() {
             if readiness.nmi() {
-                self.processors.with_apic(processor, LocalApic::take_nmi);
+                processor.apic.take_nmi();
                 result.injection = Arbitration::nmi();
             } else {
                 result.nmi_window = true;
@@ -197,100 +273,79 @@ impl<F: PciFunction, S: SerialSink> Machine<F, S> {
             result.interrupt_window = true;
             return result;
         }
-        let vector = match pending {
-            Pending::External => {
-                self.processors.with_apic(processor, LocalApic::acknowledge_external);
-                Some(self.platform.acknowledge_pic(&mut self.processors))
-            }
-            _ => self.processors.with_apic(processor, LocalApic::acknowledge),
+        let vector = if pending == Pending::External {
+            processor.apic.acknowledge_external();
+            let vector = self.with_platform(processor.number, |platform, courier| platform.acknowledge_pic(courier));
+            processor.apic.set_lint0(self.interconnect.pin());
+            vector
+        } else {
+            processor.apic.acknowledge()
         };
-        result.injection = vector.map_or(0, Arbitration::external);
-        result.interrupt_window = self.processors.apic(processor).is_some_and(|apic| apic.pending() != Pending::None);
+        result.injection = Arbitration::external(vector);
+        result.interrupt_window = processor.apic.pending() != Pending::None;
+        self.interconnect.publish_priority(processor.number, processor.apic.processor_priority());
         result
     }
 
-    /// Whether anything waits for `processor`: an interrupt (enabled or not), an NMI, an INIT or start-up.
-    pub fn has_work(&self, processor: usize) -> bool {
-        self.processors.apic(processor).is_some_and(|apic| apic.has_work())
-    }
-
-    /// What an INIT or start-up message asks of `processor`. On INIT the caller resets the processor's state.
-    pub fn take_processor_request(&mut self, processor: usize) -> Option<ProcessorRequest> {
-        self.processors.with_apic(processor, |apic| {
-            let request = apic.take_processor_request()?;
-            if request == ProcessorRequest::Init {
-                apic.reset();
-            }
-            Some(request)
-        })?
-    }
-
-    /// The set of processors (bit 0 for the first) that something arrived for since the last call.
-    pub const fn take_woken(&mut self) -> u64 {
-        self.processors.take_woken()
-    }
-
-    /// Time at which [`advance`](Self::advance) must be called; `u64::MAX` for never.
+    /// Time at which a processor's thread must call [`advance`](Self::advance); `u64::MAX` for never.
     #[inline]
-    pub fn deadline(&self) -> u64 {
-        self.platform.deadline().min(self.processors.deadline())
+    pub fn deadline(&self, processor: &Processor) -> u64 {
+        let own = processor.deadline();
+        if processor.number == TIMEKEEPER { own.min(self.platform_deadline.load(Ordering::Relaxed)) } else { own }
     }
 
-    /// Tells every timer the time.
+    /// Tells a processor's timer the time, and by processor 0's thread those of the shared devices.
     #[inline]
-    pub fn advance(&mut self, now: u64) {
-        if self.deadline() <= now {
-            self.platform.advance(now, &mut self.processors);
-            self.processors.advance(now);
+    pub fn advance(&self, processor: &mut Processor, now: u64) {
+        if processor.deadline() <= now {
+            processor.apic.advance(now);
+        }
+        if processor.number == TIMEKEEPER && self.platform_deadline.load(Ordering::Relaxed) <= now {
+            self.with_platform(TIMEKEEPER, |platform, courier| platform.advance(now, courier));
         }
     }
 
-    /// What takes the serial output.
-    pub const fn serial(&mut self) -> &mut S {
-        self.platform.serial()
+    /// MOV to CR8.
+    pub fn write_cr8(&self, by: &mut Processor, value: u64) -> Result<(), GeneralProtection> {
+        by.write_cr8(value)?;
+        self.interconnect.publish_priority(by.number, by.apic.processor_priority());
+        Ok(())
+    }
+
+    /// Lets `act` use what takes the serial output.
+    pub fn with_serial<R>(&self, act: impl FnOnce(&mut S) -> R) -> R {
+        act(self.platform.lock().serial())
     }
 
     /// Characters that the serial port would take now.
     pub fn serial_room(&self) -> usize {
-        self.platform.serial_room()
+        self.platform.lock().serial_room()
     }
 
     /// A character arrives at the serial port; `false` if there is no room for it.
-    pub fn receive(&mut self, character: u8) -> bool {
-        self.platform.receive(character, &mut self.processors)
+    pub fn receive(&self, by: &Processor, character: u8) -> bool {
+        self.with_platform(by.number, |platform, courier| platform.receive(character, courier))
     }
 
     /// The serial sink has room again.
-    pub fn flush_serial(&mut self) {
-        self.platform.flush_serial(&mut self.processors);
-    }
-
-    /// Whether serial output waits for room in the sink.
-    pub const fn is_serial_waiting(&self) -> bool {
-        self.platform.is_serial_waiting()
+    pub fn flush_serial(&self, by: &Processor) {
+        self.with_platform(by.number, |platform, courier| platform.flush_serial(courier));
     }
 
     /// Presses the power button: an operating system that listens shuts down.
-    pub fn press_power_button(&mut self) {
-        self.platform.press_power_button(&mut self.processors);
-    }
-
-    /// The PCI functions, in the order of their device numbers from 1.
-    pub fn functions(&self) -> &[F] {
-        self.platform.functions()
+    pub fn press_power_button(&self, by: &Processor) {
+        self.with_platform(by.number, |platform, courier| platform.press_power_button(courier));
     }
 
     /// Lets the owner of PCI function `index` tell it news (a request completed, ...), then carries its interrupts.
-    pub fn with_function<R>(&mut self, index: usize, tell: impl FnOnce(&mut F) -> R) -> Option<R> {
-        self.platform.with_function(index, &mut self.processors, tell)
+    pub fn with_function<R>(&self, by: &Processor, index: usize, tell: impl FnOnce(&mut F) -> R) -> Option<R> {
+        self.with_platform(by.number, |platform, courier| platform.with_function(index, courier, tell))
     }
 
-    fn apply(&mut self, processor: usize, effect: LapicEffect) {
-        match effect {
-            LapicEffect::None => {}
-            LapicEffect::Send(message) => self.processors.send(processor, &message),
-            LapicEffect::EndOfInterrupt(vector) => self.platform.end_of_interrupt(vector, &mut self.processors),
-        }
+    /// The machine has ended: tells the threads of all processors but `by`.
+    pub fn end(&self, by: &Processor) {
+        let others = !(1 << by.number);
+        self.wake(self.interconnect.post(others, Events::END));
     }
 }
 

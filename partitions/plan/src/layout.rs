@@ -37,6 +37,8 @@ pub const FIRST_SLOT: u64 = 8;
 pub const MAX_PARTITIONS: usize = 48;
 /// Signal bits of a partition.
 pub const SIGNAL_BITS: u32 = 64;
+/// The one that is never given to a channel or a device: by it the threads of a program wake each other.
+pub const OWN_BIT: u32 = SIGNAL_BITS - 1;
 /// Highest priority.
 pub const MAX_PRIORITY: u32 = 63;
 /// Most CPUs that a plan can name.

@@ -1,6 +1,6 @@
 //! Model-specific, control and debug registers.
 
-use crate::processor::{Guest, PROCESSOR};
+use crate::monitor::Monitor;
 use bulkhead_machine::emulate::{self, Exception};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::GeneralProtection;
@@ -16,11 +16,11 @@ const TASK_SWITCHED: u64 = 1 << 3;
 /// CR0: what LMSW writes.
 const MACHINE_STATUS: u64 = 0xf;
 
-impl Guest {
+impl Monitor {
     /// RDMSR.
     pub(crate) fn read_msr(&mut self) {
         let index = self.processor.state().registers[register::RCX] as u32;
-        let value = match self.machine.read_msr(PROCESSOR, index, time::now()) {
+        let value = match self.model.read_msr(index, time::now()) {
             Ok(MsrRead::Value(value)) => value,
             Ok(MsrRead::State(place)) => {
                 self.require(place.group());
@@ -39,7 +39,7 @@ impl Guest {
         let state = self.processor.state();
         let index = state.registers[register::RCX] as u32;
         let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
-        match self.machine.write_msr(PROCESSOR, index, value, time::now()) {
+        match self.guest.machine.write_msr(&mut self.model, index, value, time::now()) {
             Ok(write) => {
                 if self.complete_msr(write).is_err() {
                     return self.raise(Exception::GeneralProtection);
@@ -65,7 +65,7 @@ impl Guest {
             }
             MsrWrite::Efer(value) => {
                 let current = self.control_registers();
-                let change = self.machine.control().write_efer(&current, value)?;
+                let change = self.guest.machine.control().write_efer(&current, value)?;
                 self.change(&change)?;
             }
             MsrWrite::TscOffset(offset) => {
@@ -91,7 +91,7 @@ impl Guest {
             let mut pointers = [0; 4];
             for (index, pointer) in (0..).zip(&mut pointers) {
                 let address = GuestPhysical(base + 8 * index);
-                *pointer = self.ram.read_u64(address).map_err(|_| GeneralProtection)?;
+                *pointer = self.guest.ram.read_u64(address).map_err(|_| GeneralProtection)?;
             }
             let state = self.processor.state_mut();
             state.pdptes = pointers;
@@ -106,7 +106,7 @@ impl Guest {
     /// What CPUID shows of CR4.OSXSAVE and XCR0, which the guest may have changed without an exit.
     pub(crate) fn refresh_extended_states(&mut self) {
         let registers = self.control_registers();
-        self.machine.set_extended_states(PROCESSOR, registers.cr4 & OSXSAVE != 0, registers.xcr0);
+        self.model.set_extended_states(registers.cr4 & OSXSAVE != 0, registers.xcr0);
     }
 
     /// MOV to and from control registers, CLTS, LMSW (SDM vol. 3, table 28-3).
@@ -117,15 +117,15 @@ impl Guest {
         let current = self.control_registers();
         self.require(StateGroups::RSP | StateGroups::SEGMENTS);
         let value = emulate::read_register(self.processor.state(), operand);
-        let control = *self.machine.control();
+        let control = *self.guest.machine.control();
         let is_long = self.is_long();
         let result = match (access, number) {
             (0, 0) => control.write_cr0(&current, is_long, value).and_then(|change| self.change(&change)),
             (0, 3) => control.write_cr3(&current, value).and_then(|change| self.change(&change)),
             (0, 4) => control.write_cr4(&current, value).and_then(|change| self.change(&change)),
-            (0, 8) => self.machine.write_cr8(PROCESSOR, value),
+            (0, 8) => self.guest.machine.write_cr8(&mut self.model, value),
             (1, number) => {
-                let value = if number == 8 { self.machine.read_cr8(PROCESSOR) } else { current.cr3 };
+                let value = if number == 8 { self.model.cr8() } else { current.cr3 };
                 let width = if self.is_long() { 8 } else { 4 };
                 emulate::write_register(self.processor.state_mut(), operand, width, value);
                 if operand == 4 {
@@ -178,7 +178,7 @@ impl Guest {
         let state = self.processor.state();
         let index = state.registers[register::RCX] as u32;
         let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
-        match self.machine.control().write_xcr(&current, index, value) {
+        match self.guest.machine.control().write_xcr(&current, index, value) {
             Ok(change) => {
                 let state = self.processor.state_mut();
                 state.xcr0 = change.registers.xcr0;

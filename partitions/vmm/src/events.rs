@@ -1,37 +1,51 @@
-//! Signals: what the console and the disks' services have to say.
+//! Signals: what the console and the disks' services have to say, to the first processor's thread.
 
-use crate::processor::Guest;
+use crate::monitor::Monitor;
 
-impl Guest {
-    /// Serves signal bits.
+impl Monitor {
+    /// Serves signal bits. Those of other threads of this program are done by having ended the wait.
     pub(crate) fn signalled(&mut self, bits: u64) {
-        if bits & self.input.signal != 0 {
-            self.machine.flush_serial();
+        if bits & !OWN == 0 {
+            return;
         }
-        self.receive();
-        for (index, disk) in self.disks.iter_mut().enumerate() {
-            if bits & disk.signal != 0 {
-                self.machine.with_function(index, |function| disk.service_did(function));
+        let machine = &self.guest.machine;
+        {
+            let mut links = self.guest.links.lock();
+            if bits & links.input.signal != 0 {
+                machine.flush_serial(&self.model);
+            }
+            for (index, disk) in links.disks.iter_mut().enumerate() {
+                if bits & disk.signal != 0 {
+                    machine.with_function(&self.model, index, |function| disk.service_did(function));
+                }
             }
         }
+        self.receive();
         self.driver_events();
     }
 
     /// Hands what was typed to the guest's serial port, as far as there is room.
     pub(crate) fn receive(&mut self) {
-        let room = self.machine.serial_room();
-        let machine = &mut self.machine;
-        self.input.receive(room, |byte| {
-            machine.receive(byte);
-        });
+        let machine = &self.guest.machine;
+        let room = machine.serial_room();
+        if room != 0 {
+            self.guest.links.lock().input.receive(room, |byte| {
+                machine.receive(&self.model, byte);
+            });
+        }
     }
 
     /// Passes on what the guest's drivers did to their devices, after an access to the PCI bus.
     pub(crate) fn driver_events(&mut self) {
-        for (index, disk) in self.disks.iter_mut().enumerate() {
-            while let Some(Some(event)) = self.machine.with_function(index, |function| function.take_event()) {
-                disk.driver_did(event, self.space);
+        let machine = &self.guest.machine;
+        let mut links = self.guest.links.lock();
+        for (index, disk) in links.disks.iter_mut().enumerate() {
+            while let Some(Some(event)) = machine.with_function(&self.model, index, |function| function.take_event()) {
+                disk.driver_did(event, self.guest.space);
             }
         }
     }
 }
+
+/// The bit by which this program's threads wake each other.
+const OWN: u64 = 1 << bulkhead_runtime::plan::layout::OWN_BIT;

@@ -1,10 +1,12 @@
 //! VM exits (SDM vol. 3, appendix C).
 
-use crate::processor::{End, Guest, GuestMachine, PROCESSOR};
+use crate::guest::{End, GuestMachine};
+use crate::monitor::{Activity, Monitor};
 use bulkhead_machine::bus::Width;
 use bulkhead_machine::devices::power::PowerEvent;
 use bulkhead_machine::emulate::{self, Exception, Hint, Mmio, Outcome, PioExit, PortIo};
 use bulkhead_machine::memory::GuestPhysical;
+use bulkhead_machine::processor::Processor;
 use bulkhead_runtime::abi::{StateGroups, register, segment};
 use bulkhead_runtime::{println, time};
 
@@ -44,7 +46,8 @@ const INJECTABLE: u32 = 0x8000_0fff;
 
 /// The devices, for one access of the guest.
 struct Devices<'a> {
-    machine: &'a mut GuestMachine,
+    machine: &'a GuestMachine,
+    by: &'a mut Processor,
     now: u64,
     power: Option<PowerEvent>,
 }
@@ -53,9 +56,9 @@ impl Mmio for Devices<'_> {
     #[inline]
     fn read(&mut self, address: GuestPhysical, size: u8) -> u64 {
         match Width::from_bytes(u32::from(size)) {
-            Some(width) => self.machine.read_memory(PROCESSOR, address.0, width, self.now),
+            Some(width) => self.machine.read_memory(self.by, address.0, width, self.now),
             None => (0..u64::from(size)).rev().fold(0, |value, byte| {
-                value << 8 | self.machine.read_memory(PROCESSOR, address.0 + byte, Width::Byte, self.now)
+                value << 8 | self.machine.read_memory(self.by, address.0 + byte, Width::Byte, self.now)
             }),
         }
     }
@@ -63,11 +66,11 @@ impl Mmio for Devices<'_> {
     #[inline]
     fn write(&mut self, address: GuestPhysical, size: u8, value: u64) {
         match Width::from_bytes(u32::from(size)) {
-            Some(width) => self.machine.write_memory(PROCESSOR, address.0, width, value, self.now),
+            Some(width) => self.machine.write_memory(self.by, address.0, width, value, self.now),
             None => {
                 for byte in 0..u64::from(size) {
                     let part = value >> (8 * byte);
-                    self.machine.write_memory(PROCESSOR, address.0 + byte, Width::Byte, part, self.now);
+                    self.machine.write_memory(self.by, address.0 + byte, Width::Byte, part, self.now);
                 }
             }
         }
@@ -76,17 +79,17 @@ impl Mmio for Devices<'_> {
 
 impl PortIo for Devices<'_> {
     fn input(&mut self, port: u16, size: u8) -> u32 {
-        Width::from_bytes(u32::from(size)).map_or(0, |width| self.machine.read_port(port, width, self.now))
+        Width::from_bytes(u32::from(size)).map_or(0, |width| self.machine.read_port(self.by, port, width, self.now))
     }
 
     fn output(&mut self, port: u16, size: u8, value: u32) {
         if let Some(width) = Width::from_bytes(u32::from(size)) {
-            self.power = self.machine.write_port(port, width, value, self.now).or(self.power);
+            self.power = self.machine.write_port(self.by, port, width, value, self.now).or(self.power);
         }
     }
 }
 
-impl Guest {
+impl Monitor {
     /// Handles the exit that the state page tells of. Something if it ends the guest.
     #[inline]
     pub(crate) fn hardware_exit(&mut self) -> Option<End> {
@@ -98,7 +101,7 @@ impl Guest {
             reason::WRMSR => self.write_msr(),
             reason::HLT => {
                 self.skip();
-                self.halted = true;
+                self.activity = Activity::Halted;
             }
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {}
             other => return self.rare_exit(other),
@@ -148,7 +151,7 @@ impl Guest {
         if leaf == 1 || leaf == 0xd {
             self.refresh_extended_states();
         }
-        let [eax, ebx, ecx, edx] = self.machine.cpuid(PROCESSOR, leaf, subleaf);
+        let [eax, ebx, ecx, edx] = self.model.cpuid(leaf, subleaf);
         let state = self.processor.state_mut();
         state.registers[register::RAX] = eax.into();
         state.registers[register::RBX] = ebx.into();
@@ -166,11 +169,11 @@ impl Guest {
             power = self.string_port(now);
         } else if let Some(width) = Width::from_bytes(u32::from(exit.size)) {
             if exit.input {
-                let value = self.machine.read_port(exit.port, width, now);
+                let value = self.guest.machine.read_port(&self.model, exit.port, width, now);
                 emulate::complete_in(self.processor.state_mut(), exit.size, value);
             } else {
                 let value = exit.output_value(self.processor.state());
-                power = self.machine.write_port(exit.port, width, value, now);
+                power = self.guest.machine.write_port(&self.model, exit.port, width, value, now);
             }
             self.skip();
         }
@@ -186,8 +189,8 @@ impl Guest {
     #[cold]
     fn string_port(&mut self, now: u64) -> Option<PowerEvent> {
         self.require(emulate::REQUIRED);
-        let ram = self.ram;
-        let mut devices = Devices { machine: &mut self.machine, now, power: None };
+        let ram = self.guest.ram;
+        let mut devices = Devices { machine: &self.guest.machine, by: &mut self.model, now, power: None };
         let outcome = emulate::emulate_string_pio(self.processor.state_mut(), &ram, &mut devices);
         let power = devices.power;
         self.finish(outcome);
@@ -206,8 +209,8 @@ impl Guest {
             return Some(End::Crashed("the guest's descriptor tables or stack are not in its memory"));
         }
         let hint = Hint::from_exit(state);
-        let ram = self.ram;
-        let mut devices = Devices { machine: &mut self.machine, now: time::now(), power: None };
+        let ram = self.guest.ram;
+        let mut devices = Devices { machine: &self.guest.machine, by: &mut self.model, now: time::now(), power: None };
         let outcome = emulate::emulate(self.processor.state_mut(), &ram, &mut devices, &mut self.cache, hint);
         let address = self.processor.state().guest_physical;
         if outcome != Outcome::Done {

@@ -3,7 +3,7 @@
 //! It owns the guest's boot protocol, its emulated devices' control plane and its exits. It must never touch a physical
 //! device, or memory of another guest: it has no capability to. The device models, loaders and the instruction emulation
 //! are those of `bulkhead-machine`; this program joins them to the kernel's vCPU, to the console's channel, and to the service that
-//! serves the guest's disks.
+//! serves the guest's disks. Each guest processor has a thread of its own, on the CPU that the manifest says.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -14,26 +14,26 @@ mod control;
 mod disk;
 mod events;
 mod exits;
+mod guest;
 mod memory;
-mod processor;
+mod monitor;
 mod serial;
 mod setup;
 
+use alloc::string::String;
 use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::{Program, abi, entry, events as signals, println, time};
-use processor::End;
+use guest::{End, Guest};
+use spin::Once;
 
 entry!(main);
 
+/// The guest: the first thread builds it, all threads use it.
+static GUEST: Once<Guest> = Once::new();
+
 fn main(program: Program) {
-    let (report, code, text) = match setup::build(&program) {
-        Ok(mut guest) => {
-            let entered = time::now();
-            let end = guest.run();
-            // Printed only now, so that the figure delays nothing.
-            print_boot_time(&program, entered);
-            report_of(end)
-        }
+    let (report, code, text) = match run(&program) {
+        Ok(end) => report_of(end),
         Err(error) => {
             println!("vmm: {error}");
             (StatusReport::Failed, 1, "the guest could not be started")
@@ -44,6 +44,30 @@ fn main(program: Program) {
     // Init decides what happens next.
     loop {
         signals::wait(abi::NO_DEADLINE);
+    }
+}
+
+/// Builds the guest and runs its first processor until the guest ends.
+fn run(program: &Program) -> Result<End, String> {
+    let (guest, start) = setup::build(program)?;
+    let guest = GUEST.call_once(|| guest);
+    setup::start_threads(program, run_further)?;
+    let mut monitor = setup::monitor(guest, 0)?;
+    monitor.start(&start);
+    let entered = time::now();
+    monitor.run();
+    // Printed only now, so that the figure delays nothing.
+    print_boot_time(program, entered);
+    guest.end.get().copied().ok_or_else(|| String::from("the guest ended without a reason"))
+}
+
+/// What each further thread does: it runs its processor until the guest ends.
+fn run_further(thread: usize) {
+    let Some(guest) = GUEST.get() else { return };
+    match setup::monitor(guest, thread) {
+        Ok(mut monitor) => monitor.run(),
+        // The guest sees a processor that does not answer.
+        Err(error) => println!("vmm: {error}"),
     }
 }
 

@@ -1,27 +1,29 @@
 //! From the environment to a guest that can run.
 
 use crate::disk::{Disk, DiskFunction};
+use crate::guest::{Guest, Links, Threads};
 use crate::memory::Ram;
-use crate::processor::Guest;
+use crate::monitor::Monitor;
 use crate::serial;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_machine::acpi::{AcpiImage, AcpiParameters};
 use bulkhead_machine::bus::PlatformParameters;
-use bulkhead_machine::emulate::DecodeCache;
 use bulkhead_machine::loader::{self, BootImage, BootState};
-use bulkhead_machine::machine::{Machine, MachineParameters};
+use bulkhead_machine::machine::{Host, Machine, MachineParameters};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
 use bulkhead_machine::virtio::BarPlaces;
-use bulkhead_runtime::abi::{StateGroups, VcpuState};
 use bulkhead_runtime::mapping::GuestProcessor;
-use bulkhead_runtime::object::Vcpu;
+use bulkhead_runtime::object::{Notification, Vcpu};
 use bulkhead_runtime::plan::ChannelKind;
-use bulkhead_runtime::program::Channel;
-use bulkhead_runtime::{Program, events, time};
-use core::arch::x86_64::__cpuid_count;
+use bulkhead_runtime::program::{Channel, GuestProcessorEntry};
+use bulkhead_runtime::syscall::Slot;
+use bulkhead_runtime::{Program, events, thread, time};
+use core::sync::atomic::AtomicUsize;
+use spin::Once;
+use spin::mutex::spin::SpinMutex;
 
 /// What the real-time clock starts with when the environment says nothing: 2026-01-01 00:00 UTC.
 const UNIX_TIME: i64 = 1_767_225_600;
@@ -45,12 +47,12 @@ const PASSED: [(u32, bool); 7] = [
     (0xc000_0102, true),
 ];
 
-/// Builds the guest that the environment describes.
-pub fn build(program: &Program) -> Result<Guest, String> {
+/// Builds the guest that the environment describes, and the state in which its first processor starts.
+pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let ram = program.guest_memories().next().ok_or("the environment names no guest memory")?;
     let ram = Ram::new(ram.ram.memory());
     let (space, _) = program.guest_space().ok_or("the environment names no guest space")?;
-    let entry = program.vcpus().next().ok_or("the environment names no guest processor")?;
+    let processors: Vec<_> = program.vcpus().collect();
     let mut disks = Vec::new();
     let mut functions = Vec::new();
     for entry in program.environment().disks() {
@@ -63,23 +65,43 @@ pub fn build(program: &Program) -> Result<Guest, String> {
     let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
     let (output, input) = serial::attach(serial.as_ref());
 
-    let acpi = AcpiImage::new(&AcpiParameters { processors: 1, pci_functions: functions.len() });
+    let acpi = AcpiImage::new(&AcpiParameters { processors: processors.len() as u32, pci_functions: functions.len() });
     let state = boot(program, &ram, &acpi)?;
-    let parameters = parameters(&ram);
-    let machine = Machine::new(&parameters, host_cpuid, functions, output);
-    let processor = prepare(entry.vcpu, entry.entry.state, &state)?;
-    Ok(Guest {
-        processor,
-        machine,
-        ram,
-        space,
-        disks,
-        input,
-        cache: DecodeCache::new(),
-        halted: false,
-        deadline: u64::MAX,
-        windows: false,
-    })
+    let parameters = parameters(&ram, processors.len());
+    let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
+    let links = SpinMutex::new(Links { disks, input });
+    Ok((Guest { machine, ram, space, processors, links, end: Once::new(), deaf: AtomicUsize::new(0) }, state))
+}
+
+/// The notifications of the threads that run the processors, by processor.
+fn threads(program: &Program, processors: &[GuestProcessorEntry]) -> Result<Threads, String> {
+    let notification = |processor: &GuestProcessorEntry| match processor.entry.thread {
+        0 => Ok(program.notification()),
+        thread => program
+            .environment()
+            .threads()
+            .find(|entry| entry.index == thread)
+            .map(|entry| Notification(Slot(entry.notification)))
+            .ok_or_else(|| format!("processor {} has no thread", processor.entry.index)),
+    };
+    Ok(Threads(processors.iter().map(notification).collect::<Result<_, _>>()?))
+}
+
+/// Starts the threads of all processors but the first.
+pub fn start_threads(program: &Program, function: fn(usize)) -> Result<(), String> {
+    for entry in program.environment().threads() {
+        thread::start(&entry, function).map_err(|error| format!("thread {}: {error:?}", entry.index))?;
+    }
+    Ok(())
+}
+
+/// The monitor of the processor that thread `thread` runs. To be called by that thread, once.
+pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> {
+    let entry = guest.processors.iter().find(|processor| processor.entry.thread as usize == thread);
+    let entry = entry.ok_or_else(|| format!("thread {thread} has no processor"))?;
+    let model = guest.machine.processor(entry.entry.index as usize);
+    let model = model.ok_or_else(|| format!("there is no processor {}", entry.entry.index))?;
+    Ok(Monitor::new(guest, prepare(entry.vcpu, entry.entry.state)?, model))
 }
 
 /// Waits until the service offers the disk, and makes a PCI function of it.
@@ -112,18 +134,13 @@ fn boot(program: &Program, ram: &Ram, acpi: &AcpiImage) -> Result<BootState, Str
     loader::load(ram, &image).map_err(|error| format!("the kernel cannot be loaded: {error}"))
 }
 
-fn host_cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let answer = __cpuid_count(leaf, subleaf);
-    [answer.eax, answer.ebx, answer.ecx, answer.edx]
-}
-
-fn parameters(ram: &Ram) -> MachineParameters {
+fn parameters(ram: &Ram, processors: usize) -> MachineParameters {
     /// x87, SSE, AVX and the three parts of AVX-512.
     const STATES: u64 = 0xe7;
     /// Guest-physical addresses: enough for every guest, and for 4-level extended page tables.
     const ADDRESS_BITS: u32 = 46;
-    let [low, _, _, high] = host_cpuid(0xd, 0);
-    let address_bits = host_cpuid(0x8000_0008, 0)[0] & 0xff;
+    let [low, _, _, high] = Threads::cpuid(0xd, 0);
+    let address_bits = Threads::cpuid(0x8000_0008, 0)[0] & 0xff;
     let layout = ram.layout();
     MachineParameters {
         platform: PlatformParameters {
@@ -134,11 +151,11 @@ fn parameters(ram: &Ram) -> MachineParameters {
             memory_above: layout.high(),
         },
         cpuid: CpuidParameters {
-            processors: 1,
+            processors: processors as u32,
             tsc_hertz: time::frequency(),
             xcr0_mask: (u64::from(high) << 32 | u64::from(low)) & STATES,
             physical_address_bits: address_bits.clamp(36, ADDRESS_BITS),
-            x2apic: false,
+            x2apic: true,
             pcid: false,
             rdtscp: false,
             speculation_control: false,
@@ -148,14 +165,11 @@ fn parameters(ram: &Ram) -> MachineParameters {
     }
 }
 
-/// Sets the processor's state for the kernel's entry point.
-fn prepare(vcpu: Vcpu, state_address: u64, boot: &BootState) -> Result<GuestProcessor, String> {
-    let mut processor = vcpu.map_state(state_address).map_err(|error| format!("vCPU state page: {error:?}"))?;
+/// Maps the processor's state page, and opens the MSRs that the guest accesses directly.
+fn prepare(vcpu: Vcpu, state_address: u64) -> Result<GuestProcessor, String> {
+    let processor = vcpu.map_state(state_address).map_err(|error| format!("vCPU state page: {error:?}"))?;
     for (msr, writes) in PASSED {
         vcpu.pass_msr(msr, true, writes).map_err(|error| format!("MSR {msr:#x}: {error:?}"))?;
     }
-    let state: &mut VcpuState = processor.state_mut();
-    boot.apply(state);
-    state.dirty |= (StateGroups::all() - StateGroups::APIC).bits();
     Ok(processor)
 }

@@ -7,6 +7,8 @@ use bulkhead_abi::{Segment, StateGroups, VcpuState, segment};
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
+/// CR0 after reset and INIT: ET, and caches off.
+const CR0_AFTER_RESET: u64 = 1 << 30 | 1 << 29 | CR0_ET;
 const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
@@ -66,6 +68,7 @@ impl BootState {
     /// The state after INIT and a start-up IPI with `vector` (SDM vol. 3, 9.4.4 and table 9-1): real mode at `vector` * 4 KiB.
     pub fn startup(vector: u8) -> Self {
         let mut state = Self::real_mode(0);
+        state.cr0 = CR0_AFTER_RESET;
         if let Some(code) = state.segments.get_mut(segment::CS) {
             code.selector = u64::from(vector) << 8;
             code.base = u64::from(vector) << 12;
@@ -142,21 +145,8 @@ impl BootState {
 
     /// Puts this state, and the reset value of everything else, into `state`, marked for the kernel to load.
     pub fn apply(&self, state: &mut VcpuState) {
-        state.registers = self.registers;
-        state.rip = self.rip;
-        state.rsp = self.rsp;
-        state.rflags = self.rflags;
-        state.cr0 = self.cr0;
-        state.cr3 = self.cr3;
-        state.cr4 = self.cr4;
-        state.efer = self.efer;
+        self.apply_init(state);
         state.xcr0 = 1;
-        state.segments = self.segments;
-        state.gdtr = self.gdtr;
-        state.idtr = self.idtr;
-        state.interruptibility = 0;
-        state.activity = 0;
-        state.injection = 0;
         state.dr7 = 0x400;
         state.star = 0;
         state.lstar = 0;
@@ -168,19 +158,37 @@ impl BootState {
         state.sysenter_eip = 0;
         // SDM vol. 3, 12.12.4: the page attribute table after reset.
         state.pat = 0x0007_0406_0007_0406;
+        state.dirty |= (StateGroups::SYSTEM_REGISTERS | StateGroups::XCR0).bits();
+    }
+
+    /// The same after INIT, which leaves model-specific registers and XCR0 as they were (SDM vol. 3, table 10-1).
+    pub fn apply_init(&self, state: &mut VcpuState) {
+        state.registers = self.registers;
+        state.rip = self.rip;
+        state.rsp = self.rsp;
+        state.rflags = self.rflags;
+        state.cr0 = self.cr0;
+        state.cr2 = 0;
+        state.cr3 = self.cr3;
+        state.cr4 = self.cr4;
+        state.efer = self.efer;
+        state.segments = self.segments;
+        state.gdtr = self.gdtr;
+        state.idtr = self.idtr;
+        state.interruptibility = 0;
+        state.activity = 0;
+        state.injection = 0;
         state.dirty |= Self::GROUPS.bits();
     }
 
-    /// What [`Self::apply`] sets.
+    /// What [`Self::apply_init`] sets.
     pub const GROUPS: StateGroups = StateGroups::RIP
         .union(StateGroups::RFLAGS)
         .union(StateGroups::RSP)
         .union(StateGroups::INJECTION)
         .union(StateGroups::INTERRUPTIBILITY)
         .union(StateGroups::CONTROL_REGISTERS)
-        .union(StateGroups::SEGMENTS)
-        .union(StateGroups::SYSTEM_REGISTERS)
-        .union(StateGroups::XCR0);
+        .union(StateGroups::SEGMENTS);
 }
 
 /// Writes the boot GDT: null, unused, code, data. `long`: the code segment is a 64-bit one.
@@ -224,7 +232,8 @@ mod test {
         BootState::startup(0x9a).apply(&mut state);
         let code = state.segments[segment::CS];
         assert_eq!((code.selector, code.base, code.access, state.rip), (0x9a00, 0x9_a000, 0x9b, 0));
-        assert_eq!((state.cr0, state.rflags, state.dr7, state.xcr0), (0x10, 2, 0x400, 1));
-        assert_eq!(state.dirty, BootState::GROUPS.bits());
+        assert_eq!((state.cr0, state.rflags, state.dr7, state.xcr0), (0x6000_0010, 2, 0x400, 1));
+        let all = BootState::GROUPS | StateGroups::SYSTEM_REGISTERS | StateGroups::XCR0;
+        assert_eq!(state.dirty, all.bits());
     }
 }

@@ -18,7 +18,89 @@ impl SerialSink for Text {
     }
 }
 
-fn machine(processors: u32) -> Machine<Scratch, Text> {
+/// Notes who was woken.
+#[derive(Debug, Default)]
+struct Woken(AtomicU64);
+
+impl Host for Woken {
+    fn wake(&self, processor: usize) {
+        self.0.fetch_or(1 << processor, Ordering::Relaxed);
+    }
+
+    fn relax() {
+        core::hint::spin_loop();
+    }
+
+    fn cpuid(leaf: u32, _: u32) -> Leaf {
+        match leaf {
+            0 => [0x16, 0, 0, 0],
+            0x8000_0000 => [0x8000_0008, 0, 0, 0],
+            _ => [u32::MAX; 4],
+        }
+    }
+}
+
+/// A machine with the processors that its threads have.
+struct Pc {
+    machine: Machine<Scratch, Text, Woken>,
+    processors: Vec<Processor>,
+}
+
+impl Pc {
+    fn write_port(&mut self, port: u16, width: Width, value: u32, now: u64) -> Option<PowerEvent> {
+        self.machine.write_port(&self.processors[0], port, width, value, now)
+    }
+    fn read_port(&mut self, port: u16, width: Width, now: u64) -> u32 {
+        self.machine.read_port(&self.processors[0], port, width, now)
+    }
+    fn write_memory(&mut self, by: usize, address: u64, width: Width, value: u64, now: u64) {
+        self.machine.write_memory(&mut self.processors[by], address, width, value, now);
+    }
+    fn read_memory(&mut self, by: usize, address: u64, width: Width, now: u64) -> u64 {
+        self.machine.read_memory(&mut self.processors[by], address, width, now)
+    }
+    fn write_msr(&mut self, by: usize, index: u32, value: u64, now: u64) -> Result<MsrWrite, GeneralProtection> {
+        self.machine.write_msr(&mut self.processors[by], index, value, now)
+    }
+    fn wake_up(&mut self, processor: usize) -> Option<Arrivals> {
+        self.machine.wake_up(&mut self.processors[processor])
+    }
+    fn arbitrate(&mut self, processor: usize, readiness: Readiness) -> Arbitration {
+        self.wake_up(processor);
+        self.machine.arbitrate(&mut self.processors[processor], readiness)
+    }
+    fn has_work(&mut self, processor: usize) -> bool {
+        self.wake_up(processor);
+        self.processors[processor].has_work()
+    }
+    fn deadline(&self) -> u64 {
+        self.processors.iter().map(|processor| self.machine.deadline(processor)).fold(u64::MAX, u64::min)
+    }
+    fn advance(&mut self, now: u64) {
+        for processor in &mut self.processors {
+            self.machine.advance(processor, now);
+        }
+    }
+    fn receive(&mut self, character: u8) -> bool {
+        self.machine.receive(&self.processors[0], character)
+    }
+    fn with_function<R>(&mut self, tell: impl FnOnce(&mut Scratch) -> R) {
+        self.machine.with_function(&self.processors[0], 0, tell);
+    }
+    /// All threads take what has arrived, and sleep.
+    fn sleep(&mut self) {
+        for processor in 0..self.processors.len() {
+            self.wake_up(processor);
+        }
+        assert!(self.processors.iter().all(|processor| self.machine.sleep(processor)));
+        self.machine.host.0.store(0, Ordering::Relaxed);
+    }
+    fn woken(&self) -> u64 {
+        self.machine.host.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn machine(processors: u32) -> Pc {
     let parameters = MachineParameters {
         platform: PlatformParameters {
             tsc_hertz: TSC,
@@ -40,15 +122,12 @@ fn machine(processors: u32) -> Machine<Scratch, Text> {
         },
         microcode: 0,
     };
-    let host = |leaf: u32, _: u32| match leaf {
-        0 => [0x16, 0, 0, 0],
-        0x8000_0000 => [0x8000_0008, 0, 0, 0],
-        _ => [u32::MAX; 4],
-    };
-    Machine::new(&parameters, host, alloc::vec![Scratch::default()], Text::default())
+    let machine = Machine::new(&parameters, alloc::vec![Scratch::default()], Text::default(), Woken::default());
+    let processors = (0..machine.processors()).filter_map(|number| machine.processor(number)).collect();
+    Pc { machine, processors }
 }
 
-fn out(machine: &mut Machine<Scratch, Text>, writes: &[(u16, u8)]) {
+fn out(machine: &mut Pc, writes: &[(u16, u8)]) {
     for (port, value) in writes {
         assert_eq!(machine.write_port(*port, Width::Byte, u32::from(*value), 0), None);
     }
@@ -67,7 +146,7 @@ const INITIALISE_PIC: [(u16, u8); 10] = [
     (0xa1, 0),
 ];
 
-fn redirect(machine: &mut Machine<Scratch, Text>, input: u32, low: u32, high: u32) {
+fn redirect(machine: &mut Pc, input: u32, low: u32, high: u32) {
     for (select, value) in [(0x11 + 2 * input, high), (0x10 + 2 * input, low)] {
         machine.write_memory(0, 0xfec0_0000, Width::Dword, u64::from(select), 0);
         machine.write_memory(0, 0xfec0_0010, Width::Dword, u64::from(value), 0);
@@ -84,8 +163,9 @@ fn timer_through_the_8259a() {
     out(&mut machine, &[(0x20, 0x20)]);
     let deadline = machine.deadline();
     assert!(deadline < TSC / 900);
+    machine.sleep();
     machine.advance(deadline);
-    assert_eq!(machine.take_woken() & 1, 1);
+    assert_eq!(machine.woken(), 1);
     let closed = machine.arbitrate(0, Readiness { rflags: 2, ..READY });
     assert_eq!(closed, Arbitration { injection: 0, interrupt_window: true, nmi_window: false });
     assert_eq!(machine.arbitrate(0, READY), Arbitration { injection: 0x8000_0030, ..Arbitration::default() });
@@ -113,9 +193,9 @@ fn serial_console() {
     machine.write_memory(0, 0xfee0_00f0, Width::Dword, 0x1ff, 0);
     redirect(&mut machine, 4, 0x34, 0);
     out(&mut machine, &[(0x3f8, b'h'), (0x3f8, b'i'), (0x3fa, 0x07), (0x3fc, 0x0b), (0x3f9, 0x01)]);
-    assert_eq!(machine.serial().0, b"hi");
+    machine.machine.with_serial(|text| assert_eq!(text.0, b"hi"));
     assert!(!machine.has_work(0));
-    assert_eq!(machine.serial_room(), 16);
+    assert_eq!(machine.machine.serial_room(), 16);
     assert!(machine.receive(b'x'));
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0034);
     assert_eq!(machine.read_port(0x3f8, Width::Byte, 0), u32::from(b'x'));
@@ -133,7 +213,7 @@ fn pci_interrupts_by_pin_and_by_message() {
     assert_eq!(machine.read_memory(0, 0xe000_0000, Width::Dword, 0), 1);
     machine.write_memory(0, 0xfee0_00b0, Width::Dword, 0, 0);
     assert_eq!(machine.arbitrate(0, READY).injection, 0);
-    machine.with_function(0, |function| function.message = Some(MsiMessage { address: 0xfee0_0000, data: 0x61 }));
+    machine.with_function(|function| function.message = Some(MsiMessage { address: 0xfee0_0000, data: 0x61 }));
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0061);
 }
 
@@ -141,12 +221,12 @@ fn pci_interrupts_by_pin_and_by_message() {
 fn processors_start_each_other() {
     let mut machine = machine(2);
     machine.write_memory(0, 0xfee0_0310, Width::Dword, 0x0100_0000, 0);
+    machine.sleep();
     machine.write_memory(0, 0xfee0_0300, Width::Dword, 0xc500, 0);
-    assert_eq!(machine.take_woken(), 2);
-    assert_eq!(machine.take_processor_request(1), Some(ProcessorRequest::Init));
     machine.write_memory(0, 0xfee0_0300, Width::Dword, 0x069a, 0);
-    assert_eq!(machine.take_processor_request(1), Some(ProcessorRequest::Startup(0x9a)));
-    assert_eq!(machine.take_processor_request(1), None);
+    assert_eq!(machine.woken(), 2, "once");
+    assert_eq!(machine.wake_up(1), Some(Arrivals { init: true, startup: Some(0x9a), end: false }));
+    assert_eq!(machine.wake_up(1), None);
     assert_eq!(machine.read_memory(1, 0xfee0_0020, Width::Dword, 0), 1 << 24);
 }
 
@@ -176,7 +256,7 @@ fn power() {
     assert_eq!(machine.read_port(0x608, Width::Dword, TSC), 3_579_545);
     redirect(&mut machine, 9, 0x8039, 0);
     machine.write_memory(0, 0xfee0_00f0, Width::Dword, 0x1ff, 0);
-    machine.press_power_button();
+    machine.machine.press_power_button(&machine.processors[0]);
     assert!(!machine.has_work(0));
     machine.write_port(0x602, Width::Word, 0x100, 0);
     assert_eq!(machine.arbitrate(0, READY).injection, 0x8000_0039);
@@ -220,7 +300,7 @@ proptest! {
         for (action, place, choice, value, step) in steps {
             now += step;
             let width = widths[choice];
-            let processor = choice;
+            let processor = choice % 3;
             match action {
                 0 => { machine.read_port(place, width, now); }
                 1 => { machine.write_port(place, width, value as u32, now); }
@@ -231,20 +311,17 @@ proptest! {
                 5 => machine.write_memory(processor, 0xfec0_0000 | u64::from(place) & 0xff0 | (value & 1) << 21, width, value >> 32, now),
                 6 => { let _ = machine.write_msr(processor, u32::from(place & 0xfff), value, now); }
                 7 => { machine.receive(value as u8); }
-                8 => { machine.with_function(0, |function| function.message = Some(MsiMessage { address: 0xfee0_0000 | value & 0xf_ffff, data: value as u32 })); }
-                _ => { let _ = machine.write_cr8(processor, value & 31); }
+                8 => { machine.with_function(|function| function.message = Some(MsiMessage { address: 0xfee0_0000 | value & 0xf_ffff, data: value as u32 })); }
+                _ => { let _ = machine.machine.write_cr8(&mut machine.processors[processor], value & 31); }
             }
             machine.advance(now);
             prop_assert!(machine.deadline() > now);
-            let timers = (0..3).filter_map(|processor| machine.processors.apic(processor)).map(LocalApic::deadline);
-            prop_assert_eq!(Some(machine.processors.deadline()), timers.min());
-            for processor in 0..4 {
+            for processor in 0..3 {
                 let readiness = Readiness { rflags: value, interruptibility: (value >> 20) as u32 & 0xf, occupied: value >> 40 & 1 == 1 };
                 let arbitration = machine.arbitrate(processor, readiness);
                 if arbitration.injection & 0x8000_0700 == 0x8000_0000 {
                     prop_assert!(readiness.interrupts());
                 }
-                machine.take_processor_request(processor);
             }
         }
     }

@@ -5,6 +5,7 @@ mod registers;
 pub mod timer;
 pub mod vectors;
 
+pub use destination::Address;
 pub use registers::RegisterFault;
 
 use super::message::{DeliveryMode, InterruptMessage};
@@ -50,19 +51,12 @@ mod error {
 pub enum LapicEffect {
     /// Nothing outside this local APIC.
     None,
+    /// Its [`Address`] may be another: senders must be told.
+    Moved,
     /// An interprocessor interrupt.
     Send(InterruptMessage),
     /// A level-triggered interrupt ended: I/O APICs are told.
     EndOfInterrupt(u8),
-}
-
-/// What a message asks of the processor itself, as opposed to its interrupt logic.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProcessorRequest {
-    /// INIT: reset the processor, and let it wait for start-up.
-    Init,
-    /// Start at the 4-KiB page of this number, if it waits for start-up.
-    Startup(u8),
 }
 
 /// What the processor could be interrupted by.
@@ -85,6 +79,8 @@ pub struct LocalApic {
     deliverable: u8,
     /// Whether anything waits for the processor: kept up to date for the same reason.
     work: bool,
+    /// Processor priority (SDM vol. 3, 11.8.3.1).
+    processor_priority: u8,
     nmi_pending: bool,
     external_pending: bool,
     /// Level of the LINT0 pin: the 8259A's output.
@@ -101,7 +97,6 @@ pub struct LocalApic {
     command: u64,
     entries: [u32; 6],
     timer: Timer,
-    processor_request: Option<ProcessorRequest>,
 }
 
 impl LocalApic {
@@ -114,6 +109,7 @@ impl LocalApic {
             identifier,
             deliverable: 0,
             work: false,
+            processor_priority: 0,
             nmi_pending: false,
             external_pending: false,
             lint0: false,
@@ -129,7 +125,6 @@ impl LocalApic {
             command: 0,
             entries: [MASKED; 6],
             timer: Timer::new(timer_shift),
-            processor_request: None,
         };
         apic.reset();
         apic
@@ -171,6 +166,11 @@ impl LocalApic {
     /// Identifier.
     pub const fn identifier(&self) -> u32 {
         self.identifier
+    }
+
+    /// Whether its processor is the one that starts the others.
+    pub const fn is_boot_processor(&self) -> bool {
+        self.base & base::BOOT_PROCESSOR != 0
     }
 
     /// IA32_APIC_BASE.
@@ -265,31 +265,23 @@ impl LocalApic {
         self.update();
     }
 
-    /// Takes a message that is for this local APIC. Whether the processor must look (again) at what is pending.
-    pub fn accept(&mut self, message: &InterruptMessage) -> bool {
-        if !self.is_enabled() {
-            return false;
+    /// Takes a requested vector.
+    pub fn accept(&mut self, vector: u8, level_triggered: bool) {
+        if self.is_enabled() {
+            self.request(vector, level_triggered);
         }
-        match message.mode {
-            DeliveryMode::Fixed | DeliveryMode::LowestPriority => self.request(message.vector, message.level_triggered),
-            DeliveryMode::NonMaskable => self.nmi_pending = true,
-            DeliveryMode::External => self.external_pending = true,
-            DeliveryMode::Init => self.processor_request = Some(ProcessorRequest::Init),
-            DeliveryMode::Startup => {
-                // A start-up that overtakes its INIT's handling is part of the same sequence: it must not be lost.
-                self.processor_request = Some(ProcessorRequest::Startup(message.vector));
-            }
-            DeliveryMode::SystemManagement => return false,
-        }
-        self.update();
-        true
     }
 
-    /// What an INIT or start-up message asked of the processor.
-    pub fn take_processor_request(&mut self) -> Option<ProcessorRequest> {
-        let request = self.processor_request.take();
+    /// Takes an NMI message.
+    pub fn accept_nmi(&mut self) {
+        self.nmi_pending |= self.is_enabled();
         self.update();
-        request
+    }
+
+    /// Takes a message whose vector the 8259A gives.
+    pub fn accept_external(&mut self) {
+        self.external_pending |= self.is_enabled();
+        self.update();
     }
 
     /// The level of the LINT0 pin (the 8259A's output) changed.
@@ -334,7 +326,7 @@ impl LocalApic {
             return false;
         }
         if !self.is_enabled() {
-            return self.base & base::BOOT_PROCESSOR != 0;
+            return self.is_boot_processor();
         }
         let entry = self.entry(Entry::Lint0);
         entry & MASKED == 0 && entry >> 8 & 7 == 7
@@ -351,7 +343,7 @@ impl LocalApic {
         }
     }
 
-    /// Whether anything (interrupt, NMI, INIT or start-up) waits for the processor.
+    /// Whether anything (interrupt or NMI) waits for the processor.
     #[inline]
     pub const fn has_work(&self) -> bool {
         self.work
@@ -388,9 +380,8 @@ impl LocalApic {
     }
 
     /// Processor priority (SDM vol. 3, 11.8.3.1).
-    pub fn processor_priority(&self) -> u8 {
-        let served = self.in_service.highest();
-        if self.task_priority >> 4 >= served >> 4 { self.task_priority } else { served & 0xf0 }
+    pub const fn processor_priority(&self) -> u8 {
+        self.processor_priority
     }
 
     fn request(&mut self, vector: u8, level_triggered: bool) {
@@ -434,10 +425,12 @@ impl LocalApic {
 
     /// Works out anew what waits, after any change.
     fn update(&mut self) {
-        let highest = self.requests.highest();
-        let interrupts = highest >> 4 > self.processor_priority() >> 4 && self.is_enabled();
+        let (highest, served) = (self.requests.highest(), self.in_service.highest());
+        self.processor_priority =
+            if self.task_priority >> 4 >= served >> 4 { self.task_priority } else { served & 0xf0 };
+        let interrupts = highest >> 4 > self.processor_priority >> 4 && self.is_enabled();
         self.deliverable = if interrupts { highest } else { 0 };
-        self.work = interrupts || self.nmi_pending || self.processor_request.is_some() || self.external();
+        self.work = interrupts || self.nmi_pending || self.external();
     }
 
     fn entry(&self, entry: Entry) -> u32 {

@@ -1,5 +1,6 @@
 //! The registers of a local APIC, as memory and as MSRs (SDM vol. 3, 11.4.1 and 11.12.1.2).
 
+use super::destination::x2apic_logical;
 use super::{Entry, LapicEffect, LocalApic, MASKED, SOFTWARE_ENABLE, error};
 use crate::devices::message::{DeliveryMode, Destination, InterruptMessage};
 
@@ -85,8 +86,14 @@ impl LocalApic {
                 return self.send(value, destination);
             }
             number::COMMAND_HIGH => self.command = (self.command & 0xffff_ffff) | u64::from(value & 0xff00_0000) << 32,
-            number::LOGICAL_DESTINATION => self.logical_destination = value & 0xff00_0000,
-            number::DESTINATION_FORMAT => self.destination_format = value | 0x0fff_ffff,
+            number::LOGICAL_DESTINATION => {
+                self.logical_destination = value & 0xff00_0000;
+                return LapicEffect::Moved;
+            }
+            number::DESTINATION_FORMAT => {
+                self.destination_format = value | 0x0fff_ffff;
+                return LapicEffect::Moved;
+            }
             // The identifier, and what is read-only, stay as they are.
             number::IDENTIFIER
             | number::VERSION
@@ -95,11 +102,10 @@ impl LocalApic {
             | number::REMOTE_READ
             | number::CURRENT_COUNT
             | number::IN_SERVICE..number::ERROR_STATUS => {}
-            register => {
-                if !self.write_common(register, value, now) {
-                    self.raise_error(error::ILLEGAL_REGISTER);
-                }
-            }
+            register => match self.write_common(register, value, now) {
+                Some(effect) => return effect,
+                None => self.raise_error(error::ILLEGAL_REGISTER),
+            },
         }
         LapicEffect::None
     }
@@ -111,7 +117,7 @@ impl LocalApic {
         }
         match register {
             number::IDENTIFIER => Ok(u64::from(self.identifier)),
-            number::LOGICAL_DESTINATION => Ok(u64::from(self.x2apic_logical_destination())),
+            number::LOGICAL_DESTINATION => Ok(u64::from(x2apic_logical(self.identifier))),
             number::COMMAND_LOW => Ok(self.command),
             register => self.read_common(register, now).map(u64::from).ok_or(RegisterFault),
         }
@@ -155,8 +161,7 @@ impl LocalApic {
                 };
                 Ok(self.send(value as u32, destination))
             }
-            register if self.write_common(register, value as u32, now) => Ok(LapicEffect::None),
-            _ => Err(RegisterFault),
+            register => self.write_common(register, value as u32, now).ok_or(RegisterFault),
         }
     }
 
@@ -188,28 +193,34 @@ impl LocalApic {
         })
     }
 
-    /// Whether there is such a register to write.
-    fn write_common(&mut self, register: u32, value: u32, now: u64) -> bool {
+    /// Writes a register that both modes have; nothing if there is no such register.
+    fn write_common(&mut self, register: u32, value: u32, now: u64) -> Option<LapicEffect> {
         match register {
             number::TASK_PRIORITY => {
                 self.task_priority = value as u8;
                 self.update();
             }
-            number::SPURIOUS => self.write_spurious(value),
+            number::SPURIOUS => {
+                self.write_spurious(value);
+                return Some(LapicEffect::Moved);
+            }
             number::ERROR_STATUS => {
                 self.errors_shown = core::mem::take(&mut self.errors);
             }
             number::TIMER => self.set_timer_entry(value & TIMER_BITS, now),
             number::THERMAL => self.set_entry(Entry::Thermal, value & MODE_BITS),
             number::PERFORMANCE => self.set_entry(Entry::Performance, value & MODE_BITS),
-            number::LINT0 => self.set_entry(Entry::Lint0, value & LINT_BITS),
+            number::LINT0 => {
+                self.set_entry(Entry::Lint0, value & LINT_BITS);
+                return Some(LapicEffect::Moved);
+            }
             number::LINT1 => self.set_entry(Entry::Lint1, value & LINT_BITS),
             number::ERROR => self.set_entry(Entry::Error, value & ERROR_BITS),
             number::INITIAL_COUNT => self.timer.set_initial_count(value, now),
             number::DIVIDE => self.timer.set_divide(value, now),
-            _ => return false,
+            _ => return None,
         }
-        true
+        Some(LapicEffect::None)
     }
 
     fn write_spurious(&mut self, value: u32) {

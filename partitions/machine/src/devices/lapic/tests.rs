@@ -10,10 +10,6 @@ fn enabled() -> LocalApic {
     apic
 }
 
-fn fixed(vector: u8, level_triggered: bool) -> InterruptMessage {
-    InterruptMessage { destination: Destination::Physical(0), mode: DeliveryMode::Fixed, vector, level_triggered }
-}
-
 #[test]
 fn reset_values() {
     let mut apic = LocalApic::new(3, 0);
@@ -29,12 +25,12 @@ fn reset_values() {
 #[test]
 fn priorities_and_end_of_interrupt() {
     let mut apic = enabled();
-    assert!(apic.accept(&fixed(0x51, false)));
-    assert!(apic.accept(&fixed(0x52, false)));
+    apic.accept(0x51, false);
+    apic.accept(0x52, false);
     assert_eq!(apic.pending(), Pending::Vector(0x52));
     assert_eq!(apic.acknowledge(), 0x52);
     assert_eq!(apic.pending(), Pending::None, "same class waits");
-    apic.accept(&fixed(0x60, false));
+    apic.accept(0x60, false);
     assert_eq!(apic.acknowledge(), 0x60);
     assert_eq!(apic.read_memory(0xa0, 0), 0x60);
     assert_eq!(apic.write_memory(0xb0, 0, 0), LapicEffect::None);
@@ -51,7 +47,7 @@ fn priorities_and_end_of_interrupt() {
 #[test]
 fn level_triggered_end_is_broadcast() {
     let mut apic = enabled();
-    apic.accept(&fixed(0x41, true));
+    apic.accept(0x41, true);
     assert_eq!(apic.read_memory(0x1a0, 0), 2);
     apic.acknowledge();
     assert_eq!(apic.write_memory(0xb0, 0, 0), LapicEffect::EndOfInterrupt(0x41));
@@ -65,7 +61,7 @@ fn software_disable_masks_and_ignores() {
     assert_eq!(apic.pending(), Pending::External);
     apic.write_memory(0xf0, 0xff, 0);
     assert_eq!(apic.pending(), Pending::None);
-    apic.accept(&fixed(0x41, false));
+    apic.accept(0x41, false);
     assert_eq!(apic.pending(), Pending::None);
     apic.write_memory(0x350, 0x700, 0);
     assert_eq!(apic.read_memory(0x350, 0), 0x1_0700, "stays masked while disabled");
@@ -122,13 +118,11 @@ fn commands() {
     assert_eq!((message.mode, message.destination), (DeliveryMode::Init, Destination::Physical(2)));
     assert_eq!(apic.write_memory(0x300, 0x0000_8500, 0), LapicEffect::None, "INIT de-assert");
     let LapicEffect::Send(startup) = apic.write_memory(0x300, 0x0000_069a, 0) else { panic!() };
-    let mut target = LocalApic::new(2, 0);
-    assert!(target.matches(startup.destination, false));
-    assert!(target.accept(&startup));
-    assert_eq!(target.take_processor_request(), Some(ProcessorRequest::Startup(0x9a)));
+    assert!(LocalApic::new(2, 0).address().matches(2, startup.destination, false));
+    assert_eq!((startup.mode, startup.vector), (DeliveryMode::Startup, 0x9a));
     let LapicEffect::Send(others) = apic.write_memory(0x300, 0x000c_00f8, 0) else { panic!() };
     assert_eq!(others.destination, Destination::Others);
-    assert!(!apic.matches(others.destination, true));
+    assert!(!apic.address().matches(0, others.destination, true));
     assert_eq!(apic.write_memory(0x300, 0x0000_0005, 0), LapicEffect::None);
     apic.write_memory(0x280, 0, 0);
     assert_eq!(apic.read_memory(0x280, 0), 0x20, "illegal vector");
@@ -138,18 +132,18 @@ fn commands() {
 fn logical_destinations() {
     let mut apic = enabled();
     apic.write_memory(0xd0, 0x0400_0000, 0);
-    assert!(apic.matches(Destination::Logical(0x06), false));
-    assert!(!apic.matches(Destination::Logical(0x03), false));
+    assert!(apic.address().matches(0, Destination::Logical(0x06), false));
+    assert!(!apic.address().matches(0, Destination::Logical(0x03), false));
     apic.write_memory(0xe0, 0x0fff_ffff, 0);
     apic.write_memory(0xd0, 0x2100_0000, 0);
-    assert!(apic.matches(Destination::Logical(0x21), false));
-    assert!(apic.matches(Destination::Logical(0xff), false));
-    assert!(!apic.matches(Destination::Logical(0x11), false));
+    assert!(apic.address().matches(0, Destination::Logical(0x21), false));
+    assert!(apic.address().matches(0, Destination::Logical(0xff), false));
+    assert!(!apic.address().matches(0, Destination::Logical(0x11), false));
     let mut wide = LocalApic::new(0x25, 0);
     wide.set_x2apic();
     assert_eq!(wide.read_x2apic(0xd, 0), Ok(0x0002_0020));
-    assert!(wide.matches(Destination::Logical(0x0002_0030), false));
-    assert!(!wide.matches(Destination::Logical(0x0001_0020), false));
+    assert!(wide.address().matches(0x25, Destination::Logical(0x0002_0030), false));
+    assert!(!wide.address().matches(0x25, Destination::Logical(0x0001_0020), false));
 }
 
 #[test]
@@ -163,7 +157,7 @@ fn x2apic_mode() {
     assert_eq!(apic.read_x2apic(0xe, 0), Err(RegisterFault));
     assert_eq!(apic.write_x2apic(2, 0, 0), Err(RegisterFault));
     assert_eq!(apic.write_x2apic(0xb, 1, 0), Err(RegisterFault));
-    assert_eq!(apic.write_x2apic(0xf, 0x1ff, 0), Ok(LapicEffect::None));
+    assert_eq!(apic.write_x2apic(0xf, 0x1ff, 0), Ok(LapicEffect::Moved));
     assert_eq!(apic.write_x2apic(0x3f, 0x45, 0), Ok(LapicEffect::None));
     assert_eq!(apic.pending(), Pending::Vector(0x45));
     let Ok(LapicEffect::Send(message)) = apic.write_x2apic(0x30, 0x0000_0030_0000_00fb, 0) else { panic!() };
@@ -191,7 +185,7 @@ proptest! {
                 1 => { apic.write_memory(u64::from(place & 0xff0), value, now); }
                 2 => { let _ = apic.read_x2apic(u32::from(place & 0x3ff), now); }
                 3 => { let _ = apic.write_x2apic(u32::from(place & 0x3f), u64::from(value), now); }
-                4 => { apic.accept(&fixed(value as u8, place & 1 != 0)); }
+                4 => { apic.accept(value as u8, place & 1 != 0); }
                 5 => apic.set_tsc_deadline(now.wrapping_add(u64::from(value)), now),
                 6 => apic.set_lint0(place & 1 != 0),
                 _ => if let Pending::Vector(vector) = apic.pending() {
@@ -201,8 +195,9 @@ proptest! {
             }
             apic.advance(now);
             prop_assert!(apic.deadline() > now);
-            let waits = apic.pending() != Pending::None || apic.is_nmi_pending() || apic.processor_request.is_some();
+            let waits = apic.pending() != Pending::None || apic.is_nmi_pending();
             prop_assert_eq!(apic.has_work(), waits);
+            prop_assert_eq!(Address::from_word(apic.address().to_word()), apic.address());
         }
     }
 }

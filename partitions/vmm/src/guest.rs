@@ -1,0 +1,103 @@
+//! What the threads of a guest's processors share.
+
+use crate::disk::{Disk, DiskFunction};
+use crate::memory::Ram;
+use crate::serial::{SerialInput, SerialOutput};
+use alloc::vec::Vec;
+use bulkhead_machine::devices::power::PowerEvent;
+use bulkhead_machine::machine::{Host, Machine};
+use bulkhead_machine::policy::cpuid::Leaf;
+use bulkhead_runtime::object::{GuestSpace, Notification};
+use bulkhead_runtime::plan::layout;
+use bulkhead_runtime::program::{GuestProcessorEntry, mask};
+use bulkhead_runtime::syscall;
+use core::arch::x86_64::__cpuid_count;
+use core::sync::atomic::AtomicUsize;
+use spin::Once;
+use spin::RelaxStrategy;
+use spin::mutex::spin::SpinMutex;
+
+/// The machine of this vmm.
+pub type GuestMachine = Machine<DiskFunction, SerialOutput, Threads>;
+
+/// How a guest's run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It switched its machine off.
+    Off,
+    /// It reset its machine.
+    Reset,
+    /// It wrote this code to its exit port.
+    Exit(u32),
+    /// It cannot go on.
+    Crashed(&'static str),
+}
+
+impl From<PowerEvent> for End {
+    fn from(event: PowerEvent) -> Self {
+        match event {
+            PowerEvent::Off => Self::Off,
+            PowerEvent::Reset => Self::Reset,
+            PowerEvent::Exit(code) => Self::Exit(code),
+        }
+    }
+}
+
+/// The threads of this program, one a guest processor, by the notifications that wake them.
+#[derive(Debug)]
+pub struct Threads(pub Vec<Notification>);
+
+impl Host for Threads {
+    #[inline]
+    fn wake(&self, processor: usize) {
+        if let Some(notification) = self.0.get(processor) {
+            // The notification is this program's own, and lives as long as it.
+            let _ = notification.signal(mask(layout::OWN_BIT));
+        }
+    }
+
+    fn relax() {
+        syscall::yield_now();
+    }
+
+    fn cpuid(leaf: u32, subleaf: u32) -> Leaf {
+        let answer = __cpuid_count(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+}
+
+/// Waits for a lock by letting another thread of this CPU run, which may hold it.
+#[derive(Debug)]
+pub struct Yield;
+
+impl RelaxStrategy for Yield {
+    fn relax() {
+        syscall::yield_now();
+    }
+}
+
+/// The links to the programs behind the guest's devices.
+pub struct Links {
+    /// By PCI function.
+    pub disks: Vec<Disk>,
+    /// What is typed.
+    pub input: SerialInput,
+}
+
+/// A guest.
+pub struct Guest {
+    /// Its virtual PC.
+    pub machine: GuestMachine,
+    /// Its RAM.
+    pub ram: Ram,
+    /// Its guest-physical memory, for doorbells.
+    pub space: GuestSpace,
+    /// Its processors.
+    pub processors: Vec<GuestProcessorEntry>,
+    /// Who serves its devices.
+    pub links: SpinMutex<Links, Yield>,
+    /// How it ended.
+    pub end: Once<End>,
+    /// Processors whose threads sleep and that only another processor could wake.
+    pub deaf: AtomicUsize,
+}

@@ -1,0 +1,264 @@
+//! The monitor of one guest processor: the loop that one thread of this program runs.
+
+use crate::guest::{End, Guest};
+use bulkhead_machine::arbitration::{Arbitration, Readiness};
+use bulkhead_machine::emulate::{DecodeCache, Exception};
+use bulkhead_machine::loader::BootState;
+use bulkhead_machine::processor::{Arrivals, Processor};
+use bulkhead_runtime::abi::{ExitReason, NO_DEADLINE, StateGroups, VcpuState, register};
+use bulkhead_runtime::mapping::GuestProcessor;
+use bulkhead_runtime::{events, println, time};
+use core::sync::atomic::Ordering;
+
+/// What a guest processor does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Activity {
+    /// It executes instructions.
+    Running,
+    /// HLT: it waits for an interrupt.
+    Halted,
+    /// It was reset, and waits for a start-up interrupt.
+    ///
+    /// The hardware's activity state of this name is not used: a processor in it would not take the host's interrupts
+    /// (SDM vol. 3, 26.1).
+    WaitingForStartup,
+}
+
+/// A guest processor with its thread's state.
+pub struct Monitor {
+    pub(crate) guest: &'static Guest,
+    pub(crate) processor: GuestProcessor,
+    pub(crate) model: Processor,
+    pub(crate) cache: DecodeCache,
+    pub(crate) activity: Activity,
+    /// Deadline that the kernel knows.
+    deadline: u64,
+    /// Windows that the kernel knows of are open.
+    windows: bool,
+}
+
+/// Groups that tell whether the guest takes an interrupt.
+const INTERRUPT_STATE: StateGroups = StateGroups::RIP.union(StateGroups::RFLAGS).union(StateGroups::INTERRUPTIBILITY);
+/// Injection information: there is an event.
+const VALID: u32 = 1 << 31;
+/// DR7 without breakpoints.
+const DR7_AFTER_INIT: u64 = 0x400;
+/// RFLAGS.IF.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+
+impl Monitor {
+    /// The monitor of a processor that waits for start-up.
+    pub fn new(guest: &'static Guest, mut processor: GuestProcessor, model: Processor) -> Self {
+        let state = processor.state_mut();
+        BootState::startup(0).apply(state);
+        state.dirty |= (StateGroups::all() - StateGroups::APIC).bits();
+        Self {
+            guest,
+            processor,
+            model,
+            cache: DecodeCache::new(),
+            activity: Activity::WaitingForStartup,
+            deadline: NO_DEADLINE,
+            windows: false,
+        }
+    }
+
+    /// Starts the processor in this state.
+    pub fn start(&mut self, state: &BootState) {
+        state.apply(self.processor.state_mut());
+        self.activity = Activity::Running;
+    }
+
+    /// Runs the processor until the guest ends; how it ended is in [`Guest::end`].
+    pub fn run(&mut self) {
+        let machine = &self.guest.machine;
+        loop {
+            let arrivals = machine.wake_up(&mut self.model);
+            if arrivals.is_some_and(|arrivals| self.arrived(arrivals)) {
+                return;
+            }
+            if self.activity != Activity::WaitingForStartup && (self.model.has_work() || self.windows) {
+                self.arbitrate();
+            }
+            if self.activity != Activity::Running {
+                if let Some(end) = self.pause() {
+                    return self.end(end);
+                }
+                continue;
+            }
+            let deadline = machine.deadline(&self.model);
+            if deadline != self.deadline {
+                self.deadline = deadline;
+                let state = self.processor.state_mut();
+                state.deadline = deadline;
+                state.dirty |= StateGroups::DEADLINE.bits();
+            }
+            if !machine.sleep(&self.model) {
+                continue;
+            }
+            let reason = self.processor.run();
+            let arrivals = machine.wake_up(&mut self.model);
+            let end = match reason {
+                Ok(ExitReason::Hardware) => self.hardware_exit(),
+                Ok(ExitReason::Signal) => {
+                    let bits = self.processor.state().signals;
+                    self.signalled(bits);
+                    None
+                }
+                Ok(ExitReason::Deadline) => {
+                    machine.advance(&mut self.model, time::now());
+                    None
+                }
+                Ok(ExitReason::EntryFailed) => {
+                    self.describe();
+                    Some(End::Crashed("the guest's state is invalid"))
+                }
+                Err(error) => {
+                    println!("vmm: the kernel does not run the processor: {error:?}");
+                    Some(End::Crashed("the kernel does not run the guest's processor"))
+                }
+            };
+            if let Some(end) = end {
+                return self.end(end);
+            }
+            if arrivals.is_some_and(|arrivals| self.arrived(arrivals)) {
+                return;
+            }
+        }
+    }
+
+    /// The guest ends by this processor.
+    fn end(&mut self, end: End) {
+        self.guest.end.call_once(|| end);
+        self.guest.machine.with_serial(|serial| serial.tell());
+        self.guest.machine.end(&self.model);
+    }
+
+    /// Does what arrived for the processor as a whole. True if the guest has ended.
+    #[cold]
+    fn arrived(&mut self, arrivals: Arrivals) -> bool {
+        if arrivals.init {
+            self.require(StateGroups::SYSTEM_REGISTERS);
+            let state = self.processor.state_mut();
+            state.dr7 = DR7_AFTER_INIT;
+            state.dirty |= StateGroups::SYSTEM_REGISTERS.bits();
+            BootState::startup(0).apply_init(state);
+            // The signature, as after reset (SDM vol. 3, 10.1.3).
+            let [signature, ..] = self.model.cpuid(1, 0);
+            self.processor.state_mut().registers[register::RDX] = signature.into();
+            self.windows = true;
+            self.activity = Activity::WaitingForStartup;
+        }
+        if let Some(page) = arrivals.startup
+            && self.activity == Activity::WaitingForStartup
+        {
+            let start = BootState::startup(page);
+            let state = self.processor.state_mut();
+            state.segments = start.segments;
+            state.rip = start.rip;
+            state.dirty |= (StateGroups::SEGMENTS | StateGroups::RIP).bits();
+            self.activity = Activity::Running;
+        }
+        arrivals.end
+    }
+
+    /// Makes sure that groups are valid in the state page.
+    pub(crate) fn require(&mut self, groups: StateGroups) {
+        let state = self.processor.state();
+        let known = StateGroups::from_bits_truncate(state.valid | state.dirty);
+        let missing = groups - known;
+        if missing.is_empty() {
+            return;
+        }
+        match self.processor.fetch(missing) {
+            Ok(()) => self.processor.state_mut().valid |= missing.bits(),
+            Err(error) => println!("vmm: cannot fetch {missing:?}: {error:?}"),
+        }
+    }
+
+    /// Decides what the next entry injects.
+    fn arbitrate(&mut self) {
+        self.require(INTERRUPT_STATE);
+        let state = self.processor.state();
+        let occupied = state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
+        let readiness = Readiness { rflags: state.rflags, interruptibility: state.interruptibility, occupied };
+        let decision = self.guest.machine.arbitrate(&mut self.model, readiness);
+        if decision.injection != 0 {
+            self.activity = Activity::Running;
+        }
+        self.apply(decision);
+    }
+
+    fn apply(&mut self, decision: Arbitration) {
+        let state = self.processor.state_mut();
+        if decision.injection != 0 {
+            state.injection = decision.injection;
+            state.dirty |= StateGroups::INJECTION.bits();
+        }
+        let windows = decision.interrupt_window || decision.nmi_window;
+        if windows || self.windows {
+            self.windows = windows;
+            state.interrupt_window = decision.interrupt_window.into();
+            state.nmi_window = decision.nmi_window.into();
+            state.dirty |= StateGroups::WINDOWS.bits();
+        }
+    }
+
+    /// The processor executes nothing: waits until something happens that may wake it.
+    fn pause(&mut self) -> Option<End> {
+        let guest = self.guest;
+        guest.machine.with_serial(|serial| serial.tell());
+        let deadline = guest.machine.deadline(&self.model);
+        let interrupts_off =
+            self.activity == Activity::WaitingForStartup || self.processor.state().rflags & INTERRUPT_FLAG == 0;
+        let deaf = interrupts_off && deadline == NO_DEADLINE;
+        if !guest.machine.sleep(&self.model) {
+            return None;
+        }
+        if deaf {
+            let deaf = guest.deaf.fetch_add(1, Ordering::AcqRel) + 1;
+            if deaf == guest.processors.len() && guest.machine.is_quiet() && guest.links.lock().disks.is_empty() {
+                return Some(End::Crashed("the guest halted for ever, with interrupts off"));
+            }
+        }
+        let bits = events::wait(deadline);
+        if deaf {
+            guest.deaf.fetch_sub(1, Ordering::AcqRel);
+        }
+        if bits != 0 {
+            self.signalled(bits);
+        }
+        let now = time::now();
+        if now >= deadline {
+            guest.machine.advance(&mut self.model, now);
+        }
+        None
+    }
+
+    /// Injects an exception at the next entry.
+    pub(crate) fn raise(&mut self, exception: Exception) {
+        exception.inject(self.processor.state_mut());
+    }
+
+    /// Prints what is known of a processor that cannot go on.
+    pub(crate) fn describe(&mut self) {
+        // What cannot be fetched any more is shown as it was last.
+        let _ = self.processor.fetch(StateGroups::all());
+        let state: &VcpuState = self.processor.state();
+        println!(
+            "vmm: processor {} exit {:#x} qualification {:#x} guest-physical {:#x} linear {:#x} interruption {:#x}",
+            self.model.number(),
+            state.exit_reason,
+            state.exit_qualification,
+            state.guest_physical,
+            state.guest_linear,
+            state.interruption
+        );
+        println!(
+            "vmm: rip {:#x} rsp {:#x} rflags {:#x} cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
+            state.rip, state.rsp, state.rflags, state.cr0, state.cr3, state.cr4, state.efer
+        );
+        println!("vmm: registers {:x?}", state.registers);
+        println!("vmm: segments {:x?}", state.segments);
+    }
+}
