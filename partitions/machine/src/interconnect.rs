@@ -99,7 +99,6 @@ impl Interconnect {
     }
 
     /// Carries a message from a processor, or from a device, to its destinations. Returns those that must be woken.
-    #[inline]
     pub fn send(&self, sender: Option<usize>, message: &InterruptMessage) -> u64 {
         match (message.mode, message.destination) {
             (DeliveryMode::LowestPriority, _) => self.send_lowest(sender, message),
@@ -172,10 +171,13 @@ impl<'a> Courier<'a> {
 }
 
 impl Deliver for Courier<'_> {
+    // Apart, so that the many accesses that interrupt nobody stay short.
+    #[inline(never)]
     fn deliver(&mut self, message: InterruptMessage) {
         self.woken |= self.interconnect.send(None, &message);
     }
 
+    #[inline(never)]
     fn external_interrupt(&mut self, asserted: bool) {
         self.woken |= self.interconnect.set_pin(asserted);
     }

@@ -10,7 +10,7 @@ use crate::devices::pci::PciFunction;
 use crate::devices::power::PowerEvent;
 use crate::devices::uart::SerialSink;
 use crate::interconnect::{Courier, Interconnect};
-use crate::mailbox::Events;
+use crate::mailbox::{Events, Mailbox};
 use crate::policy::GeneralProtection;
 use crate::policy::control::ControlPolicy;
 use crate::policy::cpuid::{CpuidParameters, CpuidTable, Leaf, timer_shift};
@@ -100,7 +100,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     }
 
     /// Lets `act` on the shared devices, for processor `by`, and wakes whom their interrupts concern.
-    #[inline]
+    #[inline(always)]
     fn with_platform<R>(&self, by: usize, act: impl FnOnce(&mut Platform<F, S>, &mut Courier<'_>) -> R) -> R {
         let mut courier = Courier::new(&self.interconnect);
         let mut platform = self.platform.lock();
@@ -208,10 +208,10 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         processor.apic.set_lint0(pin);
     }
 
-    /// The thread of a processor is about to sleep, or to enter the guest. False, and it must not, if something has arrived.
-    #[inline]
-    pub fn sleep(&self, processor: &Processor) -> bool {
-        self.interconnect.mailbox(processor.number).is_some_and(|mailbox| mailbox.sleep())
+    /// The mailbox of a processor; nothing if there is no such processor. Its thread calls [`Mailbox::sleep`] before it enters
+    /// the guest or sleeps, and [`Mailbox::take`] afterwards.
+    pub fn mailbox(&self, processor: usize) -> Option<&Mailbox> {
+        self.interconnect.mailbox(processor)
     }
 
     /// Whether all threads sleep, and nothing has arrived for any.
@@ -219,22 +219,17 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         self.interconnect.is_quiet()
     }
 
-    /// The thread of a processor is awake: takes what has arrived, as far as it concerns interrupts. Something if there is more.
-    #[inline]
-    pub fn wake_up(&self, processor: &mut Processor) -> Option<Arrivals> {
-        let events = self.interconnect.mailbox(processor.number)?.take();
-        if events.is_empty() { None } else { self.take(processor, events) }
-    }
-
-    fn take(&self, processor: &mut Processor, events: Events) -> Option<Arrivals> {
-        let mailbox = self.interconnect.mailbox(processor.number)?;
+    /// Takes what has arrived in a processor's mailbox, as far as it concerns interrupts. The rest is the caller's business.
+    pub fn receive_events(&self, processor: &mut Processor, events: Events) -> Arrivals {
         let arrivals = Arrivals::of(events);
         if arrivals.init {
             processor.reset();
             self.publish(processor);
         }
         // What came before INIT is lost with it, and what came after finds a local APIC that takes no vectors.
-        if events.contains(Events::VECTORS) {
+        if events.contains(Events::VECTORS)
+            && let Some(mailbox) = self.mailbox(processor.number)
+        {
             mailbox.take_vectors(|vector, level| processor.apic.accept(vector, level));
         }
         if events.contains(Events::NMI) && !arrivals.init {
@@ -246,7 +241,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         if events.contains(Events::PIN) {
             processor.apic.set_lint0(self.interconnect.pin());
         }
-        (arrivals != Arrivals::default()).then_some(arrivals)
+        arrivals
     }
 
     /// What the next entry of a processor does about interrupts and NMIs. What is injected counts as taken.

@@ -4,8 +4,9 @@ use crate::guest::{End, Guest};
 use bulkhead_machine::arbitration::{Arbitration, Readiness};
 use bulkhead_machine::emulate::{DecodeCache, Exception};
 use bulkhead_machine::loader::BootState;
+use bulkhead_machine::mailbox::{Events, Mailbox};
 use bulkhead_machine::processor::{Arrivals, Processor};
-use bulkhead_runtime::abi::{ExitReason, NO_DEADLINE, StateGroups, VcpuState, register};
+use bulkhead_runtime::abi::{Error, ExitReason, NO_DEADLINE, StateGroups, VcpuState, register};
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::{events, println, time};
 use core::sync::atomic::Ordering;
@@ -29,6 +30,7 @@ pub struct Monitor {
     pub(crate) guest: &'static Guest,
     pub(crate) processor: GuestProcessor,
     pub(crate) model: Processor,
+    mailbox: &'static Mailbox,
     pub(crate) cache: DecodeCache,
     pub(crate) activity: Activity,
     /// Deadline that the kernel knows.
@@ -48,7 +50,12 @@ const INTERRUPT_FLAG: u64 = 1 << 9;
 
 impl Monitor {
     /// The monitor of a processor that waits for start-up.
-    pub fn new(guest: &'static Guest, mut processor: GuestProcessor, model: Processor) -> Self {
+    pub fn new(
+        guest: &'static Guest,
+        mut processor: GuestProcessor,
+        model: Processor,
+        mailbox: &'static Mailbox,
+    ) -> Self {
         let state = processor.state_mut();
         BootState::startup(0).apply(state);
         state.dirty |= (StateGroups::all() - StateGroups::APIC).bits();
@@ -56,6 +63,7 @@ impl Monitor {
             guest,
             processor,
             model,
+            mailbox,
             cache: DecodeCache::new(),
             activity: Activity::WaitingForStartup,
             deadline: NO_DEADLINE,
@@ -71,58 +79,68 @@ impl Monitor {
 
     /// Runs the processor until the guest ends; how it ended is in [`Guest::end`].
     pub fn run(&mut self) {
-        let machine = &self.guest.machine;
         loop {
-            let arrivals = machine.wake_up(&mut self.model);
-            if arrivals.is_some_and(|arrivals| self.arrived(arrivals)) {
-                return;
-            }
             if self.activity != Activity::WaitingForStartup && (self.model.has_work() || self.windows) {
                 self.arbitrate();
             }
-            if self.activity != Activity::Running {
+            let events = if self.activity == Activity::Running {
+                self.tell_deadline();
+                if self.mailbox.sleep() {
+                    let reason = self.processor.run();
+                    // From here on whoever posts need not wake this thread.
+                    let events = self.mailbox.take();
+                    if let Some(end) = self.left(reason) {
+                        return self.end(end);
+                    }
+                    events
+                } else {
+                    self.mailbox.take()
+                }
+            } else {
                 if let Some(end) = self.pause() {
                     return self.end(end);
                 }
-                continue;
-            }
-            let deadline = machine.deadline(&self.model);
-            if deadline != self.deadline {
-                self.deadline = deadline;
-                let state = self.processor.state_mut();
-                state.deadline = deadline;
-                state.dirty |= StateGroups::DEADLINE.bits();
-            }
-            if !machine.sleep(&self.model) {
-                continue;
-            }
-            let reason = self.processor.run();
-            let arrivals = machine.wake_up(&mut self.model);
-            let end = match reason {
-                Ok(ExitReason::Hardware) => self.hardware_exit(),
-                Ok(ExitReason::Signal) => {
-                    let bits = self.processor.state().signals;
-                    self.signalled(bits);
-                    None
-                }
-                Ok(ExitReason::Deadline) => {
-                    machine.advance(&mut self.model, time::now());
-                    None
-                }
-                Ok(ExitReason::EntryFailed) => {
-                    self.describe();
-                    Some(End::Crashed("the guest's state is invalid"))
-                }
-                Err(error) => {
-                    println!("vmm: the kernel does not run the processor: {error:?}");
-                    Some(End::Crashed("the kernel does not run the guest's processor"))
-                }
+                self.mailbox.take()
             };
-            if let Some(end) = end {
-                return self.end(end);
-            }
-            if arrivals.is_some_and(|arrivals| self.arrived(arrivals)) {
+            if !events.is_empty() && self.arrived(events) {
                 return;
+            }
+        }
+    }
+
+    /// Sees to it that the kernel knows when the next timer fires.
+    #[inline]
+    fn tell_deadline(&mut self) {
+        let deadline = self.guest.machine.deadline(&self.model);
+        if deadline != self.deadline {
+            self.deadline = deadline;
+            let state = self.processor.state_mut();
+            state.deadline = deadline;
+            state.dirty |= StateGroups::DEADLINE.bits();
+        }
+    }
+
+    /// Does what is to be done after a stay in the guest. Something if it ends the guest.
+    #[inline]
+    fn left(&mut self, reason: Result<ExitReason, Error>) -> Option<End> {
+        match reason {
+            Ok(ExitReason::Hardware) => self.hardware_exit(),
+            Ok(ExitReason::Signal) => {
+                let bits = self.processor.state().signals;
+                self.signalled(bits);
+                None
+            }
+            Ok(ExitReason::Deadline) => {
+                self.guest.machine.advance(&mut self.model, time::now());
+                None
+            }
+            Ok(ExitReason::EntryFailed) => {
+                self.describe();
+                Some(End::Crashed("the guest's state is invalid"))
+            }
+            Err(error) => {
+                println!("vmm: the kernel does not run the processor: {error:?}");
+                Some(End::Crashed("the kernel does not run the guest's processor"))
             }
         }
     }
@@ -134,9 +152,18 @@ impl Monitor {
         self.guest.machine.end(&self.model);
     }
 
-    /// Does what arrived for the processor as a whole. True if the guest has ended.
+    /// Takes what has arrived. True if the guest has ended.
+    fn arrived(&mut self, events: Events) -> bool {
+        let arrivals = self.guest.machine.receive_events(&mut self.model, events);
+        if arrivals != Arrivals::default() {
+            self.change_activity(arrivals);
+        }
+        arrivals.end
+    }
+
+    /// INIT and start-up.
     #[cold]
-    fn arrived(&mut self, arrivals: Arrivals) -> bool {
+    fn change_activity(&mut self, arrivals: Arrivals) {
         if arrivals.init {
             self.require(StateGroups::SYSTEM_REGISTERS);
             let state = self.processor.state_mut();
@@ -159,7 +186,6 @@ impl Monitor {
             state.dirty |= (StateGroups::SEGMENTS | StateGroups::RIP).bits();
             self.activity = Activity::Running;
         }
-        arrivals.end
     }
 
     /// Makes sure that groups are valid in the state page.
@@ -212,7 +238,7 @@ impl Monitor {
         let interrupts_off =
             self.activity == Activity::WaitingForStartup || self.processor.state().rflags & INTERRUPT_FLAG == 0;
         let deaf = interrupts_off && deadline == NO_DEADLINE;
-        if !guest.machine.sleep(&self.model) {
+        if !self.mailbox.sleep() {
             return None;
         }
         if deaf {

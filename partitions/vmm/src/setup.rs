@@ -99,9 +99,12 @@ pub fn start_threads(program: &Program, function: fn(usize)) -> Result<(), Strin
 pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> {
     let entry = guest.processors.iter().find(|processor| processor.entry.thread as usize == thread);
     let entry = entry.ok_or_else(|| format!("thread {thread} has no processor"))?;
-    let model = guest.machine.processor(entry.entry.index as usize);
-    let model = model.ok_or_else(|| format!("there is no processor {}", entry.entry.index))?;
-    Ok(Monitor::new(guest, prepare(entry.vcpu, entry.entry.state)?, model))
+    let number = entry.entry.index as usize;
+    let machine = &guest.machine;
+    let (Some(model), Some(mailbox)) = (machine.processor(number), machine.mailbox(number)) else {
+        return Err(format!("there is no processor {number}"));
+    };
+    Ok(Monitor::new(guest, prepare(entry.vcpu, entry.entry.state)?, model, mailbox))
 }
 
 /// Waits until the service offers the disk, and makes a PCI function of it.

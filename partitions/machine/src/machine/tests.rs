@@ -63,7 +63,9 @@ impl Pc {
         self.machine.write_msr(&mut self.processors[by], index, value, now)
     }
     fn wake_up(&mut self, processor: usize) -> Option<Arrivals> {
-        self.machine.wake_up(&mut self.processors[processor])
+        let events = self.machine.mailbox(processor).unwrap().take();
+        let arrivals = self.machine.receive_events(&mut self.processors[processor], events);
+        (arrivals != Arrivals::default()).then_some(arrivals)
     }
     fn arbitrate(&mut self, processor: usize, readiness: Readiness) -> Arbitration {
         self.wake_up(processor);
@@ -92,7 +94,7 @@ impl Pc {
         for processor in 0..self.processors.len() {
             self.wake_up(processor);
         }
-        assert!(self.processors.iter().all(|processor| self.machine.sleep(processor)));
+        assert!(self.processors.iter().all(|processor| self.machine.mailbox(processor.number()).unwrap().sleep()));
         self.machine.host.0.store(0, Ordering::Relaxed);
     }
     fn woken(&self) -> u64 {
