@@ -128,6 +128,9 @@ numbered! {
         BindDoorbell = 19,
         /// Withdraw the doorbell of port `rdx`.
         UnbindDoorbell = 20,
+        /// Map the page by which the processor virtualizes the local APICs of the space's vCPUs, at guest-physical 0xFEE0_0000.
+        /// Needed for the modes of [`crate::ApicMode`] but `Software`; `Unsupported` if the processor has no such thing.
+        MapApicPage = 21,
     }
 }
 
@@ -147,7 +150,8 @@ numbered! {
 numbered! {
     /// Methods of `Vcpu`. All need `CONTROL`.
     pub enum VcpuMethod {
-        /// Map the vCPU's [`crate::VcpuState`] page (and nothing else) at virtual address `rdx` of the caller's space.
+        /// Map the vCPU's [`crate::VcpuState`] page, and behind it its virtual-APIC page, at virtual address `rdx` of the caller's
+        /// space.
         MapState = 16,
         /// Read state groups `rdx` ([`crate::StateGroups`]) from the hardware's control structure into the state page.
         Fetch = 17,

@@ -31,12 +31,14 @@ bitflags::bitflags! {
         const TSC_OFFSET = 1 << 9;
         /// `deadline`.
         const DEADLINE = 1 << 10;
-        /// `virtual_apic` controls: `apic_threshold` and related.
+        /// `apic_mode`, `eoi_exits`; `interrupt_status` is loaded, too.
         const APIC = 1 << 11;
         /// `xcr0`.
         const XCR0 = 1 << 12;
         /// `pdptes`: PAE page-directory-pointer entries.
         const PDPTES = 1 << 13;
+        /// `interrupt_status`.
+        const INTERRUPT_STATUS = 1 << 14;
     }
 }
 
@@ -145,8 +147,8 @@ pub struct VcpuState {
     pub interrupt_window: u32,
     /// 1: exit as soon as the guest can take an NMI.
     pub nmi_window: u32,
-    /// TPR threshold when the virtual-APIC page is used.
-    pub apic_threshold: u32,
+    /// [`ApicMode`].
+    pub apic_mode: u32,
     /// CR0 as the guest sees it.
     pub cr0: u64,
     /// CR3.
@@ -193,6 +195,24 @@ pub struct VcpuState {
     pub cr2: u64,
     /// Signal bits taken from the thread's bound notification by an [`ExitReason::Signal`].
     pub signals: u64,
+    /// Highest vector that is requested in the virtual-APIC page (bits 7 to 0), and highest in service (bits 15 to 8).
+    pub interrupt_status: u32,
+    /// Not used, 0.
+    pub reserved: u32,
+    /// Vectors whose end exits, 64 a word.
+    pub eoi_exits: [u64; 4],
+}
+
+numbered! {
+    /// How accesses to a vCPU's local APIC are answered.
+    pub enum ApicMode {
+        /// They exit.
+        Software = 0,
+        /// The processor answers them from the virtual-APIC page and delivers interrupts by itself: registers in memory.
+        Xapic = 1,
+        /// The same, registers as MSRs.
+        X2apic = 2,
+    }
 }
 
 numbered! {

@@ -1,4 +1,4 @@
-//! The page that kernel and monitor share for a vCPU, as a mapping in the monitor's partition; and doorbells.
+//! The pages that kernel and monitor share for a vCPU, as a mapping in the monitor's partition; and doorbells.
 
 use crate::object::engine;
 use crate::object::hooks::{KernelHooks, embedded};
@@ -13,13 +13,16 @@ use bulkhead_core::phys::Ref;
 use bulkhead_core::slot::Slot;
 use core::cell::Cell;
 
-/// Maps the shared page for the monitor's partition.
+/// Bytes of what a vCPU shares with its monitor: the state page and the virtual-APIC page.
+const STATE_BYTES: u64 = 2 * PAGE_SIZE;
+
+/// Maps the shared pages for the monitor's partition.
 pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Result<(), Error> {
     if vcpu.state_mapping.get().is_some() {
         return Err(Error::AlreadyMapped);
     }
-    let mapping = Mapping::new(address, vcpu.state_page(), PAGE_SIZE)?;
-    if mapping.address >= USER_END {
+    let mapping = Mapping::new(address, vcpu.state_page(), STATE_BYTES)?;
+    if mapping.address >= USER_END - PAGE_SIZE {
         return Err(Error::OutOfRange);
     }
     let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
@@ -30,13 +33,13 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     Ok(())
 }
 
-/// Undoes the mapping of the shared page, if there is one.
+/// Undoes the mapping of the shared pages, if there is one.
 pub fn unmap_state(vcpu: Ref<Vcpu>) {
     let Some((partition, address)) = vcpu.state_mapping.take() else {
         return;
     };
-    let done = Cell::new(PAGE_SIZE);
-    // One page is one step.
+    let done = Cell::new(STATE_BYTES);
+    // Two pages are one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
     schedule::flush_everywhere();
     let rest = vcpu.next_in_partition.take();

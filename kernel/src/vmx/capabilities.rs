@@ -139,8 +139,12 @@ impl Capabilities {
         (self.ept_vpid & EPT_2M != 0, self.ept_vpid & EPT_1G != 0)
     }
 
-    fn has_virtual_apic(&self) -> bool {
-        let delivery = SecondaryControls::VIRTUALIZE_APIC_REGISTER | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY;
+    /// APIC-register virtualization and virtual-interrupt delivery, for xAPIC and x2APIC mode.
+    pub fn has_virtual_apic(&self) -> bool {
+        let delivery = SecondaryControls::VIRTUALIZE_APIC
+            | SecondaryControls::VIRTUALIZE_X2APIC
+            | SecondaryControls::VIRTUALIZE_APIC_REGISTER
+            | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY;
         self.primary.offers(PrimaryControls::USE_TPR_SHADOW.bits()) && self.secondary.offers(delivery.bits())
     }
 }

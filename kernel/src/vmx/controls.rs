@@ -33,7 +33,8 @@ pub struct Controls {
     pub pin: u32,
     /// Primary processor-based, without windows.
     pub primary: u32,
-    secondary: u32,
+    /// Secondary processor-based, without virtualization of the local APIC.
+    pub secondary: u32,
     exit: u32,
     /// VM-entry, without the guest's mode.
     pub entry: u32,

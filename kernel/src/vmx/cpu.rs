@@ -32,6 +32,7 @@ pub struct VmxCpu {
     /// Most ticks of the preemption timer in one stay in a guest.
     longest: Cell<u64>,
     large_pages: Cell<(bool, bool)>,
+    virtual_apic: Cell<bool>,
     enabled: Cell<bool>,
 }
 
@@ -48,6 +49,7 @@ impl VmxCpu {
         let longest = (time::frequency() / STAYS_PER_SECOND) >> capabilities.timer_shift;
         self.longest.set(longest.clamp(1, u64::from(u32::MAX)));
         self.large_pages.set(capabilities.ept_large_pages());
+        self.virtual_apic.set(capabilities.has_virtual_apic());
         let controls = Controls::compute(&capabilities, false, self.host.cr4());
         self.enabled.set(controls.is_some());
     }
@@ -55,6 +57,11 @@ impl VmxCpu {
     /// Guests can run here.
     pub fn is_enabled(&self) -> bool {
         self.enabled.get()
+    }
+
+    /// Local APICs of guests are virtualized.
+    pub fn has_virtual_apic(&self) -> bool {
+        self.virtual_apic.get()
     }
 
     /// The largest page that guest spaces can map.

@@ -8,6 +8,8 @@
 //! | INS, OUTS | the same and CONTROL_REGISTERS | and `guest_linear`, `instruction_information`, `segments[CS]` |
 //! | control and debug registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
 //! | EPT violation, misconfiguration | RIP, RFLAGS, RSP, INTERRUPTIBILITY, CONTROL_REGISTERS | `exit_qualification`, `guest_physical`, `guest_linear`, `idt_vectoring`, `segments[CS]` |
+//! | APIC access | the same | `exit_qualification`, `idt_vectoring`, `segments[CS]` |
+//! | APIC write, virtualized EOI | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`; the instruction is complete |
 //! | any other | all that the hardware keeps | every member about the exit |
 //!
 //! General registers and `exit_reason` are stored at every exit.
@@ -67,12 +69,18 @@ pub mod reason {
     pub const EPT_VIOLATION: u32 = 48;
     /// EPT misconfiguration.
     pub const EPT_MISCONFIGURATION: u32 = 49;
+    /// Access to the page of the local APIC that the processor does not virtualize.
+    pub const APIC_ACCESS: u32 = 44;
+    /// The guest has ended an interrupt whose end the monitor wants to know of.
+    pub const VIRTUALIZED_EOI: u32 = 45;
     /// The preemption timer reached 0.
     pub const PREEMPTION_TIMER: u32 = 52;
     /// WBINVD.
     pub const WBINVD: u32 = 54;
     /// XSETBV.
     pub const XSETBV: u32 = 55;
+    /// The guest has written a register of its local APIC.
+    pub const APIC_WRITE: u32 = 56;
 }
 
 /// What the caller of a run has to do.
@@ -131,7 +139,15 @@ impl Vcpu {
             reason::CPUID | reason::RDMSR | reason::WRMSR => self.instruction(vmcs, state, reason),
             reason::IO => self.io(vmcs, state),
             reason::EXTERNAL_INTERRUPT => Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8),
-            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => self.memory(vmcs, state, reason),
+            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => {
+                self.memory(vmcs, state, reason)
+            }
+            reason::APIC_WRITE | reason::VIRTUALIZED_EOI => {
+                put!(state, exit_qualification, vmcs.read(ro::EXIT_QUALIFICATION));
+                put!(state, exit_reason, u64::from(reason));
+                self.store_interrupt_state(vmcs, state);
+                Outcome::Vmm(ExitReason::Hardware)
+            }
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));

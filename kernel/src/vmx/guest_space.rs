@@ -2,9 +2,9 @@
 
 use crate::vmx::page::Page;
 use crate::vmx::vcpu::Vcpu;
-use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS};
+use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS, PAGE_SIZE, Rights};
 use bulkhead_core::object::ObjectHeader;
-use bulkhead_core::page_table::Pool;
+use bulkhead_core::page_table::{Attributes, Ept, Mapping, PageSize, PageTable, Pool};
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use bulkhead_core::slot::Slot;
 use core::cell::Cell;
@@ -16,12 +16,17 @@ const PLACES: usize = 2 * MAX_DOORBELLS;
 /// EPT pointer: write-back tables of 4 levels (SDM vol. 3, 25.6.11).
 const EPT_POINTER: u64 = 6 | 3 << 3;
 
-/// A guest's physical memory and ports. Six pages.
+/// Where the registers of a local APIC are after reset, page-aligned.
+const APIC_PAGE: u64 = 0xfee0_0000;
+
+/// A guest's physical memory and ports. Seven pages.
 #[repr(C, align(4096))]
 pub struct GuestSpace {
     /// Common to all objects.
     pub header: ObjectHeader,
     pool: Pool,
+    /// The APIC-access page is mapped.
+    has_apic_page: Cell<bool>,
     /// The first of the vCPUs that see the space.
     pub(super) first_vcpu: Cell<Option<Ref<Vcpu>>>,
     /// How many bindings have a place in the table of ports.
@@ -31,6 +36,9 @@ pub struct GuestSpace {
     bindings: [Slot; MAX_DOORBELLS],
     io_bitmaps: [Page; 2],
     root: Page,
+    /// Mapped where the registers of the local APICs are: the processor turns accesses to it into accesses to the virtual-APIC
+    /// page. Nothing is ever stored in it.
+    apic_access: Page,
 }
 
 const _: () = assert!(size_of::<GuestSpace>() as u64 == GuestSpace::PAGES * 4096);
@@ -60,7 +68,7 @@ impl Place {
 
 impl GuestSpace {
     /// Pages that the object takes.
-    pub const PAGES: u64 = 6;
+    pub const PAGES: u64 = 7;
 
     /// Makes zeroed memory an empty guest space: nothing mapped, every port exits.
     pub fn initialise(&self, _paging: GuestPaging) {
@@ -86,6 +94,25 @@ impl GuestSpace {
     /// The value that names the tables to the processor.
     pub fn ept_pointer(&self) -> u64 {
         self.root().0 | EPT_POINTER
+    }
+
+    /// Maps the APIC-access page, so that the processor can virtualize the local APICs.
+    pub fn map_apic_page(&self) -> Result<(), Error> {
+        if self.has_apic_page.get() {
+            return Err(Error::AlreadyMapped);
+        }
+        let page = HostPhysical(self.physical() + offset_of!(Self, apic_access) as u64);
+        let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: false };
+        let mapping = Mapping::new(APIC_PAGE, page, PAGE_SIZE)?;
+        PageTable::<Ept>::new(self.root()).map(&mapping, attributes, &self.pool, PageSize::Small)?;
+        self.has_apic_page.set(true);
+        Ok(())
+    }
+
+    /// The APIC-access page, if it is mapped.
+    pub fn apic_page(&self) -> Option<HostPhysical> {
+        let page = HostPhysical(self.physical() + offset_of!(Self, apic_access) as u64);
+        self.has_apic_page.get().then_some(page)
     }
 
     /// Where the I/O bitmaps are: for ports below 0x8000, and for the others.

@@ -67,6 +67,9 @@ impl Vcpu {
         if groups.contains(StateGroups::WINDOWS) {
             self.load_windows(vmcs, state);
         }
+        if groups.contains(StateGroups::INTERRUPT_STATUS) {
+            self.load_interrupt_status(vmcs, state);
+        }
         if groups.bits() >= StateGroups::CONTROL_REGISTERS.bits() {
             self.load_rare(vmcs, cpu, state, groups)?;
         }
@@ -78,6 +81,10 @@ impl Vcpu {
     fn load_rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         if groups.contains(StateGroups::CONTROL_REGISTERS) {
             self.load_control_registers(vmcs, state)?;
+        }
+        if groups.contains(StateGroups::APIC) {
+            self.load_apic(vmcs, state)?;
+            self.load_interrupt_status(vmcs, state);
         }
         if groups.contains(StateGroups::SEGMENTS) {
             for index in 0..8 {

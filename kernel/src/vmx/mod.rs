@@ -6,6 +6,7 @@
 //! A run is [`Vcpu::run`]: load what the monitor changed, enter, store what the exit needs. What an exit costs is counted in
 //! instructions, so each exit stores the least that its monitor can work with; see [`exit`] for what that is.
 
+mod apic;
 mod capabilities;
 mod controls;
 mod cpu;
@@ -48,6 +49,11 @@ pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
         GuestPaging::Ept => available(),
         GuestPaging::Shadow => Err(Error::Unsupported),
     }
+}
+
+/// The processor virtualizes local APICs.
+pub fn has_virtual_apic() -> bool {
+    crate::arch::cpu::this().vmx.has_virtual_apic()
 }
 
 /// The largest page that guest spaces can map.

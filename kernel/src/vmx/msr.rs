@@ -101,18 +101,37 @@ impl MsrAreas {
             IA32_TSC_AUX => return Err(Error::Unsupported),
             _ => return Err(Error::BadArgument),
         }
-        // Four bitmaps of 1 KiB: reads of low and high registers, then writes (SDM vol. 3, 25.6.9).
-        let base = if register >= 0xc000_0000 { 1024 } else { 0 };
-        let (byte, bit) = ((register & 0x1fff) as usize / 8, 1 << (register % 8));
-        let bytes = bitmap.pointer().cast::<u8>();
-        for (offset, pass) in [(0, read), (2048, write)] {
-            // SAFETY: the offset is below 4096; the hardware only reads the bitmap.
-            unsafe {
-                let place = bytes.add(offset + base + byte);
-                let value = place.read_volatile();
-                place.write_volatile(if pass { value & !bit } else { value | bit });
-            }
-        }
+        open(bitmap, register, read, write);
         Ok(())
+    }
+
+    /// Opens the registers of an x2APIC to the guest, or closes them: for reading all that are state and no more, for writing
+    /// those that the processor virtualizes without an exit (SDM vol. 3, 30.5).
+    pub fn pass_x2apic(&self, bitmap: &Page, pass: bool) {
+        const READABLE: [core::ops::RangeInclusive<u32>; 7] =
+            [0x802..=0x803, 0x808..=0x808, 0x80a..=0x80a, 0x80d..=0x80d, 0x80f..=0x828, 0x830..=0x830, 0x832..=0x838];
+        const WRITABLE: [u32; 3] = [0x808, 0x80b, 0x83f];
+        for register in READABLE.into_iter().flatten().chain([0x83e]) {
+            open(bitmap, register, pass, pass && WRITABLE.contains(&register));
+        }
+        for register in [0x80b, 0x83f] {
+            open(bitmap, register, false, pass);
+        }
+    }
+}
+
+/// Lets the guest read and write a register directly, or not. Four bitmaps of 1 KiB: reads of low and high registers, then
+/// writes (SDM vol. 3, 25.6.9).
+fn open(bitmap: &Page, register: u32, read: bool, write: bool) {
+    let base = if register >= 0xc000_0000 { 1024 } else { 0 };
+    let (byte, bit) = ((register & 0x1fff) as usize / 8, 1 << (register % 8));
+    let bytes = bitmap.pointer().cast::<u8>();
+    for (offset, pass) in [(0, read), (2048, write)] {
+        // SAFETY: the offset is below 4096; the hardware only reads the bitmap.
+        unsafe {
+            let place = bytes.add(offset + base + byte);
+            let value = place.read_volatile();
+            place.write_volatile(if pass { value & !bit } else { value | bit });
+        }
     }
 }

@@ -30,6 +30,12 @@ impl State {
         unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index & 7) }
     }
 
+    /// A word of the vectors whose end exits.
+    pub fn eoi_exits(self, index: usize) -> u64 {
+        // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
+        unsafe { (&raw const (*self.0).eoi_exits).cast::<u64>().add(index & 3).read_volatile() }
+    }
+
     /// Where GDTR and IDTR are.
     pub const fn descriptor_tables(self) -> [*mut Segment; 2] {
         // SAFETY: members of the state page; no reference is made.

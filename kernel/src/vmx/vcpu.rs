@@ -16,7 +16,7 @@ use crate::vmx::page::Page;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
-use bulkhead_abi::{Error, ExitReason, NO_DEADLINE, StateGroups};
+use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use core::arch::asm;
@@ -52,6 +52,8 @@ pub struct Vcpu {
     pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
     pub(super) primary: Cell<u32>,
+    pub(super) secondary: Cell<u32>,
+    pub(super) apic_mode: Cell<ApicMode>,
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
     pub(super) cr4: Cell<OwnedBits>,
@@ -59,15 +61,17 @@ pub struct Vcpu {
     pub(super) msrs: MsrAreas,
     vmcs: Page,
     state: Page,
-    msr_bitmap: Page,
     virtual_apic: Page,
+    pub(super) msr_bitmap: Page,
     extended: [Page; fpu::AREA_BYTES / 4096],
 }
 
 const _: () = assert!(size_of::<Vcpu>() as u64 == Vcpu::PAGES * 4096);
 const _: () = assert!(offset_of!(Vcpu, msrs) % 16 == 0);
 
-// SAFETY: cells and plain pages, for which zero is valid.
+const _: () = assert!(offset_of!(Vcpu, virtual_apic) == offset_of!(Vcpu, state) + 4096);
+
+// SAFETY: cells, plain pages, and an enum with a variant of value 0, for which zero is valid.
 unsafe impl KernelObject for Vcpu {}
 
 /// IA32_PAT after reset.
@@ -125,9 +129,14 @@ impl Vcpu {
         self.home.get() != 0
     }
 
-    /// The page shared with the monitor, to map for it.
+    /// The first of the two pages shared with the monitor, to map for it.
     pub fn state_page(&self) -> HostPhysical {
         HostPhysical(self.physical() + offset_of!(Self, state) as u64)
+    }
+
+    /// The virtual-APIC page, which is shared with the monitor, too.
+    pub fn virtual_apic_page(&self) -> HostPhysical {
+        HostPhysical(self.physical() + offset_of!(Self, virtual_apic) as u64)
     }
 
     /// The guest space whose memory the vCPU sees.
@@ -269,6 +278,7 @@ impl Vcpu {
     /// Writes the fields that stay for ever, and notes the controls.
     fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
         self.primary.set(controls.primary);
+        self.secondary.set(controls.secondary);
         self.entry_controls.set(controls.entry);
         self.cr0.set(controls.cr0);
         self.cr4.set(controls.cr4);

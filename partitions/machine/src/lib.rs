@@ -20,3 +20,4 @@ pub mod memory;
 pub mod policy;
 pub mod processor;
 pub mod virtio;
+pub mod virtual_apic;

@@ -142,7 +142,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     #[inline]
     pub fn read_memory(&self, by: &mut Processor, address: u64, width: Width, now: u64) -> u64 {
         if by.is_apic_page(address) {
-            let register = by.apic.read_memory(address & 0xffc, now);
+            let register = by.read_apic(address & 0xffc, now);
             return (u64::from(register) >> (8 * (address & 3))) & width.mask();
         }
         self.with_platform(by.number, |platform, courier| platform.read_memory(address, width, courier))
@@ -152,12 +152,23 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     #[inline]
     pub fn write_memory(&self, by: &mut Processor, address: u64, width: Width, value: u64, now: u64) {
         if by.is_apic_page(address) {
-            let effect = by.apic.write_memory(address & 0xfff, (value & width.mask()) as u32, now);
+            let effect = by.write_apic(address & 0xfff, (value & width.mask()) as u32, now);
             self.apply(by, effect);
             self.interconnect.publish_priority(by.number, by.apic.processor_priority());
             return;
         }
         self.with_platform(by.number, |platform, courier| platform.write_memory(address, width, value, courier));
+    }
+
+    /// `by` has written the register at byte `offset` of its virtual-APIC page.
+    pub fn apic_written(&self, by: &mut Processor, offset: u32, now: u64) {
+        let effect = by.apic_written(offset & 0xff0, now);
+        self.apply(by, effect);
+    }
+
+    /// `by` has ended a level-triggered interrupt without an access to its local APIC.
+    pub fn interrupt_ended(&self, by: &mut Processor, vector: u8) {
+        self.apply(by, LapicEffect::EndOfInterrupt(vector));
     }
 
     /// What the guest's control registers may hold.

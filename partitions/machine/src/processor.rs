@@ -1,10 +1,12 @@
 //! What one thread has for the guest processor that it runs.
 
-use crate::devices::lapic::LocalApic;
+use crate::devices::lapic::{DEFAULT_BASE, LapicEffect, LocalApic};
 use crate::mailbox::Events;
 use crate::policy::GeneralProtection;
 use crate::policy::cpuid::{CpuidTable, Leaf};
 use crate::policy::msr::{ModelSpecificRegisters, MsrRead, MsrWrite};
+use crate::virtual_apic::VirtualApic;
+use bulkhead_abi::{ApicMode, StateGroups, VcpuState};
 
 /// A guest processor's local APIC, CPUID leaves and model-specific registers. It belongs to one thread; others reach it by
 /// its mailbox in the [`Interconnect`](crate::interconnect::Interconnect).
@@ -14,6 +16,12 @@ pub struct Processor {
     pub(crate) apic: LocalApic,
     cpuid: CpuidTable,
     registers: ModelSpecificRegisters,
+    /// Where the processor virtualizes the local APIC, if it does.
+    hardware: Option<VirtualApic>,
+    /// How it does at the moment.
+    mode: ApicMode,
+    /// Groups of the state page that do not show yet what the local APIC wants there.
+    untold: StateGroups,
 }
 
 impl Processor {
@@ -23,12 +31,22 @@ impl Processor {
             apic.set_virtual_wire();
         }
         let registers = ModelSpecificRegisters::new(&cpuid, tsc_hertz, microcode);
-        Self { number, apic, cpuid, registers }
+        let mode = ApicMode::Software;
+        Self { number, apic, cpuid, registers, hardware: None, mode, untold: StateGroups::empty() }
     }
 
     /// Number, from 0; also its APIC identifier.
     pub const fn number(&self) -> usize {
         self.number
+    }
+
+    /// Gives the local APIC to the hardware, which virtualizes it in this page. To be called before the processor first runs.
+    pub fn virtualize(&mut self, page: VirtualApic, now: u64) {
+        self.hardware = Some(page);
+        if let Some(page) = &mut self.hardware {
+            page.reset();
+        }
+        self.choose_mode(now);
     }
 
     /// CPUID.
@@ -51,10 +69,86 @@ impl Processor {
 
     pub(crate) fn write_msr(&mut self, index: u32, value: u64, now: u64) -> Result<MsrWrite, GeneralProtection> {
         let write = self.registers.write(index, value, &mut self.apic, now)?;
-        if write == MsrWrite::ApicBase {
-            self.cpuid.set_apic_enabled(self.apic.is_enabled());
+        match write {
+            MsrWrite::ApicBase => {
+                self.cpuid.set_apic_enabled(self.apic.is_enabled());
+                self.choose_mode(now);
+            }
+            MsrWrite::Apic(_) => self.show_register(index << 4, now),
+            _ => {}
         }
         Ok(write)
+    }
+
+    /// Reads a register of the local APIC in its page.
+    pub(crate) fn read_apic(&mut self, offset: u64, now: u64) -> u32 {
+        match &self.hardware {
+            Some(page) if self.mode != ApicMode::Software && VirtualApic::owns(offset as u32) => {
+                page.read(offset as u32)
+            }
+            _ => self.apic.read_memory(offset, now),
+        }
+    }
+
+    /// Writes a register of the local APIC in its page.
+    pub(crate) fn write_apic(&mut self, offset: u64, value: u32, now: u64) -> LapicEffect {
+        /// Offset of the end-of-interrupt register.
+        const END_OF_INTERRUPT: u32 = 0xb0;
+        let Some(page) = self.hardware.as_ref().filter(|_| self.mode != ApicMode::Software) else {
+            return self.apic.write_memory(offset, value, now);
+        };
+        match offset as u32 {
+            VirtualApic::TASK_PRIORITY => {
+                page.set_task_priority(value);
+                LapicEffect::None
+            }
+            END_OF_INTERRUPT => {
+                self.untold |= StateGroups::INTERRUPT_STATUS;
+                page.end_of_interrupt().map_or(LapicEffect::None, LapicEffect::EndOfInterrupt)
+            }
+            _ => {
+                let effect = self.apic.write_memory(offset, value, now);
+                self.show_register(offset as u32, now);
+                effect
+            }
+        }
+    }
+
+    /// The guest has written a register in the virtual-APIC page.
+    pub(crate) fn apic_written(&mut self, offset: u32, now: u64) -> LapicEffect {
+        let Some(page) = &self.hardware else { return LapicEffect::None };
+        let value = page.read(offset);
+        if offset == VirtualApic::COMMAND_LOW {
+            let high = page.read(VirtualApic::COMMAND_HIGH);
+            self.apic.write_memory(u64::from(VirtualApic::COMMAND_HIGH), high, now);
+        }
+        self.write_apic(u64::from(offset), value, now)
+    }
+
+    /// Copies a register of the model to where the guest reads it.
+    fn show_register(&mut self, offset: u32, now: u64) {
+        if self.mode != ApicMode::Software
+            && let Some(page) = &self.hardware
+        {
+            page.copy_register(&mut self.apic, offset, now);
+        }
+    }
+
+    /// Which mode the hardware virtualizes the local APIC in: that of IA32_APIC_BASE, if the registers are where they are
+    /// after reset.
+    fn choose_mode(&mut self, now: u64) {
+        let mode = match (&self.hardware, self.apic.page()) {
+            (None, _) => ApicMode::Software,
+            (Some(_), _) if self.apic.is_x2apic() => ApicMode::X2apic,
+            (Some(_), Some(DEFAULT_BASE)) => ApicMode::Xapic,
+            (Some(_), _) => ApicMode::Software,
+        };
+        self.mode = mode;
+        self.apic.delegate_vectors(mode != ApicMode::Software);
+        if let Some(page) = &self.hardware {
+            page.copy(&mut self.apic, now);
+        }
+        self.untold |= StateGroups::APIC;
     }
 
     /// What the guest's TSC is ahead of the machine's clock, modulo 2^64.
@@ -75,10 +169,40 @@ impl Processor {
         Ok(())
     }
 
-    /// Whether an interrupt (enabled or not) or an NMI waits.
+    /// Whether an interrupt (enabled or not) or an NMI waits, or the state page must be told of the local APIC.
     #[inline]
     pub const fn has_work(&self) -> bool {
-        self.apic.has_work()
+        self.apic.has_work() || !self.untold.is_empty()
+    }
+
+    /// Whether the hardware will deliver an interrupt as soon as the processor's interrupts are enabled.
+    pub fn will_deliver(&self) -> bool {
+        self.mode != ApicMode::Software && self.hardware.as_ref().is_some_and(VirtualApic::is_deliverable)
+    }
+
+    /// Hands what waits to the hardware that delivers interrupts, if there is such, and tells the state page of it.
+    #[inline]
+    pub fn tell(&mut self, state: &mut VcpuState) {
+        if let Some(page) = &mut self.hardware
+            && (self.mode != ApicMode::Software || !self.untold.is_empty())
+        {
+            let mut untold = self.untold;
+            self.apic.take_requests(|vector, level| {
+                untold |= StateGroups::INTERRUPT_STATUS;
+                if page.request(vector, level) {
+                    untold |= StateGroups::APIC;
+                }
+            });
+            if untold.contains(StateGroups::APIC) {
+                state.apic_mode = self.mode as u32;
+                state.eoi_exits = page.eoi_exits();
+            }
+            if !untold.is_empty() {
+                state.interrupt_status = page.status();
+                state.dirty |= untold.bits();
+            }
+            self.untold = StateGroups::empty();
+        }
     }
 
     /// Time at which its timer fires; `u64::MAX` for never.
@@ -96,6 +220,11 @@ impl Processor {
     /// INIT: the local APIC as after reset. The caller resets what the processor's state page has.
     pub(crate) fn reset(&mut self) {
         self.apic.reset();
+        if let Some(page) = &mut self.hardware {
+            page.reset();
+            page.copy(&mut self.apic, 0);
+            self.untold |= StateGroups::APIC;
+        }
     }
 }
 

@@ -36,7 +36,7 @@ numbered! {
         GuestMemory = 5,
         /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes.
         GuestSpace = 6,
-        /// See [`Vcpu`]. `slot`, `address` for its state page; parameters: index, CPU, index of the thread that runs it.
+        /// See [`Vcpu`]. `slot`, `address` for its state page and the virtual-APIC page behind it, `size` of both; parameters: index, CPU, index of the thread that runs it.
         Vcpu = 7,
         /// See [`Thread`]. A further thread: `slot`, `address` = stack top, `size` = stack bytes; parameters: index (from 1),
         /// slot of its notification, CPU.
@@ -238,7 +238,7 @@ pub struct GuestSpace {
 pub struct Vcpu {
     /// Capability.
     pub slot: u64,
-    /// Where the vmm maps its state page (`VcpuMethod::MapState`).
+    /// Where the vmm maps its state page and its virtual-APIC page (`VcpuMethod::MapState`).
     pub state: u64,
     /// Number in the guest, from 0; also its APIC id.
     pub index: u32,

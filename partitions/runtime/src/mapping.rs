@@ -9,7 +9,7 @@ use bulkhead_abi::{
 };
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
 /// Addresses at which [`Mapping`] may put memory: nothing of the program itself lies there (see the linker script, and the
@@ -119,7 +119,7 @@ impl Default for FaultPage {
     }
 }
 
-/// A guest processor with its state page.
+/// A guest processor with its state page and its virtual-APIC page.
 ///
 /// The kernel changes the page during [`GuestProcessor::run`] and [`GuestProcessor::fetch`] only, which both need the handle
 /// mutably, so that plain references to the state are sound at all other times.
@@ -134,7 +134,7 @@ unsafe impl Send for GuestProcessor {}
 
 impl GuestProcessor {
     pub(crate) fn map(vcpu: Vcpu, address: u64) -> Result<Self, Error> {
-        let last = MAPPING_ADDRESSES.end - PAGE_SIZE;
+        let last = MAPPING_ADDRESSES.end - 2 * PAGE_SIZE;
         if !(MAPPING_ADDRESSES.start..=last).contains(&address) || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Error::OutOfRange);
         }
@@ -164,6 +164,14 @@ impl GuestProcessor {
     pub fn state_mut(&mut self) -> &mut VcpuState {
         // SAFETY: as in `state`.
         unsafe { self.state.as_mut() }
+    }
+
+    /// The virtual-APIC page: 1,024 words, which the hardware uses during [`GuestProcessor::run`].
+    pub fn apic_page(&self) -> &'static [AtomicU32] {
+        let page = self.state.as_ptr() as usize + PAGE_SIZE as usize;
+        // SAFETY: the kernel mapped the page right behind the state page, for as long as the program runs; it is only ever
+        // used as atomics.
+        unsafe { core::slice::from_raw_parts(page as *const AtomicU32, PAGE_SIZE as usize / 4) }
     }
 
     /// Runs the guest processor until an exit that the kernel does not handle, a signal or the deadline.

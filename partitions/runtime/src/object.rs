@@ -311,6 +311,12 @@ impl GuestSpace {
         invoke(self.0, GuestSpaceMethod::Donate as u64, [memory.0.0, 0, 0, 0]).map(|_| ())
     }
 
+    /// Maps the page by which the processor virtualizes the local APICs of the space's vCPUs. Whether it does.
+    pub fn map_apic_page(self) -> bool {
+        // A program that was started anew finds the page mapped.
+        matches!(invoke(self.0, GuestSpaceMethod::MapApicPage as u64, [0; 4]), Ok(_) | Err(Error::AlreadyMapped))
+    }
+
     /// Lets the guest's `out` to a port signal the notification.
     pub fn bind_doorbell(self, port: u16, notification: Notification) -> Result<(), Error> {
         let arguments = [u64::from(port), notification.0.0, 0, 0];

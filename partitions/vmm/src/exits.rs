@@ -1,7 +1,7 @@
 //! VM exits (SDM vol. 3, appendix C).
 
 use crate::guest::{End, GuestMachine};
-use crate::monitor::{Activity, Monitor};
+use crate::monitor::{Activity, INTERRUPT_FLAG, Monitor};
 use bulkhead_machine::bus::Width;
 use bulkhead_machine::devices::power::PowerEvent;
 use bulkhead_machine::emulate::{self, Exception, Hint, Mmio, Outcome, PioExit, PortIo};
@@ -27,10 +27,13 @@ mod reason {
     pub const WRMSR: u64 = 32;
     pub const RDPMC: u64 = 15;
     pub const PAUSE: u64 = 40;
+    pub const APIC_ACCESS: u64 = 44;
+    pub const VIRTUALIZED_EOI: u64 = 45;
     pub const EPT_VIOLATION: u64 = 48;
     pub const EPT_MISCONFIGURATION: u64 = 49;
     pub const WBINVD: u64 = 54;
     pub const XSETBV: u64 = 55;
+    pub const APIC_WRITE: u64 = 56;
 }
 
 /// Access rights of a code segment: 64-bit code.
@@ -96,12 +99,20 @@ impl Monitor {
         match self.processor.state().exit_reason & 0xffff {
             reason::CPUID => self.cpuid(),
             reason::IO => return self.port(),
-            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION => return self.memory_access(),
+            reason::APIC_WRITE => {
+                let offset = self.processor.state().exit_qualification as u32;
+                self.guest.machine.apic_written(&mut self.model, offset, time::now());
+            }
+            reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => return self.memory_access(),
             reason::RDMSR => self.read_msr(),
             reason::WRMSR => self.write_msr(),
             reason::HLT => {
                 self.skip();
-                self.activity = Activity::Halted;
+                // An interrupt may have come while STI held it back.
+                let interrupted = self.processor.state().rflags & INTERRUPT_FLAG != 0 && self.model.will_deliver();
+                if !interrupted {
+                    self.activity = Activity::Halted;
+                }
             }
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {}
             other => return self.rare_exit(other),
@@ -114,6 +125,10 @@ impl Monitor {
         match reason {
             reason::CONTROL_REGISTER => self.control_register(),
             reason::DEBUG_REGISTER => self.debug_register(),
+            reason::VIRTUALIZED_EOI => {
+                let vector = self.processor.state().exit_qualification as u8;
+                self.guest.machine.interrupt_ended(&mut self.model, vector);
+            }
             reason::XSETBV => self.set_extended_control(),
             // Caches are coherent, and the guest's devices do not bypass them.
             reason::INVD | reason::WBINVD | reason::PAUSE => self.skip(),

@@ -92,6 +92,8 @@ pub struct Guest {
     pub ram: Ram,
     /// Its guest-physical memory, for doorbells.
     pub space: GuestSpace,
+    /// The hardware virtualizes the local APICs.
+    pub virtual_apics: bool,
     /// Its processors.
     pub processors: Vec<GuestProcessorEntry>,
     /// Who serves its devices.

@@ -46,7 +46,7 @@ const VALID: u32 = 1 << 31;
 /// DR7 without breakpoints.
 const DR7_AFTER_INIT: u64 = 0x400;
 /// RFLAGS.IF.
-const INTERRUPT_FLAG: u64 = 1 << 9;
+pub(crate) const INTERRUPT_FLAG: u64 = 1 << 9;
 
 impl Monitor {
     /// The monitor of a processor that waits for start-up.
@@ -204,8 +204,12 @@ impl Monitor {
 
     /// Decides what the next entry injects.
     fn arbitrate(&mut self) {
+        self.model.tell(self.processor.state_mut());
         self.require(INTERRUPT_STATE);
         let state = self.processor.state();
+        if state.rflags & INTERRUPT_FLAG != 0 && self.model.will_deliver() {
+            self.activity = Activity::Running;
+        }
         let occupied = state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
         let readiness = Readiness { rflags: state.rflags, interruptibility: state.interruptibility, occupied };
         let decision = self.guest.machine.arbitrate(&mut self.model, readiness);

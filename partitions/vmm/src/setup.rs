@@ -15,6 +15,7 @@ use bulkhead_machine::machine::{Host, Machine, MachineParameters};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
 use bulkhead_machine::virtio::BarPlaces;
+use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
 use bulkhead_runtime::plan::ChannelKind;
@@ -70,7 +71,9 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let parameters = parameters(&ram, processors.len());
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { disks, input });
-    Ok((Guest { machine, ram, space, processors, links, end: Once::new(), deaf: AtomicUsize::new(0) }, state))
+    let virtual_apics = space.map_apic_page();
+    let deaf = AtomicUsize::new(0);
+    Ok((Guest { machine, ram, space, virtual_apics, processors, links, end: Once::new(), deaf }, state))
 }
 
 /// The notifications of the threads that run the processors, by processor.
@@ -101,10 +104,16 @@ pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> 
     let entry = entry.ok_or_else(|| format!("thread {thread} has no processor"))?;
     let number = entry.entry.index as usize;
     let machine = &guest.machine;
-    let (Some(model), Some(mailbox)) = (machine.processor(number), machine.mailbox(number)) else {
+    let (Some(mut model), Some(mailbox)) = (machine.processor(number), machine.mailbox(number)) else {
         return Err(format!("there is no processor {number}"));
     };
-    Ok(Monitor::new(guest, prepare(entry.vcpu, entry.entry.state)?, model, mailbox))
+    let processor = prepare(entry.vcpu, entry.entry.state)?;
+    if guest.virtual_apics
+        && let Some(page) = VirtualApic::new(processor.apic_page())
+    {
+        model.virtualize(page, time::now());
+    }
+    Ok(Monitor::new(guest, processor, model, mailbox))
 }
 
 /// Waits until the service offers the disk, and makes a PCI function of it.

@@ -44,6 +44,11 @@ pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
             let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
             guest::unbind_doorbell(guest, port)
         }
+        GuestSpaceMethod::MapApicPage if crate::vmx::has_virtual_apic() => {
+            guest.map_apic_page()?;
+            DONE
+        }
+        GuestSpaceMethod::MapApicPage => Err(Error::Unsupported),
     }
 }
 

@@ -13,6 +13,8 @@ use bulkhead_plan::{
 
 /// Memory of a disk's channel.
 const DISK_CHANNEL_MEMORY: u64 = PAGE_SIZE;
+/// What a vCPU shares with its monitor: the state page and the virtual-APIC page.
+const VCPU_BYTES: u64 = 2 * PAGE_SIZE;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 /// Pages of a guest space's pool beyond what the RAM needs: pages that the monitor maps later.
@@ -98,11 +100,11 @@ impl Compiler<'_> {
         space
             .push(EnvironmentEntry { slot, parameters, ..EnvironmentEntry::new(EntryKind::GuestSpace, name) }, binding);
         for (vcpu, cpu) in (0u64..).zip(&guest.cpus) {
-            let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
+            let (slot, address) = (space.slot(), space.address(VCPU_BYTES));
             let entry = EnvironmentEntry {
                 slot,
                 address,
-                size: PAGE_SIZE,
+                size: VCPU_BYTES,
                 parameters: [vcpu, cpu.value, vcpu, 0],
                 ..EnvironmentEntry::new(EntryKind::Vcpu, plan_name(&format!("vcpu{vcpu}")))
             };

@@ -81,6 +81,8 @@ pub struct LocalApic {
     work: bool,
     /// Processor priority (SDM vol. 3, 11.8.3.1).
     processor_priority: u8,
+    /// Hardware delivers the vectors: they are only collected here.
+    delegated: bool,
     nmi_pending: bool,
     external_pending: bool,
     /// Level of the LINT0 pin: the 8259A's output.
@@ -110,6 +112,7 @@ impl LocalApic {
             deliverable: 0,
             work: false,
             processor_priority: 0,
+            delegated: false,
             nmi_pending: false,
             external_pending: false,
             lint0: false,
@@ -367,6 +370,30 @@ impl LocalApic {
         self.update();
     }
 
+    /// Leaves the vectors to hardware that delivers them, or takes them back. Nothing must be in service.
+    pub fn delegate_vectors(&mut self, delegated: bool) {
+        self.delegated = delegated;
+        self.update();
+    }
+
+    /// Takes all requested vectors out, each with whether it is level-triggered: for hardware that delivers them.
+    pub fn take_requests(&mut self, mut take: impl FnMut(u8, bool)) {
+        loop {
+            let vector = self.requests.highest();
+            if vector == 0 {
+                break;
+            }
+            self.requests.remove(vector);
+            take(vector, self.level_triggered.contains(vector));
+        }
+        self.update();
+    }
+
+    /// The command register, its upper half included.
+    pub const fn command(&self) -> u64 {
+        self.command
+    }
+
     /// Whether an NMI waits.
     pub const fn is_nmi_pending(&self) -> bool {
         self.nmi_pending
@@ -429,7 +456,7 @@ impl LocalApic {
         self.processor_priority =
             if self.task_priority >> 4 >= served >> 4 { self.task_priority } else { served & 0xf0 };
         let interrupts = highest >> 4 > self.processor_priority >> 4 && self.is_enabled();
-        self.deliverable = if interrupts { highest } else { 0 };
+        self.deliverable = if interrupts && !self.delegated { highest } else { 0 };
         self.work = interrupts || self.nmi_pending || self.external();
     }
 

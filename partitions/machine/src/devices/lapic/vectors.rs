@@ -49,6 +49,11 @@ impl VectorSet {
         }
     }
 
+    /// The set as words.
+    pub const fn words(&self) -> [u64; 4] {
+        self.words
+    }
+
     /// One of the eight 32-bit registers that show the set.
     pub fn register(&self, index: u32) -> u32 {
         let word = self.words.get(index as usize / 2).copied().unwrap_or(0);

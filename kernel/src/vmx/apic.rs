@@ -1,0 +1,70 @@
+//! A guest's local APIC as far as the processor virtualizes it: APIC-register virtualization and virtual-interrupt delivery
+//! (SDM vol. 3, chapter 30). The monitor owns the virtual-APIC page and decides what is pending; what it writes there can
+//! confuse its own guest only.
+
+use crate::vmx::state::{State, get};
+use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vmcs::Vmcs;
+use bulkhead_abi::{ApicMode, StateGroups};
+use x86::vmx::vmcs::control::{self, PrimaryControls, SecondaryControls};
+use x86::vmx::vmcs::guest;
+
+const CR8_EXITING: u32 = PrimaryControls::CR8_LOAD_EXITING.bits() | PrimaryControls::CR8_STORE_EXITING.bits();
+const TPR_SHADOW: u32 = PrimaryControls::USE_TPR_SHADOW.bits();
+const DELIVERY: u32 =
+    SecondaryControls::VIRTUALIZE_APIC_REGISTER.bits() | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY.bits();
+const XAPIC: u32 = SecondaryControls::VIRTUALIZE_APIC.bits();
+const X2APIC: u32 = SecondaryControls::VIRTUALIZE_X2APIC.bits();
+const EOI_EXITS: [u32; 4] =
+    [control::EOI_EXIT0_FULL, control::EOI_EXIT1_FULL, control::EOI_EXIT2_FULL, control::EOI_EXIT3_FULL];
+
+/// The primary and secondary controls for a mode, given those without any virtualization of the local APIC.
+const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32) {
+    match mode {
+        ApicMode::Software => (primary & !TPR_SHADOW | CR8_EXITING, secondary),
+        ApicMode::Xapic => (primary & !CR8_EXITING | TPR_SHADOW, secondary | DELIVERY | XAPIC),
+        ApicMode::X2apic => (primary & !CR8_EXITING | TPR_SHADOW, secondary | DELIVERY | X2APIC),
+    }
+}
+
+impl Vcpu {
+    /// Loads the mode of the local APIC and the vectors whose end exits. Refused if the processor does not virtualize it, or
+    /// the space has no APIC-access page.
+    pub(super) fn load_apic(&self, vmcs: Vmcs, state: State) -> Result<(), StateGroups> {
+        let mode = ApicMode::from_number(u64::from(get!(state, apic_mode))).ok_or(StateGroups::APIC)?;
+        let access_page = self.space.get().and_then(|space| space.apic_page());
+        if mode != ApicMode::Software && access_page.is_none() {
+            return Err(StateGroups::APIC);
+        }
+        if self.apic_mode.replace(mode) != mode {
+            let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
+            self.primary.set(primary);
+            self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
+            // SAFETY: the processor offers these controls, or there would be no APIC-access page; the pages are the vCPU's and
+            // its space's. Writes to x2APIC registers that the hardware does not virtualize exit.
+            unsafe {
+                vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(primary));
+                vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(secondary));
+                vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic_page().0);
+                vmcs.write(control::APIC_ACCESS_ADDR_FULL, access_page.map_or(0, |page| page.0));
+                vmcs.write(control::TPR_THRESHOLD, 0);
+            }
+        }
+        if mode != ApicMode::Software {
+            for (index, field) in EOI_EXITS.into_iter().enumerate() {
+                let vectors = state.eoi_exits(index);
+                // SAFETY: which ends of interrupts exit is the monitor's business.
+                unsafe { vmcs.write(field, vectors) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what is requested and in service: the highest vectors of both.
+    #[inline(always)]
+    pub(super) fn load_interrupt_status(&self, vmcs: Vmcs, state: State) {
+        if self.apic_mode.get() != ApicMode::Software {
+            vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(u64::from(get!(state, interrupt_status) & 0xffff));
+        }
+    }
+}
