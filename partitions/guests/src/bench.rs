@@ -3,28 +3,30 @@
 use crate::machine::{Ports, cpuid, read_register, ticks};
 use crate::println;
 
-const COUNT: usize = 1000;
-const WARM_UP: usize = 100;
+/// Repetitions of a measurement.
+pub const COUNT: usize = 1000;
+/// Repetitions before that.
+pub const WARM_UP: usize = 100;
 /// The port of the PC's self-test codes: nothing answers there but the monitor.
 const SELF_TEST: u16 = 0x80;
 /// Register select of the I/O APIC.
 const IO_APIC: u32 = 0xfec0_0000;
 
-/// Takes all figures.
-pub fn run() {
+/// Takes all figures. Their names end with `variant`.
+pub fn run(variant: &str) {
     // A guest without a hypervisor leaf measures the bare machine.
-    measure("exit.cpuid", || {
+    measure("exit.cpuid", variant, || {
         core::hint::black_box(cpuid(0, 0));
     });
-    measure("exit.pio", || Ports::write_u8(SELF_TEST, 0));
-    measure("exit.mmio", || {
+    measure("exit.pio", variant, || Ports::write_u8(SELF_TEST, 0));
+    measure("exit.mmio", variant, || {
         read_register(IO_APIC);
     });
-    measure("guest.nothing", || {});
+    measure("guest.nothing", variant, || {});
 }
 
 #[inline(always)]
-fn measure(name: &str, mut operation: impl FnMut()) {
+fn measure(name: &str, variant: &str, mut operation: impl FnMut()) {
     for _ in 0..WARM_UP {
         operation();
     }
@@ -36,8 +38,13 @@ fn measure(name: &str, mut operation: impl FnMut()) {
         *figure = u64::from((ticks() as u32).wrapping_sub(start));
     }
     figures.sort_unstable();
+    print(name, variant, &figures);
+}
+
+/// Prints a figure, given its values in ascending order.
+pub fn print(name: &str, variant: &str, figures: &[u64; COUNT]) {
     println!(
-        "{{\"name\": \"{name}\", \"unit\": \"instructions\", \"n\": {COUNT}, \"min\": {}, \"median\": {}, \"p95\": {}}}",
+        "{{\"name\": \"{name}{variant}\", \"unit\": \"instructions\", \"n\": {COUNT}, \"min\": {}, \"median\": {}, \"p95\": {}}}",
         figures[0],
         figures[COUNT / 2],
         figures[COUNT * 95 / 100]

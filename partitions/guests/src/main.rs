@@ -8,26 +8,49 @@
 //! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
+//! - `smp`: starts the other processors in every way;
+//! - `ipi [COUNT]`: sends interrupts between processors in every mode, and counts what comes;
+//! - `ipi-bench`: measures interrupts between processors;
+//! - `smp-memory BASE LENGTH SECONDS`: all processors use that part of guest-physical memory (in hexadecimal) at once;
 //! - `exit N`: ends by the exit port with code N.
 //!
 //! The guests must never depend on anything of the rest of the system but what a PC offers.
 #![no_std]
 #![no_main]
 
+mod acpi;
+mod apic;
 mod bench;
 mod console;
+mod delay;
+mod echo;
+mod emulators;
 mod exceptions;
 mod hostile;
+mod instructions;
+mod interrupts;
+mod ipi;
+mod ipi_bench;
+mod ledger;
 mod machine;
+mod modes;
+mod priorities;
+mod receiver;
+mod smp;
+mod smp_memory;
+mod startup;
+mod timers;
 
 // Compiled code calls its functions by name.
 use bulkhead_intrinsics as _;
 use core::arch::global_asm;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
 use machine::{Ports, StartInformation};
 
 global_asm!(include_str!("start.s"));
 global_asm!(include_str!("real.s"));
+global_asm!(include_str!("multiboot2.s"));
 
 /// Where the start-up code goes on, in 64-bit mode.
 #[unsafe(no_mangle)]
@@ -39,9 +62,13 @@ extern "C" fn guest_main(start_information: u32) -> ! {
     println!("guest: long mode, command line \"{line}\"");
     let mut words = line.split_ascii_whitespace();
     match words.next() {
-        Some("bench") => bench::run(),
+        Some("bench") => bench::run(""),
         Some("real") => machine::enter_real_mode(),
         Some("hostile") => hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1)),
+        Some("smp") => startup::run(),
+        Some("ipi") => ipi::run(words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000)),
+        Some("ipi-bench") => ipi_bench::run(),
+        Some("smp-memory") => smp_memory::run(words),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),
@@ -84,6 +111,11 @@ fn spin() -> ! {
 
 #[panic_handler]
 fn panic(information: &PanicInfo<'_>) -> ! {
+    /// Only the first of several processors tells.
+    static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+    if HAS_PANICKED.swap(true, Ordering::SeqCst) {
+        instructions::stop();
+    }
     println!("guest: {information}");
     machine::exit(101)
 }
