@@ -65,12 +65,12 @@ pub fn make_ready(thread: Ref<Thread>) {
     }
 }
 
-/// Interrupts the processor of a thread if it is running there right now.
-pub fn interrupt_if_current(thread: Ref<Thread>) {
+/// Makes a thread that runs a guest on another processor leave it and look at its notification.
+pub fn interrupt_guest(thread: Ref<Thread>) {
     if let Some(home) = cpu::by_number(thread.cpu.get())
         && home.current.get() == Some(thread)
     {
-        apic::send(home.apic_id.get(), vector::RESCHEDULE);
+        apic::send(home.apic_id.get(), vector::LOOK);
     }
 }
 

@@ -68,7 +68,7 @@ impl Notification {
             }
             // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
             State::Ready if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() => {
-                schedule::interrupt_if_current(thread);
+                schedule::interrupt_guest(thread);
             }
             _ => {}
         }
