@@ -129,13 +129,13 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     /// IN.
     #[inline]
     pub fn read_port(&self, by: &Processor, port: u16, width: Width, now: u64) -> u32 {
-        self.with_platform(by.number, |platform, courier| platform.read_port(port, width, now, courier))
+        self.with_platform(by.number, move |platform, courier| platform.read_port(port, width, now, courier))
     }
 
     /// OUT. What it did to the machine as a whole, if anything.
     #[inline]
     pub fn write_port(&self, by: &Processor, port: u16, width: Width, value: u32, now: u64) -> Option<PowerEvent> {
-        self.with_platform(by.number, |platform, courier| platform.write_port(port, width, value, now, courier))
+        self.with_platform(by.number, move |platform, courier| platform.write_port(port, width, value, now, courier))
     }
 
     /// `by` reads guest-physical memory that is not RAM.
@@ -145,7 +145,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             let register = by.read_apic(address & 0xffc, now);
             return (u64::from(register) >> (8 * (address & 3))) & width.mask();
         }
-        self.with_platform(by.number, |platform, courier| platform.read_memory(address, width, courier))
+        self.with_platform(by.number, move |platform, courier| platform.read_memory(address, width, courier))
     }
 
     /// `by` writes guest-physical memory that is not RAM.
@@ -157,7 +157,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             self.interconnect.publish_priority(by.number, by.apic.processor_priority());
             return;
         }
-        self.with_platform(by.number, |platform, courier| platform.write_memory(address, width, value, courier));
+        self.with_platform(by.number, move |platform, courier| platform.write_memory(address, width, value, courier));
     }
 
     /// `by` has written the register at byte `offset` of its virtual-APIC page.
@@ -208,7 +208,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             LapicEffect::Moved => self.publish(by),
             LapicEffect::Send(message) => self.wake(self.interconnect.send(Some(by.number), &message)),
             LapicEffect::EndOfInterrupt(vector) => {
-                self.with_platform(by.number, |platform, courier| platform.end_of_interrupt(vector, courier))
+                self.with_platform(by.number, move |platform, courier| platform.end_of_interrupt(vector, courier))
             }
         }
     }
@@ -330,22 +330,22 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
 
     /// A character arrives at the serial port; `false` if there is no room for it.
     pub fn receive(&self, by: &Processor, character: u8) -> bool {
-        self.with_platform(by.number, |platform, courier| platform.receive(character, courier))
+        self.with_platform(by.number, move |platform, courier| platform.receive(character, courier))
     }
 
     /// The serial sink has room again.
     pub fn flush_serial(&self, by: &Processor) {
-        self.with_platform(by.number, |platform, courier| platform.flush_serial(courier));
+        self.with_platform(by.number, move |platform, courier| platform.flush_serial(courier));
     }
 
     /// Presses the power button: an operating system that listens shuts down.
     pub fn press_power_button(&self, by: &Processor) {
-        self.with_platform(by.number, |platform, courier| platform.press_power_button(courier));
+        self.with_platform(by.number, move |platform, courier| platform.press_power_button(courier));
     }
 
     /// Lets the owner of PCI function `index` tell it news (a request completed, ...), then carries its interrupts.
     pub fn with_function<R>(&self, by: &Processor, index: usize, tell: impl FnOnce(&mut F) -> R) -> Option<R> {
-        self.with_platform(by.number, |platform, courier| platform.with_function(index, courier, tell))
+        self.with_platform(by.number, move |platform, courier| platform.with_function(index, courier, tell))
     }
 
     /// The machine has ended: tells the threads of all processors but `by`.

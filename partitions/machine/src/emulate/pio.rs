@@ -43,11 +43,8 @@ impl PioExit {
     pub const fn new(qualification: u64) -> Self {
         Self {
             port: (qualification >> 16) as u16,
-            size: match qualification & 7 {
-                0 => 1,
-                1 => 2,
-                _ => 4,
-            },
+            // The field says 0, 1 or 3.
+            size: (qualification as u8 & 3) + 1,
             input: qualification & 1 << 3 != 0,
             string: qualification & 1 << 4 != 0,
             repeated: qualification & 1 << 5 != 0,
