@@ -357,7 +357,7 @@ impl Built {
         let mut copy = EnvironmentCopy::new(source, words.as_mut_bytes())
             .ok_or(Cause::Contradiction("an environment that cannot be copied"))?;
         copy.set_clock(boot.tsc_hz, generation);
-        copy.set_boot(boot.tsc_at_entry);
+        copy.set_boot(boot.tsc_at_entry, boot.features);
         for (entry, address) in &self.physical {
             copy.set_physical(*entry, *address);
         }

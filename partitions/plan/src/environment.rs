@@ -42,6 +42,8 @@ pub struct EnvironmentHeader {
     pub priority: u32,
     /// TSC at the kernel's first instruction. Init fills it in.
     pub tsc_at_boot: u64,
+    /// `bulkhead_abi::CpuFeatures` of the machine. Init fills it in.
+    pub features: u64,
 }
 
 numbered! {
@@ -287,9 +289,10 @@ impl<'a> EnvironmentCopy<'a> {
         self.header.generation = generation;
     }
 
-    /// Fills in when the kernel was entered.
-    pub fn set_boot(&mut self, tsc: u64) {
+    /// Fills in when the kernel was entered, and on what processors.
+    pub fn set_boot(&mut self, tsc: u64, features: u64) {
         self.header.tsc_at_boot = tsc;
+        self.header.features = features;
     }
 
     /// Fills in the host-physical address of the entry with this index; nothing if there is none.
