@@ -65,12 +65,13 @@ pub fn make_ready(thread: Ref<Thread>) {
     }
 }
 
-/// Makes a thread that runs a guest on another processor leave it and look at its notification.
-pub fn interrupt_guest(thread: Ref<Thread>) {
-    if let Some(home) = cpu::by_number(thread.cpu.get())
+/// Interrupts a thread that runs a guest on another processor.
+pub fn interrupt_guest(thread: Ref<Thread>, number: u8) {
+    if thread.cpu.get() != cpu::this().number.get()
+        && let Some(home) = cpu::by_number(thread.cpu.get())
         && home.current.get() == Some(thread)
     {
-        apic::send(home.apic_id.get(), vector::LOOK);
+        apic::send(home.apic_id.get(), number);
     }
 }
 

@@ -158,6 +158,8 @@ numbered! {
         /// Allow the guest direct access to MSR `rdx`: `r10` bit 0 reads, bit 1 writes. Only MSRs that the kernel switches for
         /// the guest (FS/GS base, KERNEL_GS_BASE, STAR family, SYSENTER family, PAT) and the TSC (read) are accepted.
         PassMsr = 18,
+        /// If the guest processor is running on another CPU, it takes what is posted for it ([`crate::POSTED_INTERRUPTS`]).
+        Notify = 19,
     }
 }
 

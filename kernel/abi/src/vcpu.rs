@@ -203,6 +203,11 @@ pub struct VcpuState {
     pub eoi_exits: [u64; 4],
 }
 
+/// Byte offset, in the virtual-APIC page, of the vCPU's posted-interrupt descriptor (SDM vol. 3, table 30-1): a set of 256 vectors,
+/// and in the bit behind it whether there is something in the set. In all modes but [`ApicMode::Software`] the kernel, or the
+/// processor, requests what is posted before the guest goes on; `VcpuMethod::Notify` makes a guest that runs look.
+pub const POSTED_INTERRUPTS: usize = 0x800;
+
 numbered! {
     /// How accesses to a vCPU's local APIC are answered.
     pub enum ApicMode {

@@ -28,6 +28,8 @@ pub mod vector {
     pub const RESCHEDULE: u8 = 0xf1;
     /// Leave the guest, and look at the notification of the thread that runs it.
     pub const LOOK: u8 = 0xf3;
+    /// Interrupts are posted for the guest: the processor takes them, or the kernel before it goes on with the guest.
+    pub const POSTED: u8 = 0xf4;
     /// Flush the TLB.
     pub const FLUSH: u8 = 0xf2;
     /// Spurious interrupt of the local APIC.
@@ -161,7 +163,7 @@ pub fn interrupt(number: u8) {
             apic::end_of_interrupt();
             cpu::this().reschedule.set(true);
         }
-        vector::LOOK => apic::end_of_interrupt(),
+        vector::LOOK | vector::POSTED => apic::end_of_interrupt(),
         vector::FLUSH => {
             // Usually answered already while waiting for the lock.
             schedule::flush_if_wanted(cpu::this());

@@ -1,6 +1,6 @@
 //! A word of signal bits; the only thing that crosses CPUs.
 
-use crate::arch::cpu;
+use crate::arch::traps::vector;
 use crate::object::thread::{State, Thread};
 use crate::schedule;
 use bulkhead_abi::{Error, SIGNAL_BADGE};
@@ -67,9 +67,7 @@ impl Notification {
                 schedule::wake(thread);
             }
             // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
-            State::Ready if thread.vcpu.get().is_some() && thread.cpu.get() != cpu::this().number.get() => {
-                schedule::interrupt_guest(thread);
-            }
+            State::Ready if thread.vcpu.get().is_some() => schedule::interrupt_guest(thread, vector::LOOK),
             _ => {}
         }
     }

@@ -1,12 +1,14 @@
-//! A guest's local APIC as far as the processor virtualizes it: APIC-register virtualization and virtual-interrupt delivery
-//! (SDM vol. 3, chapter 30). The monitor owns the virtual-APIC page and decides what is pending; what it writes there can
+//! A guest's local APIC as far as the processor virtualizes it: APIC-register virtualization, virtual-interrupt delivery and
+//! posted interrupts (SDM vol. 3, chapter 30). Of these, the kernel does posted interrupts where the processor does not. The monitor owns the virtual-APIC page and decides what is pending; what it writes there can
 //! confuse its own guest only.
 
+use crate::arch::traps::vector;
 use crate::vmx::state::{State, get};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{ApicMode, StateGroups};
-use x86::vmx::vmcs::control::{self, PrimaryControls, SecondaryControls};
+use bulkhead_abi::{ApicMode, POSTED_INTERRUPTS, StateGroups};
+use core::sync::atomic::{AtomicU32, Ordering};
+use x86::vmx::vmcs::control::{self, PinbasedControls, PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::guest;
 
 const CR8_EXITING: u32 = PrimaryControls::CR8_LOAD_EXITING.bits() | PrimaryControls::CR8_STORE_EXITING.bits();
@@ -14,6 +16,7 @@ const TPR_SHADOW: u32 = PrimaryControls::USE_TPR_SHADOW.bits();
 const DELIVERY: u32 =
     SecondaryControls::VIRTUALIZE_APIC_REGISTER.bits() | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY.bits();
 const XAPIC: u32 = SecondaryControls::VIRTUALIZE_APIC.bits();
+const HARDWARE_POSTING: u32 = PinbasedControls::POSTED_INTERRUPTS.bits();
 const X2APIC: u32 = SecondaryControls::VIRTUALIZE_X2APIC.bits();
 const EOI_EXITS: [u32; 4] =
     [control::EOI_EXIT0_FULL, control::EOI_EXIT1_FULL, control::EOI_EXIT2_FULL, control::EOI_EXIT3_FULL];
@@ -27,6 +30,13 @@ const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32)
     }
 }
 
+/// Words of a posted-interrupt descriptor's set of vectors.
+const POSTED_WORDS: usize = 8;
+/// Index of the posted-interrupt descriptor in the page's 32-bit words, and of the first request register; registers are 16
+/// bytes apart.
+const POSTED: usize = POSTED_INTERRUPTS / 4;
+const REQUESTS: usize = 0x200 / 4;
+
 impl Vcpu {
     /// Loads the mode of the local APIC and the vectors whose end exits. Refused if the processor does not virtualize it, or
     /// the space has no APIC-access page.
@@ -38,16 +48,21 @@ impl Vcpu {
         }
         if self.apic_mode.replace(mode) != mode {
             let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
+            let pin = if mode == ApicMode::Software { self.pin.get() & !HARDWARE_POSTING } else { self.pin.get() };
             self.primary.set(primary);
             self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
             // SAFETY: the processor offers these controls, or there would be no APIC-access page; the pages are the vCPU's and
             // its space's. Writes to x2APIC registers that the hardware does not virtualize exit.
             unsafe {
+                vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin));
                 vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(primary));
                 vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(secondary));
                 vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic_page().0);
                 vmcs.write(control::APIC_ACCESS_ADDR_FULL, access_page.map_or(0, |page| page.0));
                 vmcs.write(control::TPR_THRESHOLD, 0);
+                vmcs.write(control::POSTED_INTERRUPT_NOTIFICATION_VECTOR, u64::from(vector::POSTED));
+                let descriptor = self.virtual_apic_page().0 + POSTED_INTERRUPTS as u64;
+                vmcs.write(control::POSTED_INTERRUPT_DESC_ADDR_FULL, descriptor);
             }
         }
         if mode != ApicMode::Software {
@@ -58,6 +73,45 @@ impl Vcpu {
             }
         }
         Ok(())
+    }
+
+    /// A word of the virtual-APIC page.
+    #[inline(always)]
+    fn apic_word(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the index is kept within the page, which lives as long as the vCPU; whoever else uses the word does so by
+        // atomic accesses, or is the processor itself.
+        unsafe { AtomicU32::from_ptr(self.virtual_apic.pointer().cast::<u32>().add(index % 1024)) }
+    }
+
+    /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
+    #[inline(always)]
+    pub(super) fn take_posted(&self, vmcs: Vmcs) {
+        if self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed) != 0
+            && self.apic_mode.get() != ApicMode::Software
+        {
+            self.request_posted(vmcs);
+        }
+    }
+
+    #[inline(never)]
+    fn request_posted(&self, vmcs: Vmcs) {
+        // First, so that what comes later is told of anew.
+        self.apic_word(POSTED + POSTED_WORDS).swap(0, Ordering::AcqRel);
+        let mut highest = 0;
+        for index in 0..POSTED_WORDS {
+            let word = self.apic_word(POSTED + index);
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let vectors = word.swap(0, Ordering::Acquire);
+            let requests = self.apic_word(REQUESTS + 4 * index);
+            requests.store(requests.load(Ordering::Relaxed) | vectors, Ordering::Relaxed);
+            highest = index as u64 * 32 + u64::from(vectors.checked_ilog2().unwrap_or(0));
+        }
+        let status = vmcs.read(guest::INTERRUPT_STATUS);
+        if highest > status & 0xff {
+            vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(status & !0xff | highest);
+        }
     }
 
     /// Loads what is requested and in service: the highest vectors of both.

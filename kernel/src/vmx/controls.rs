@@ -31,6 +31,8 @@ const MACHINE_CHECK: u64 = 18;
 pub struct Controls {
     /// Pin-based, without the preemption timer.
     pub pin: u32,
+    /// The same with posted-interrupt processing, if the processor offers it: for vCPUs whose local APIC it virtualizes.
+    pub pin_with_posting: u32,
     /// Primary processor-based, without windows.
     pub primary: u32,
     /// Secondary processor-based, without virtualization of the local APIC.
@@ -124,8 +126,10 @@ impl Controls {
         let unrestricted = secondary & SecondaryControls::UNRESTRICTED_GUEST.bits() != 0;
         let cr0_fixed = capabilities.cr0.0 & if unrestricted { !(CR0_PE | CR0_PG) } else { !0 };
         let cr4_values = capabilities.cr4.0 | host_cr4 & CR4_MCE;
+        let pin = needed_pin | PinbasedControls::VIRTUAL_NMIS;
         Some(Self {
-            pin: capabilities.pin.adjust((needed_pin | PinbasedControls::VIRTUAL_NMIS).bits()),
+            pin_with_posting: capabilities.pin.adjust((pin | PinbasedControls::POSTED_INTERRUPTS).bits()),
+            pin: capabilities.pin.adjust(pin.bits()),
             primary: capabilities.primary.adjust(needed_primary.bits()),
             secondary,
             exit: capabilities.exit.adjust(needed_exit.bits()),

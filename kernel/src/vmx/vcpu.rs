@@ -53,6 +53,8 @@ pub struct Vcpu {
     pub(super) vpid: Cell<u16>,
     pub(super) primary: Cell<u32>,
     pub(super) secondary: Cell<u32>,
+    /// With posted-interrupt processing, if the processor has it.
+    pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
@@ -61,7 +63,7 @@ pub struct Vcpu {
     pub(super) msrs: MsrAreas,
     vmcs: Page,
     state: Page,
-    virtual_apic: Page,
+    pub(super) virtual_apic: Page,
     pub(super) msr_bitmap: Page,
     extended: [Page; fpu::AREA_BYTES / 4096],
 }
@@ -195,6 +197,7 @@ impl Vcpu {
             }
             put!(state, dirty, 0);
         }
+        self.take_posted(vmcs);
         self.refresh(vmcs);
         load_fault_address(get!(state, cr2));
         // SAFETY: the VMCS is complete since `bind`; its host state is this processor's, its stack the caller's.
@@ -279,6 +282,7 @@ impl Vcpu {
     fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
         self.primary.set(controls.primary);
         self.secondary.set(controls.secondary);
+        self.pin.set(controls.pin_with_posting);
         self.entry_controls.set(controls.entry);
         self.cr0.set(controls.cr0);
         self.cr4.set(controls.cr4);

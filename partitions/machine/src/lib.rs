@@ -6,6 +6,14 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+/// Atomics of what threads share without a lock: loom's where it explores their interleavings.
+mod atomics {
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    #[cfg(loom)]
+    pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
 pub mod acpi;
 pub mod arbitration;
 pub mod bus;
@@ -18,6 +26,7 @@ pub mod machine;
 pub mod mailbox;
 pub mod memory;
 pub mod policy;
+pub mod posted;
 pub mod processor;
 pub mod virtio;
 pub mod virtual_apic;

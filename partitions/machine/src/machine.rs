@@ -9,13 +9,14 @@ use crate::devices::lapic::{LapicEffect, Pending};
 use crate::devices::pci::PciFunction;
 use crate::devices::power::PowerEvent;
 use crate::devices::uart::SerialSink;
-use crate::interconnect::{Courier, Interconnect};
+use crate::interconnect::{Away, Courier, Interconnect};
 use crate::mailbox::{Events, Mailbox};
 use crate::policy::GeneralProtection;
 use crate::policy::control::ControlPolicy;
 use crate::policy::cpuid::{CpuidParameters, CpuidTable, Leaf, timer_shift};
 use crate::policy::msr::MsrWrite;
 use crate::processor::{Arrivals, Processor};
+use crate::virtual_apic::VirtualApic;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,9 @@ pub struct MachineParameters {
 pub trait Host {
     /// Wakes the thread of a processor: ends its sleep, or its stay in the guest.
     fn wake(&self, processor: usize);
+
+    /// Has a processor that is in the guest look at its posted interrupts. If it is not, there is nothing to do.
+    fn notify(&self, processor: usize);
 
     /// Waits a little for another thread, which may be one of the same CPU.
     fn relax();
@@ -94,6 +98,13 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         Some(processor)
     }
 
+    /// Leaves a processor's local APIC to the hardware, which virtualizes it in this page. Before the processor first runs.
+    pub fn virtualize_apic(&self, processor: &mut Processor, page: VirtualApic, now: u64) {
+        self.interconnect.publish_posted(processor.number, page.posted());
+        processor.virtualize(page, now);
+        self.publish(processor);
+    }
+
     /// How many processors the machine has.
     pub fn processors(&self) -> usize {
         self.interconnect.count()
@@ -109,20 +120,26 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         if deadline != self.platform_deadline.load(Ordering::Relaxed) {
             self.platform_deadline.store(deadline, Ordering::Relaxed);
             if by != TIMEKEEPER {
-                courier.woken |= self.interconnect.post(1 << TIMEKEEPER, Events::TIME);
+                courier.away = courier.away.and(self.interconnect.post(1 << TIMEKEEPER, Events::TIME));
             }
         }
         drop(platform);
-        self.wake(courier.woken);
+        if !courier.away.is_empty() {
+            self.wake(courier.away);
+        }
         result
     }
 
-    /// Wakes the threads of a set of processors.
-    #[inline]
-    fn wake(&self, mut processors: u64) {
-        while processors != 0 {
-            self.host.wake(processors.trailing_zeros() as usize);
-            processors &= processors - 1;
+    /// Wakes and notifies threads of other processors.
+    fn wake(&self, away: Away) {
+        let Away { mut to_wake, mut to_notify } = away;
+        while to_notify != 0 {
+            self.host.notify(to_notify.trailing_zeros() as usize);
+            to_notify &= to_notify - 1;
+        }
+        while to_wake != 0 {
+            self.host.wake(to_wake.trailing_zeros() as usize);
+            to_wake &= to_wake - 1;
         }
     }
 
@@ -219,8 +236,8 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         processor.apic.set_lint0(pin);
     }
 
-    /// The mailbox of a processor; nothing if there is no such processor. Its thread calls [`Mailbox::sleep`] before it enters
-    /// the guest or sleeps, and [`Mailbox::take`] afterwards.
+    /// The mailbox of a processor; nothing if there is no such processor. Its thread calls [`Mailbox::enter_guest`] or
+    /// [`Mailbox::sleep`] before it does, and [`Mailbox::take`] afterwards.
     pub fn mailbox(&self, processor: usize) -> Option<&Mailbox> {
         self.interconnect.mailbox(processor)
     }
@@ -248,6 +265,9 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
         }
         if events.contains(Events::EXTERNAL) {
             processor.apic.accept_external();
+        }
+        if events.contains(Events::POSTED) {
+            processor.take_posted();
         }
         if events.contains(Events::PIN) {
             processor.apic.set_lint0(self.interconnect.pin());

@@ -1,14 +1,14 @@
 //! The mailbox of a guest processor: how other processors, and devices, reach the thread that runs it.
 //!
-//! Everything that is sent is a bit in one word, beside the set of requested vectors; a bit in the same word says that the
+//! Everything that is sent is a bit in one word, beside the set of requested vectors; bits in the same word say that the
 //! thread sleeps or is in the guest, and must be woken. So a poster learns from its one atomic operation whether it has to
 //! wake the thread, and a thread that goes to sleep learns whether there is still something to do: no wake-up is lost, and
 //! none is sent twice.
+//!
+//! Where the processor delivers interrupts by itself, a vector goes another way, by its [`Posted`](crate::posted::Posted) set;
+//! the mailbox only tells where the thread is.
 
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicU64, Ordering};
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
+use crate::atomics::{AtomicU64, Ordering};
 
 /// What arrived for a processor, beside vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,8 +32,12 @@ impl Events {
     pub const TIME: Self = Self(1 << 6);
     /// The machine has ended.
     pub const END: Self = Self(1 << 7);
+    /// Vectors are posted; for a thread that slept.
+    pub const POSTED: Self = Self(1 << 16);
     /// The thread must be woken for the next event.
     const SLEEPING: u64 = 1 << 63;
+    /// The thread is in the guest, and must leave it for the next event.
+    const IN_GUEST: u64 = 1 << 62;
     const PAGE_SHIFT: u32 = 8;
     const PAGE: u64 = 0xff << Self::PAGE_SHIFT;
 
@@ -51,6 +55,22 @@ impl Events {
     pub const fn startup(self) -> Option<u8> {
         if self.contains(Self::STARTUP) { Some((self.0 >> Self::PAGE_SHIFT) as u8) } else { None }
     }
+}
+
+/// Where a processor's thread is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whereabouts {
+    /// It executes the monitor's code, and looks at the mailbox before it does anything else.
+    Awake,
+    /// It sleeps, or will.
+    Asleep,
+    /// It is in the guest, or will be.
+    InGuest,
+}
+
+/// Whether a thread that was so has to be woken for what was posted first.
+const fn is_away(before: u64) -> bool {
+    before == Events::SLEEPING || before == Events::IN_GUEST
 }
 
 /// A processor's mailbox. Any thread may post; the thread that runs the processor takes.
@@ -75,7 +95,7 @@ impl Mailbox {
     /// Posts events. Whether the caller must wake the thread.
     #[inline]
     pub fn post(&self, events: Events) -> bool {
-        self.events.fetch_or(events.0, Ordering::AcqRel) == Events::SLEEPING
+        is_away(self.events.fetch_or(events.0, Ordering::AcqRel))
     }
 
     /// Requests an interrupt. Whether the caller must wake the thread.
@@ -107,19 +127,36 @@ impl Mailbox {
         loop {
             let new = now & !clear | set;
             match self.events.compare_exchange_weak(now, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(before) => return before == Events::SLEEPING,
+                Ok(before) => return is_away(before),
                 Err(other) => now = other,
             }
         }
     }
 
-    /// The thread is about to sleep, or to enter the guest. False, and it must not, if there is something to take.
+    /// The thread is about to sleep. False, and it must not, if there is something to take.
     #[inline]
     pub fn sleep(&self) -> bool {
         self.events.compare_exchange(0, Events::SLEEPING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether the thread sleeps, or is in the guest, and nothing has arrived for it.
+    /// The thread is about to enter the guest. False, and it must not, if there is something to take.
+    #[inline]
+    pub fn enter_guest(&self) -> bool {
+        self.events.compare_exchange(0, Events::IN_GUEST, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Where the thread is. Its next [`sleep`](Self::sleep) or [`enter_guest`](Self::enter_guest) is ordered after everything
+    /// that the caller did before: an operation that changes nothing, but stands in the word's order of changes.
+    #[inline]
+    pub fn whereabouts(&self) -> Whereabouts {
+        match self.events.fetch_add(0, Ordering::AcqRel) {
+            events if events & Events::IN_GUEST != 0 => Whereabouts::InGuest,
+            events if events & Events::SLEEPING != 0 => Whereabouts::Asleep,
+            _ => Whereabouts::Awake,
+        }
+    }
+
+    /// Whether the thread sleeps and nothing has arrived for it.
     pub fn is_quiet(&self) -> bool {
         self.events.load(Ordering::Acquire) == Events::SLEEPING
     }
@@ -127,7 +164,7 @@ impl Mailbox {
     /// The thread is awake again: takes what has arrived.
     #[inline]
     pub fn take(&self) -> Events {
-        Events(self.events.swap(0, Ordering::AcqRel) & !Events::SLEEPING)
+        Events(self.events.swap(0, Ordering::AcqRel) & !(Events::SLEEPING | Events::IN_GUEST))
     }
 
     /// Takes the requested vectors: hands each to `request`, with whether it is level-triggered.

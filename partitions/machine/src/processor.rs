@@ -40,12 +40,9 @@ impl Processor {
         self.number
     }
 
-    /// Gives the local APIC to the hardware, which virtualizes it in this page. To be called before the processor first runs.
-    pub fn virtualize(&mut self, page: VirtualApic, now: u64) {
+    pub(crate) fn virtualize(&mut self, mut page: VirtualApic, now: u64) {
+        page.reset();
         self.hardware = Some(page);
-        if let Some(page) = &mut self.hardware {
-            page.reset();
-        }
         self.choose_mode(now);
     }
 
@@ -143,6 +140,11 @@ impl Processor {
             (Some(_), Some(DEFAULT_BASE)) => ApicMode::Xapic,
             (Some(_), _) => ApicMode::Software,
         };
+        if mode == ApicMode::Software
+            && let Some(page) = &self.hardware
+        {
+            page.posted().take().for_each(|vector| self.apic.accept(vector, false));
+        }
         self.mode = mode;
         self.apic.delegate_vectors(mode != ApicMode::Software);
         if let Some(page) = &self.hardware {
@@ -173,6 +175,20 @@ impl Processor {
     #[inline]
     pub const fn has_work(&self) -> bool {
         self.apic.has_work() || !self.untold.is_empty()
+    }
+
+    /// Whether interrupts are posted that nobody has taken yet.
+    pub fn has_posted(&self) -> bool {
+        self.hardware.as_ref().is_some_and(|page| page.posted().is_outstanding())
+    }
+
+    /// Takes posted interrupts, which the kernel takes otherwise when the guest is entered.
+    pub fn take_posted(&mut self) {
+        if let Some(page) = &mut self.hardware
+            && page.request_posted()
+        {
+            self.untold |= StateGroups::INTERRUPT_STATUS;
+        }
     }
 
     /// Whether the hardware will deliver an interrupt as soon as the processor's interrupts are enabled.

@@ -2,9 +2,10 @@
 //! guest reads and writes them and takes and ends interrupts there without an exit. The model keeps what has a meaning
 //! beyond the page (timer, command, addresses) and copies its registers there; requests, service and priority are the page's.
 
+use crate::atomics::{AtomicU32, Ordering};
 use crate::devices::lapic::LocalApic;
 use crate::devices::lapic::vectors::VectorSet;
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::posted::Posted;
 
 /// Byte offsets of registers in the page (SDM vol. 3, table 11-1).
 mod offset {
@@ -37,6 +38,11 @@ impl VirtualApic {
     /// The virtual-APIC page in `page`; nothing if that is too short.
     pub fn new(page: &'static [AtomicU32]) -> Option<Self> {
         (page.len() >= WORDS).then_some(Self { page, eoi_exits: VectorSet::default() })
+    }
+
+    /// Where interrupts are posted for it.
+    pub fn posted(&self) -> Posted {
+        Posted::new(self.page)
     }
 
     /// The register at a byte offset.
@@ -115,8 +121,19 @@ impl VirtualApic {
         self.eoi_exits.words()
     }
 
+    /// Requests the vectors that are posted. Whether there were any.
+    pub fn request_posted(&mut self) -> bool {
+        let mut any = false;
+        for vector in self.posted().take() {
+            self.request(vector, false);
+            any = true;
+        }
+        any
+    }
+
     /// After reset: nothing requested or in service.
     pub fn reset(&mut self) {
+        self.posted().take().for_each(drop);
         self.eoi_exits = VectorSet::default();
         for place in (offset::IN_SERVICE..offset::ERROR_STATUS).step_by(16) {
             self.write(place, 0);

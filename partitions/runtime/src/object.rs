@@ -294,6 +294,15 @@ impl Vcpu {
     }
 }
 
+impl Vcpu {
+    /// If the guest processor runs on another CPU, it takes what is posted for it.
+    #[inline]
+    pub fn notify(self) {
+        // The handle is the program's own; where it is none, nothing runs.
+        let _ = invoke(self.0, VcpuMethod::Notify as u64, [0; 4]);
+    }
+}
+
 impl GuestSpace {
     /// Maps all of a memory capability at a guest-physical address.
     pub fn map(self, memory: Memory, guest_physical: u64, rights: Rights) -> Result<(), Error> {

@@ -108,7 +108,8 @@ impl Monitor {
             reason::WRMSR => self.write_msr(),
             reason::HLT => {
                 self.skip();
-                // An interrupt may have come while STI held it back.
+                // An interrupt may have come while STI held it back, or been posted just now.
+                self.model.take_posted();
                 let interrupted = self.processor.state().rflags & INTERRUPT_FLAG != 0 && self.model.will_deliver();
                 if !interrupted {
                     self.activity = Activity::Halted;
@@ -192,11 +193,12 @@ impl Monitor {
             }
             self.skip();
         }
-        if is_pci(exit.port) {
-            self.driver_events();
-        }
-        if exit.port & 0xfff8 == SERIAL_PORTS {
-            self.receive();
+        if exit.port >= SERIAL_PORTS {
+            if is_pci(exit.port) {
+                self.driver_events();
+            } else if exit.port & 0xfff8 == SERIAL_PORTS {
+                self.receive();
+            }
         }
         power.map(End::from)
     }

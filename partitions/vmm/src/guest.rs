@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bulkhead_machine::devices::power::PowerEvent;
 use bulkhead_machine::machine::{Host, Machine};
 use bulkhead_machine::policy::cpuid::Leaf;
-use bulkhead_runtime::object::{GuestSpace, Notification};
+use bulkhead_runtime::object::{GuestSpace, Notification, Vcpu};
 use bulkhead_runtime::plan::layout;
 use bulkhead_runtime::program::{GuestProcessorEntry, mask};
 use bulkhead_runtime::syscall;
@@ -43,16 +43,32 @@ impl From<PowerEvent> for End {
     }
 }
 
-/// The threads of this program, one a guest processor, by the notifications that wake them.
+/// How the thread of a guest processor is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// Wakes it.
+    pub notification: Notification,
+    /// The processor that it runs.
+    pub vcpu: Vcpu,
+}
+
+/// The threads of this program, by guest processor.
 #[derive(Debug)]
-pub struct Threads(pub Vec<Notification>);
+pub struct Threads(pub Vec<Thread>);
 
 impl Host for Threads {
     #[inline]
     fn wake(&self, processor: usize) {
-        if let Some(notification) = self.0.get(processor) {
+        if let Some(thread) = self.0.get(processor) {
             // The notification is this program's own, and lives as long as it.
-            let _ = notification.signal(mask(layout::OWN_BIT));
+            let _ = thread.notification.signal(mask(layout::OWN_BIT));
+        }
+    }
+
+    #[inline]
+    fn notify(&self, processor: usize) {
+        if let Some(thread) = self.0.get(processor) {
+            thread.vcpu.notify();
         }
     }
 

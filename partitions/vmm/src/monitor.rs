@@ -85,7 +85,7 @@ impl Monitor {
             }
             let events = if self.activity == Activity::Running {
                 self.tell_deadline();
-                if self.mailbox.sleep() {
+                if self.mailbox.enter_guest() {
                     let reason = self.processor.run();
                     // From here on whoever posts need not wake this thread.
                     let events = self.mailbox.take();
@@ -243,6 +243,11 @@ impl Monitor {
             self.activity == Activity::WaitingForStartup || self.processor.state().rflags & INTERRUPT_FLAG == 0;
         let deaf = interrupts_off && deadline == NO_DEADLINE;
         if !self.mailbox.sleep() {
+            return None;
+        }
+        // Posters look where this thread is after they have posted, and this thread after it has said where it is.
+        if self.model.has_posted() {
+            self.model.take_posted();
             return None;
         }
         if deaf {

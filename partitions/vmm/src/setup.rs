@@ -1,7 +1,7 @@
 //! From the environment to a guest that can run.
 
 use crate::disk::{Disk, DiskFunction};
-use crate::guest::{Guest, Links, Threads};
+use crate::guest::{Guest, Links, Thread, Threads};
 use crate::memory::Ram;
 use crate::monitor::Monitor;
 use crate::serial;
@@ -76,18 +76,20 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     Ok((Guest { machine, ram, space, virtual_apics, processors, links, end: Once::new(), deaf }, state))
 }
 
-/// The notifications of the threads that run the processors, by processor.
+/// The threads that run the processors, by processor.
 fn threads(program: &Program, processors: &[GuestProcessorEntry]) -> Result<Threads, String> {
-    let notification = |processor: &GuestProcessorEntry| match processor.entry.thread {
-        0 => Ok(program.notification()),
-        thread => program
-            .environment()
-            .threads()
-            .find(|entry| entry.index == thread)
-            .map(|entry| Notification(Slot(entry.notification)))
-            .ok_or_else(|| format!("processor {} has no thread", processor.entry.index)),
+    let thread = |processor: &GuestProcessorEntry| {
+        let notification = match processor.entry.thread {
+            0 => program.notification(),
+            thread => {
+                let entry = program.environment().threads().find(|entry| entry.index == thread);
+                let entry = entry.ok_or_else(|| format!("processor {} has no thread", processor.entry.index))?;
+                Notification(Slot(entry.notification))
+            }
+        };
+        Ok(Thread { notification, vcpu: processor.vcpu })
     };
-    Ok(Threads(processors.iter().map(notification).collect::<Result<_, _>>()?))
+    Ok(Threads(processors.iter().map(thread).collect::<Result<_, String>>()?))
 }
 
 /// Starts the threads of all processors but the first.
@@ -111,7 +113,7 @@ pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> 
     if guest.virtual_apics
         && let Some(page) = VirtualApic::new(processor.apic_page())
     {
-        model.virtualize(page, time::now());
+        machine.virtualize_apic(&mut model, page, time::now());
     }
     Ok(Monitor::new(guest, processor, model, mailbox))
 }

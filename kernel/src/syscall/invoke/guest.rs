@@ -3,9 +3,11 @@
 use super::partition::{mapping_rights, unmap};
 use super::{Call, DONE, Outcome, repeat};
 use crate::arch::cpu;
+use crate::arch::traps::vector;
 use crate::object::hooks::KernelHooks;
 use crate::object::notification::Notification;
 use crate::object::{engine, guest};
+use crate::schedule;
 use crate::vmx::{GuestSpace, Vcpu};
 use bulkhead_abi::{Error, GuestSpaceMethod, ObjectType, Rights, StateGroups, VcpuMethod};
 use bulkhead_core::page_table::Mapping;
@@ -86,6 +88,12 @@ pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
                 return Err(Error::BadArgument);
             }
             vcpu.pass_msr(register, second & 1 != 0, second & 2 != 0)?;
+            DONE
+        }
+        VcpuMethod::Notify => {
+            if let Some(thread) = vcpu.runner.get() {
+                schedule::interrupt_guest(thread, vector::POSTED);
+            }
             DONE
         }
     }

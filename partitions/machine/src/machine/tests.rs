@@ -27,6 +27,8 @@ impl Host for Woken {
         self.0.fetch_or(1 << processor, Ordering::Relaxed);
     }
 
+    fn notify(&self, _: usize) {}
+
     fn relax() {
         core::hint::spin_loop();
     }

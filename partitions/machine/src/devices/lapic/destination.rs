@@ -18,12 +18,22 @@ pub struct Address {
     pub takes_vectors: bool,
     /// The LINT0 pin is open.
     pub hears_pin: bool,
+    /// The processor takes posted interrupts.
+    pub posts: bool,
 }
 
 impl Default for Address {
     /// That after reset, of a processor whose pin is closed.
     fn default() -> Self {
-        Self { logical: 0, flat: true, x2apic: false, enabled: true, takes_vectors: false, hears_pin: false }
+        Self {
+            logical: 0,
+            flat: true,
+            x2apic: false,
+            enabled: true,
+            takes_vectors: false,
+            hears_pin: false,
+            posts: false,
+        }
     }
 }
 
@@ -36,6 +46,7 @@ impl Address {
             | (self.enabled as u64) << 10
             | (self.takes_vectors as u64) << 11
             | (self.hears_pin as u64) << 12
+            | (self.posts as u64) << 13
     }
 
     /// What [`to_word`](Self::to_word) made a word of.
@@ -47,6 +58,7 @@ impl Address {
             enabled: word >> 10 & 1 != 0,
             takes_vectors: word >> 11 & 1 != 0,
             hears_pin: word >> 12 & 1 != 0,
+            posts: word >> 13 & 1 != 0,
         }
     }
 
@@ -92,6 +104,7 @@ impl LocalApic {
             enabled: self.is_enabled(),
             takes_vectors: self.spurious & SOFTWARE_ENABLE != 0,
             hears_pin: pin_open,
+            posts: self.delegates_vectors(),
         }
     }
 }

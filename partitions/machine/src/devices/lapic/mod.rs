@@ -376,6 +376,11 @@ impl LocalApic {
         self.update();
     }
 
+    /// Whether hardware delivers the vectors.
+    pub const fn delegates_vectors(&self) -> bool {
+        self.delegated
+    }
+
     /// Takes all requested vectors out, each with whether it is level-triggered: for hardware that delivers them.
     pub fn take_requests(&mut self, mut take: impl FnMut(u8, bool)) {
         loop {
