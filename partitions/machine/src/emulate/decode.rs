@@ -1,5 +1,6 @@
 //! Instruction bytes to [`Decoded`].
 
+use super::fetch::LONGEST;
 use super::instruction::{
     Alu, Base, BitChange, Condition, Decoded, MemoryOperand, Mode, Operand, Operation, RegisterOperand, Repeat, Shift,
     StringOperation,
@@ -25,6 +26,8 @@ pub fn instruction(bytes: &[u8], mode: Mode) -> Result<Instruction, DecodeError>
     match decoder.last_error() {
         DecoderError::None => Ok(instruction),
         DecoderError::NoMoreBytes => Err(DecodeError::Incomplete),
+        // It would go on beyond the longest there is.
+        _ if decoder.position() >= LONGEST => Err(DecodeError::Incomplete),
         _ => Err(DecodeError::Invalid),
     }
 }

@@ -27,6 +27,10 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         Ok(match instruction.op0_kind() {
             OpKind::NearBranch16 => (rip.wrapping_add(instruction.near_branch16().into()) & mask(2), 2),
             OpKind::NearBranch32 => (rip.wrapping_add(instruction.near_branch32().into()) & mask(4), 4),
+            OpKind::Memory => {
+                let width = if matches!(instruction.code(), Code::Jmp_rm16 | Code::Call_rm16) { 2 } else { 4 };
+                (self.read_at(self.address(instruction)?, width)?, width)
+            }
             _ => (self.value(instruction, 0)?, self.width(instruction, 0)?),
         })
     }

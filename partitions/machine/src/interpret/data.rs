@@ -134,6 +134,12 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         write_flags(self.machine.state, LOW_FLAGS, ah);
     }
 
+    /// SALC, which is not documented: AL is all ones if CF is set, else 0.
+    pub fn set_by_carry(&mut self) {
+        let carry = self.machine.state.rflags & flags::CF;
+        self.set_register(RAX, 1, 0u64.wrapping_sub(carry));
+    }
+
     /// Sets or clears one flag.
     pub fn set_flag(&mut self, flag: u64, set: bool) {
         write_flags(self.machine.state, flag, if set { flag } else { 0 });

@@ -142,8 +142,9 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
             M::Cli => self.disable_interrupts(),
             M::Sti => self.enable_interrupts(),
             M::Lahf => self.load_flags(),
+            M::Salc => self.set_by_carry(),
             M::Sahf => self.store_flags(),
-            // Caches are coherent, and nothing is reordered.
+            // Caches are coherent, nothing is reordered, and hints are not followed.
             M::Pause
             | M::Wbinvd
             | M::Invd
@@ -152,7 +153,10 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
             | M::Mfence
             | M::Sfence
             | M::Endbr32
-            | M::Endbr64 => {}
+            | M::Endbr64
+            | M::Prefetch
+            | M::Prefetchwt1
+            | M::Reservednop => {}
             _ => return self.execute_system(instruction),
         }
         Ok(())
