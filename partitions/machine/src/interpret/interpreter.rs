@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::{Break, Environment, Fault, InstructionCache, Stopped, entry, needed, vector};
+use crate::arbitration::Readiness;
 use crate::emulate::decode::DecodeError;
 use crate::emulate::fetch::{Fetched, LONGEST, fetch};
 use crate::emulate::operand::Machine;
@@ -9,7 +10,6 @@ use crate::emulate::registers::{flags, mask};
 use crate::emulate::strings::BATCH;
 use crate::emulate::{Mode, Paging};
 use crate::memory::{GuestMemory, GuestPhysical};
-use crate::arbitration::Readiness;
 use bulkhead_abi::{Segment, StateGroups, VcpuState, segment};
 
 /// What the interpreter may change.

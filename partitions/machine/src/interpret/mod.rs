@@ -5,18 +5,30 @@
 //! virtual-8086 mode, which lacks a third of it: big segments, privileged instructions, and all of protected mode.
 //!
 //! To the caller, [`run`] is what a VM entry is: it takes the guest's state with the event to inject and the windows to watch for,
-//! and returns with a reason. The loop of a virtual machine monitor is thus
+//! and returns with a reason.
 //!
-//! ```ignore
-//! if !hardware.unrestricted_guest && interpret::needed(state) {
-//!     // Needs every group of the state; marks dirty what it may have changed.
-//!     match interpret::run(state, &memory, &mut environment, &mut cache, 1000) {
-//!         Stopped::Hardware => {}                // enter the guest from now on
-//!         Stopped::Limit | Stopped::Attention => {} // look at devices and time, decide what to inject, run again
-//!         Stopped::Window => {}                  // the same; the guest takes an interrupt or NMI now
-//!         Stopped::Halted => halted = true,      // until an event is injected
-//!         Stopped::Shutdown => return crashed("triple fault"),
-//!         Stopped::Unsupported { bytes } => return crashed("an instruction that is not interpreted"),
+//! ```
+//! use bulkhead_abi::VcpuState;
+//! use bulkhead_machine::interpret::{self, Environment, InstructionCache, Stopped};
+//! use bulkhead_machine::memory::GuestMemory;
+//!
+//! /// A turn of the loop on a processor without unrestricted guests, instead of a VM entry while `interpret::needed(state)`. All
+//! /// groups of `state` have been fetched. Whether the guest has halted.
+//! fn turn<M: GuestMemory, E: Environment>(
+//!     state: &mut VcpuState,
+//!     memory: &M,
+//!     environment: &mut E,
+//!     cache: &mut InstructionCache,
+//! ) -> Result<bool, &'static str> {
+//!     match interpret::run(state, memory, environment, cache, 1000) {
+//!         // The next turn enters the guest.
+//!         Stopped::Hardware => Ok(false),
+//!         // As after an exit: look at time and devices, decide what to inject.
+//!         Stopped::Limit | Stopped::Attention | Stopped::Window => Ok(false),
+//!         // Until there is something to inject.
+//!         Stopped::Halted => Ok(true),
+//!         Stopped::Shutdown => Err("triple fault"),
+//!         Stopped::Unsupported { bytes: _ } => Err("an instruction that is not interpreted"),
 //!     }
 //! }
 //! ```

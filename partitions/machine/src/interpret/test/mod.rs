@@ -2,17 +2,18 @@
 
 mod boot;
 mod coverage;
+mod locked;
 mod protected;
 mod random;
 mod real;
 
 use super::*;
+use crate::arbitration::Arbitration;
 use crate::loader::BootState;
 use crate::memory::test::VecMemory;
 use crate::memory::{GuestMemory, GuestPhysical};
 use crate::policy::cpuid::{CpuidParameters, CpuidTable};
 use crate::policy::state::StateRegister;
-use crate::processors::Arbitration;
 use alloc::vec::Vec;
 use bulkhead_abi::{Segment, StateGroups, register, segment};
 use zerocopy::FromZeros;
