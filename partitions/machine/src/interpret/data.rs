@@ -1,8 +1,8 @@
 //! Moves, conversions, flags, string instructions, ports.
 
-use super::interpreter::{Completion, Interpreter};
+use super::interpreter::{Completion, Interpreter, interruptibility};
 use super::operand::Address;
-use super::{Break, Environment, interpreter::interruptibility, vector};
+use super::{Break, Environment, vector};
 use crate::emulate::alu;
 use crate::emulate::decode::{convert, segment_index};
 use crate::emulate::execute::Progress;

@@ -5,7 +5,7 @@ use super::interpreter::{Interpreter, interruptibility};
 use super::{Break, Environment, Fault, vector};
 use crate::emulate::registers::{flags, mask};
 use crate::memory::GuestMemory;
-use bulkhead_abi::{StateGroups, segment};
+use bulkhead_abi::{Segment, StateGroups, segment};
 
 /// RFLAGS.TF, IF, NT.
 const TRAP: u64 = 1 << 8;
@@ -94,7 +94,6 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         let event = Event::injected(injection, state.injection_error_code, state.injection_length);
         state.injection = 0;
         state.dirty &= !StateGroups::INJECTION.bits();
-        state.interruptibility &= !(interruptibility::STI | interruptibility::MOV_SS);
         if injection >> 8 & 7 == information::NMI {
             state.interruptibility |= interruptibility::NMI;
         }
@@ -192,7 +191,7 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         self.enter_handler(code, target, cleared)
     }
 
-    fn enter_handler(&mut self, code: bulkhead_abi::Segment, target: u64, cleared: u64) -> Result<(), Break> {
+    fn enter_handler(&mut self, code: Segment, target: u64, cleared: u64) -> Result<(), Break> {
         if target > u64::from(code.limit) {
             return Err(Break::PROTECTION);
         }
@@ -200,6 +199,7 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         state.segments[segment::CS] = code;
         state.rip = target;
         state.rflags &= !cleared;
+        state.interruptibility &= !(interruptibility::STI | interruptibility::MOV_SS);
         Ok(())
     }
 }

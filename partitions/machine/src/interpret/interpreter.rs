@@ -6,7 +6,7 @@ use crate::arbitration::Readiness;
 use crate::emulate::decode::DecodeError;
 use crate::emulate::fetch::{Fetched, LONGEST, fetch};
 use crate::emulate::operand::Machine;
-use crate::emulate::registers::{flags, mask};
+use crate::emulate::registers::{self, flags, mask};
 use crate::emulate::strings::BATCH;
 use crate::emulate::{Mode, Paging};
 use crate::memory::{GuestMemory, GuestPhysical};
@@ -113,7 +113,7 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
 
     fn privilege(&self) -> u32 {
         // In real mode the level is 0 whatever SS holds.
-        if self.is_protected() { crate::emulate::registers::privilege(self.machine.state) } else { 0 }
+        if self.is_protected() { registers::privilege(self.machine.state) } else { 0 }
     }
 
     /// Whether CR0.PE is set.
@@ -165,11 +165,8 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
     }
 
     fn complete(&mut self, completion: Completion) {
-        if completion == Completion::Partial {
-            return;
-        }
         let state = &mut *self.machine.state;
-        if completion != Completion::Delivered {
+        if matches!(completion, Completion::Next | Completion::Halt) {
             state.rip = self.next;
         }
         state.interruptibility =
@@ -230,11 +227,13 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         fetched
     }
 
+    /// Takes down what [`Self::restore`] brings back.
     pub fn snapshot(&self) -> Snapshot {
         let state = &*self.machine.state;
         Snapshot { registers: state.registers, rsp: state.rsp, rflags: state.rflags, segments: state.segments }
     }
 
+    /// Undoes what an instruction did before it faulted.
     pub fn restore(&mut self, before: &Snapshot) {
         let state = &mut *self.machine.state;
         state.registers = before.registers;

@@ -180,6 +180,16 @@ fn a_new_stack_is_loaded_in_peace() {
 }
 
 #[test]
+fn a_fault_ends_the_shadow() {
+    // sti; ud2
+    let mut guest = Guest::real(&[0xfb, 0x0f, 0x0b]);
+    guest.catch();
+    assert_eq!(guest.run(2), Stopped::Limit);
+    assert_eq!((guest.state.rip, guest.state.interruptibility), (HANDLERS + 16 * 6, 0));
+    assert_eq!(guest.stacked_16(2), 0x202);
+}
+
+#[test]
 fn single_steps() {
     // popf; nop; int 0x21
     let mut guest = Guest::real(&[0x9d, 0x90, 0xcd, 0x21]);
