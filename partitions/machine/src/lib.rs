@@ -20,6 +20,7 @@ pub mod bus;
 pub mod devices;
 pub mod emulate;
 pub mod interconnect;
+pub mod interpret;
 pub mod layout;
 pub mod loader;
 pub mod machine;

@@ -6,13 +6,13 @@ use super::registers::{flags::*, mask};
 
 /// `mask` if `bit` is 1, nothing if it is 0.
 #[inline]
-const fn flag(bit: u64, mask: u64) -> u64 {
+pub const fn flag(bit: u64, mask: u64) -> u64 {
     bit * mask
 }
 
 /// SF, ZF and PF of a result.
 #[inline]
-fn result_flags(result: u64, width: u8) -> u64 {
+pub fn result_flags(result: u64, width: u8) -> u64 {
     let sign = result >> (8 * u32::from(width) - 1) & 1;
     let zero = u64::from(result == 0);
     let parity = u64::from((result as u8).count_ones().is_multiple_of(2));
@@ -21,7 +21,7 @@ fn result_flags(result: u64, width: u8) -> u64 {
 
 /// The top bit of a value of `width` bytes.
 #[inline]
-fn top(value: u64, width: u8) -> u64 {
+pub fn top(value: u64, width: u8) -> u64 {
     value >> (8 * u32::from(width) - 1) & 1
 }
 

@@ -6,39 +6,64 @@ use super::instruction::{Decoded, Mode};
 use alloc::boxed::Box;
 use alloc::vec;
 
+/// What a cache keeps of an instruction.
+pub trait Cached: Copy {
+    /// Entries of a cache.
+    const ENTRIES: usize;
+
+    /// Decodes the instruction that `bytes` start with.
+    fn decode(bytes: &[u8], mode: Mode) -> Result<Self, DecodeError>;
+
+    /// Bytes of the instruction.
+    fn length(&self) -> u8;
+}
+
+impl Cached for Decoded {
+    const ENTRIES: usize = 64;
+
+    fn decode(bytes: &[u8], mode: Mode) -> Result<Self, DecodeError> {
+        decode(bytes, mode)
+    }
+
+    #[inline]
+    fn length(&self) -> u8 {
+        self.length
+    }
+}
+
 /// An instruction as it was when it was decoded.
 #[derive(Clone, Copy)]
-struct Entry {
+struct Entry<T> {
     bytes: u128,
     /// Ones for the bytes that belong to the instruction; zero marks an empty entry.
     significant: u128,
     mode: Mode,
-    decoded: Decoded,
+    decoded: T,
 }
 
 /// Recently decoded instructions. A hit compares all bytes of the instruction, so the cache never needs to be flushed.
-pub struct DecodeCache {
-    entries: Box<[Option<Entry>]>,
+pub struct Cache<T> {
+    entries: Box<[Option<Entry<T>>]>,
 }
 
-impl DecodeCache {
-    const SIZE: usize = 64;
+/// The cache for the emulation of single instructions that the hardware stopped at.
+pub type DecodeCache = Cache<Decoded>;
 
+impl<T: Cached> Cache<T> {
     /// An empty cache.
     pub fn new() -> Self {
-        Self { entries: vec![None; Self::SIZE].into_boxed_slice() }
+        Self { entries: vec![None; T::ENTRIES].into_boxed_slice() }
     }
 
     /// The decoded instruction at `rip`.
     #[inline]
-    pub(super) fn decode(&mut self, rip: u64, fetched: &Fetched, mode: Mode) -> Result<Decoded, DecodeError> {
+    pub(crate) fn decode(&mut self, rip: u64, fetched: &Fetched, mode: Mode) -> Result<T, DecodeError> {
         let bytes = pack(&fetched.bytes);
-        // Instructions are at least two bytes long, so their neighbours' low bits differ.
-        let slot = (rip ^ rip >> 6) as usize % Self::SIZE;
+        let slot = (rip ^ rip >> 6) as usize % T::ENTRIES;
         if let Some(Some(entry)) = self.entries.get(slot)
             && (entry.bytes ^ bytes) & entry.significant == 0
             && entry.mode == mode
-            && entry.decoded.length <= fetched.length
+            && entry.decoded.length() <= fetched.length
         {
             return Ok(entry.decoded);
         }
@@ -46,10 +71,10 @@ impl DecodeCache {
     }
 
     #[cold]
-    fn miss(&mut self, slot: usize, bytes: u128, fetched: &Fetched, mode: Mode) -> Result<Decoded, DecodeError> {
+    fn miss(&mut self, slot: usize, bytes: u128, fetched: &Fetched, mode: Mode) -> Result<T, DecodeError> {
         let available = fetched.bytes.get(..usize::from(fetched.length)).unwrap_or(&fetched.bytes);
-        let decoded = decode(available, mode)?;
-        let significant = u128::MAX >> (128 - 8 * u32::from(decoded.length).clamp(1, LONGEST as u32));
+        let decoded = T::decode(available, mode)?;
+        let significant = u128::MAX >> (128 - 8 * u32::from(decoded.length()).clamp(1, LONGEST as u32));
         if let Some(entry) = self.entries.get_mut(slot) {
             *entry = Some(Entry { bytes, significant, mode, decoded });
         }
@@ -57,7 +82,7 @@ impl DecodeCache {
     }
 }
 
-impl Default for DecodeCache {
+impl<T: Cached> Default for Cache<T> {
     fn default() -> Self {
         Self::new()
     }

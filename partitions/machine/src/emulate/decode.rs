@@ -1,5 +1,6 @@
 //! Instruction bytes to [`Decoded`].
 
+use super::fetch::LONGEST;
 use super::instruction::{
     Alu, Base, BitChange, Condition, Decoded, MemoryOperand, Mode, Operand, Operation, RegisterOperand, Repeat, Shift,
     StringOperation,
@@ -18,18 +19,26 @@ pub enum DecodeError {
     Unsupported,
 }
 
-/// Decodes the instruction that `bytes` start with.
-pub fn decode(bytes: &[u8], mode: Mode) -> Result<Decoded, DecodeError> {
+/// The instruction that `bytes` start with, in iced-x86's terms; branch targets are relative to its first byte.
+pub fn instruction(bytes: &[u8], mode: Mode) -> Result<Instruction, DecodeError> {
     let mut decoder = Decoder::new(mode as u32, bytes, DecoderOptions::NONE);
     let instruction = decoder.decode();
     match decoder.last_error() {
-        DecoderError::None => convert(&instruction, mode).ok_or(DecodeError::Unsupported),
+        DecoderError::None => Ok(instruction),
         DecoderError::NoMoreBytes => Err(DecodeError::Incomplete),
+        // It would go on beyond the longest there is.
+        _ if decoder.position() >= LONGEST => Err(DecodeError::Incomplete),
         _ => Err(DecodeError::Invalid),
     }
 }
 
-fn general(register: Register) -> Option<(RegisterOperand, u8)> {
+/// Decodes the instruction that `bytes` start with.
+pub fn decode(bytes: &[u8], mode: Mode) -> Result<Decoded, DecodeError> {
+    convert(&instruction(bytes, mode)?, mode).ok_or(DecodeError::Unsupported)
+}
+
+/// The general register, and its bytes.
+pub fn general(register: Register) -> Option<(RegisterOperand, u8)> {
     let within = |first: Register| (register as u32).wrapping_sub(first as u32) as u8;
     let number = register as u32;
     let plain = |index| RegisterOperand { index, high: false };
@@ -50,7 +59,8 @@ fn general(register: Register) -> Option<(RegisterOperand, u8)> {
     })
 }
 
-fn segment_index(register: Register) -> Option<u8> {
+/// The index of a segment register in encoding order.
+pub fn segment_index(register: Register) -> Option<u8> {
     Some(match register {
         Register::ES => segment::ES,
         Register::CS => segment::CS,
@@ -62,7 +72,8 @@ fn segment_index(register: Register) -> Option<u8> {
     } as u8)
 }
 
-fn width_of(size: MemorySize) -> Option<u8> {
+/// The bytes of an integer in memory.
+pub fn width_of(size: MemorySize) -> Option<u8> {
     Some(match size {
         MemorySize::UInt8 | MemorySize::Int8 => 1,
         MemorySize::UInt16 | MemorySize::Int16 => 2,
@@ -72,7 +83,8 @@ fn width_of(size: MemorySize) -> Option<u8> {
     })
 }
 
-fn operation_of(mnemonic: Mnemonic) -> Option<Operation> {
+/// The operation, if it is one that both emulators share.
+pub fn operation_of(mnemonic: Mnemonic) -> Option<Operation> {
     use Mnemonic as M;
     use Operation as O;
     Some(match mnemonic {
@@ -159,25 +171,26 @@ fn operation_of(mnemonic: Mnemonic) -> Option<Operation> {
     })
 }
 
-fn condition_of(mnemonic: Mnemonic) -> Option<Condition> {
+/// The condition of a CMOVcc, SETcc or Jcc.
+pub fn condition_of(mnemonic: Mnemonic) -> Option<Condition> {
     use Mnemonic as M;
     Some(Condition(match mnemonic {
-        M::Cmovo | M::Seto => 0,
-        M::Cmovno | M::Setno => 1,
-        M::Cmovb | M::Setb => 2,
-        M::Cmovae | M::Setae => 3,
-        M::Cmove | M::Sete => 4,
-        M::Cmovne | M::Setne => 5,
-        M::Cmovbe | M::Setbe => 6,
-        M::Cmova | M::Seta => 7,
-        M::Cmovs | M::Sets => 8,
-        M::Cmovns | M::Setns => 9,
-        M::Cmovp | M::Setp => 10,
-        M::Cmovnp | M::Setnp => 11,
-        M::Cmovl | M::Setl => 12,
-        M::Cmovge | M::Setge => 13,
-        M::Cmovle | M::Setle => 14,
-        M::Cmovg | M::Setg => 15,
+        M::Cmovo | M::Seto | M::Jo => 0,
+        M::Cmovno | M::Setno | M::Jno => 1,
+        M::Cmovb | M::Setb | M::Jb => 2,
+        M::Cmovae | M::Setae | M::Jae => 3,
+        M::Cmove | M::Sete | M::Je => 4,
+        M::Cmovne | M::Setne | M::Jne => 5,
+        M::Cmovbe | M::Setbe | M::Jbe => 6,
+        M::Cmova | M::Seta | M::Ja => 7,
+        M::Cmovs | M::Sets | M::Js => 8,
+        M::Cmovns | M::Setns | M::Jns => 9,
+        M::Cmovp | M::Setp | M::Jp => 10,
+        M::Cmovnp | M::Setnp | M::Jnp => 11,
+        M::Cmovl | M::Setl | M::Jl => 12,
+        M::Cmovge | M::Setge | M::Jge => 13,
+        M::Cmovle | M::Setle | M::Jle => 14,
+        M::Cmovg | M::Setg | M::Jg => 15,
         _ => return None,
     }))
 }
@@ -211,7 +224,8 @@ fn string_address_width(instruction: &Instruction) -> Option<u8> {
     })
 }
 
-fn memory_of(instruction: &Instruction, mode: Mode) -> Option<(MemoryOperand, u8)> {
+/// The memory operand, and the bytes of its address.
+pub fn memory_of(instruction: &Instruction, mode: Mode) -> Option<(MemoryOperand, u8)> {
     let segment = segment_index(instruction.memory_segment())?;
     let displacement = instruction.memory_displacement64();
     let mut width = match (mode, instruction.memory_displ_size()) {
@@ -241,7 +255,8 @@ fn memory_of(instruction: &Instruction, mode: Mode) -> Option<(MemoryOperand, u8
 const NO_MEMORY: MemoryOperand =
     MemoryOperand { segment: segment::DS as u8, base: Base::None, index: None, displacement: 0 };
 
-fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
+/// What is emulated after a VM exit: instructions with a memory operand, and string instructions.
+pub fn convert(instruction: &Instruction, mode: Mode) -> Option<Decoded> {
     let operation = operation_of(instruction.mnemonic())?;
     let mut decoded = Decoded {
         operation,

@@ -22,7 +22,8 @@ const RAX: u8 = register::RAX as u8;
 const RDX: u8 = register::RDX as u8;
 
 impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
-    fn register(&self, operand: RegisterOperand) -> u64 {
+    /// Reads a register operand; bits above its width are of no meaning.
+    pub fn register(&self, operand: RegisterOperand) -> u64 {
         if operand.high {
             read_register(self.state, operand.index) >> 8
         } else {
@@ -30,7 +31,8 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         }
     }
 
-    fn set_register(&mut self, operand: RegisterOperand, width: u8, value: u64) {
+    /// Writes the low `width` bytes of `value` to a register operand.
+    pub fn set_register(&mut self, operand: RegisterOperand, width: u8, value: u64) {
         if operand.high {
             let old = read_register(self.state, operand.index);
             write_register(self.state, operand.index, 2, old & 0xff | (value & 0xff) << 8);
@@ -301,7 +303,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     }
 
     /// Bytes of the stack pointer in use.
-    fn stack_width(&self) -> u8 {
+    pub fn stack_width(&self) -> u8 {
         const BIG: u32 = 1 << 14;
         match self.mode {
             super::Mode::Bits64 => 8,

@@ -5,20 +5,20 @@
 //! have changed the instruction, its operands or the page tables. Whatever is found is therefore judged anew, and no
 //! permission that the hardware did not check is taken for granted.
 
-mod alu;
-mod cache;
-mod decode;
-mod execute;
-mod fetch;
-mod instruction;
+pub(crate) mod alu;
+pub(crate) mod cache;
+pub(crate) mod decode;
+pub(crate) mod execute;
+pub(crate) mod fetch;
+pub(crate) mod instruction;
 mod mmio;
 #[cfg(test)]
 mod mmio_test;
-mod operand;
-mod pio;
-mod registers;
-mod strings;
-mod walk;
+pub(crate) mod operand;
+pub(crate) mod pio;
+pub(crate) mod registers;
+pub(crate) mod strings;
+pub(crate) mod walk;
 
 pub use cache::DecodeCache;
 pub use instruction::Mode;
@@ -95,7 +95,7 @@ pub enum Outcome {
 
 /// Why an emulation stops before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub(crate) enum Stop {
     Exception(Exception),
     Unsupported,
 }

@@ -197,6 +197,14 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         }
     }
 
+    /// The aligned word of RAM that holds all of `place`, and the place's lowest bit in it; nothing if there is none.
+    pub fn word(&self, place: &Place) -> Option<(GuestPhysical, u32)> {
+        let within = place.first.0 & 3;
+        let word = GuestPhysical(place.first.0 - within);
+        let whole = place.second_size == 0 && within + u64::from(place.first_size) <= 4;
+        (whole && self.memory.contains(word, 4)).then_some((word, 8 * within as u32))
+    }
+
     /// Reads an operand.
     #[inline]
     pub fn read(&mut self, place: &Place) -> u64 {

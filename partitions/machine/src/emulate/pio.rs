@@ -73,8 +73,19 @@ pub fn emulate_string_pio<M: GuestMemory, D: Mmio + PortIo>(
     let exit = PioExit::new(state.exit_qualification);
     let mode = Mode::new(state);
     let paging = Paging::new(state);
+    let information = state.instruction_information;
+    let address_width = match information >> 7 & 7 {
+        0 => 2,
+        1 => 4,
+        2 => 8,
+        _ => return Outcome::Unsupported { bytes: [0; 15] },
+    };
+    let source_segment = match information >> 15 & 7 {
+        index @ 0..=5 => index as u8,
+        _ => return Outcome::Unsupported { bytes: [0; 15] },
+    };
     let mut machine = Machine { state, memory, device, paging, mode, hint: None };
-    match run(&mut machine, exit) {
+    match transfer(&mut machine, exit, address_width, source_segment) {
         Ok(true) => {
             advance(state, state.instruction_length, mode == Mode::Bits64);
             Outcome::Done
@@ -85,19 +96,13 @@ pub fn emulate_string_pio<M: GuestMemory, D: Mmio + PortIo>(
     }
 }
 
-/// Whether the instruction is complete.
-fn run<M: GuestMemory, D: Mmio + PortIo>(machine: &mut Machine<'_, M, D>, exit: PioExit) -> Result<bool, Stop> {
-    let information = machine.state.instruction_information;
-    let address_width = match information >> 7 & 7 {
-        0 => 2,
-        1 => 4,
-        2 => 8,
-        _ => return Err(Stop::Unsupported),
-    };
-    let source_segment = match information >> 15 & 7 {
-        index @ 0..=5 => index as u8,
-        _ => return Err(Stop::Unsupported),
-    };
+/// Moves the elements of an INS or OUTS; one batch of them if it is repeated. Whether the instruction is complete.
+pub fn transfer<M: GuestMemory, D: Mmio + PortIo>(
+    machine: &mut Machine<'_, M, D>,
+    exit: PioExit,
+    address_width: u8,
+    source_segment: u8,
+) -> Result<bool, Stop> {
     let iterations = if exit.repeated { BATCH } else { 1 };
     for _ in 0..iterations {
         let count = read_register(machine.state, RCX) & mask(address_width);

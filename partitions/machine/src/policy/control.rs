@@ -253,6 +253,14 @@ impl ControlPolicy {
         Ok(ControlChange { registers: new, load_page_directory_pointers: false, flush_translations: false })
     }
 
+    /// Whether an entry of the page-directory-pointer table may be loaded (SDM vol. 3, table 5-8): if it is present, its reserved
+    /// bits are 0.
+    pub const fn allows_page_directory_pointer(&self, entry: u64) -> bool {
+        const PRESENT: u64 = 1 << 0;
+        const RESERVED: u64 = 0x1e6;
+        entry & PRESENT == 0 || entry & (RESERVED | self.cr3_reserved) == 0
+    }
+
     /// XCR0 values that the guest may set.
     pub const fn xcr0_allowed(&self) -> u64 {
         self.xcr0_allowed
