@@ -100,6 +100,8 @@ impl Monitor {
         let state = self.processor.state_mut();
         (state.cr0, state.cr3, state.cr4, state.efer) = (new.cr0, new.cr3, new.cr4, new.efer);
         state.dirty |= StateGroups::CONTROL_REGISTERS.bits();
+        // Without unrestricted guests the hardware runs no code without paging.
+        self.activity = self.executing();
         Ok(())
     }
 

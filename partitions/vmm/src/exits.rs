@@ -48,11 +48,11 @@ const HAS_ERROR_CODE: u32 = 1 << 11;
 const INJECTABLE: u32 = 0x8000_0fff;
 
 /// The devices, for one access of the guest.
-struct Devices<'a> {
-    machine: &'a GuestMachine,
-    by: &'a mut Processor,
-    now: u64,
-    power: Option<PowerEvent>,
+pub(crate) struct Devices<'a> {
+    pub(crate) machine: &'a GuestMachine,
+    pub(crate) by: &'a mut Processor,
+    pub(crate) now: u64,
+    pub(crate) power: Option<PowerEvent>,
 }
 
 impl Mmio for Devices<'_> {

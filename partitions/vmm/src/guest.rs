@@ -108,6 +108,8 @@ pub struct Guest {
     pub ram: Ram,
     /// Its guest-physical memory, for doorbells.
     pub space: GuestSpace,
+    /// The hardware runs no guest without paging: the monitor does.
+    pub interprets: bool,
     /// The hardware virtualizes the local APICs.
     pub virtual_apics: bool,
     /// Its processors.

@@ -15,6 +15,7 @@ mod disk;
 mod events;
 mod exits;
 mod guest;
+mod interpret;
 mod memory;
 mod monitor;
 mod serial;

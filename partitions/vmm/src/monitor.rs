@@ -1,8 +1,10 @@
 //! The monitor of one guest processor: the loop that one thread of this program runs.
 
 use crate::guest::{End, Guest};
+use alloc::boxed::Box;
 use bulkhead_machine::arbitration::{Arbitration, Readiness};
 use bulkhead_machine::emulate::{DecodeCache, Exception};
+use bulkhead_machine::interpret::InstructionCache;
 use bulkhead_machine::loader::BootState;
 use bulkhead_machine::mailbox::{Events, Mailbox};
 use bulkhead_machine::processor::{Arrivals, Processor};
@@ -16,6 +18,8 @@ use core::sync::atomic::Ordering;
 pub enum Activity {
     /// It executes instructions.
     Running,
+    /// The same, where the hardware cannot: the monitor executes them.
+    Interpreted,
     /// HLT: it waits for an interrupt.
     Halted,
     /// It was reset, and waits for a start-up interrupt.
@@ -32,6 +36,7 @@ pub struct Monitor {
     pub(crate) model: Processor,
     mailbox: &'static Mailbox,
     pub(crate) cache: DecodeCache,
+    pub(crate) instructions: Option<Box<InstructionCache>>,
     pub(crate) activity: Activity,
     /// Deadline that the kernel knows.
     deadline: u64,
@@ -65,6 +70,7 @@ impl Monitor {
             model,
             mailbox,
             cache: DecodeCache::new(),
+            instructions: None,
             activity: Activity::WaitingForStartup,
             deadline: NO_DEADLINE,
             windows: false,
@@ -74,7 +80,7 @@ impl Monitor {
     /// Starts the processor in this state.
     pub fn start(&mut self, state: &BootState) {
         state.apply(self.processor.state_mut());
-        self.activity = Activity::Running;
+        self.activity = self.executing();
     }
 
     /// Runs the processor until the guest ends; how it ended is in [`Guest::end`].
@@ -97,7 +103,8 @@ impl Monitor {
                     self.mailbox.take()
                 }
             } else {
-                if let Some(end) = self.pause() {
+                let end = if self.activity == Activity::Interpreted { self.interpret() } else { self.pause() };
+                if let Some(end) = end {
                     return self.end(end);
                 }
                 self.mailbox.take()
@@ -184,7 +191,7 @@ impl Monitor {
             state.segments = start.segments;
             state.rip = start.rip;
             state.dirty |= (StateGroups::SEGMENTS | StateGroups::RIP).bits();
-            self.activity = Activity::Running;
+            self.activity = self.executing();
         }
     }
 
@@ -214,7 +221,7 @@ impl Monitor {
         let readiness = Readiness { rflags: state.rflags, interruptibility: state.interruptibility, occupied };
         let decision = self.guest.machine.arbitrate(&mut self.model, readiness);
         if decision.injection != 0 {
-            self.activity = Activity::Running;
+            self.activity = self.executing();
         }
         self.apply(decision);
     }

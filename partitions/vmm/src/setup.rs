@@ -16,6 +16,7 @@ use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
 use bulkhead_machine::virtio::BarPlaces;
 use bulkhead_machine::virtual_apic::VirtualApic;
+use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
 use bulkhead_runtime::plan::ChannelKind;
@@ -73,7 +74,9 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let links = SpinMutex::new(Links { disks, input });
     let virtual_apics = space.map_apic_page();
     let deaf = AtomicUsize::new(0);
-    Ok((Guest { machine, ram, space, virtual_apics, processors, links, end: Once::new(), deaf }, state))
+    let features = CpuFeatures::from_bits_truncate(program.environment().header().features);
+    let interprets = !features.contains(CpuFeatures::UNRESTRICTED_GUEST);
+    Ok((Guest { machine, ram, space, interprets, virtual_apics, processors, links, end: Once::new(), deaf }, state))
 }
 
 /// The threads that run the processors, by processor.
