@@ -171,10 +171,10 @@ fn find_image(
         return None;
     }
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
-    // The ELF file in a package's compressed kernel.
-    let form = if scheme == "debian" { "#vmlinux" } else { "" };
-    let file = name.strip_suffix(form).unwrap_or(name);
-    if file.len() < 2 || !file.bytes().all(letters) || file.starts_with(['+', '.', '-']) {
+    let is_name = |name: &str| name.len() >= 2 && name.bytes().all(letters) && !name.starts_with(['+', '.', '-']);
+    // A part of a package, or what a built-in file is made for: whether there is one, the resolver knows.
+    let (file, part) = name.split_once('#').map_or((name, None), |(file, part)| (file, Some(part)));
+    if !is_name(file) || !part.is_none_or(is_name) {
         report("modules::bad_reference", format!("`{name}` cannot be the name of a package or built-in file"));
         return None;
     }
