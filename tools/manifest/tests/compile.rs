@@ -99,8 +99,38 @@ fn a_guest_with_processors_and_high_memory() {
         assert_eq!((thread.index, thread.cpu), (1, 1));
         assert_eq!(big.threads()[1].slot, thread.slot);
         assert_eq!(big.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
-        assert!(compiled.needs.features.contains(CpuFeatures::UNRESTRICTED_GUEST));
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert!(compiled.warnings.is_empty());
         assert_eq!(big.environment.channels().count(), 0);
+    });
+}
+
+#[test]
+fn guests_with_more_processors_than_there_are_cpus() {
+    let text = r#"
+        [machine]
+        cpus = 2
+        [guest.large]
+        memory = "96 MiB"
+        cpus = [0, 1, 0, 1, 0, 1, 0, 1]
+        budget = "1 ms"
+        period = "10 ms"
+        kernel = "vmlinuz"
+        [guest.small]
+        memory = "96 MiB"
+        cpus = [1]
+        priority = 30
+        kernel = "vmlinuz"
+    "#;
+    compiled(text, |compiled, plan| {
+        let (large, small) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
+        let vcpus: Vec<_> = large.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect();
+        assert_eq!(vcpus, (0..8).map(|number| (number % 2, number)).collect::<Vec<_>>());
+        assert_eq!(large.threads().len(), 8);
+        assert!(large.threads().iter().all(|thread| (thread.budget_us, thread.priority) == (1_000, 20)));
+        assert_eq!((small.threads()[0].cpu, small.threads()[0].priority), (1, 30));
+        let checks: Vec<_> = compiled.warnings.iter().map(|warning| warning.check()).collect();
+        assert_eq!(checks, ["cpus::processors_share_a_cpu"]);
     });
 }
 
