@@ -32,9 +32,9 @@ pub fn run(arguments: &BenchArguments) -> miette::Result<u8> {
     };
     let names = || {
         let of_suites = Suite::ALL.iter().flat_map(Suite::figures);
-        kernel::FIGURES.map(|(name, _)| name.to_owned()).into_iter().chain(of_suites)
+        kernel::FIGURES.map(|(name, _)| name).into_iter().chain(of_suites)
     };
-    if !names().any(|name| is_wanted(&name)) {
+    if !names().any(is_wanted) {
         return Err(miette!(
             help = format!("figures are {}", names().collect::<Vec<_>>().join(", ")),
             "no figure has a name with `{}` in it",
@@ -50,7 +50,7 @@ pub fn run(arguments: &BenchArguments) -> miette::Result<u8> {
         }
     }
     for suite in Suite::ALL {
-        let wanted: Vec<_> = suite.figures().filter(|name| is_wanted(name)).collect();
+        let wanted: Vec<&str> = suite.figures().filter(|name| is_wanted(name)).collect();
         if wanted.is_empty() {
             continue;
         }

@@ -22,13 +22,13 @@ const COMPARISONS: [Comparison; 14] = [
     compare("exit.cpuid", 500.0, "594", "967 (in the kernel)"),
     compare("exit.pio", 520.0, "605", "2,983"),
     compare("exit.mmio", 1500.0, "", "5,281"),
-    compare("exit.cpuid.2cpus", 500.0, "", ""),
-    compare("exit.pio.2cpus", 520.0, "", ""),
-    compare("exit.mmio.2cpus", 1500.0, "", ""),
+    compare("exit.cpuid.smp", 500.0, "", ""),
+    compare("exit.pio.smp", 520.0, "", ""),
+    compare("exit.mmio.smp", 1500.0, "", ""),
     compare("ipi.busy", 1600.0, "", "3,865"),
     compare("ipi.halted", 2500.0, "", "5,785"),
     compare("linux.boot.ratio", 1.10, "", ""),
-    compare("linux.boot.ratio.2cpus", 1.10, "", ""),
+    compare("linux.boot.ratio.smp", 1.10, "", ""),
     compare("kernel.lines", 10_000.0, "13,957", ""),
 ];
 
