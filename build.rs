@@ -22,8 +22,9 @@ use std::{
 
 use instructions::FloatingPoint;
 
-/// Native programs, by package; the host command finds them by the part after `bulkhead-`.
-const PROGRAMS: [&str; 7] = [
+/// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
+/// run in guests.
+const PROGRAMS: [&str; 8] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -31,6 +32,7 @@ const PROGRAMS: [&str; 7] = [
     "bulkhead-console",
     "bulkhead-block",
     "bulkhead-guests",
+    "bulkhead-workload",
 ];
 
 /// No instruction may touch vector or x87 state: an exit of a guest switches none.
@@ -47,7 +49,16 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for input in ["build.rs", "build", "Cargo.toml", "Cargo.lock", "kernel", "partitions", "services"] {
+    for input in [
+        "build.rs",
+        "build",
+        "Cargo.toml",
+        "Cargo.lock",
+        "kernel",
+        "partitions",
+        "services",
+        "tools/guest-images/workload",
+    ] {
         println!("cargo:rerun-if-changed={input}");
     }
     let target = Target::detect()?;

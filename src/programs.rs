@@ -43,7 +43,8 @@ fn guest_image(
         return Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS"))));
     }
     let say = |what: &str| eprintln!("bulkhead: {what}");
-    let images = GuestImages::new(&target_directory().join("guest-images"), &say);
+    let workload = Path::new(env!("BULKHEAD_WORKLOAD"));
+    let images = GuestImages::new(&target_directory().join("guest-images"), workload, &say);
     of_package(&images).map_err(|error| match error.help() {
         Some(help) => format!("{error}\n{help}"),
         None => error.to_string(),

@@ -92,7 +92,12 @@ impl System {
         let result = bulkhead_manifest::compile(manifest, &options);
         step.done();
         match result {
-            Ok(compiled) => Ok(Some(Self { compiled })),
+            Ok(compiled) => {
+                if !compiled.warnings.is_empty() {
+                    eprint!("{}", bulkhead_manifest::render(&compiled.warnings));
+                }
+                Ok(Some(Self { compiled }))
+            }
             Err(diagnostics) => {
                 eprint!("{}", bulkhead_manifest::render(&diagnostics));
                 Ok(None)

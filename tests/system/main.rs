@@ -5,6 +5,7 @@
 mod bench;
 mod defects;
 mod guests;
+mod linux;
 mod machine;
 mod native;
 mod processors;

@@ -16,7 +16,7 @@ enum Method {
     /// The partitions of a manifest print them.
     Printed(&'static str),
     /// Linux is booted twice.
-    Linux,
+    Linux(&'static linux::Boot),
 }
 
 /// Figures that are taken together.
@@ -27,13 +27,18 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow one last.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 5] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
         },
         Self { method: Method::Printed("partitions/bench-2cpus.toml"), figures: &["notify.cross_cpu"] },
-        Self { method: Method::Linux, figures: &linux::FIGURES },
+        Self {
+            method: Method::Printed("partitions/bench-smp.toml"),
+            figures: &["exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp", "ipi.busy", "ipi.halted"],
+        },
+        Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
+        Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },
     ];
 
     /// The names of its figures.
@@ -48,7 +53,7 @@ impl Suite {
                 let serial = boot::manifest(manifest, model, TIME_LIMIT)?;
                 Ok(figure::figures_of(&serial, model))
             }
-            Method::Linux => linux::run(model),
+            Method::Linux(linux) => linux::run(linux, model),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! `builtin:checks`: an initial RAM disk with which Linux checks the machine that it runs on.
 //!
-//! Its lines begin with `check:`. The first one is `check: init tsc=N`, the time-stamp counter when the kernel started
-//! the first program; `check: disk ok sha256=S bytes=N` stands for a file that was written to `/dev/vda`, and read back
-//! after it had left the cache; `check: all ok` is the last. Then the power goes off, or, if the kernel's command line
-//! has [`INTERACTIVE`], there is a shell. A guest that found something wrong resets instead.
+//! Its lines begin with `check:`.
+//! - `check: init tsc=N` is the first one: the time-stamp counter when the kernel started the first program;
+//! - `check: nproc N` counts the processors, all of which run;
+//! - `check: pipes ok`, `futexes`, `forks` and `mappings` are the parts of a parallel workload (`workload/`);
+//! - `check: disk ok sha256=S bytes=N processors=N` stands for a file that was written to `/dev/vda`, read back after it
+//!   had left the cache, and hashed by every processor at the same time: the whole, and a part of its own;
+//! - `check: all ok` is the last.
+//!
+//! Then the power goes off, or, if the kernel's command line has [`INTERACTIVE`], there is a shell. A guest that found
+//! something wrong resets instead.
 
 use crate::{cpio::Archive, first_program};
 
@@ -11,8 +17,10 @@ use crate::{cpio::Archive, first_program};
 pub const INTERACTIVE: &str = "bulkhead.interactive";
 
 /// The kernel modules that a virtio disk takes, in the order in which they are loaded.
-pub(crate) const MODULES: [&str; 6] =
+pub(crate) const DISK_MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"];
+/// Those that its file system takes, the last one with the others' help; other kernels have it built in.
+pub(crate) const FILE_SYSTEM_MODULES: [&str; 5] = ["crc16", "crc32c_generic", "mbcache", "jbd2", "ext4"];
 
 /// What the script has instead of the modules' names.
 const MODULES_PLACE: &str = "@MODULES@";
@@ -21,7 +29,7 @@ const SCRIPT: &str = include_str!("checks/start.sh");
 const SHELL_START: &str = include_str!("checks/shell.sh");
 
 /// The archive, uncompressed: unpacking costs a guest more than the boot loader saves.
-pub(crate) fn initramfs(busybox: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn initramfs(busybox: &[u8], workload: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "lib", "mnt", "proc", "sys"] {
         archive.directory(directory);
@@ -32,6 +40,7 @@ pub(crate) fn initramfs(busybox: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> 
     archive.file("etc/shell", SHELL_START.as_bytes());
     archive.program("bin/busybox", busybox);
     archive.link("bin/sh", "busybox");
+    archive.program("bin/workload", workload);
     for (name, bytes) in modules {
         archive.file(&format!("lib/{name}.ko"), bytes);
     }
@@ -65,11 +74,11 @@ mod tests {
 
     #[test]
     fn first_program_starts_a_script_that_is_there() {
-        let archive = initramfs(b"busybox", &[("virtio", b"module".to_vec())]);
+        let archive = initramfs(b"busybox", b"workload", &[("virtio", b"module".to_vec())]);
         let contains = |text: &[u8]| archive.windows(text.len()).any(|window| window == text);
         // A header's end stands before the archive's name, a slash before the program's.
         assert!(contains(b"00000000etc/start\0") && contains(b"/etc/start\0"));
         assert!(contains(b"lib/virtio.ko\0") && contains(b"module"));
-        assert_eq!(archive, initramfs(b"busybox", &[("virtio", b"module".to_vec())]));
+        assert_eq!(archive, initramfs(b"busybox", b"workload", &[("virtio", b"module".to_vec())]));
     }
 }

@@ -13,7 +13,9 @@ use thiserror::Error;
 pub enum GuestImageError {
     /// Nothing has this name.
     #[error("there is no guest image `{0}`")]
-    #[diagnostic(help("write \"debian:PACKAGE\", \"debian:PACKAGE#vmlinux\", or \"builtin:checks\""))]
+    #[diagnostic(help(
+        "write \"debian:PACKAGE\", \"debian:PACKAGE#vmlinux\", \"builtin:checks\", or \"builtin:checks#PACKAGE\""
+    ))]
     UnknownReference(String),
     /// A program of the host could not be started.
     #[error("cannot run {program}: {error}")]

@@ -2,7 +2,8 @@
 //!
 //! - `debian:PACKAGE` is the Linux kernel of a Debian package, or of the package that it depends on, as a bzImage;
 //!   `debian:PACKAGE#vmlinux` is the ELF file that is compressed in it.
-//! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]).
+//! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
+//!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
 //!
 //! Owns: the cache under `target/guest-images`. Everything in it is renamed to its place when it is whole, so that
 //! whatever is there can be used, and an interrupted download leaves nothing but a directory that the next one removes.
@@ -33,21 +34,21 @@ use std::{
 use fetch::Fetch;
 use package::Package;
 
-/// The package whose kernel modules the checks load.
-const CHECKS_KERNEL: &str = "linux-image-cloud-amd64";
 /// The package that the checks' programs come from.
 const BUSYBOX: &str = "busybox-static";
 
 /// The guests' files, in a cache.
 pub struct GuestImages<'a> {
     directory: PathBuf,
+    workload: &'a Path,
     progress: &'a dyn Fn(&str),
 }
 
 impl<'a> GuestImages<'a> {
-    /// The cache in `directory`, which is made when it is needed. `progress` hears of downloads, which take long.
-    pub fn new(directory: &Path, progress: &'a dyn Fn(&str)) -> Self {
-        Self { directory: directory.to_owned(), progress }
+    /// The cache in `directory`, which is made when it is needed. `workload` is the built program of the checks;
+    /// `progress` hears of downloads, which take long.
+    pub fn new(directory: &Path, workload: &'a Path, progress: &'a dyn Fn(&str)) -> Self {
+        Self { directory: directory.to_owned(), workload, progress }
     }
 
     /// The file, if everything that it takes is there; never uses the network.
@@ -90,12 +91,13 @@ impl<'a> GuestImages<'a> {
                     KernelForm::Vmlinux => self.vmlinux(&path).map(Some),
                 }
             }
-            Reference::Checks => {
-                let (Some(kernel), Some(busybox)) = (package(CHECKS_KERNEL)?, package(BUSYBOX)?) else {
+            Reference::Checks { kernel: name } => {
+                let (Some(kernel), Some(busybox)) = (package(name)?, package(BUSYBOX)?) else {
                     return Ok(None);
                 };
-                let archive = checks::initramfs(&busybox.busybox()?, &kernel.modules()?);
-                self.keep("checks.cpio", &archive).map(Some)
+                let workload = fs::read(self.workload).map_err(GuestImageError::file(self.workload))?;
+                let archive = checks::initramfs(&busybox.busybox()?, &workload, &kernel.modules()?);
+                self.keep(&format!("checks-{name}.cpio"), &archive).map(Some)
             }
         }
     }

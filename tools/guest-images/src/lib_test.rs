@@ -1,11 +1,12 @@
 use super::*;
+use crate::reference::CHECKS_KERNEL;
 
 fn silent(_: &str) {}
 
 #[test]
 fn nothing_is_there_before_it_was_fetched() {
     let place = tempfile::TempDir::new().unwrap();
-    let images = GuestImages::new(&place.path().join("none"), &silent);
+    let images = GuestImages::new(&place.path().join("none"), Path::new("none"), &silent);
     for reference in ["debian:linux-image-cloud-amd64", "builtin:checks"] {
         assert!(images.find(reference).unwrap().is_none());
     }
@@ -21,13 +22,16 @@ fn initial_ram_disk_is_made_from_the_cache() {
         fs::create_dir_all(packages.join(package)).unwrap();
     }
     fs::write(packages.join(BUSYBOX).join("busybox"), "busybox").unwrap();
-    let images = GuestImages::new(place.path(), &silent);
+    let workload = place.path().join("workload");
+    fs::write(&workload, "workload").unwrap();
+    let images = GuestImages::new(place.path(), &workload, &silent);
     let error = images.find("builtin:checks").unwrap_err();
     assert!(error.to_string().contains("virtio_ring.ko"), "{error}");
-    for module in checks::MODULES {
+    for module in checks::DISK_MODULES {
         let file = packages.join(CHECKS_KERNEL).join(format!("{module}.ko"));
         fs::write(file, "module").unwrap();
     }
     let path = images.find("builtin:checks").unwrap().unwrap();
     assert!(fs::read(path).unwrap().starts_with(b"070701"));
+    assert!(images.find("builtin:checks#linux-image-other").unwrap().is_none());
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{GuestImageError, checks::MODULES};
+use crate::{
+    GuestImageError,
+    checks::{DISK_MODULES, FILE_SYSTEM_MODULES},
+};
 
 /// Name of a kernel in the cache begins with it, as in packages.
 const KERNEL: &str = "vmlinuz-";
@@ -31,8 +34,10 @@ impl Package {
 
     /// The kernel modules that the checks need, by name, in the order in which they are loaded.
     pub fn modules(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
-        let read = |name| read(&self.directory.join(module_file(name)));
-        MODULES.iter().map(|&name| read(name).map(|bytes| (name, bytes))).collect()
+        let path = |name| self.directory.join(module_file(name));
+        let has_file_system = FILE_SYSTEM_MODULES.last().is_some_and(|name| path(name).is_file());
+        let file_system = FILE_SYSTEM_MODULES.iter().filter(|_| has_file_system);
+        DISK_MODULES.iter().chain(file_system).map(|&name| read(&path(name)).map(|bytes| (name, bytes))).collect()
     }
 
     /// The program `busybox`.
@@ -83,10 +88,11 @@ fn modules_below(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
         for path in files(&directory)? {
+            let mut wanted = DISK_MODULES.iter().chain(&FILE_SYSTEM_MODULES);
             let link = path.is_symlink();
             if path.is_dir() && !link {
                 directories.push(path);
-            } else if !link && MODULES.iter().any(|name| file_name(&path) == module_file(name)) {
+            } else if !link && wanted.any(|name| file_name(&path) == module_file(name)) {
                 found.push(path);
             }
         }

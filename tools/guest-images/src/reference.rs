@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use crate::GuestImageError;
 
+/// The package whose kernel the checks are for, unless the reference names another.
+pub(crate) const CHECKS_KERNEL: &str = "linux-image-cloud-amd64";
+
 /// A file that a manifest names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
@@ -15,7 +18,10 @@ pub enum Reference {
         form: KernelForm,
     },
     /// The initial RAM disk of [`crate::checks`].
-    Checks,
+    Checks {
+        /// The package of the kernel that it goes with: modules fit one kernel only.
+        kernel: String,
+    },
 }
 
 /// The two forms of a Linux kernel.
@@ -32,18 +38,13 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, GuestImageError> {
         let unknown = || GuestImageError::UnknownReference(text.to_owned());
-        match text.split_once(':').ok_or_else(unknown)? {
-            ("builtin", "checks") => Ok(Self::Checks),
-            ("debian", name) => {
-                let (package, form) = match name.split_once('#') {
-                    None => (name, KernelForm::BzImage),
-                    Some((package, "vmlinux")) => (package, KernelForm::Vmlinux),
-                    Some(_) => return Err(unknown()),
-                };
-                if !is_package_name(package) {
-                    return Err(unknown());
-                }
-                Ok(Self::Debian { package: package.to_owned(), form })
+        let package = |name: &str| if is_package_name(name) { Ok(name.to_owned()) } else { Err(unknown()) };
+        let (kind, name) = text.split_once(':').ok_or_else(unknown)?;
+        match (kind, name.split_once('#').map_or((name, None), |(name, part)| (name, Some(part)))) {
+            ("builtin", ("checks", kernel)) => Ok(Self::Checks { kernel: package(kernel.unwrap_or(CHECKS_KERNEL))? }),
+            ("debian", (name, None)) => Ok(Self::Debian { package: package(name)?, form: KernelForm::BzImage }),
+            ("debian", (name, Some("vmlinux"))) => {
+                Ok(Self::Debian { package: package(name)?, form: KernelForm::Vmlinux })
             }
             _ => Err(unknown()),
         }
@@ -70,7 +71,9 @@ mod tests {
             "debian:linux-image-cloud-amd64#vmlinux".parse::<Reference>().ok(),
             Some(debian(KernelForm::Vmlinux))
         );
-        assert_eq!("builtin:checks".parse::<Reference>().ok(), Some(Reference::Checks));
+        let checks = |kernel: &str| Some(Reference::Checks { kernel: kernel.to_owned() });
+        assert_eq!("builtin:checks".parse::<Reference>().ok(), checks("linux-image-cloud-amd64"));
+        assert_eq!("builtin:checks#linux-image-rt-amd64".parse::<Reference>().ok(), checks("linux-image-rt-amd64"));
     }
 
     #[test]
@@ -80,6 +83,8 @@ mod tests {
             "checks",
             "builtin:",
             "builtin:other",
+            "builtin:checks#",
+            "builtin:checks#../x",
             "debian:",
             "debian:a",
             "debian:../x",

@@ -5,10 +5,13 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use std::{io::IsTerminal, path::Path};
 
 /// Checks a manifest and prints everything that is wrong on standard error. Returns the exit status: 0 if the manifest
-/// is right, 2 if not.
+/// can be used, 2 if not.
 pub fn check_command(path: &Path, options: &Options<'_>) -> u8 {
     match check(path, options) {
-        Ok(()) => {
+        Ok(warnings) => {
+            if !warnings.is_empty() {
+                eprint!("{}", render(&warnings));
+            }
             println!("{}: no errors", path.display());
             0
         }
@@ -39,7 +42,14 @@ fn render_with(diagnostics: &[crate::Diagnostic], theme: GraphicalTheme) -> Stri
         }
         text.push('\n');
     }
-    let count = diagnostics.len();
-    text.push_str(&format!("{count} error{}\n", if count == 1 { "" } else { "s" }));
+    let warnings = diagnostics.iter().filter(|diagnostic| diagnostic.is_warning()).count();
+    let counts = [(diagnostics.len() - warnings, "error"), (warnings, "warning")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count, what));
+    text.push_str(&counts.collect::<Vec<_>>().join(", "));
+    text.push('\n');
     text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,15 +1,16 @@
-//! Errors with their place in the manifest.
+//! Errors and warnings with their place in the manifest.
 
-use miette::{LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use miette::{LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
 use std::{cell::RefCell, fmt, ops::Range, path::Path, sync::Arc};
 
 /// Where something stands in the manifest, in bytes.
 pub type Span = Range<usize>;
 
-/// One thing that is wrong with a manifest.
+/// One thing that is wrong with a manifest, or that its author should know.
 #[derive(Debug, Clone)]
 pub struct Diagnostic {
     check: &'static str,
+    severity: Severity,
     message: String,
     help: Option<String>,
     label: String,
@@ -31,6 +32,7 @@ impl Diagnostic {
     pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         Self {
             check: "file::unreadable",
+            severity: Severity::Error,
             message: format!("cannot read {}: {error}", path.display()),
             help: Some("name an existing manifest, such as partitions/default.toml".to_owned()),
             label: String::new(),
@@ -43,6 +45,11 @@ impl Diagnostic {
     /// Name of the check that failed, such as `memory::fixed_ranges_overlap`.
     pub fn check(&self) -> &'static str {
         self.check
+    }
+
+    /// Whether the manifest can be used all the same.
+    pub fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning
     }
 
     /// What is wrong.
@@ -81,6 +88,10 @@ impl miette::Diagnostic for Diagnostic {
         Some(Box::new(self.check))
     }
 
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
@@ -100,7 +111,7 @@ impl miette::Diagnostic for Diagnostic {
     }
 }
 
-/// Collects everything that is wrong.
+/// Collects everything that there is to say.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     source: Arc<NamedSource<Arc<str>>>,
@@ -115,8 +126,18 @@ impl Reporter {
 
     /// Starts an error of the check `check` (`module::rule`); it is reported when the returned value is dropped.
     pub(crate) fn error(&self, check: &'static str, span: &Span, message: impl Into<String>) -> Report<'_> {
+        self.report(Severity::Error, check, span, message)
+    }
+
+    /// Starts a warning, as [`error`](Self::error) does an error.
+    pub(crate) fn warning(&self, check: &'static str, span: &Span, message: impl Into<String>) -> Report<'_> {
+        self.report(Severity::Warning, check, span, message)
+    }
+
+    fn report(&self, severity: Severity, check: &'static str, span: &Span, message: impl Into<String>) -> Report<'_> {
         let diagnostic = Diagnostic {
             check,
+            severity,
             message: message.into(),
             help: None,
             label: "here".to_owned(),
@@ -127,8 +148,8 @@ impl Reporter {
         Report { reporter: self, diagnostic: Some(diagnostic) }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.diagnostics.borrow().is_empty()
+    pub(crate) fn has_errors(&self) -> bool {
+        !self.diagnostics.borrow().iter().all(Diagnostic::is_warning)
     }
 
     /// All that was reported, in the order of the file. What stands on a line that is not TOML was read wrongly: nothing
@@ -146,7 +167,7 @@ impl Reporter {
 /// The check that a line is TOML.
 pub(crate) const SYNTAX: &str = "toml::syntax";
 
-/// An error in the making.
+/// An error or a warning in the making.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     reporter: &'a Reporter,

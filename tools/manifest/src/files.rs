@@ -54,8 +54,6 @@ pub(crate) enum ImageKind {
     BzImage {
         /// `init_size` of its header, in bytes.
         init_size: u64,
-        /// Whether it can be entered in 64-bit mode (`xloadflags`).
-        long_mode: bool,
     },
     /// An ELF executable: the end of its highest segment in physical memory.
     Elf { end: u64 },
@@ -171,10 +169,10 @@ fn find_image(
         return None;
     }
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
-    // The ELF file in a package's compressed kernel.
-    let form = if scheme == "debian" { "#vmlinux" } else { "" };
-    let file = name.strip_suffix(form).unwrap_or(name);
-    if file.len() < 2 || !file.bytes().all(letters) || file.starts_with(['+', '.', '-']) {
+    let is_name = |name: &str| name.len() >= 2 && name.bytes().all(letters) && !name.starts_with(['+', '.', '-']);
+    // A part of a package, or what a built-in file is made for: whether there is one, the resolver knows.
+    let (file, part) = name.split_once('#').map_or((name, None), |(file, part)| (file, Some(part)));
+    if !is_name(file) || !part.is_none_or(is_name) {
         report("modules::bad_reference", format!("`{name}` cannot be the name of a package or built-in file"));
         return None;
     }
@@ -248,9 +246,7 @@ fn bz_image(bytes: &[u8]) -> Option<ImageKind> {
     if bytes.get(0x202..0x206)? != b"HdrS" || version < 0x20a {
         return None;
     }
-    // XLF_KERNEL_64, from version 2.12 on.
-    let flags = word(bytes, 0x236)? & 1;
-    Some(ImageKind::BzImage { init_size: u64::from(word(bytes, 0x260)?), long_mode: flags != 0 && version >= 0x20c })
+    Some(ImageKind::BzImage { init_size: u64::from(word(bytes, 0x260)?) })
 }
 
 fn word(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -282,9 +278,7 @@ mod tests {
         bytes[0x202..0x206].copy_from_slice(b"HdrS");
         bytes[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
         bytes[0x260..0x264].copy_from_slice(&0x337_8000u32.to_le_bytes());
-        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, long_mode: false });
-        bytes[0x236] = 1;
-        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, long_mode: true });
+        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000 });
         bytes.truncate(0x262);
         assert_eq!(ImageKind::of(&bytes), ImageKind::Other);
     }

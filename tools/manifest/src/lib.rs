@@ -51,12 +51,12 @@ impl Default for Options<'_> {
     }
 }
 
-/// Checks a manifest. Files of guests are checked in depth where they are there already.
+/// Checks a manifest, and returns the warnings. Files of guests are checked in depth where they are there already.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the file.
-pub fn check(path: &Path, options: &Options<'_>) -> Result<(), Vec<Diagnostic>> {
-    examine(path, options, false).map(drop)
+/// Everything that is wrong, and the warnings, in the order of the file.
+pub fn check(path: &Path, options: &Options<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    examine(path, options, false).map(|(_, _, reporter)| reporter.into_diagnostics())
 }
 
 /// Checks a manifest and compiles it.
@@ -65,7 +65,10 @@ pub fn check(path: &Path, options: &Options<'_>) -> Result<(), Vec<Diagnostic>> 
 /// Everything that is wrong, in the order of the file; also files that are not there.
 pub fn compile(path: &Path, options: &Options<'_>) -> Result<Compiled, Vec<Diagnostic>> {
     let (manifest, files, reporter) = examine(path, options, true)?;
-    compile::compile(&manifest, &files, &reporter).ok_or_else(|| reporter.into_diagnostics())
+    match compile::compile(&manifest, &files, &reporter) {
+        Some(compiled) => Ok(Compiled { warnings: reporter.into_diagnostics(), ..compiled }),
+        None => Err(reporter.into_diagnostics()),
+    }
 }
 
 fn examine(
@@ -82,5 +85,5 @@ fn examine(
     manifest.append_initrd_arguments(options.initrd_arguments);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);
     checks::all(&Context { manifest: &manifest, files: &files, reporter: &reporter });
-    if reporter.is_empty() { Ok((manifest, files, reporter)) } else { Err(reporter.into_diagnostics()) }
+    if reporter.has_errors() { Err(reporter.into_diagnostics()) } else { Ok((manifest, files, reporter)) }
 }

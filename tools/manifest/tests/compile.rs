@@ -27,21 +27,23 @@ fn the_default_manifest() {
         assert_eq!(plan.name(), "first-light");
         assert_eq!(plan.end(), End::MustFinish);
         let names: Vec<_> = plan.partitions().map(|partition| partition.name()).collect();
-        assert_eq!(names, ["init", "console", "block", "hello", "linux"]);
+        assert_eq!(names, ["init", "console", "block", "hello", "linux-a", "linux-b"]);
         let modules: Vec<_> = compiled.modules.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             modules,
-            ["kernel/linux", "initrd/linux", "program/console", "program/block", "program/hello", "program/vmm"]
+            ["kernel/linux-a", "initrd/linux-a", "program/console", "program/block", "program/hello", "program/vmm"]
         );
         assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
         assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
 
-        let [init, console, block, hello, linux] = [0, 1, 2, 3, 4].map(|index| plan.partition(index).unwrap());
+        assert!(compiled.warnings.is_empty());
+        let [init, console, block, hello, linux, other] =
+            [0, 1, 2, 3, 4, 5].map(|index| plan.partition(index).unwrap());
         assert_eq!(init.kind(), PartitionKind::Init);
-        assert_eq!(init.environment.status_pages().count(), 4);
+        assert_eq!(init.environment.status_pages().count(), 5);
         assert!(init.environment.entries().iter().all(|entry| entry.slot == 0 || entry.slot >= init_slot::FIRST_FREE));
         let labels: Vec<_> = console.environment.channels().map(|channel| channel.name).collect();
-        assert_eq!(labels, ["init", "block", "hello", "linux", "linux-vmm"]);
+        assert_eq!(labels, ["init", "block", "hello", "linux-a", "linux-a-vmm", "linux-b", "linux-b-vmm"]);
         assert_eq!(console.environment.ports_of("com1", 0).unwrap().first, 0x3f8);
         assert!(console.environment.ports_of("power", 0).is_some());
         assert_eq!(hello.environment.text("seconds"), Some("5"));
@@ -50,8 +52,13 @@ fn the_default_manifest() {
 
         let disk = linux.environment.disks().next().unwrap();
         let served = block.environment.disks().next().unwrap();
-        assert_eq!((disk.name, served.name), ("linux/0", "linux/0"));
-        assert_eq!((served.first_sector, served.sectors, served.read_only), (0, 131_072, false));
+        assert_eq!((disk.name, served.name), ("linux-a/0", "linux-a/0"));
+        assert_eq!((served.first_sector, served.sectors, served.read_only), (0, 65_536, false));
+        let served = block.environment.disks().nth(1).unwrap();
+        assert_eq!((served.name, served.first_sector, served.sectors), ("linux-b/0", 65_536, 65_536));
+        let cpus =
+            |guest: &bulkhead_plan::Partition<'_>| guest.threads().iter().map(|thread| thread.cpu).collect::<Vec<_>>();
+        assert_eq!((cpus(&linux), cpus(&other)), (vec![0, 1], vec![1]));
         let channel = linux.environment.channel(disk.name).unwrap();
         assert_eq!((channel.role, channel.kind, channel.peer), (Role::Second, ChannelKind::Disk, "block"));
         assert_eq!(linux.environment.channel("serial").unwrap().kind, ChannelKind::Serial);
@@ -99,8 +106,38 @@ fn a_guest_with_processors_and_high_memory() {
         assert_eq!((thread.index, thread.cpu), (1, 1));
         assert_eq!(big.threads()[1].slot, thread.slot);
         assert_eq!(big.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
-        assert!(compiled.needs.features.contains(CpuFeatures::UNRESTRICTED_GUEST));
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert!(compiled.warnings.is_empty());
         assert_eq!(big.environment.channels().count(), 0);
+    });
+}
+
+#[test]
+fn guests_with_more_processors_than_there_are_cpus() {
+    let text = r#"
+        [machine]
+        cpus = 2
+        [guest.large]
+        memory = "96 MiB"
+        cpus = [0, 1, 0, 1, 0, 1, 0, 1]
+        budget = "1 ms"
+        period = "10 ms"
+        kernel = "vmlinuz"
+        [guest.small]
+        memory = "96 MiB"
+        cpus = [1]
+        priority = 30
+        kernel = "vmlinuz"
+    "#;
+    compiled(text, |compiled, plan| {
+        let (large, small) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
+        let vcpus: Vec<_> = large.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect();
+        assert_eq!(vcpus, (0..8).map(|number| (number % 2, number)).collect::<Vec<_>>());
+        assert_eq!(large.threads().len(), 8);
+        assert!(large.threads().iter().all(|thread| (thread.budget_us, thread.priority) == (1_000, 20)));
+        assert_eq!((small.threads()[0].cpu, small.threads()[0].priority), (1, 30));
+        let checks: Vec<_> = compiled.warnings.iter().map(|warning| warning.check()).collect();
+        assert_eq!(checks, ["cpus::processors_share_a_cpu"]);
     });
 }
 

@@ -26,7 +26,11 @@ if grep -q -w hypervisor /proc/cpuinfo; then
 else
     echo "check: cpuinfo has no flag hypervisor"
 fi
-echo "check: processors $(nproc)"
+echo "check: nproc $(nproc)"
+cd /sys/devices/system/cpu
+cmp present online || fail "processors $(cat present), of which only $(cat online) run"
+cd /
+/bin/workload || fail workload
 
 # Sectors that differ from one another and from those of every other run.
 sectors() {
@@ -34,6 +38,30 @@ sectors() {
         for (n = 0; n < 47; n++) text = text sprintf("%010d", rand() * 1e9)
         for (n = 0; n < 2048; n++) print run, sprintf("%08d", n), substr(text, n % 5 + 1, 465)
     }'
+}
+
+# The hash of $3 blocks of the file on the disk from block $2 on, read past the cache and computed by processor $1.
+hash_on() {
+    taskset -c "$1" dd if=/mnt/file iflag=direct bs=4096 skip="$2" count="$3" 2> /dev/null | taskset -c "$1" sha256sum
+}
+
+# The same of what was written to it.
+hash_written() {
+    dd if=/written bs=4096 skip="$1" count="$2" 2> /dev/null | sha256sum
+}
+
+# All processors at once: each reads and hashes a part of its own, then the whole.
+check_hashes() {
+    whole=$(hash_written 0 256)
+    part=$((256 / $(nproc)))
+    all=$(seq 0 $(($(nproc) - 1)))
+    for processor in $all; do
+        { hash_on "$processor" $((processor * part)) $part; hash_on "$processor" 0 256; } > "/hashes$processor" &
+    done
+    wait
+    for processor in $all; do
+        { hash_written $((processor * part)) $part; echo "$whole"; } | cmp - "/hashes$processor" || return
+    done
 }
 
 # A file is written, leaves the cache, and is read back.
@@ -49,11 +77,11 @@ check_disk() {
     umount /mnt && mount -t ext2 /dev/vda /mnt || return
     echo 3 > /proc/sys/vm/drop_caches
     # One reading of the disk; what differs is told by offset.
-    cp /mnt/file /read && umount /mnt || return
-    cmp /written /read || return
-    sum=$(sha256sum < /read)
-    echo "check: disk ok sha256=${sum%% *} bytes=$size"
-    rm /written /read
+    cp /mnt/file /read && cmp /written /read || return
+    check_hashes || return
+    umount /mnt || return
+    echo "check: disk ok sha256=${whole%% *} bytes=$size processors=$(nproc)"
+    rm /written /read /hashes*
 }
 
 if grep -q 0x1af4 /sys/bus/pci/devices/*/vendor; then

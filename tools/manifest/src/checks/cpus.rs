@@ -41,6 +41,29 @@ pub(super) fn cpus_exist(context: &Context<'_>) {
     }
 }
 
+/// Two processors of a guest on one CPU take turns: whatever they wait for busily, such as a lock, takes until the turn ends.
+pub(super) fn processors_are_apart(context: &Context<'_>) {
+    for guest in &context.manifest.guests {
+        for (number, cpu) in guest.cpus.iter().enumerate() {
+            let Some(first) = guest.cpus.iter().take(number).position(|other| other.value == cpu.value) else {
+                continue;
+            };
+            context
+                .reporter
+                .warning(
+                    "cpus::processors_share_a_cpu",
+                    &cpu.span,
+                    format!(
+                        "processors {first} and {number} of guest `{}` take turns on CPU {}",
+                        guest.name.value, cpu.value
+                    ),
+                )
+                .help("give it one processor for each CPU that it may use; more of them are good for tests only");
+            break;
+        }
+    }
+}
+
 /// A guest has 1 to 16 processors.
 pub(super) fn vcpus_are_not_too_many(context: &Context<'_>) {
     for guest in &context.manifest.guests {

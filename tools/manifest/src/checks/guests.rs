@@ -33,7 +33,7 @@ pub(super) fn memory_holds_the_kernel(context: &Context<'_>) {
         let kernel = guest.kernel.as_ref().and_then(|kernel| context.files.image(&kernel.value));
         let initrd = guest.initrd.as_ref().and_then(|initrd| context.files.image(&initrd.value));
         let (needed, why) = match kernel.map(|kernel| (kernel.kind, kernel.length)) {
-            Some((ImageKind::BzImage { init_size, .. }, _)) => (
+            Some((ImageKind::BzImage { init_size }, _)) => (
                 init_size + LINUX_EXTRA,
                 format!("its Linux kernel takes {} to start and 16 MiB to run", show_size(init_size)),
             ),

@@ -1,7 +1,11 @@
 //! Memory.
 
 use super::Context;
-use crate::{diagnostic::Span, model::Memory, read::show_size};
+use crate::{
+    diagnostic::Span,
+    model::{Guest, Memory},
+    read::show_size,
+};
 use bulkhead_abi::PAGE_SIZE;
 use bulkhead_plan::layout;
 
@@ -154,7 +158,9 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
     let manifest = context.manifest;
     let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0u64, u64::saturating_add);
     let guests = sum(&mut manifest.guests.iter().filter_map(|guest| Some(guest.memory.as_ref()?.value)));
-    let monitors = sum(&mut manifest.guests.iter().map(|guest| guest.monitor_memory.value));
+    let stacks = |guest: &Guest| (guest.cpus.len() as u64).saturating_mul(layout::STACK_BYTES);
+    let monitors =
+        sum(&mut manifest.guests.iter().map(|guest| guest.monitor_memory.value.saturating_add(stacks(guest))));
     let partitions = sum(&mut manifest
         .partitions
         .iter()

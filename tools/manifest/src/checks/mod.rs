@@ -43,6 +43,7 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::machine_has_cpus,
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
+        cpus::processors_are_apart,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
         memory::fixed_ranges_are_inside_the_machine,

@@ -8,9 +8,9 @@ mod space;
 
 use crate::{
     checks::USABLE_BITS,
-    diagnostic::Reporter,
-    files::{Files, ImageKind, MONITOR},
-    model::{EndCondition, Guest, Manifest, Partition, Restart, Subject},
+    diagnostic::{Diagnostic, Reporter},
+    files::{Files, MONITOR},
+    model::{EndCondition, Manifest, Partition, Restart, Subject},
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
@@ -31,6 +31,8 @@ pub struct Compiled {
     pub modules: Vec<(String, PathBuf)>,
     /// What the machine must have.
     pub needs: Needs,
+    /// What its author should know.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// What a manifest needs of the machine.
@@ -78,15 +80,8 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.finish(reporter)
 }
 
-/// CPU features that a guest needs: VMX and EPT, and unrestricted guests unless it runs with paging from its first
-/// instruction on: that is a Linux which is entered in 64-bit mode, on one processor (others start in real mode).
-fn features_of(guest: &Guest, files: &Files) -> CpuFeatures {
-    let kernel = guest.kernel.as_ref().and_then(|kernel| files.image(&kernel.value));
-    let long_mode = kernel.is_some_and(|kernel| matches!(kernel.kind, ImageKind::BzImage { long_mode: true, .. }));
-    let mut features = CpuFeatures::VMX | CpuFeatures::EPT;
-    features.set(CpuFeatures::UNRESTRICTED_GUEST, !long_mode || guest.cpus.len() > 1);
-    features
-}
+/// CPU features that a guest needs. Without unrestricted guests its monitor interprets what runs without paging.
+const GUEST_FEATURES: CpuFeatures = CpuFeatures::VMX.union(CpuFeatures::EPT);
 
 /// A checked name as the plan holds it.
 fn plan_name(text: &str) -> Name {
@@ -178,7 +173,7 @@ impl<'a> Compiler<'a> {
         self.add_init(init);
         for ((index, subject), space) in self.numbered().zip(spaces) {
             if let Subject::Guest(guest) = subject {
-                features_by_partition.push((guest.name.value.clone(), features_of(guest, self.files)));
+                features_by_partition.push((guest.name.value.clone(), GUEST_FEATURES));
             }
             self.add_subject(index, subject, space)?;
         }
@@ -217,7 +212,7 @@ impl<'a> Compiler<'a> {
             features,
             features_by_partition,
         };
-        Some(Compiled { plan, modules, needs })
+        Some(Compiled { plan, modules, needs, warnings: Vec::new() })
     }
 
     fn add_init(&mut self, space: Space) {
@@ -244,8 +239,7 @@ impl<'a> Compiler<'a> {
             }
             Subject::Guest(guest) => {
                 let number = self.manifest.guests.iter().position(|other| other.name == guest.name)?;
-                let features = features_of(guest, self.files);
-                (MONITOR, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, features)
+                (MONITOR, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, GUEST_FEATURES)
             }
         };
         let program = self.files.program(program_name)?;

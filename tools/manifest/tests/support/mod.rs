@@ -46,8 +46,10 @@ impl World {
     /// Calls `use_options` with these files.
     pub fn with_options<T>(&self, use_options: impl FnOnce(&Options<'_>) -> T) -> T {
         let resolver = |reference: &str| match reference {
-            "debian:linux-image-cloud-amd64" => Ok(Some(self.directory.path().join("vmlinuz"))),
-            "builtin:checks" => Ok(Some(self.directory.path().join("initrd"))),
+            "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" => {
+                Ok(Some(self.directory.path().join("vmlinuz")))
+            }
+            "builtin:checks" | "builtin:checks#linux-image-rt-amd64" => Ok(Some(self.directory.path().join("initrd"))),
             "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
             other => Err(format!("there is no {other}")),

@@ -1,0 +1,98 @@
+//! Debian's Linux as a guest: it counts its processors, runs a parallel workload that checks itself on all of them, hashes its
+//! disk from all of them at once, and powers off.
+//!
+//! Each run takes minutes. Those that are ignored by default are started by
+//! `cargo test --test system linux:: -- --include-ignored`.
+
+use bulkhead_harness::Backend;
+
+use crate::machine::{Outcome, has, run_within};
+
+/// Seconds after which a run is ended; on a busy host four times what it takes.
+const LIMIT: u64 = 1200;
+/// What only the host can know of the guests of the default manifest.
+const DEFAULT_GUESTS: [(&str, usize); 2] = [("linux-a", 2), ("linux-b", 1)];
+/// EPT, but neither unrestricted guests nor APIC virtualization.
+const LYNNFIELD: [&str; 2] = ["--cpu", "corei5_lynnfield_750"];
+/// Unrestricted guests, but no APIC virtualization.
+const SANDY_BRIDGE: [&str; 2] = ["--cpu", "corei7_sandy_bridge_2600k"];
+
+/// Runs a manifest; `None` on a host that has no Bochs, or cannot fetch the guest.
+fn run(manifest: &str, arguments: &[&str]) -> Option<Outcome> {
+    if !has(Backend::Bochs) {
+        return None;
+    }
+    let outcome = run_within(LIMIT, manifest, Backend::Bochs, arguments);
+    if outcome.status == Some(2) && outcome.messages.contains("apt-get download") {
+        eprintln!("skipped: {}", outcome.messages);
+        return None;
+    }
+    Some(outcome.expect_status(0))
+}
+
+/// Everything that a guest with so many processors checks has gone well, in order.
+fn expect_checks(outcome: &Outcome, guest: &str, processors: usize) {
+    let lines = outcome.lines_of(guest);
+    let mut rest = lines.iter();
+    let parts = ["pipes", "futexes", "forks", "mappings"].map(|part| (format!("check: {part} ok processors="), true));
+    let expected = [(format!("check: nproc {processors}"), false)]
+        .into_iter()
+        .chain(parts)
+        .chain([("check: disk ok sha256=".to_owned(), true), ("check: all ok".to_owned(), false)]);
+    for (start, with_count) in expected {
+        let line = rest.find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("{guest} does not say `{start}`, or in another order:\n{outcome}"));
+        let count = format!("processors={processors}");
+        assert!(!with_count || line.split(' ').any(|word| word == count), "{guest}: {line}\n{outcome}");
+    }
+    assert!(lines.iter().all(|line| !line.contains("FAILED")), "{outcome}");
+    let monitor = outcome.lines_of(&format!("{guest}-vmm"));
+    assert!(monitor.contains(&"vmm: the guest powered off"), "{outcome}");
+}
+
+/// The default manifest: two guests, of which one has two processors, beside a native program.
+fn expect_default(arguments: &[&str]) {
+    let Some(outcome) = run("partitions/default.toml", arguments) else {
+        return;
+    };
+    for (guest, processors) in DEFAULT_GUESTS {
+        expect_checks(&outcome, guest, processors);
+    }
+    assert!(outcome.lines_of("hello").contains(&"5 s since start"), "{outcome}");
+    // They ran at the same time.
+    let place = |text: &str| outcome.serial.find(text).unwrap_or_else(|| panic!("`{text}` is missing:\n{outcome}"));
+    assert!(place("linux-b| ") < place("linux-a-vmm| vmm: the guest powered off"), "{outcome}");
+}
+
+#[test]
+#[ignore = "takes minutes; .ci/run boots the same"]
+fn default_guests() {
+    expect_default(&[]);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn default_guests_without_apic_virtualization() {
+    expect_default(&SANDY_BRIDGE);
+}
+
+#[test]
+fn default_guests_without_unrestricted_guest_mode() {
+    expect_default(&LYNNFIELD);
+}
+
+#[test]
+fn guest_with_four_processors() {
+    if let Some(outcome) = run("partitions/linux-4cpus.toml", &["--cpus", "4"]) {
+        expect_checks(&outcome, "linux", 4);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and fetches another kernel"]
+fn preempt_rt_kernel() {
+    if let Some(outcome) = run("partitions/linux-rt.toml", &[]) {
+        assert!(outcome.lines_of("linux").iter().any(|line| line.contains(" PREEMPT_RT ")), "{outcome}");
+        expect_checks(&outcome, "linux", 2);
+    }
+}

@@ -1,0 +1,75 @@
+//! System calls: numbers of x86-64, the instruction, and the program's start.
+
+#![allow(unsafe_code)]
+
+use core::arch::{asm, global_asm};
+
+use super::Failure;
+
+pub const READ: usize = 0;
+pub const WRITE: usize = 1;
+pub const CLOSE: usize = 3;
+pub const MMAP: usize = 9;
+pub const SCHED_YIELD: usize = 24;
+pub const CLONE: usize = 56;
+pub const FORK: usize = 57;
+pub const EXIT: usize = 60;
+pub const WAIT4: usize = 61;
+pub const FUTEX: usize = 202;
+pub const SCHED_SETAFFINITY: usize = 203;
+pub const SCHED_GETAFFINITY: usize = 204;
+pub const EXIT_GROUP: usize = 231;
+pub const PIPE2: usize = 293;
+pub const GETCPU: usize = 309;
+
+/// Largest error number; a result is one if it is between its negative and -1.
+const MAX_ERROR: usize = 4095;
+
+/// A system call, by its name for errors and its number.
+///
+/// # Safety
+/// The call must not change memory but what its arguments give it, and those must be valid for that.
+pub unsafe fn call(name: &'static str, number: usize, arguments: [usize; 6]) -> Result<usize, Failure> {
+    let result: usize;
+    // SAFETY: the caller vouches for what the call does to memory; the kernel keeps all registers but these.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            in("r8") arguments[4],
+            in("r9") arguments[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match result.wrapping_neg() {
+        error @ 1..=MAX_ERROR => Err(Failure::Call(name, error)),
+        _ => Ok(result),
+    }
+}
+
+/// A system call that touches no memory of this program.
+pub fn call_with_numbers<const COUNT: usize>(
+    name: &'static str,
+    number: usize,
+    arguments: [usize; COUNT],
+) -> Result<usize, Failure> {
+    let mut all = [0; 6];
+    for (place, argument) in all.iter_mut().zip(arguments) {
+        *place = argument;
+    }
+    // SAFETY: numbers alone; the module's callers pass none that are addresses.
+    unsafe { call(name, number, all) }
+}
+
+// The kernel starts a program with the stack pointer at its arguments, which nobody reads here.
+global_asm!(".globl _start", "_start: and rsp, -16", "call {start}", "ud2", start = sym start);
+
+extern "C" fn start() -> ! {
+    super::exit(crate::main())
+}
