@@ -29,7 +29,7 @@ fn exits_are_measured_exactly() {
     assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let figures = objects(&first);
     let names: Vec<_> = figures.iter().map(|figure| &figure["name"]).collect();
-    assert_eq!(names, ["exit.cpuid", "exit.pio", "exit.mmio"]);
+    assert_eq!(names, ["exit.cpuid", "exit.pio", "exit.mmio", "exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp"]);
     for figure in &figures {
         assert_eq!(figure["unit"], "instructions");
         assert_eq!(figure["n"], 1000);

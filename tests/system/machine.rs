@@ -45,6 +45,11 @@ pub struct Outcome {
 
 /// Runs a manifest with more arguments, such as `--cpu`.
 pub fn run(manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
+    run_within(LIMIT, manifest, backend, arguments)
+}
+
+/// Runs a manifest with another time limit, in seconds.
+pub fn run_within(limit: u64, manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
     let _turn = turn();
     let serial = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system-serial.log");
     // Absent the first time, and when the command refuses to run anything.
@@ -53,7 +58,7 @@ pub fn run(manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
         .arg("run")
         .arg(path(manifest))
         .args(["--backend", &backend.to_string()])
-        .args(["--timeout", &LIMIT.to_string()])
+        .args(["--timeout", &limit.to_string()])
         .arg("--serial")
         .arg(&serial)
         .args(arguments)

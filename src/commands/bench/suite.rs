@@ -27,12 +27,26 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow one last.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
         },
         Self { method: Method::Printed("partitions/bench-2cpus.toml"), figures: &["notify.cross_cpu"] },
+        Self {
+            method: Method::Printed("partitions/bench-smp.toml"),
+            figures: &[
+                "ipi.busy",
+                "ipi.busy.xapic",
+                "ipi.busy.x2apic",
+                "ipi.halted",
+                "ipi.halted.xapic",
+                "ipi.halted.x2apic",
+                "exit.cpuid.smp",
+                "exit.pio.smp",
+                "exit.mmio.smp",
+            ],
+        },
         Self { method: Method::Linux, figures: &linux::FIGURES },
     ];
 
