@@ -5,6 +5,7 @@
 mod bench;
 mod defects;
 mod guests;
+mod ipi;
 mod linux;
 mod machine;
 mod native;

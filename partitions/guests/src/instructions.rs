@@ -56,11 +56,16 @@ pub fn halt() {
     unsafe { asm!("sti", "hlt", options(nostack)) };
 }
 
+/// Waits for an NMI.
+pub fn halt_without_interrupts() {
+    // SAFETY: NMIs have a handler.
+    unsafe { asm!("cli", "hlt", options(nostack)) };
+}
+
 /// Stops this processor with interrupts off: only NMI, INIT and reset get through.
 pub fn stop() -> ! {
     loop {
-        // SAFETY: nothing is left to do here.
-        unsafe { asm!("cli", "hlt", options(nostack)) };
+        halt_without_interrupts();
     }
 }
 

@@ -46,15 +46,15 @@ pub fn run() {
     }
     bench::run(".smp");
     let modes = if apic::offers_x2apic() { 2 } else { 1 };
-    for mode in 0..modes {
+    for (mode, figures) in FIGURES.iter().enumerate().take(modes) {
         if mode == 1 {
             apic::choose_x2apic();
             smp::on_all(&|_| apic::enable());
         }
-        for (number, (state, _)) in STATES.into_iter().enumerate() {
+        for ((state, _), figures) in STATES.into_iter().zip(figures) {
             READY.store(0, Ordering::SeqCst);
             smp::on_all(&|processor| match processor {
-                0 => interrupt(state, &FIGURES[mode][number]),
+                0 => interrupt(state, figures),
                 TARGET => be_interrupted(state),
                 _ => {}
             });

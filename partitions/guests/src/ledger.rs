@@ -115,8 +115,8 @@ pub fn close() -> Sums {
             }
             continue;
         }
-        for target in 0..smp::count() {
-            let (sent, received) = (SENT[target][vector].swap(0, Ordering::SeqCst), came(target));
+        for (target, sent) in SENT.iter().enumerate().take(smp::count()) {
+            let (sent, received) = (sent[vector].swap(0, Ordering::SeqCst), came(target));
             if !sums.compare(sent, received) {
                 println!("ipi: vector {vector:#x} to processor {target}: {sent} sent, {received} received");
             }

@@ -1,4 +1,5 @@
-//! The processor's instructions and the PC's ports, as functions. The guests' unsafe code is here and in `exceptions`.
+//! The processor's instructions and the PC's ports, as functions. The guests' unsafe code is here and in
+//! `exceptions`, and for several processors in `instructions`, `interrupts`, `smp`, `acpi`, `ipi_bench` and `smp_memory`.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};

@@ -26,6 +26,7 @@ mod delay;
 mod echo;
 mod emulators;
 mod exceptions;
+mod halting;
 mod hostile;
 mod instructions;
 mod interrupts;

@@ -22,6 +22,8 @@ pub enum Mode {
     PhysicalBroadcast,
     Logical,
     LogicalGroup,
+    LogicalBroadcast,
+    LowestPhysical,
     LowestPriority,
     NonMaskable,
     NonMaskableOthers,
@@ -32,9 +34,10 @@ pub enum Mode {
 }
 
 /// Modes that do not depend on the model.
-pub const UNIFORM: [Mode; 7] = [
+pub const UNIFORM: [Mode; 8] = [
     Mode::Physical,
     Mode::PhysicalBroadcast,
+    Mode::LowestPhysical,
     Mode::NonMaskable,
     Mode::NonMaskableOthers,
     Mode::Myself,
@@ -42,7 +45,7 @@ pub const UNIFORM: [Mode; 7] = [
     Mode::Others,
 ];
 /// Modes that do.
-pub const BY_MODEL: [Mode; 3] = [Mode::Logical, Mode::LogicalGroup, Mode::LowestPriority];
+pub const BY_MODEL: [Mode; 4] = [Mode::Logical, Mode::LogicalGroup, Mode::LogicalBroadcast, Mode::LowestPriority];
 
 impl Model {
     /// The model's name, where it is not that of the APIC's mode.
@@ -103,6 +106,8 @@ impl Mode {
             Self::PhysicalBroadcast => "fixed physical broadcast",
             Self::Logical => "fixed logical",
             Self::LogicalGroup => "fixed logical group",
+            Self::LogicalBroadcast => "fixed logical broadcast",
+            Self::LowestPhysical => "lowest priority physical",
             Self::LowestPriority => "lowest priority logical",
             Self::NonMaskable => "NMI physical",
             Self::NonMaskableOthers => "NMI to all but self",
@@ -145,6 +150,8 @@ impl Mode {
             Self::PhysicalBroadcast => Message { destination: apic::broadcast(), targets: everybody, ..plain },
             Self::Logical => logical(1 << partner),
             Self::LogicalGroup => logical(group),
+            Self::LogicalBroadcast => Message { destination: apic::broadcast(), ..logical(everybody) },
+            Self::LowestPhysical => Message { command: plain.command | apic::LOWEST_PRIORITY, ..plain },
             Self::LowestPriority => {
                 let message = logical(group);
                 Message { command: message.command | apic::LOWEST_PRIORITY, is_for_any: true, ..message }

@@ -53,7 +53,7 @@ impl Receiver {
                 }
             }
             // Half by each of the two ways to set it.
-            _ if rounds % 2 == 0 => {
+            _ if rounds.is_multiple_of(2) => {
                 write_cr8(15);
                 smp::spin(rounds);
                 write_cr8(0);

@@ -133,8 +133,8 @@ impl Visitor {
 fn check(window: &Window, number: usize) -> u64 {
     let page = window.page(number);
     let mut expected = 0;
-    for processor in 0..smp::count() {
-        let visits = u64::from(VISITS[processor][number].load(Ordering::SeqCst));
+    for (processor, visits) in VISITS.iter().enumerate().take(smp::count()) {
+        let visits = u64::from(visits[number].load(Ordering::SeqCst));
         assert_eq!(
             page.own[processor].0.load(Ordering::SeqCst),
             visits,

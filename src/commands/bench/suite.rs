@@ -35,7 +35,17 @@ impl Suite {
         Self { method: Method::Printed("partitions/bench-2cpus.toml"), figures: &["notify.cross_cpu"] },
         Self {
             method: Method::Printed("partitions/bench-smp.toml"),
-            figures: &["exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp", "ipi.busy", "ipi.halted"],
+            figures: &[
+                "exit.cpuid.smp",
+                "exit.pio.smp",
+                "exit.mmio.smp",
+                "ipi.busy",
+                "ipi.busy.xapic",
+                "ipi.busy.x2apic",
+                "ipi.halted",
+                "ipi.halted.xapic",
+                "ipi.halted.x2apic",
+            ],
         },
         Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
         Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },

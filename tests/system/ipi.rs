@@ -1,0 +1,96 @@
+//! Guests with several processors: they start in every way, and interrupt one another in every mode, without loss.
+
+use bulkhead_harness::Backend;
+
+use crate::machine::{Outcome, has, run, run_within};
+
+/// What the `smp` guest prints in each mode of the local APIC.
+const STARTED: [&str; 5] = [
+    ": each started by itself",
+    ": a SIPI to a running processor is ignored",
+    ": INIT stops a processor, which starts again at another vector",
+    ": INIT gets through to a processor that is halted without interrupts",
+    ": all started at once",
+];
+/// Manifests of the `ipi` guest: two processors on two CPUs, four on four, and four on two.
+const TWO: &str = "tests/manifests/ipi.toml";
+const FOUR: &str = "tests/manifests/ipi-4.toml";
+const SHARED: &str = "tests/manifests/ipi-shared.toml";
+/// Both without hardware's help for the local APIC and with it.
+const WITHOUT_VIRTUAL_APIC: &str = "corei7_sandy_bridge_2600k";
+const WITH_VIRTUAL_APIC: &str = "corei7_skylake_x";
+/// Seconds for a million interrupts on a busy host.
+const LONG: u64 = 7200;
+
+/// Checks the summary of the `ipi` guest, which judges by itself and powers off only if all was right.
+#[track_caller]
+fn expect_nothing_lost(outcome: Outcome) {
+    let outcome = outcome.expect_status(0);
+    let lines = outcome.lines_of("ipi");
+    assert!(lines.iter().any(|line| line.ends_with(" received, 0 lost, 0 doubled")), "{outcome}");
+    for mode in ["xapic", "x2apic"] {
+        let right = format!("ipi: {mode}: priorities, nesting, errors, timers and halting are right");
+        assert!(lines.contains(&right.as_str()), "{outcome}");
+    }
+    assert!(lines.contains(&"guest: off"), "{outcome}");
+}
+
+#[track_caller]
+fn expect_started(outcome: Outcome, processors: usize) {
+    let outcome = outcome.expect_status(0);
+    let lines = outcome.lines_of("smp");
+    assert!(lines.contains(&format!("smp: {processors} processors").as_str()), "{outcome}");
+    for mode in ["xapic", "x2apic"] {
+        for what in STARTED {
+            assert!(lines.contains(&format!("smp: {mode}{what}").as_str()), "{mode}{what} is missing: {outcome}");
+        }
+    }
+    assert!(lines.contains(&"guest: off"), "{outcome}");
+}
+
+#[test]
+fn processors_start_in_every_way() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    expect_started(run("tests/manifests/smp.toml", Backend::Bochs, &[]), 2);
+    expect_started(run("tests/manifests/smp-4.toml", Backend::Bochs, &[]), 4);
+}
+
+#[test]
+fn two_processors_interrupt_one_another() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    for model in [WITH_VIRTUAL_APIC, WITHOUT_VIRTUAL_APIC] {
+        expect_nothing_lost(run(TWO, Backend::Bochs, &["--cpu", model]));
+    }
+}
+
+#[test]
+fn four_processors_interrupt_one_another() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    expect_nothing_lost(run(FOUR, Backend::Bochs, &[]));
+}
+
+#[test]
+fn processors_that_share_cpus_interrupt_one_another() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    expect_nothing_lost(run(SHARED, Backend::Bochs, &[]));
+}
+
+/// `cargo test --test system million -- --ignored`
+#[test]
+#[ignore = "takes minutes"]
+fn a_million_interrupts_arrive() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    for manifest in ["tests/manifests/ipi-million.toml", "tests/manifests/ipi-4-million.toml"] {
+        expect_nothing_lost(run_within(LONG, manifest, Backend::Bochs, &[]));
+    }
+}
