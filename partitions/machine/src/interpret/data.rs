@@ -168,6 +168,9 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
         let Operation::String(operation) = decoded.operation else {
             return Err(Break::Unsupported);
         };
+        if let Some(completion) = self.string_in_bulk(&decoded, operation)? {
+            return Ok(completion);
+        }
         Ok(match strings::execute(&mut self.machine, &decoded, operation)? {
             Progress::Complete => Completion::Next,
             Progress::Partial => Completion::Partial,

@@ -61,8 +61,8 @@ pub struct Snapshot {
     segments: [Segment; 8],
 }
 
-/// Runs the guest until something of [`Stopped`] happens; at the latest when it has executed `limit` instructions, where an
-/// iteration of a repeated one counts, too. All groups of `state` are valid.
+/// Runs the guest until something of [`Stopped`] happens; at the latest when it has executed `limit` instructions, where a part of a
+/// long repeated one counts as 1024. All groups of `state` are valid.
 pub fn run<M: GuestMemory, E: Environment>(
     state: &mut VcpuState,
     memory: &M,

@@ -42,6 +42,7 @@
 mod arithmetic;
 mod bits;
 mod branch;
+mod bulk;
 mod compute;
 mod control;
 mod data;

@@ -1,6 +1,7 @@
 //! The interpreter as a guest sees it.
 
 mod boot;
+mod bulk;
 mod coverage;
 mod locked;
 mod protected;

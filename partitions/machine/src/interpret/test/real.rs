@@ -319,6 +319,21 @@ fn strings_and_ports() {
 }
 
 #[test]
+fn long_strings_leave_room_for_interrupts() {
+    // sti; nop; rep stosd, of 64 KiB - 4
+    let mut guest = Guest::real(&[0xfb, 0x90, 0x66, 0xf3, 0xab]);
+    guest.catch();
+    guest.state.segments[segment::ES].base = 0x1_0000;
+    guest.state.registers[RCX] = 0x3fff;
+    guest.step(2);
+    assert_eq!(guest.run(1024), Stopped::Limit);
+    assert_eq!((guest.state.rip, guest.state.registers[RCX]), (CODE + 2, 0x2fff));
+    guest.inject(Arbitration::external(0x20));
+    assert_eq!(guest.caught(), 0x20);
+    assert_eq!(guest.stacked_16(0), CODE as u16 + 2);
+}
+
+#[test]
 fn devices_and_roms_are_outside_of_ram() {
     // mov [ebx], ax; jmp 0xf000:0xfff0 of a segment at 4 GiB - 64 KiB
     let mut guest = Guest::real(&[0x67, 0x89, 0x03]);
