@@ -81,7 +81,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             platform: SpinMutex::new(Platform::new(&parameters.platform, functions, serial)),
             platform_deadline: AtomicU64::new(u64::MAX),
             interconnect: Interconnect::new(parameters.cpuid.processors as usize),
-            control: ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, &H::cpuid)),
+            control: ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, H::cpuid)),
             parameters: *parameters,
             host,
         }
@@ -91,7 +91,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     pub fn processor(&self, number: usize) -> Option<Processor> {
         self.interconnect.mailbox(number)?;
         let MachineParameters { platform, cpuid, microcode } = &self.parameters;
-        let table = CpuidTable::new(cpuid, number as u32, &H::cpuid);
+        let table = CpuidTable::new(cpuid, number as u32, H::cpuid);
         let shift = timer_shift(platform.tsc_hertz);
         let mut processor = Processor::new(number, table, platform.tsc_hertz, *microcode, shift);
         self.publish(&mut processor);
