@@ -83,6 +83,16 @@ fn processors_that_share_cpus_interrupt_one_another() {
     expect_nothing_lost(run(SHARED, Backend::Bochs, &[]));
 }
 
+#[test]
+fn processors_share_memory() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    run("tests/manifests/smp-memory.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&["smp-memory: 2 processors, 1024 pages at 0x800000", "visits, all pages are right"]);
+}
+
 /// `cargo test --test system million -- --ignored`
 #[test]
 #[ignore = "takes minutes"]

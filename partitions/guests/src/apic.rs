@@ -94,6 +94,11 @@ pub fn enable() {
     }
 }
 
+/// Disables this processor's APIC by software, as it is after INIT.
+pub fn disable() {
+    write(SPURIOUS, SPURIOUS_VECTOR);
+}
+
 /// Reads a register.
 #[inline(always)]
 pub fn read(register: u32) -> u32 {

@@ -70,6 +70,7 @@ pub fn check(processor: usize) {
     send(NESTING);
     expect(processor, &[NESTING, HIGH, END, SAME_CLASS, LOW]);
     check_errors(processor);
+    check_disabled(processor);
     assert!(apic::is_quiet(), "processor {processor}: something is in service or waits");
 }
 
@@ -129,4 +130,18 @@ fn check_errors(processor: usize) {
     assert!(errors & (SENT_ILLEGAL | RECEIVED_ILLEGAL) != 0, "processor {processor}: errors {errors:#x}");
     apic::write(apic::ERROR, apic::MASKED);
     expect(processor, if platform == Platform::Bare { &[] } else { &[ERRORS] });
+}
+
+/// An APIC that software has disabled keeps its local vectors masked (SDM vol. 3, 11.4.7.2).
+fn check_disabled(processor: usize) {
+    if Platform::detect() == Platform::Qemu {
+        return;
+    }
+    apic::write(apic::ERROR, u32::from(ERRORS));
+    apic::disable();
+    assert_eq!(apic::read(apic::ERROR), u32::from(ERRORS) | apic::MASKED, "processor {processor}: vectors are masked");
+    apic::write(apic::ERROR, u32::from(ERRORS));
+    assert_eq!(apic::read(apic::ERROR), u32::from(ERRORS) | apic::MASKED, "processor {processor}: vectors stay masked");
+    apic::enable();
+    expect(processor, &[]);
 }
