@@ -16,9 +16,10 @@ const STARTED: [&str; 5] = [
 const TWO: &str = "tests/manifests/ipi.toml";
 const FOUR: &str = "tests/manifests/ipi-4.toml";
 const SHARED: &str = "tests/manifests/ipi-shared.toml";
-/// Both without hardware's help for the local APIC and with it.
-const WITHOUT_VIRTUAL_APIC: &str = "corei7_sandy_bridge_2600k";
+/// Processors with hardware's help for the local APIC, without it, and without unrestricted guests, too.
 const WITH_VIRTUAL_APIC: &str = "corei7_skylake_x";
+const WITHOUT_VIRTUAL_APIC: &str = "corei7_sandy_bridge_2600k";
+const WITHOUT_UNRESTRICTED_GUEST: &str = "corei5_lynnfield_750";
 /// Seconds for a million interrupts on a busy host.
 const LONG: u64 = 7200;
 
@@ -58,11 +59,19 @@ fn processors_start_in_every_way() {
 }
 
 #[test]
+fn processors_start_where_real_mode_is_interpreted() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    expect_started(run("tests/manifests/smp.toml", Backend::Bochs, &["--cpu", WITHOUT_UNRESTRICTED_GUEST]), 2);
+}
+
+#[test]
 fn two_processors_interrupt_one_another() {
     if !has(Backend::Bochs) {
         return;
     }
-    for model in [WITH_VIRTUAL_APIC, WITHOUT_VIRTUAL_APIC] {
+    for model in [WITH_VIRTUAL_APIC, WITHOUT_VIRTUAL_APIC, WITHOUT_UNRESTRICTED_GUEST] {
         expect_nothing_lost(run(TWO, Backend::Bochs, &["--cpu", model]));
     }
 }
