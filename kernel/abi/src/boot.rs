@@ -91,6 +91,8 @@ bitflags::bitflags! {
         const INVARIANT_TSC = 1 << 6;
         /// XSAVE, so that guests may be given AVX.
         const XSAVE = 1 << 7;
+        /// The task priority of guests can be kept in the virtual-APIC page.
+        const TPR_SHADOW = 1 << 8;
     }
 }
 

@@ -31,7 +31,7 @@ bitflags::bitflags! {
         const TSC_OFFSET = 1 << 9;
         /// `deadline`.
         const DEADLINE = 1 << 10;
-        /// `apic_mode`, `eoi_exits`; `interrupt_status` is loaded, too.
+        /// `apic_mode`, `apic_threshold`, `eoi_exits`; `interrupt_status` is loaded, too.
         const APIC = 1 << 11;
         /// `xcr0`.
         const XCR0 = 1 << 12;
@@ -197,8 +197,8 @@ pub struct VcpuState {
     pub signals: u64,
     /// Highest vector that is requested in the virtual-APIC page (bits 7 to 0), and highest in service (bits 15 to 8).
     pub interrupt_status: u32,
-    /// Not used, 0.
-    pub reserved: u32,
+    /// Task-priority class below which the guest exits in mode [`ApicMode::TaskPriority`]; at most its present class.
+    pub apic_threshold: u32,
     /// Vectors whose end exits, 64 a word.
     pub eoi_exits: [u64; 4],
 }
@@ -209,7 +209,7 @@ pub struct VcpuState {
 pub const POSTED_INTERRUPTS: usize = 0x800;
 
 numbered! {
-    /// How accesses to a vCPU's local APIC are answered.
+    /// How accesses to a vCPU's local APIC, CR8 included, are answered.
     pub enum ApicMode {
         /// They exit.
         Software = 0,
@@ -217,6 +217,9 @@ numbered! {
         Xapic = 1,
         /// The same, registers as MSRs.
         X2apic = 2,
+        /// They exit, but for CR8, which is the task priority in the virtual-APIC page; there is an exit when it falls below
+        /// `apic_threshold`.
+        TaskPriority = 3,
     }
 }
 

@@ -3,6 +3,7 @@
 //! confuse its own guest only.
 
 use crate::arch::traps::vector;
+use crate::vmx::cpu::VmxCpu;
 use crate::vmx::state::{State, get};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
@@ -25,9 +26,15 @@ const EOI_EXITS: [u32; 4] =
 const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32) {
     match mode {
         ApicMode::Software => (primary & !TPR_SHADOW | CR8_EXITING, secondary),
+        ApicMode::TaskPriority => (primary & !CR8_EXITING | TPR_SHADOW, secondary),
         ApicMode::Xapic => (primary & !CR8_EXITING | TPR_SHADOW, secondary | DELIVERY | XAPIC),
         ApicMode::X2apic => (primary & !CR8_EXITING | TPR_SHADOW, secondary | DELIVERY | X2APIC),
     }
+}
+
+/// The processor delivers interrupts in this mode.
+const fn delivers(mode: ApicMode) -> bool {
+    matches!(mode, ApicMode::Xapic | ApicMode::X2apic)
 }
 
 /// Words of a posted-interrupt descriptor's set of vectors.
@@ -40,15 +47,15 @@ const REQUESTS: usize = 0x200 / 4;
 impl Vcpu {
     /// Loads the mode of the local APIC and the vectors whose end exits. Refused if the processor does not virtualize it, or
     /// the space has no APIC-access page.
-    pub(super) fn load_apic(&self, vmcs: Vmcs, state: State) -> Result<(), StateGroups> {
+    pub(super) fn load_apic(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State) -> Result<(), StateGroups> {
         let mode = ApicMode::from_number(u64::from(get!(state, apic_mode))).ok_or(StateGroups::APIC)?;
         let access_page = self.space.get().and_then(|space| space.apic_page());
-        if mode != ApicMode::Software && access_page.is_none() {
+        if delivers(mode) && access_page.is_none() || mode == ApicMode::TaskPriority && !cpu.tpr_shadow.get() {
             return Err(StateGroups::APIC);
         }
         if self.apic_mode.replace(mode) != mode {
             let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
-            let pin = if mode == ApicMode::Software { self.pin.get() & !HARDWARE_POSTING } else { self.pin.get() };
+            let pin = if delivers(mode) { self.pin.get() } else { self.pin.get() & !HARDWARE_POSTING };
             self.primary.set(primary);
             self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
             // SAFETY: the processor offers these controls, or there would be no APIC-access page; the pages are the vCPU's and
@@ -59,13 +66,14 @@ impl Vcpu {
                 vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(secondary));
                 vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic_page().0);
                 vmcs.write(control::APIC_ACCESS_ADDR_FULL, access_page.map_or(0, |page| page.0));
-                vmcs.write(control::TPR_THRESHOLD, 0);
                 vmcs.write(control::POSTED_INTERRUPT_NOTIFICATION_VECTOR, u64::from(vector::POSTED));
                 let descriptor = self.virtual_apic_page().0 + POSTED_INTERRUPTS as u64;
                 vmcs.write(control::POSTED_INTERRUPT_DESC_ADDR_FULL, descriptor);
             }
         }
-        if mode != ApicMode::Software {
+        // SAFETY: VM entry refuses a threshold above the task priority.
+        unsafe { vmcs.write(control::TPR_THRESHOLD, u64::from(get!(state, apic_threshold) & 0xf)) };
+        if delivers(mode) {
             for (index, field) in EOI_EXITS.into_iter().enumerate() {
                 let vectors = state.eoi_exits(index);
                 // SAFETY: which ends of interrupts exit is the monitor's business.
@@ -86,9 +94,7 @@ impl Vcpu {
     /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
     #[inline(always)]
     pub(super) fn take_posted(&self, vmcs: Vmcs) {
-        if self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed) != 0
-            && self.apic_mode.get() != ApicMode::Software
-        {
+        if self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed) != 0 && delivers(self.apic_mode.get()) {
             self.request_posted(vmcs);
         }
     }
@@ -117,7 +123,7 @@ impl Vcpu {
     /// Loads what is requested and in service: the highest vectors of both.
     #[inline(always)]
     pub(super) fn load_interrupt_status(&self, vmcs: Vmcs, state: State) {
-        if self.apic_mode.get() != ApicMode::Software {
+        if delivers(self.apic_mode.get()) {
             vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(u64::from(get!(state, interrupt_status) & 0xffff));
         }
     }

@@ -145,7 +145,12 @@ impl Capabilities {
             | SecondaryControls::VIRTUALIZE_X2APIC
             | SecondaryControls::VIRTUALIZE_APIC_REGISTER
             | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY;
-        self.primary.offers(PrimaryControls::USE_TPR_SHADOW.bits()) && self.secondary.offers(delivery.bits())
+        self.has_tpr_shadow() && self.secondary.offers(delivery.bits())
+    }
+
+    /// The task priority of guests in the virtual-APIC page.
+    pub fn has_tpr_shadow(&self) -> bool {
+        self.primary.offers(PrimaryControls::USE_TPR_SHADOW.bits())
     }
 }
 
@@ -170,6 +175,7 @@ pub fn detect() -> CpuFeatures {
     features.set(CpuFeatures::PREEMPTION_TIMER, capabilities.has_preemption_timer());
     features.set(CpuFeatures::VPID, capabilities.has_vpid());
     features.set(CpuFeatures::VIRTUAL_APIC, capabilities.has_virtual_apic());
+    features.set(CpuFeatures::TPR_SHADOW, capabilities.has_tpr_shadow());
     features
 }
 

@@ -33,6 +33,7 @@ pub struct VmxCpu {
     longest: Cell<u64>,
     large_pages: Cell<(bool, bool)>,
     virtual_apic: Cell<bool>,
+    pub(super) tpr_shadow: Cell<bool>,
     enabled: Cell<bool>,
 }
 
@@ -50,6 +51,7 @@ impl VmxCpu {
         self.longest.set(longest.clamp(1, u64::from(u32::MAX)));
         self.large_pages.set(capabilities.ept_large_pages());
         self.virtual_apic.set(capabilities.has_virtual_apic());
+        self.tpr_shadow.set(capabilities.has_tpr_shadow());
         let controls = Controls::compute(&capabilities, false, self.host.cr4());
         self.enabled.set(controls.is_some());
     }

@@ -9,7 +9,7 @@
 //! | control and debug registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
 //! | EPT violation, misconfiguration | RIP, RFLAGS, RSP, INTERRUPTIBILITY, CONTROL_REGISTERS | `exit_qualification`, `guest_physical`, `guest_linear`, `idt_vectoring`, `segments[CS]` |
 //! | APIC access | the same | `exit_qualification`, `idt_vectoring`, `segments[CS]` |
-//! | APIC write, virtualized EOI | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`; the instruction is complete |
+//! | APIC write, virtualized EOI, TPR below threshold | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`; the instruction is complete |
 //! | any other | all that the hardware keeps | every member about the exit |
 //!
 //! General registers and `exit_reason` are stored at every exit.
@@ -69,6 +69,8 @@ pub mod reason {
     pub const EPT_VIOLATION: u32 = 48;
     /// EPT misconfiguration.
     pub const EPT_MISCONFIGURATION: u32 = 49;
+    /// The task priority fell below its threshold.
+    pub const TPR_BELOW_THRESHOLD: u32 = 43;
     /// Access to the page of the local APIC that the processor does not virtualize.
     pub const APIC_ACCESS: u32 = 44;
     /// The guest has ended an interrupt whose end the monitor wants to know of.
@@ -142,7 +144,7 @@ impl Vcpu {
             reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => {
                 self.memory(vmcs, state, reason)
             }
-            reason::APIC_WRITE | reason::VIRTUALIZED_EOI => {
+            reason::APIC_WRITE | reason::VIRTUALIZED_EOI | reason::TPR_BELOW_THRESHOLD => {
                 put!(state, exit_qualification, vmcs.read(ro::EXIT_QUALIFICATION));
                 put!(state, exit_reason, u64::from(reason));
                 self.store_interrupt_state(vmcs, state);

@@ -83,7 +83,7 @@ impl Vcpu {
             self.load_control_registers(vmcs, state)?;
         }
         if groups.contains(StateGroups::APIC) {
-            self.load_apic(vmcs, state)?;
+            self.load_apic(vmcs, cpu, state)?;
             self.load_interrupt_status(vmcs, state);
         }
         if groups.contains(StateGroups::SEGMENTS) {

@@ -101,8 +101,13 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     /// Leaves a processor's local APIC to the hardware, which virtualizes it in this page. Before the processor first runs.
     pub fn virtualize_apic(&self, processor: &mut Processor, page: VirtualApic, now: u64) {
         self.interconnect.publish_posted(processor.number, page.posted());
-        processor.virtualize(page, now);
+        processor.virtualize(page, false, now);
         self.publish(processor);
+    }
+
+    /// Leaves a processor's task priority to the hardware, which keeps it in this page. Before the processor first runs.
+    pub fn virtualize_priority(&self, processor: &mut Processor, page: VirtualApic, now: u64) {
+        processor.virtualize(page, true, now);
     }
 
     /// How many processors the machine has.

@@ -18,6 +18,8 @@ pub struct Processor {
     registers: ModelSpecificRegisters,
     /// Where the processor virtualizes the local APIC, if it does.
     hardware: Option<VirtualApic>,
+    /// It virtualizes the task priority alone.
+    priority_only: bool,
     /// How it does at the moment.
     mode: ApicMode,
     /// Groups of the state page that do not show yet what the local APIC wants there.
@@ -32,7 +34,8 @@ impl Processor {
         }
         let registers = ModelSpecificRegisters::new(&cpuid, tsc_hertz, microcode);
         let mode = ApicMode::Software;
-        Self { number, apic, cpuid, registers, hardware: None, mode, untold: StateGroups::empty() }
+        let untold = StateGroups::empty();
+        Self { number, apic, cpuid, registers, hardware: None, priority_only: false, mode, untold }
     }
 
     /// Number, from 0; also its APIC identifier.
@@ -40,8 +43,9 @@ impl Processor {
         self.number
     }
 
-    pub(crate) fn virtualize(&mut self, mut page: VirtualApic, now: u64) {
+    pub(crate) fn virtualize(&mut self, mut page: VirtualApic, priority_only: bool, now: u64) {
         page.reset();
+        self.priority_only = priority_only;
         self.hardware = Some(page);
         self.choose_mode(now);
     }
@@ -61,12 +65,14 @@ impl Processor {
     /// RDMSR.
     #[inline]
     pub fn read_msr(&mut self, index: u32, now: u64) -> Result<MsrRead, GeneralProtection> {
+        self.pull_priority();
         self.registers.read(index, &mut self.apic, now)
     }
 
     pub(crate) fn write_msr(&mut self, index: u32, value: u64, now: u64) -> Result<MsrWrite, GeneralProtection> {
         let write = self.registers.write(index, value, &mut self.apic, now)?;
         match write {
+            MsrWrite::Apic(_) if self.mode == ApicMode::TaskPriority => self.push_priority(),
             MsrWrite::ApicBase => {
                 self.cpuid.set_apic_enabled(self.apic.is_enabled());
                 self.choose_mode(now);
@@ -77,12 +83,34 @@ impl Processor {
         Ok(write)
     }
 
+    /// Whether the hardware delivers interrupts.
+    const fn delegates(&self) -> bool {
+        matches!(self.mode, ApicMode::Xapic | ApicMode::X2apic)
+    }
+
+    /// Learns of the task priority where the guest sets it without an exit.
+    fn pull_priority(&mut self) {
+        if self.mode == ApicMode::TaskPriority
+            && let Some(page) = &self.hardware
+        {
+            self.apic.set_task_priority(page.task_priority());
+        }
+    }
+
+    /// Lets the guest see a task priority that was set with an exit.
+    fn push_priority(&self) {
+        if self.mode == ApicMode::TaskPriority
+            && let Some(page) = &self.hardware
+        {
+            page.set_task_priority(self.apic.task_priority().into());
+        }
+    }
+
     /// Reads a register of the local APIC in its page.
     pub(crate) fn read_apic(&mut self, offset: u64, now: u64) -> u32 {
+        self.pull_priority();
         match &self.hardware {
-            Some(page) if self.mode != ApicMode::Software && VirtualApic::owns(offset as u32) => {
-                page.read(offset as u32)
-            }
+            Some(page) if self.delegates() && VirtualApic::owns(offset as u32) => page.read(offset as u32),
             _ => self.apic.read_memory(offset, now),
         }
     }
@@ -91,8 +119,11 @@ impl Processor {
     pub(crate) fn write_apic(&mut self, offset: u64, value: u32, now: u64) -> LapicEffect {
         /// Offset of the end-of-interrupt register.
         const END_OF_INTERRUPT: u32 = 0xb0;
-        let Some(page) = self.hardware.as_ref().filter(|_| self.mode != ApicMode::Software) else {
-            return self.apic.write_memory(offset, value, now);
+        let Some(page) = self.hardware.as_ref().filter(|_| self.delegates()) else {
+            self.pull_priority();
+            let effect = self.apic.write_memory(offset, value, now);
+            self.push_priority();
+            return effect;
         };
         match offset as u32 {
             VirtualApic::TASK_PRIORITY => {
@@ -124,7 +155,7 @@ impl Processor {
 
     /// Copies a register of the model to where the guest reads it.
     fn show_register(&mut self, offset: u32, now: u64) {
-        if self.mode != ApicMode::Software
+        if self.delegates()
             && let Some(page) = &self.hardware
         {
             page.copy_register(&mut self.apic, offset, now);
@@ -136,6 +167,7 @@ impl Processor {
     fn choose_mode(&mut self, now: u64) {
         let mode = match (&self.hardware, self.apic.page()) {
             (None, _) => ApicMode::Software,
+            (Some(_), _) if self.priority_only => ApicMode::TaskPriority,
             (Some(_), _) if self.apic.is_x2apic() => ApicMode::X2apic,
             (Some(_), Some(DEFAULT_BASE)) => ApicMode::Xapic,
             (Some(_), _) => ApicMode::Software,
@@ -146,7 +178,8 @@ impl Processor {
             page.posted().take().for_each(|vector| self.apic.accept(vector, false));
         }
         self.mode = mode;
-        self.apic.delegate_vectors(mode != ApicMode::Software);
+        self.apic.delegate_vectors(self.delegates());
+        self.apic.share_priority(mode == ApicMode::TaskPriority);
         if let Some(page) = &self.hardware {
             page.copy(&mut self.apic, now);
         }
@@ -193,12 +226,26 @@ impl Processor {
 
     /// Whether the hardware will deliver an interrupt as soon as the processor's interrupts are enabled.
     pub fn will_deliver(&self) -> bool {
-        self.mode != ApicMode::Software && self.hardware.as_ref().is_some_and(VirtualApic::is_deliverable)
+        self.delegates() && self.hardware.as_ref().is_some_and(VirtualApic::is_deliverable)
     }
 
     /// Hands what waits to the hardware that delivers interrupts, if there is such, and tells the state page of it.
     #[inline]
     pub fn tell(&mut self, state: &mut VcpuState) {
+        if self.mode == ApicMode::TaskPriority {
+            self.pull_priority();
+            let threshold = self.apic.held_back();
+            if u32::from(threshold) != state.apic_threshold {
+                state.apic_threshold = threshold.into();
+                self.untold |= StateGroups::APIC;
+            }
+            if !self.untold.is_empty() {
+                state.apic_mode = self.mode as u32;
+                state.dirty |= self.untold.bits();
+                self.untold = StateGroups::empty();
+            }
+            return;
+        }
         if let Some(page) = &mut self.hardware
             && (self.mode != ApicMode::Software || !self.untold.is_empty())
         {

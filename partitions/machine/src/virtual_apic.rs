@@ -103,6 +103,11 @@ impl VirtualApic {
         self.highest(offset::REQUESTS) >> 4 > priority >> 4
     }
 
+    /// The task priority.
+    pub fn task_priority(&self) -> u8 {
+        self.read(offset::TASK_PRIORITY) as u8
+    }
+
     /// Sets the task priority.
     pub fn set_task_priority(&self, value: u32) {
         self.write(offset::TASK_PRIORITY, value & 0xff);

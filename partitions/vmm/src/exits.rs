@@ -27,6 +27,7 @@ mod reason {
     pub const WRMSR: u64 = 32;
     pub const RDPMC: u64 = 15;
     pub const PAUSE: u64 = 40;
+    pub const TPR_BELOW_THRESHOLD: u64 = 43;
     pub const APIC_ACCESS: u64 = 44;
     pub const VIRTUALIZED_EOI: u64 = 45;
     pub const EPT_VIOLATION: u64 = 48;
@@ -115,7 +116,7 @@ impl Monitor {
                     self.activity = Activity::Halted;
                 }
             }
-            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {}
+            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW | reason::TPR_BELOW_THRESHOLD => {}
             other => return self.rare_exit(other),
         }
         None

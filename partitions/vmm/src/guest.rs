@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use bulkhead_machine::devices::power::PowerEvent;
 use bulkhead_machine::machine::{Host, Machine};
 use bulkhead_machine::policy::cpuid::Leaf;
+use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::object::{GuestSpace, Notification, Vcpu};
 use bulkhead_runtime::plan::layout;
 use bulkhead_runtime::program::{GuestProcessorEntry, mask};
@@ -108,8 +109,8 @@ pub struct Guest {
     pub ram: Ram,
     /// Its guest-physical memory, for doorbells.
     pub space: GuestSpace,
-    /// The hardware runs no guest without paging: the monitor does.
-    pub interprets: bool,
+    /// What the processors have.
+    pub features: CpuFeatures,
     /// The hardware virtualizes the local APICs.
     pub virtual_apics: bool,
     /// Its processors.

@@ -8,7 +8,7 @@ use bulkhead_machine::interpret::{self, Environment, InstructionCache, Stopped};
 use bulkhead_machine::policy::GeneralProtection;
 use bulkhead_machine::policy::control::{ControlPolicy, cr4};
 use bulkhead_machine::policy::msr::{MsrRead, MsrWrite};
-use bulkhead_runtime::abi::{StateGroups, VcpuState};
+use bulkhead_runtime::abi::{CpuFeatures, StateGroups, VcpuState};
 use bulkhead_runtime::{println, time};
 
 /// Instructions between two looks at time and mailbox.
@@ -44,11 +44,8 @@ impl Environment for Devices<'_> {
 impl Monitor {
     /// What the processor does when it executes instructions.
     pub(crate) fn executing(&self) -> Activity {
-        if self.guest.interprets && interpret::needed(self.processor.state()) {
-            Activity::Interpreted
-        } else {
-            Activity::Running
-        }
+        let hardware = self.guest.features.contains(CpuFeatures::UNRESTRICTED_GUEST);
+        if !hardware && interpret::needed(self.processor.state()) { Activity::Interpreted } else { Activity::Running }
     }
 
     /// Executes instructions of the guest. Something if it ends the guest.

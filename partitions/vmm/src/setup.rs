@@ -75,8 +75,7 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let virtual_apics = space.map_apic_page();
     let deaf = AtomicUsize::new(0);
     let features = CpuFeatures::from_bits_truncate(program.environment().header().features);
-    let interprets = !features.contains(CpuFeatures::UNRESTRICTED_GUEST);
-    Ok((Guest { machine, ram, space, interprets, virtual_apics, processors, links, end: Once::new(), deaf }, state))
+    Ok((Guest { machine, ram, space, features, virtual_apics, processors, links, end: Once::new(), deaf }, state))
 }
 
 /// The threads that run the processors, by processor.
@@ -113,10 +112,12 @@ pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> 
         return Err(format!("there is no processor {number}"));
     };
     let processor = prepare(entry.vcpu, entry.entry.state)?;
-    if guest.virtual_apics
-        && let Some(page) = VirtualApic::new(processor.apic_page())
-    {
-        machine.virtualize_apic(&mut model, page, time::now());
+    if let Some(page) = VirtualApic::new(processor.apic_page()) {
+        if guest.virtual_apics {
+            machine.virtualize_apic(&mut model, page, time::now());
+        } else if guest.features.contains(CpuFeatures::TPR_SHADOW) {
+            machine.virtualize_priority(&mut model, page, time::now());
+        }
     }
     Ok(Monitor::new(guest, processor, model, mailbox))
 }

@@ -83,6 +83,8 @@ pub struct LocalApic {
     processor_priority: u8,
     /// Hardware delivers the vectors: they are only collected here.
     delegated: bool,
+    /// The guest may have set the task priority without telling: what it holds back is looked at again.
+    shared_priority: bool,
     nmi_pending: bool,
     external_pending: bool,
     /// Level of the LINT0 pin: the 8259A's output.
@@ -113,6 +115,7 @@ impl LocalApic {
             work: false,
             processor_priority: 0,
             delegated: false,
+            shared_priority: false,
             nmi_pending: false,
             external_pending: false,
             lint0: false,
@@ -376,6 +379,32 @@ impl LocalApic {
         self.update();
     }
 
+    /// Whether the guest sets the task priority without an exit, from where the caller fetches it.
+    pub fn share_priority(&mut self, shared: bool) {
+        self.shared_priority = shared;
+        self.update();
+    }
+
+    /// Task priority.
+    pub const fn task_priority(&self) -> u8 {
+        self.task_priority
+    }
+
+    /// Sets the task priority.
+    pub fn set_task_priority(&mut self, value: u8) {
+        if value != self.task_priority {
+            self.task_priority = value;
+            self.update();
+        }
+    }
+
+    /// The priority class of the vector that the task priority alone holds back, at most the priority's own; 0 if there is none.
+    /// Once the priority falls below it, there is something to deliver.
+    pub fn held_back(&self) -> u8 {
+        let (class, served) = (self.requests.highest() >> 4, self.in_service.highest() >> 4);
+        if class > served && class <= self.task_priority >> 4 { class } else { 0 }
+    }
+
     /// Whether hardware delivers the vectors.
     pub const fn delegates_vectors(&self) -> bool {
         self.delegated
@@ -462,7 +491,8 @@ impl LocalApic {
             if self.task_priority >> 4 >= served >> 4 { self.task_priority } else { served & 0xf0 };
         let interrupts = highest >> 4 > self.processor_priority >> 4 && self.is_enabled();
         self.deliverable = if interrupts && !self.delegated { highest } else { 0 };
-        self.work = interrupts || self.nmi_pending || self.external();
+        let held_back = self.shared_priority && highest >> 4 > served >> 4;
+        self.work = interrupts || held_back || self.nmi_pending || self.external();
     }
 
     fn entry(&self, entry: Entry) -> u32 {
