@@ -13,7 +13,6 @@ use crate::time;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
 use core::arch::asm;
-use core::sync::atomic::Ordering;
 
 /// Priority of a thread: that of the window that pays for it. `None`: nothing pays, it cannot run.
 #[inline]
@@ -83,39 +82,6 @@ pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
             time::arm(home);
         } else {
             apic::send(home.apic_id.get(), vector::TIMER);
-        }
-    }
-}
-
-/// Flushes this processor's TLB if another one asked for it.
-#[inline]
-pub fn flush_if_wanted(cpu: &Cpu) {
-    if cpu.flush_wanted.load(Ordering::Acquire) != 0 {
-        flush();
-        cpu.vmx.forget_translations();
-        cpu.flush_wanted.store(0, Ordering::Release);
-    }
-}
-
-/// Flushes this processor's TLB of all but global entries.
-pub fn flush() {
-    // SAFETY: reloading CR3 with its own value only forgets translations.
-    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) }
-}
-
-/// Flushes the TLBs of all processors, and returns when none can use an old translation.
-pub fn flush_everywhere() {
-    let own = cpu::this();
-    flush();
-    own.vmx.forget_translations();
-    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
-        other.flush_wanted.store(1, Ordering::Release);
-        apic::send(other.apic_id.get(), vector::FLUSH);
-    }
-    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
-        while other.flush_wanted.load(Ordering::Acquire) != 0 {
-            flush_if_wanted(own);
-            core::hint::spin_loop();
         }
     }
 }

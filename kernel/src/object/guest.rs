@@ -3,7 +3,7 @@
 use crate::object::engine;
 use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::partition::Partition;
-use crate::schedule;
+use crate::shootdown;
 use crate::syscall::invoke::{DONE, Outcome};
 use crate::vmx::{GuestSpace, Vcpu};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights, USER_END};
@@ -41,7 +41,7 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
     let done = Cell::new(STATE_BYTES);
     // Two pages are one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
-    schedule::flush_everywhere();
+    shootdown::unmapped_from_partition(partition);
     let rest = vcpu.next_in_partition.take();
     if partition.first_vcpu.get() == Some(vcpu) {
         partition.first_vcpu.set(rest);

@@ -6,6 +6,7 @@ use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::object::{engine, guest};
 use crate::schedule;
+use crate::shootdown;
 use crate::syscall::ipc::forget_caller;
 use crate::vmx::{self, GuestSpace, Vcpu};
 use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, Rights};
@@ -97,12 +98,12 @@ impl Hooks for KernelHooks {
             }
             let table = PageTable::<Native>::new(partition.root());
             let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            schedule::flush_everywhere();
+            shootdown::unmapped_from_partition(partition);
             progress
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let table = PageTable::<Ept>::new(space.root());
             let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            schedule::flush_everywhere();
+            shootdown::unmapped_from_guest(space);
             progress
         } else {
             Progress::Done

@@ -1,11 +1,9 @@
 //! The end of guest objects, and how threads and vCPUs let go of each other.
 
-use crate::arch::cpu;
 use crate::object::engine;
 use crate::object::hooks::{KernelHooks, drain, embedded};
 use crate::object::thread::{Resume, Thread};
-use crate::schedule;
-use crate::vmx::cpu::CLEAR_WANTED;
+use crate::shootdown;
 use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vpid::release_vpid;
@@ -13,9 +11,9 @@ use bulkhead_abi::{Error, MAX_DOORBELLS};
 use bulkhead_core::Progress;
 use bulkhead_core::page_table::{Ept, PageTable};
 use bulkhead_core::phys::Ref;
-use core::sync::atomic::Ordering;
 
 /// A thread begins to run a vCPU; one at a time.
+#[inline(always)]
 pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.cpu.get() != thread.cpu.get() {
         return Err(Error::WrongCpu);
@@ -23,10 +21,17 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.runner.get().is_some_and(|other| other != thread) {
         return Err(Error::WrongState);
     }
-    vcpu.space().ok_or(Error::Gone)?;
+    vcpu.space().ok_or(Error::Gone)?.prepare_entry(vcpu.cpu.get());
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
     Ok(())
+}
+
+/// A thread goes on with a run after its processor did something else.
+pub fn resume_run(vcpu: Ref<Vcpu>) {
+    if let Some(space) = vcpu.space() {
+        space.prepare_entry(vcpu.cpu.get());
+    }
 }
 
 /// A thread does not run a vCPU any more, if it did.
@@ -52,11 +57,8 @@ fn abort_run(vcpu: Ref<Vcpu>) -> bool {
 fn take_off(vcpu: Ref<Vcpu>) {
     // A processor may be on its way into the guest, without the lock, before it has the vCPU's state.
     let was_running = abort_run(vcpu);
-    vcpu.clear(&cpu::this().vmx);
     if was_running || vcpu.has_home() {
-        CLEAR_WANTED.store(vcpu.address(), Ordering::Release);
-        schedule::flush_everywhere();
-        CLEAR_WANTED.store(0, Ordering::Release);
+        shootdown::release(vcpu);
     }
 }
 

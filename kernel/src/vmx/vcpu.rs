@@ -10,7 +10,7 @@ use crate::vmx::entry::{self, EntryState};
 use crate::vmx::exit::Outcome;
 use crate::vmx::fpu;
 use crate::vmx::guest_space::GuestSpace;
-use crate::vmx::invalidate::{invalidate_guest_space, invalidate_vpid};
+use crate::vmx::invalidate::invalidate_vpid;
 use crate::vmx::msr::MsrAreas;
 use crate::vmx::page::Page;
 use crate::vmx::state::{State, get, put};
@@ -261,9 +261,6 @@ impl Vcpu {
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
-        }
-        if let Some(space) = self.space.get() {
-            invalidate_guest_space(space.ept_pointer());
         }
         self.home.set(here);
         true
