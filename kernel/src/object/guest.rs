@@ -29,7 +29,7 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     let table = PageTable::<Native>::new(partition.root());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
     vcpu.state_mapping.set(Some((partition, address)));
-    vcpu.next_in_partition.set(partition.first_vcpu.replace(Some(vcpu)));
+    partition.vcpus.push_front(vcpu);
     Ok(())
 }
 
@@ -42,18 +42,7 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
     // Two pages are one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
     shootdown::unmapped_from_partition(partition);
-    let rest = vcpu.next_in_partition.take();
-    if partition.first_vcpu.get() == Some(vcpu) {
-        partition.first_vcpu.set(rest);
-        return;
-    }
-    let mut at = partition.first_vcpu.get();
-    while let Some(one) = at {
-        at = one.next_in_partition.get();
-        if at == Some(vcpu) {
-            one.next_in_partition.set(rest);
-        }
-    }
+    partition.vcpus.remove(vcpu);
 }
 
 /// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.

@@ -156,7 +156,7 @@ fn destroy_thread(thread: Ref<Thread>) -> Progress {
         }
     }
     if let Some(partition) = thread.partition.replace(None) {
-        unlink(partition, thread);
+        partition.threads.remove(thread);
     }
     Progress::Done
 }
@@ -170,31 +170,15 @@ pub fn embedded(slot: &Slot) -> Ref<Slot> {
     }
 }
 
-fn unlink(partition: Ref<Partition>, thread: Ref<Thread>) {
-    let next = thread.next_in_partition.replace(None);
-    if partition.first_thread.get() == Some(thread) {
-        partition.first_thread.set(next);
-        return;
-    }
-    let mut at = partition.first_thread.get();
-    while let Some(one) = at {
-        if one.next_in_partition.get() == Some(thread) {
-            one.next_in_partition.set(next);
-            return;
-        }
-        at = one.next_in_partition.get();
-    }
-}
-
 /// Stops the threads, clears the table, returns page tables and pool.
 fn destroy_partition(partition: Ref<Partition>) -> Progress {
-    if let Some(thread) = partition.first_thread.get() {
+    if let Some(thread) = partition.threads.first() {
         if schedule::stop(thread) {
             thread.prepared.set(false);
             thread.table.set(None);
             thread.partition.set(None);
             thread.address_space.set(0);
-            unlink(partition, thread);
+            partition.threads.remove(thread);
         }
         return Progress::Again;
     }
@@ -205,7 +189,7 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         partition.table.set(None);
         return Progress::Again;
     }
-    if let Some(vcpu) = partition.first_vcpu.get() {
+    if let Some(vcpu) = partition.vcpus.first() {
         guest::unmap_state(vcpu);
         return Progress::Again;
     }

@@ -67,33 +67,17 @@ pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
     take_off(vcpu);
     release_vpid(vcpu.vpid.replace(0));
     if let Some(space) = vcpu.space.replace(None) {
-        unlink(space, vcpu);
+        space.vcpus.remove(vcpu);
     }
     Progress::Done
 }
 
-fn unlink(space: Ref<GuestSpace>, vcpu: Ref<Vcpu>) {
-    let next = vcpu.next_in_space.replace(None);
-    if space.first_vcpu.get() == Some(vcpu) {
-        space.first_vcpu.set(next);
-        return;
-    }
-    let mut at = space.first_vcpu.get();
-    while let Some(one) = at {
-        at = one.next_in_space.get();
-        if at == Some(vcpu) {
-            one.next_in_space.set(next);
-            return;
-        }
-    }
-}
-
 /// Takes a guest space apart: its vCPUs lose it for good, then doorbells, page tables and pool go.
 pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
-    if let Some(vcpu) = space.first_vcpu.get() {
+    if let Some(vcpu) = space.vcpus.first() {
         take_off(vcpu);
         vcpu.space.set(None);
-        unlink(space, vcpu);
+        space.vcpus.remove(vcpu);
         return Progress::Again;
     }
     for binding in (0..MAX_DOORBELLS).filter_map(|index| space.binding(index)) {

@@ -2,11 +2,12 @@
 
 use crate::vmx::invalidate::invalidate_guest_space;
 use crate::vmx::page::Page;
-use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vcpu::{InSpace, Vcpu};
 use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS, PAGE_SIZE, Rights};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::{Attributes, Ept, Mapping, PageSize, PageTable, Pool};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
+use bulkhead_core::phys::{HostPhysical, KernelObject, window_base};
+use bulkhead_core::queue::List;
 use bulkhead_core::shootdown::Freshness;
 use bulkhead_core::slot::Slot;
 use core::cell::Cell;
@@ -29,8 +30,8 @@ pub struct GuestSpace {
     pool: Pool,
     /// The APIC-access page is mapped.
     has_apic_page: Cell<bool>,
-    /// The first of the vCPUs that see the space.
-    pub(super) first_vcpu: Cell<Option<Ref<Vcpu>>>,
+    /// The vCPUs that see the space.
+    pub(super) vcpus: List<Vcpu, InSpace>,
     /// Which processors have nothing outdated cached of the extended page tables.
     pub freshness: Freshness,
     /// How many bindings have a place in the table of ports.

@@ -33,7 +33,7 @@ pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run, resume_
 pub use enable::{EnableError, enable};
 pub use exit::Outcome;
 pub use guest_space::{GuestSpace, forget_guest_space};
-pub use vcpu::Vcpu;
+pub use vcpu::{MappedHere, Vcpu};
 
 use bulkhead_abi::{Error, GuestPaging};
 use bulkhead_core::page_table::PageSize;

@@ -78,7 +78,8 @@ fn stress(guest: &mut Guest) -> Result<(), &'static str> {
     let mut late = 0u32;
     guest.put(0, content(0))?;
     for round in 1..=ROUNDS {
-        let (new, old) = (round as usize % 2, round as usize % 2 ^ 1);
+        let new = round as usize % 2;
+        let old = 1 - new;
         guest.run_first(TURN)?;
         // A little later each time, so that the removal meets the other processor wherever it may be.
         for _ in 0..round % 128 {
