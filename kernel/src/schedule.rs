@@ -6,6 +6,7 @@
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::{apic, msr, traps::vector};
 use crate::lock::kernel_lock;
+use crate::memory::{kernel_space, load_space};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
 use crate::object::thread::{Resume, State, Thread};
@@ -111,7 +112,7 @@ pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
         let partition = thread.partition.get().map_or(1, |partition| partition.address());
         cpu.task.enable_ports(cpu.ports_of.get() == partition);
         // SAFETY: a thread's address space maps the kernel half like every other.
-        unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+        unsafe { load_space(space) }
     }
 }
 
@@ -199,11 +200,11 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
 
 /// Sleeps, without the kernel lock, until there is a thread to run. Entered and left with the lock held.
 fn idle(cpu: &'static Cpu) -> Ref<Thread> {
-    let space = crate::memory::kernel_space();
+    let space = kernel_space();
     cpu.address_space.set(space);
     // The space that was used last may be taken apart while this processor sleeps.
     // SAFETY: the kernel's own space maps the kernel half like every other.
-    unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+    unsafe { load_space(space) }
     loop {
         time::arm_for(cpu, u64::MAX);
         // The lock is held by a guard further up the stack; lend it to others while asleep.

@@ -59,25 +59,21 @@ impl Hooks for KernelHooks {
 
     fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {
         let space = slot.space().ok_or(Error::Gone)?;
+        if let Some(partition) = space.downcast::<Partition>()
+            && slot.object_type() == ObjectType::IoPorts
+        {
+            partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
+            slot.mapped_length().set(slot.count());
+            return Ok(Progress::Done);
+        }
+        let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+        let done = slot.mapped_length();
         if let Some(partition) = space.downcast::<Partition>() {
-            if slot.object_type() == ObjectType::IoPorts {
-                partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
-                slot.mapped_length().set(slot.count());
-                return Ok(Progress::Done);
-            }
-            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Native>::new(partition.root());
-            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, slot.mapped_length())
+            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, done)
         } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Ept>::new(space.root());
-            table.map_step(
-                &mapping,
-                attributes(slot, false),
-                space.pool(),
-                vmx::largest_ept_page(),
-                slot.mapped_length(),
-            )
+            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), done)
         } else {
             Err(Error::WrongType)
         }
