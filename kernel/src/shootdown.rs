@@ -1,13 +1,16 @@
 //! The kernel's side of [`bulkhead_core::shootdown`]: what processors have loaded, how they are interrupted, and what they do
 //! when they are asked.
 
-use crate::arch::cpu::{self, Cpu};
+use crate::arch::cpu::{self, Cpu, MAX_CPUS};
 use crate::arch::{apic, traps::vector};
 use crate::memory;
 use crate::object::partition::Partition;
 use crate::vmx::{self, GuestSpace, Vcpu};
 use bulkhead_core::phys::Ref;
 use bulkhead_core::shootdown::{Mailbox, Processor, Request, ask, shoot_down_guest, shoot_down_native};
+
+// A bit each in a guest space.
+const _: () = assert!(MAX_CPUS <= u64::BITS as usize);
 
 impl Processor for Cpu {
     fn number(&self) -> u32 {

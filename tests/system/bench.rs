@@ -29,15 +29,8 @@ fn exits_are_measured_exactly() {
     assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let figures = objects(&first);
     let names: Vec<_> = figures.iter().map(|figure| &figure["name"]).collect();
-    let expected = [
-        "exit.cpuid",
-        "exit.pio",
-        "exit.mmio",
-        "exit.cpuid.60",
-        "exit.cpuid.smp",
-        "exit.pio.smp",
-        "exit.mmio.smp",
-    ];
+    let expected =
+        ["exit.cpuid", "exit.pio", "exit.mmio", "exit.cpuid.60", "exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp"];
     assert_eq!(names, expected);
     for figure in &figures {
         assert_eq!(figure["unit"], "instructions");

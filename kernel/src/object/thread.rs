@@ -103,7 +103,7 @@ pub struct Thread {
     /// CR2 of a page fault.
     pub fault_address: Cell<u64>,
     /// In a ready queue or an endpoint's queue.
-    pub links: Links<Thread>,
+    pub queued: Links<Thread>,
     /// In a timer queue.
     pub timer: Timer<Thread>,
     /// Capability to its window, a child of the one that bound it.
@@ -134,7 +134,7 @@ pub struct Sleeping;
 
 impl Linked<Queued> for Thread {
     fn links(&self) -> &Links<Self> {
-        &self.links
+        &self.queued
     }
 }
 

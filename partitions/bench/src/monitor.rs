@@ -19,6 +19,14 @@ use spin::Mutex;
 const WINDOW: u64 = 0x4000_0000;
 /// Where the guest's program is in its RAM.
 const CODE: usize = 0x1000;
+/// Its page directory, by which 4-MiB pages map the RAM and the window one to one: with paging on, processors cache
+/// translations of both kinds (SDM vol. 3, 29.4.2), and need not be able to run without.
+const DIRECTORY: usize = 0xf000;
+/// Entry of it: present, writable, 4 MiB.
+const LARGE_PAGE: u32 = 0x83;
+/// CR0.PG and CR4.PSE.
+const PAGING: u64 = 1 << 31;
+const LARGE_PAGES: u64 = 1 << 4;
 /// Where each processor tells what it does: a page each.
 const RESULTS: usize = 0x2000;
 /// The pages that are put into the window by turns.
@@ -94,6 +102,11 @@ impl Guest {
         let (space, _) = program.guest_space().ok_or("no guest space")?;
         let ram = memory.ram.memory();
         ram.write(CODE, &PROGRAM).map_err(|_| "the guest memory is too small")?;
+        for address in [0, WINDOW] {
+            let entry = LARGE_PAGE | address as u32;
+            let place = DIRECTORY + 4 * (address >> 22) as usize;
+            ram.write(place, &entry.to_le_bytes()).map_err(|_| "the guest memory is too small")?;
+        }
         let whole = Memory(Slot(memory.entry.slot));
         let pages = [part(whole, PAGES[0])?, part(whole, PAGES[1])?];
         let mut processors = program.vcpus().enumerate().map(|(index, entry)| {
@@ -197,6 +210,9 @@ fn part(whole: Memory, offset: usize) -> Result<Memory, &'static str> {
 fn prepare(mut processor: GuestProcessor, index: usize) -> GuestProcessor {
     let state = processor.state_mut();
     BootState::protected_mode(CODE as u32, 0).apply(state);
+    state.cr0 |= PAGING;
+    state.cr3 = DIRECTORY as u64;
+    state.cr4 |= LARGE_PAGES;
     state.registers[register::RSI] = WINDOW;
     state.registers[register::RDI] = (RESULTS + PAGE * index) as u64;
     state.registers[register::RBX] = counter(index) as u64;
