@@ -1,5 +1,6 @@
 //! The kernel's side of [`bulkhead_core::shootdown`]: what processors have loaded, how they are interrupted, and what they do
-//! when they are asked.
+//! when they are asked. Each vCPU keeps its space's answer whether it may enter (`Vcpu::may_enter`), so that an entry looks at one
+//! byte; what is unmapped from the space takes it back.
 
 use crate::arch::cpu::{self, Cpu, MAX_CPUS};
 use crate::arch::{apic, traps::vector};
@@ -63,6 +64,7 @@ pub fn unmapped_from_partition(partition: Ref<Partition>) {
 
 /// To be called after something was unmapped from a guest space: when it returns, nobody can use it any more.
 pub fn unmapped_from_guest(space: Ref<GuestSpace>) {
+    space.delay_entries();
     shoot_down_guest(cpu::all(), cpu::this(), space.root().0, &space.freshness);
 }
 

@@ -103,19 +103,11 @@ pub struct Freshness(Cell<u64>);
 
 impl Freshness {
     /// A processor enters a guest of the space: it runs `forget` first if what it has cached may be outdated.
-    #[inline(always)]
     pub fn enter(&self, processor: u32, forget: impl FnOnce()) {
-        // Nearly always the bit is set, and nothing is written: the line is shared by all processors of the guest.
-        if self.0.get() >> (processor % u64::BITS) & 1 == 0 {
-            self.refresh(processor, forget);
+        if self.0.get() & bit(processor) == 0 {
+            forget();
+            self.0.set(self.0.get() | bit(processor));
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn refresh(&self, processor: u32, forget: impl FnOnce()) {
-        forget();
-        self.0.set(self.0.get() | bit(processor));
     }
 }
 

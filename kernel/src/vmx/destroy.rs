@@ -4,7 +4,7 @@ use crate::object::engine;
 use crate::object::hooks::{KernelHooks, drain, embedded};
 use crate::object::thread::{Resume, Thread};
 use crate::shootdown;
-use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::guest_space::{GuestSpace, forget_guest_space};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vpid::release_vpid;
 use bulkhead_abi::{Error, MAX_DOORBELLS};
@@ -21,7 +21,7 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.runner.get().is_some_and(|other| other != thread) {
         return Err(Error::WrongState);
     }
-    vcpu.space().ok_or(Error::Gone)?.prepare_entry(vcpu.cpu.get());
+    prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
     Ok(())
@@ -29,9 +29,23 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
 
 /// A thread goes on with a run after its processor did something else.
 pub fn resume_run(vcpu: Ref<Vcpu>) {
-    if let Some(space) = vcpu.space() {
-        space.prepare_entry(vcpu.cpu.get());
-    }
+    // A run whose space goes is ended; there is nothing to resume.
+    let _ = prepare_entry(vcpu);
+}
+
+/// Sees to it that the processor of a vCPU has nothing outdated cached of its space. The kernel lock is held.
+#[inline(always)]
+fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
+    if vcpu.may_enter.get() { Ok(()) } else { refresh(vcpu) }
+}
+
+#[cold]
+#[inline(never)]
+fn refresh(vcpu: Ref<Vcpu>) -> Result<(), Error> {
+    let space = vcpu.space().ok_or(Error::Gone)?;
+    space.freshness.enter(vcpu.cpu.get(), || forget_guest_space(space.root().0));
+    vcpu.may_enter.set(true);
+    Ok(())
 }
 
 /// A thread does not run a vCPU any more, if it did.
@@ -77,6 +91,7 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
     if let Some(vcpu) = space.vcpus.first() {
         take_off(vcpu);
         vcpu.space.set(None);
+        vcpu.may_enter.set(false);
         space.vcpus.remove(vcpu);
         return Progress::Again;
     }

@@ -128,11 +128,11 @@ impl GuestSpace {
         self.has_apic_page.get().then_some(page)
     }
 
-    /// A processor is about to enter a guest of the space: what it has cached must not be older than the tables. The kernel
-    /// lock is held.
-    #[inline(always)]
-    pub fn prepare_entry(&self, processor: u32) {
-        self.freshness.enter(processor, || forget_guest_space(self.root().0));
+    /// Something was unmapped: its vCPUs look at [`Self::freshness`] before they next enter.
+    pub fn delay_entries(&self) {
+        for vcpu in core::iter::successors(self.vcpus.first(), |vcpu| List::<Vcpu, InSpace>::next(*vcpu)) {
+            vcpu.may_enter.set(false);
+        }
     }
 
     /// Where the I/O bitmaps are: for ports below 0x8000, and for the others.

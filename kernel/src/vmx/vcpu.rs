@@ -32,6 +32,8 @@ pub struct Vcpu {
     pub header: ObjectHeader,
     pub(super) entry: EntryState,
     pub(super) space: Cell<Option<Ref<GuestSpace>>>,
+    /// Its space is there, and its processor has nothing outdated cached of it: what an entry looks at.
+    pub(super) may_enter: Cell<bool>,
     /// Among the vCPUs of its space.
     in_space: Links<Vcpu>,
     /// The thread that runs it at the moment.
