@@ -12,7 +12,8 @@
 //! - **No emulation, no policy, no devices** but interrupt controllers, and the UART until the system runs.
 //!
 //! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, where an object is found by its address (`object`, `syscall`), in the
-//! switch of address spaces and the sleep of `schedule`, and in what the panic screen reads (`panic`, `symbols`).
+//! switch of address spaces and the sleep of `schedule`, in the answers of `shootdown`, and in what the panic screen reads
+//! (`panic`, `symbols`).
 #![no_std]
 #![no_main]
 // A panic stops the machine, so no partition or device may cause one. The build looks for those that remain.
@@ -34,6 +35,7 @@ mod memory;
 mod object;
 mod panic;
 mod schedule;
+mod shootdown;
 mod symbols;
 mod syscall;
 mod time;

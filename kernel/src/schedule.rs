@@ -6,6 +6,7 @@
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::{apic, msr, traps::vector};
 use crate::lock::kernel_lock;
+use crate::memory::{kernel_space, load_space};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
 use crate::object::thread::{Resume, State, Thread};
@@ -13,7 +14,6 @@ use crate::time;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
 use core::arch::asm;
-use core::sync::atomic::Ordering;
 
 /// Priority of a thread: that of the window that pays for it. `None`: nothing pays, it cannot run.
 #[inline]
@@ -87,39 +87,6 @@ pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
     }
 }
 
-/// Flushes this processor's TLB if another one asked for it.
-#[inline]
-pub fn flush_if_wanted(cpu: &Cpu) {
-    if cpu.flush_wanted.load(Ordering::Acquire) != 0 {
-        flush();
-        cpu.vmx.forget_translations();
-        cpu.flush_wanted.store(0, Ordering::Release);
-    }
-}
-
-/// Flushes this processor's TLB of all but global entries.
-pub fn flush() {
-    // SAFETY: reloading CR3 with its own value only forgets translations.
-    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) }
-}
-
-/// Flushes the TLBs of all processors, and returns when none can use an old translation.
-pub fn flush_everywhere() {
-    let own = cpu::this();
-    flush();
-    own.vmx.forget_translations();
-    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
-        other.flush_wanted.store(1, Ordering::Release);
-        apic::send(other.apic_id.get(), vector::FLUSH);
-    }
-    for other in cpu::all().filter(|other| !core::ptr::eq(*other, own)) {
-        while other.flush_wanted.load(Ordering::Acquire) != 0 {
-            flush_if_wanted(own);
-            core::hint::spin_loop();
-        }
-    }
-}
-
 /// Time slices among threads of one priority, per second.
 const SLICES_PER_SECOND: u64 = 100;
 
@@ -145,7 +112,7 @@ pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {
         let partition = thread.partition.get().map_or(1, |partition| partition.address());
         cpu.task.enable_ports(cpu.ports_of.get() == partition);
         // SAFETY: a thread's address space maps the kernel half like every other.
-        unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+        unsafe { load_space(space) }
     }
 }
 
@@ -233,11 +200,11 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
 
 /// Sleeps, without the kernel lock, until there is a thread to run. Entered and left with the lock held.
 fn idle(cpu: &'static Cpu) -> Ref<Thread> {
-    let space = crate::memory::kernel_space();
+    let space = kernel_space();
     cpu.address_space.set(space);
     // The space that was used last may be taken apart while this processor sleeps.
     // SAFETY: the kernel's own space maps the kernel half like every other.
-    unsafe { asm!("mov cr3, {}", in(reg) space, options(nostack, preserves_flags)) }
+    unsafe { load_space(space) }
     loop {
         time::arm_for(cpu, u64::MAX);
         // The lock is held by a guard further up the stack; lend it to others while asleep.

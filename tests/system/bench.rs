@@ -29,7 +29,8 @@ fn exits_are_measured_exactly() {
     assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
     let figures = objects(&first);
     let names: Vec<_> = figures.iter().map(|figure| &figure["name"]).collect();
-    let expected = ["exit.cpuid", "exit.pio", "exit.mmio", "exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp"];
+    let expected =
+        ["exit.cpuid", "exit.pio", "exit.mmio", "exit.cpuid.60", "exit.cpuid.smp", "exit.pio.smp", "exit.mmio.smp"];
     assert_eq!(names, expected);
     for figure in &figures {
         assert_eq!(figure["unit"], "instructions");
@@ -39,6 +40,21 @@ fn exits_are_measured_exactly() {
         assert!(figure["median"].as_u64() <= figure["p95"].as_u64());
     }
     assert_eq!(bench("exit.").stdout, first.stdout);
+}
+
+/// Nothing on a hot path grows with the number of partitions.
+#[test]
+fn sixty_partitions_cost_no_more_than_few() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    for name in ["ipc.call_reply", "exit.cpuid"] {
+        let output = bench(name);
+        let figures = objects(&output);
+        let [few, sixty] = [0, 1].map(|index| figures[index]["median"].as_f64().expect("a number"));
+        assert_eq!(figures[1]["name"], format!("{name}.60"));
+        assert!((sixty / few - 1.0).abs() <= 0.05, "{name}: {few} and {sixty}");
+    }
 }
 
 #[test]

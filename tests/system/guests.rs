@@ -37,6 +37,17 @@ fn guests_run_on_an_older_processor() {
         .expect_in_order(&REAL);
 }
 
+/// The guest's processors see each page that is put before them, and none after it was taken away.
+#[test]
+fn unmapped_memory_is_gone_for_every_processor() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    run("tests/manifests/shootdown.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&["touched-vmm| shootdown: 5000 removals, old content was read 0 times, 0 late writes"]);
+}
+
 #[test]
 fn hostile_guest_harms_only_itself() {
     if !has(Backend::Bochs) {

@@ -1,11 +1,12 @@
 //! The kernel's algorithms, free of hardware: they run on the host under property tests.
 //!
-//! Owns: physical-memory references, frame accounting, capabilities, page-table building, scheduler queues. Must never:
-//! execute a privileged instruction, or know a device.
+//! Owns: physical-memory references, frame accounting, capabilities, page-table building, scheduler queues, the lock, and the
+//! protocol by which translations are removed. Must never: execute a privileged instruction, or know a device.
 //!
-//! Everything here runs under the kernel's one lock: objects consist of [`core::cell::Cell`]s and are reached by shared
-//! references. Whatever may take long is cut into steps that answer [`Progress`]; between two steps every structure is valid,
-//! and the state that the next step needs lies in the slot or object that it works on.
+//! Everything here but the [`lock`] itself and the mailboxes of [`shootdown`] is used under the kernel's one lock: objects
+//! consist of [`core::cell::Cell`]s and are reached by shared references. Whatever may take long is cut into steps that
+//! answer [`Progress`]; between two steps every structure is valid, and the state that the next step needs lies in the slot or
+//! object that it works on.
 #![no_std]
 // A panic stops the machine, so no partition or device may cause one.
 #![cfg_attr(
@@ -21,16 +22,19 @@
     )
 )]
 
-#[cfg(test)]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod engine;
 pub mod frames;
+pub mod lock;
 pub mod object;
 pub mod page_table;
 pub mod phys;
 pub mod queue;
+pub mod shootdown;
 pub mod slot;
+pub mod sync;
 pub mod table;
 
 #[cfg(test)]

@@ -105,8 +105,12 @@ pub fn end_of_interrupt() {
 
 fn command(target: u32, low: u32) {
     if X2APIC.load(Ordering::Relaxed) {
-        // SAFETY: sends an interrupt; the x2APIC command register has no busy bit.
-        unsafe { msr::write(0x800 + register::COMMAND_LOW, u64::from(target) << 32 | u64::from(low)) }
+        // SAFETY: sends an interrupt; the x2APIC command register has no busy bit. Its write does not wait for earlier stores
+        // (SDM vol. 3, 11.12.3), which the interrupted processor is to see: the fences do.
+        unsafe {
+            core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+            msr::write(0x800 + register::COMMAND_LOW, u64::from(target) << 32 | u64::from(low));
+        }
     } else {
         while read(register::COMMAND_LOW) & DELIVERY_PENDING != 0 {
             core::hint::spin_loop();

@@ -6,9 +6,10 @@ use crate::object::thread::{Queued, Sleeping, Thread};
 use crate::vmx::VmxCpu;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::{Priority, ReadyQueue, TimerQueue};
+use bulkhead_core::shootdown::Mailbox;
 use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Most processors that the kernel runs on.
 pub const MAX_CPUS: usize = 64;
@@ -50,8 +51,8 @@ pub struct Cpu {
     pub reschedule: Cell<bool>,
     /// VMX state of the processor.
     pub vmx: VmxCpu,
-    /// Set by another processor that wants this one's TLB flushed; cleared when done.
-    pub flush_wanted: AtomicU32,
+    /// What another processor asks of this one.
+    pub mailbox: Mailbox,
     /// Descriptor tables.
     pub descriptors: GlobalDescriptors,
     /// Task state: stacks for exceptions, and the I/O bitmap.
@@ -74,7 +75,7 @@ pub fn by_number(number: u32) -> Option<&'static Cpu> {
 }
 
 /// All processors that run.
-pub fn all() -> impl Iterator<Item = &'static Cpu> {
+pub fn all() -> impl Iterator<Item = &'static Cpu> + Clone {
     (0..count()).filter_map(by_number)
 }
 

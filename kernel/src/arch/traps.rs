@@ -26,12 +26,12 @@ pub mod vector {
     pub const TIMER: u8 = 0xf0;
     /// Look at the ready queue.
     pub const RESCHEDULE: u8 = 0xf1;
+    /// Look into the mailbox.
+    pub const REQUEST: u8 = 0xf2;
     /// Leave the guest, and look at the notification of the thread that runs it.
     pub const LOOK: u8 = 0xf3;
     /// Interrupts are posted for the guest: the processor takes them, or the kernel before it goes on with the guest.
     pub const POSTED: u8 = 0xf4;
-    /// Flush the TLB.
-    pub const FLUSH: u8 = 0xf2;
     /// Spurious interrupt of the local APIC.
     pub const SPURIOUS: u8 = 0xff;
 }
@@ -163,12 +163,8 @@ pub fn interrupt(number: u8) {
             apic::end_of_interrupt();
             cpu::this().reschedule.set(true);
         }
-        vector::LOOK | vector::POSTED => apic::end_of_interrupt(),
-        vector::FLUSH => {
-            // Usually answered already while waiting for the lock.
-            schedule::flush_if_wanted(cpu::this());
-            apic::end_of_interrupt();
-        }
+        // What was asked has been done while this processor waited for the lock, whose holder asked and waited.
+        vector::REQUEST | vector::LOOK | vector::POSTED => apic::end_of_interrupt(),
         vector::SPURIOUS => {}
         _ => {
             crate::object::interrupt::arrived(number);

@@ -84,6 +84,7 @@ impl<'a> KernelTables<'a> {
 ///
 /// # Safety
 /// `root` must be the root of tables that map the kernel.
+#[inline(always)]
 pub unsafe fn load_space(root: u64) {
     // SAFETY: as the caller promises.
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) }

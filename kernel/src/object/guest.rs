@@ -3,7 +3,7 @@
 use crate::object::engine;
 use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::partition::Partition;
-use crate::schedule;
+use crate::shootdown;
 use crate::syscall::invoke::{DONE, Outcome};
 use crate::vmx::{GuestSpace, Vcpu};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights, USER_END};
@@ -29,7 +29,7 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     let table = PageTable::<Native>::new(partition.root());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
     vcpu.state_mapping.set(Some((partition, address)));
-    vcpu.next_in_partition.set(partition.first_vcpu.replace(Some(vcpu)));
+    partition.vcpus.push_front(vcpu);
     Ok(())
 }
 
@@ -41,19 +41,8 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
     let done = Cell::new(STATE_BYTES);
     // Two pages are one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
-    schedule::flush_everywhere();
-    let rest = vcpu.next_in_partition.take();
-    if partition.first_vcpu.get() == Some(vcpu) {
-        partition.first_vcpu.set(rest);
-        return;
-    }
-    let mut at = partition.first_vcpu.get();
-    while let Some(one) = at {
-        at = one.next_in_partition.get();
-        if at == Some(vcpu) {
-            one.next_in_partition.set(rest);
-        }
-    }
+    shootdown::unmapped_from_partition(partition);
+    partition.vcpus.remove(vcpu);
 }
 
 /// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.

@@ -6,6 +6,7 @@ use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::object::{engine, guest};
 use crate::schedule;
+use crate::shootdown;
 use crate::syscall::ipc::forget_caller;
 use crate::vmx::{self, GuestSpace, Vcpu};
 use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, Rights};
@@ -58,25 +59,21 @@ impl Hooks for KernelHooks {
 
     fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {
         let space = slot.space().ok_or(Error::Gone)?;
+        if let Some(partition) = space.downcast::<Partition>()
+            && slot.object_type() == ObjectType::IoPorts
+        {
+            partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
+            slot.mapped_length().set(slot.count());
+            return Ok(Progress::Done);
+        }
+        let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+        let done = slot.mapped_length();
         if let Some(partition) = space.downcast::<Partition>() {
-            if slot.object_type() == ObjectType::IoPorts {
-                partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
-                slot.mapped_length().set(slot.count());
-                return Ok(Progress::Done);
-            }
-            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Native>::new(partition.root());
-            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, slot.mapped_length())
+            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, done)
         } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
             let table = PageTable::<Ept>::new(space.root());
-            table.map_step(
-                &mapping,
-                attributes(slot, false),
-                space.pool(),
-                vmx::largest_ept_page(),
-                slot.mapped_length(),
-            )
+            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), done)
         } else {
             Err(Error::WrongType)
         }
@@ -97,12 +94,12 @@ impl Hooks for KernelHooks {
             }
             let table = PageTable::<Native>::new(partition.root());
             let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            schedule::flush_everywhere();
+            shootdown::unmapped_from_partition(partition);
             progress
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let table = PageTable::<Ept>::new(space.root());
             let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            schedule::flush_everywhere();
+            shootdown::unmapped_from_guest(space);
             progress
         } else {
             Progress::Done
@@ -155,7 +152,7 @@ fn destroy_thread(thread: Ref<Thread>) -> Progress {
         }
     }
     if let Some(partition) = thread.partition.replace(None) {
-        unlink(partition, thread);
+        partition.threads.remove(thread);
     }
     Progress::Done
 }
@@ -169,31 +166,15 @@ pub fn embedded(slot: &Slot) -> Ref<Slot> {
     }
 }
 
-fn unlink(partition: Ref<Partition>, thread: Ref<Thread>) {
-    let next = thread.next_in_partition.replace(None);
-    if partition.first_thread.get() == Some(thread) {
-        partition.first_thread.set(next);
-        return;
-    }
-    let mut at = partition.first_thread.get();
-    while let Some(one) = at {
-        if one.next_in_partition.get() == Some(thread) {
-            one.next_in_partition.set(next);
-            return;
-        }
-        at = one.next_in_partition.get();
-    }
-}
-
 /// Stops the threads, clears the table, returns page tables and pool.
 fn destroy_partition(partition: Ref<Partition>) -> Progress {
-    if let Some(thread) = partition.first_thread.get() {
+    if let Some(thread) = partition.threads.first() {
         if schedule::stop(thread) {
             thread.prepared.set(false);
             thread.table.set(None);
             thread.partition.set(None);
             thread.address_space.set(0);
-            unlink(partition, thread);
+            partition.threads.remove(thread);
         }
         return Progress::Again;
     }
@@ -204,7 +185,7 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         partition.table.set(None);
         return Progress::Again;
     }
-    if let Some(vcpu) = partition.first_vcpu.get() {
+    if let Some(vcpu) = partition.vcpus.first() {
         guest::unmap_state(vcpu);
         return Progress::Again;
     }

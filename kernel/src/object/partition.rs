@@ -1,12 +1,13 @@
 //! An address space, a capability table, and a pool of page-table memory.
 
 use crate::arch::cpu;
-use crate::object::thread::Thread;
-use crate::vmx::Vcpu;
+use crate::object::thread::{Sibling, Thread};
+use crate::vmx::{MappedHere, Vcpu};
 use bulkhead_abi::Error;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::Pool;
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref};
+use bulkhead_core::phys::{HostPhysical, KernelObject};
+use bulkhead_core::queue::List;
 use bulkhead_core::table::Table;
 use core::cell::Cell;
 
@@ -25,9 +26,9 @@ pub struct Partition {
     /// Memory for page tables.
     pub pool: Pool,
     /// Its threads.
-    pub first_thread: Cell<Option<Ref<Thread>>>,
-    /// The first of the vCPUs whose shared page is mapped here.
-    pub first_vcpu: Cell<Option<Ref<Vcpu>>>,
+    pub threads: List<Thread, Sibling>,
+    /// The vCPUs whose shared page is mapped here.
+    pub vcpus: List<Vcpu, MappedHere>,
     /// Its port ranges: first port and count.
     pub ports: [Cell<(u16, u32)>; MAX_PORT_RANGES],
 }

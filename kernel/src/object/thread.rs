@@ -74,8 +74,8 @@ pub struct Thread {
     pub partition: Cell<Option<Ref<Partition>>>,
     /// The partition's capability table.
     pub table: Cell<Option<Table>>,
-    /// Next thread of the same partition.
-    pub next_in_partition: Cell<Option<Ref<Thread>>>,
+    /// Among the threads of its partition.
+    pub siblings: Links<Thread>,
     /// Root of the partition's page tables, kept here for the switch.
     pub address_space: Cell<u64>,
     /// Whose window pays for it: itself, or the first of the chain of callers that it serves.
@@ -103,7 +103,7 @@ pub struct Thread {
     /// CR2 of a page fault.
     pub fault_address: Cell<u64>,
     /// In a ready queue or an endpoint's queue.
-    pub links: Links<Thread>,
+    pub queued: Links<Thread>,
     /// In a timer queue.
     pub timer: Timer<Thread>,
     /// Capability to its window, a child of the one that bound it.
@@ -127,12 +127,20 @@ const _: () = {
 
 /// Marks the queues that a thread is in because of what it does: a ready queue, or an endpoint's callers.
 pub struct Queued;
+/// Marks the lists of partitions' threads.
+pub struct Sibling;
 /// Marks the timer queues.
 pub struct Sleeping;
 
 impl Linked<Queued> for Thread {
     fn links(&self) -> &Links<Self> {
-        &self.links
+        &self.queued
+    }
+}
+
+impl Linked<Sibling> for Thread {
+    fn links(&self) -> &Links<Self> {
+        &self.siblings
     }
 }
 

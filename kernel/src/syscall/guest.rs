@@ -43,6 +43,7 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
     if let Some(thread) = pending(cpu, thread, vcpu) {
         return thread;
     }
+    vmx::resume_run(vcpu);
     drop(lock);
     go(cpu, thread, vcpu)
 }
@@ -131,6 +132,8 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
         thread.resume.set(Resume::Guest);
         let next = schedule::next(cpu);
         if next == thread && thread.resume.get() == Resume::Guest {
+            // The processor may have slept meanwhile, and not been inside.
+            vmx::resume_run(vcpu);
             return None;
         }
         return Some(next);

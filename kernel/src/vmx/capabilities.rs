@@ -17,8 +17,8 @@ pub const FEATURE_CONTROL_LOCK: u64 = 1 << 0;
 pub const FEATURE_CONTROL_VMX: u64 = 1 << 2;
 /// IA32_VMX_BASIC: the TRUE control registers exist.
 const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
-/// IA32_VMX_EPT_VPID_CAP: page walks of length 4, write-back tables, INVEPT with both of its types.
-const EPT_NEEDED: u64 = 1 << 6 | 1 << 14 | 1 << 20 | 1 << 25 | 1 << 26;
+/// IA32_VMX_EPT_VPID_CAP: page walks of length 4, write-back tables, INVEPT with single-context type.
+const EPT_NEEDED: u64 = 1 << 6 | 1 << 14 | 1 << 20 | 1 << 25;
 /// IA32_VMX_EPT_VPID_CAP: INVVPID with single-context type.
 const VPID_NEEDED: u64 = 1 << 32 | 1 << 41;
 /// IA32_VMX_EPT_VPID_CAP: EPT entries that map 2 MiB.

@@ -5,15 +5,10 @@ use crate::time;
 use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
 use crate::vmx::host::HostState;
-use crate::vmx::invalidate::invalidate_all_guest_spaces;
 use crate::vmx::vcpu::Vcpu;
 use bulkhead_core::page_table::PageSize;
 use bulkhead_core::phys::Ref;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Address of the vCPU that its processor must let go of, or 0. Set under the kernel lock, before a flush of all processors.
-pub(super) static CLEAR_WANTED: AtomicU64 = AtomicU64::new(0);
 
 /// How often a second a guest is left at least: some processor models hold back an interrupt for the host while the guest's
 /// own interrupts are off, and another processor may be waiting for its answer.
@@ -72,20 +67,6 @@ impl VmxCpu {
             (_, true) => PageSize::Huge,
             (true, false) => PageSize::Large,
             (false, false) => PageSize::Small,
-        }
-    }
-
-    /// Forgets what the processor has cached of guest spaces, and lets go of the vCPU that is about to be destroyed, if it is
-    /// at home here. Part of a flush of all processors.
-    pub fn forget_translations(&self) {
-        if !self.enabled.get() {
-            return;
-        }
-        invalidate_all_guest_spaces();
-        // SAFETY: the processor that asks holds the kernel lock and waits for this one, so the vCPU is alive.
-        let wanted = unsafe { Ref::<Vcpu>::from_address(CLEAR_WANTED.load(Ordering::Acquire)) };
-        if let Some(vcpu) = wanted {
-            vcpu.clear(self);
         }
     }
 

@@ -1,21 +1,19 @@
 //! The end of guest objects, and how threads and vCPUs let go of each other.
 
-use crate::arch::cpu;
 use crate::object::engine;
 use crate::object::hooks::{KernelHooks, drain, embedded};
 use crate::object::thread::{Resume, Thread};
-use crate::schedule;
-use crate::vmx::cpu::CLEAR_WANTED;
-use crate::vmx::guest_space::GuestSpace;
+use crate::shootdown;
+use crate::vmx::guest_space::{GuestSpace, forget_guest_space};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vpid::release_vpid;
 use bulkhead_abi::{Error, MAX_DOORBELLS};
 use bulkhead_core::Progress;
 use bulkhead_core::page_table::{Ept, PageTable};
 use bulkhead_core::phys::Ref;
-use core::sync::atomic::Ordering;
 
 /// A thread begins to run a vCPU; one at a time.
+#[inline(always)]
 pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.cpu.get() != thread.cpu.get() {
         return Err(Error::WrongCpu);
@@ -23,9 +21,30 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.runner.get().is_some_and(|other| other != thread) {
         return Err(Error::WrongState);
     }
-    vcpu.space().ok_or(Error::Gone)?;
+    prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
+    Ok(())
+}
+
+/// A thread goes on with a run after its processor did something else.
+pub fn resume_run(vcpu: Ref<Vcpu>) {
+    // A run whose space goes is ended; there is nothing to resume.
+    let _ = prepare_entry(vcpu);
+}
+
+/// Sees to it that the processor of a vCPU has nothing outdated cached of its space. The kernel lock is held.
+#[inline(always)]
+fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
+    if vcpu.may_enter.get() { Ok(()) } else { refresh(vcpu) }
+}
+
+#[cold]
+#[inline(never)]
+fn refresh(vcpu: Ref<Vcpu>) -> Result<(), Error> {
+    let space = vcpu.space().ok_or(Error::Gone)?;
+    space.freshness.enter(vcpu.cpu.get(), || forget_guest_space(space.root().0));
+    vcpu.may_enter.set(true);
     Ok(())
 }
 
@@ -52,11 +71,8 @@ fn abort_run(vcpu: Ref<Vcpu>) -> bool {
 fn take_off(vcpu: Ref<Vcpu>) {
     // A processor may be on its way into the guest, without the lock, before it has the vCPU's state.
     let was_running = abort_run(vcpu);
-    vcpu.clear(&cpu::this().vmx);
     if was_running || vcpu.has_home() {
-        CLEAR_WANTED.store(vcpu.address(), Ordering::Release);
-        schedule::flush_everywhere();
-        CLEAR_WANTED.store(0, Ordering::Release);
+        shootdown::release(vcpu);
     }
 }
 
@@ -65,33 +81,18 @@ pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
     take_off(vcpu);
     release_vpid(vcpu.vpid.replace(0));
     if let Some(space) = vcpu.space.replace(None) {
-        unlink(space, vcpu);
+        space.vcpus.remove(vcpu);
     }
     Progress::Done
 }
 
-fn unlink(space: Ref<GuestSpace>, vcpu: Ref<Vcpu>) {
-    let next = vcpu.next_in_space.replace(None);
-    if space.first_vcpu.get() == Some(vcpu) {
-        space.first_vcpu.set(next);
-        return;
-    }
-    let mut at = space.first_vcpu.get();
-    while let Some(one) = at {
-        at = one.next_in_space.get();
-        if at == Some(vcpu) {
-            one.next_in_space.set(next);
-            return;
-        }
-    }
-}
-
 /// Takes a guest space apart: its vCPUs lose it for good, then doorbells, page tables and pool go.
 pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
-    if let Some(vcpu) = space.first_vcpu.get() {
+    if let Some(vcpu) = space.vcpus.first() {
         take_off(vcpu);
         vcpu.space.set(None);
-        unlink(space, vcpu);
+        vcpu.may_enter.set(false);
+        space.vcpus.remove(vcpu);
         return Progress::Again;
     }
     for binding in (0..MAX_DOORBELLS).filter_map(|index| space.binding(index)) {

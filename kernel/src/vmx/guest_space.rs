@@ -1,11 +1,14 @@
 //! Guest-physical memory: the extended page tables, the I/O bitmaps, and the doorbells.
 
+use crate::vmx::invalidate::invalidate_guest_space;
 use crate::vmx::page::Page;
-use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vcpu::{InSpace, Vcpu};
 use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS, PAGE_SIZE, Rights};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::{Attributes, Ept, Mapping, PageSize, PageTable, Pool};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
+use bulkhead_core::phys::{HostPhysical, KernelObject, window_base};
+use bulkhead_core::queue::List;
+use bulkhead_core::shootdown::Freshness;
 use bulkhead_core::slot::Slot;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -27,8 +30,10 @@ pub struct GuestSpace {
     pool: Pool,
     /// The APIC-access page is mapped.
     has_apic_page: Cell<bool>,
-    /// The first of the vCPUs that see the space.
-    pub(super) first_vcpu: Cell<Option<Ref<Vcpu>>>,
+    /// The vCPUs that see the space.
+    pub(super) vcpus: List<Vcpu, InSpace>,
+    /// Which processors have nothing outdated cached of the extended page tables.
+    pub freshness: Freshness,
     /// How many bindings have a place in the table of ports.
     used: Cell<u64>,
     /// A hash table of ports: [`Place`] as a word. Changed under the kernel lock, searched without.
@@ -63,6 +68,14 @@ impl Place {
     }
     const fn binding(self) -> usize {
         (self.0 >> 16 & 0x7fff) as usize
+    }
+}
+
+/// Forgets, on this processor, what was cached from the extended page tables with this root.
+pub fn forget_guest_space(root: u64) {
+    // Without VMX nothing is cached, and a run is refused later.
+    if super::available().is_ok() {
+        invalidate_guest_space(root | EPT_POINTER);
     }
 }
 
@@ -113,6 +126,13 @@ impl GuestSpace {
     pub fn apic_page(&self) -> Option<HostPhysical> {
         let page = HostPhysical(self.physical() + offset_of!(Self, apic_access) as u64);
         self.has_apic_page.get().then_some(page)
+    }
+
+    /// Something was unmapped: its vCPUs look at [`Self::freshness`] before they next enter.
+    pub fn delay_entries(&self) {
+        for vcpu in core::iter::successors(self.vcpus.first(), |vcpu| List::<Vcpu, InSpace>::next(*vcpu)) {
+            vcpu.may_enter.set(false);
+        }
     }
 
     /// Where the I/O bitmaps are: for ports below 0x8000, and for the others.

@@ -5,16 +5,6 @@ use core::arch::asm;
 /// Type of INVEPT and INVVPID that names one context.
 const SINGLE_CONTEXT: u64 = 1;
 
-/// Type of INVEPT that means all contexts.
-const ALL_CONTEXTS: u64 = 2;
-
-/// Forgets, on this processor, what was cached from the page tables of all guest spaces. VMX must be on.
-pub fn invalidate_all_guest_spaces() {
-    let descriptor = [0u64; 2];
-    // SAFETY: invalidating caches changes no memory; the descriptor is two words as the instruction wants.
-    unsafe { asm!("invept {}, [{}]", in(reg) ALL_CONTEXTS, in(reg) &descriptor, options(nostack, readonly)) };
-}
-
 /// Forgets, on this processor, what was cached from the page tables of one guest space. VMX must be on.
 pub fn invalidate_guest_space(ept_pointer: u64) {
     let descriptor = [ept_pointer, 0];

@@ -29,11 +29,11 @@ mod vpid;
 
 pub use capabilities::detect;
 pub use cpu::VmxCpu;
-pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run};
+pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run, resume_run};
 pub use enable::{EnableError, enable};
 pub use exit::Outcome;
-pub use guest_space::GuestSpace;
-pub use vcpu::Vcpu;
+pub use guest_space::{GuestSpace, forget_guest_space};
+pub use vcpu::{MappedHere, Vcpu};
 
 use bulkhead_abi::{Error, GuestPaging};
 use bulkhead_core::page_table::PageSize;

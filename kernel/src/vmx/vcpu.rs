@@ -10,7 +10,7 @@ use crate::vmx::entry::{self, EntryState};
 use crate::vmx::exit::Outcome;
 use crate::vmx::fpu;
 use crate::vmx::guest_space::GuestSpace;
-use crate::vmx::invalidate::{invalidate_guest_space, invalidate_vpid};
+use crate::vmx::invalidate::invalidate_vpid;
 use crate::vmx::msr::MsrAreas;
 use crate::vmx::page::Page;
 use crate::vmx::state::{State, get, put};
@@ -19,6 +19,7 @@ use crate::vmx::vpid::allocate_vpid;
 use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
+use bulkhead_core::queue::{Linked, Links};
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -31,14 +32,16 @@ pub struct Vcpu {
     pub header: ObjectHeader,
     pub(super) entry: EntryState,
     pub(super) space: Cell<Option<Ref<GuestSpace>>>,
-    /// Next vCPU of the same space.
-    pub(super) next_in_space: Cell<Option<Ref<Vcpu>>>,
+    /// Its space is there, and its processor has nothing outdated cached of it: what an entry looks at.
+    pub(super) may_enter: Cell<bool>,
+    /// Among the vCPUs of its space.
+    in_space: Links<Vcpu>,
     /// The thread that runs it at the moment.
     pub runner: Cell<Option<Ref<Thread>>>,
     /// The partition in whose space the shared page is mapped, and where.
     pub state_mapping: Cell<Option<(Ref<Partition>, u64)>>,
-    /// The next vCPU whose shared page is mapped in the same partition.
-    pub next_in_partition: Cell<Option<Ref<Vcpu>>>,
+    /// Among the vCPUs whose shared page is mapped in the same partition.
+    mapped_here: Links<Vcpu>,
     /// Number of the processor on which it runs.
     pub cpu: Cell<u32>,
     /// Host CR3 in the VMCS.
@@ -76,6 +79,23 @@ const _: () = assert!(offset_of!(Vcpu, virtual_apic) == offset_of!(Vcpu, state) 
 // SAFETY: cells, plain pages, and an enum with a variant of value 0, for which zero is valid.
 unsafe impl KernelObject for Vcpu {}
 
+/// Marks the lists of spaces' vCPUs.
+pub struct InSpace;
+/// Marks the lists of vCPUs whose shared page is mapped in a partition.
+pub struct MappedHere;
+
+impl Linked<InSpace> for Vcpu {
+    fn links(&self) -> &Links<Self> {
+        &self.in_space
+    }
+}
+
+impl Linked<MappedHere> for Vcpu {
+    fn links(&self) -> &Links<Self> {
+        &self.mapped_here
+    }
+}
+
 /// IA32_PAT after reset.
 const PAT_AFTER_RESET: u64 = 0x0007_0406_0007_0406;
 
@@ -86,7 +106,7 @@ impl Vcpu {
     /// Makes zeroed memory a vCPU in the state after reset, which its monitor may change before the first run.
     pub fn initialise(&self, space: Ref<GuestSpace>, cpu: u32) {
         self.space.set(Some(space));
-        self.next_in_space.set(space.first_vcpu.replace(Some(self.reference())));
+        space.vcpus.push_front(self.reference());
         self.cpu.set(cpu);
         self.vpid.set(allocate_vpid());
         self.deadline.set(NO_DEADLINE);
@@ -261,9 +281,6 @@ impl Vcpu {
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
-        }
-        if let Some(space) = self.space.get() {
-            invalidate_guest_space(space.ept_pointer());
         }
         self.home.set(here);
         true

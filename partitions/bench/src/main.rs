@@ -1,6 +1,8 @@
 //! Measures the kernel from inside, by the time-stamp counter: in the emulator, where it counts instructions, exactly.
 //!
 //! What a partition measures follows from what it has:
+//! - a guest: it is the guest's monitor, measures how long it takes to unmap a page of the guest (`shootdown.ept`), and
+//!   sees that it is gone then;
 //! - the server's side of an endpoint: it answers calls, and measures nothing;
 //! - the second side of a raw channel: it is woken by the first side, and measures how long that took
 //!   (`notify.cross_cpu`, if the two are on different CPUs);
@@ -14,6 +16,8 @@
 #![deny(unsafe_code)]
 
 mod cross_cpu;
+mod monitor;
+mod shootdown;
 mod statistics;
 
 use crate::statistics::{COUNT, WARM_UP, measure, print};
@@ -35,6 +39,7 @@ fn main(program: Program) {
         return serve(endpoint);
     }
     let outcome = match &channel {
+        _ if program.guest_space().is_some() => shootdown::run(&program),
         Some(channel) if channel.entry.role == Role::Second => cross_cpu::receive(channel),
         _ => {
             null_syscall();

@@ -46,6 +46,10 @@ fn one(
         Resource::Region { index, writable, physical, uncached } => {
             let rights = if writable { READ_WRITE } else { Rights::READ };
             let region = construction.map_region(built.handle, index, entry.address, rights, uncached)?;
+            if entry.slot != 0 {
+                let rights = READ_WRITE | Rights::EXECUTE | Rights::GRANT;
+                region.memory.derive(Slot(entry.slot), rights, 0, table).map_err(Cause::Kernel)?;
+            }
             if physical {
                 built.physical.push((grant.index, region.block.physical));
             }

@@ -32,7 +32,7 @@ numbered! {
         IoPorts = 3,
         /// See [`Interrupt`]. `slot`, `bit`; parameters: global system interrupt, flags of `InterruptMethod::Bind`, index in its device.
         Interrupt = 4,
-        /// See [`GuestMemory`]. `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
+        /// See [`GuestMemory`]. `slot` or 0, `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
         GuestMemory = 5,
         /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes.
         GuestSpace = 6,
@@ -220,6 +220,8 @@ pub struct GuestMemory<'a> {
     pub physical: u64,
     /// Guest-physical address of its first byte.
     pub guest_physical: u64,
+    /// Capability, for a monitor that maps parts of it elsewhere in the guest's space; 0 for none.
+    pub slot: u64,
 }
 
 /// The guest space of a vmm.

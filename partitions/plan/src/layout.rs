@@ -34,7 +34,7 @@ pub const THREAD_SLOT: u64 = 2;
 pub const FIRST_SLOT: u64 = 8;
 
 /// Most partitions of a plan, init included: each has a signal bit in init, and init keeps a few bits for itself.
-pub const MAX_PARTITIONS: usize = 48;
+pub const MAX_PARTITIONS: usize = 62;
 /// Signal bits of a partition.
 pub const SIGNAL_BITS: u32 = 64;
 /// The one that is never given to a channel or a device: by it the threads of a program wake each other.

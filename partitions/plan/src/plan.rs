@@ -317,7 +317,7 @@ pub enum Resource<'a> {
         /// The peer's end.
         other: &'a ChannelEnd,
     },
-    /// Map the region at the entry's address.
+    /// Map the region at the entry's address; if the entry has a slot, derive the region to it.
     Region {
         /// Index of the region.
         index: usize,

@@ -97,6 +97,7 @@ impl<'a> View<'a> for GuestMemory<'a> {
             size: entry.size,
             physical: entry.physical,
             guest_physical,
+            slot: entry.slot,
         })
     }
 }

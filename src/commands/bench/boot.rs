@@ -15,11 +15,28 @@ const LAST_LINES: usize = 12;
 
 /// Boots a manifest of the checkout on a processor of this model, and returns the serial output, of whatever length.
 pub fn manifest(manifest: &str, model: &str, limit: Duration) -> miette::Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
-    let system = System::compile(&path)?.ok_or_else(|| miette!("{manifest} is wrong"))?;
+    file(manifest, &Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest), model, limit)
+}
+
+/// The same with so many partitions more, which sleep most of the time: programs without console, and no load to speak of.
+pub fn crowded_manifest(manifest: &str, more: usize, model: &str, limit: Duration) -> miette::Result<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+    let mut text = fs::read_to_string(&source).into_diagnostic().wrap_err_with(|| source.display().to_string())?;
+    for number in 0..more {
+        text.push_str(&format!(
+            "\n[partition.crowd-{number}]\nprogram = \"hello\"\nconsole = false\nmemory = \"4 KiB\"\n"
+        ));
+    }
+    let path = system::directory(&source)?.join("crowded.toml");
+    fs::write(&path, text).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
+    file(&format!("{manifest} with {more} partitions more"), &path, model, limit)
+}
+
+fn file(what: &str, path: &Path, model: &str, limit: Duration) -> miette::Result<String> {
+    let system = System::compile(path)?.ok_or_else(|| miette!("{what} is wrong"))?;
     system.check_features(Backend::Bochs, Some(model))?;
     // Beside what `bulkhead run` makes of the same manifest.
-    let directory = system::directory(&path)?.join("bench");
+    let directory = system::directory(path)?.join("bench");
     fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
     let run = Run {
         image: directory.join("image.iso"),
@@ -32,7 +49,7 @@ pub fn manifest(manifest: &str, model: &str, limit: Duration) -> miette::Result<
         directory,
     };
     system.build_image(&run.image)?;
-    image(manifest, &run)
+    image(what, &run)
 }
 
 /// Boots an image, and returns the serial output, of whatever length. A machine that does not switch itself off is shown.

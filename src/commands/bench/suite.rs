@@ -15,6 +15,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 enum Method {
     /// The partitions of a manifest print them.
     Printed(&'static str),
+    /// The same in the company of so many partitions more; the names get this suffix.
+    Crowded(&'static str, usize, &'static str),
     /// Linux is booted twice.
     Linux(&'static linux::Boot),
 }
@@ -27,10 +29,15 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow one last.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
+        },
+        // What it measures has four partitions.
+        Self {
+            method: Method::Crowded("partitions/bench.toml", 56, ".60"),
+            figures: &["ipc.call_reply.60", "exit.cpuid.60"],
         },
         Self { method: Method::Printed("partitions/bench-2cpus.toml"), figures: &["notify.cross_cpu"] },
         Self {
@@ -47,6 +54,10 @@ impl Suite {
                 "ipi.halted.x2apic",
             ],
         },
+        Self {
+            method: Method::Printed("partitions/bench-shootdown.toml"),
+            figures: &["shootdown.ept", "shootdown.ept.outside"],
+        },
         Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
         Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },
     ];
@@ -62,6 +73,11 @@ impl Suite {
             Method::Printed(manifest) => {
                 let serial = boot::manifest(manifest, model, TIME_LIMIT)?;
                 Ok(figure::figures_of(&serial, model))
+            }
+            Method::Crowded(manifest, more, suffix) => {
+                let serial = boot::crowded_manifest(manifest, more, model, TIME_LIMIT)?;
+                let renamed = |figure: Figure| Figure { name: figure.name + suffix, ..figure };
+                Ok(figure::figures_of(&serial, model).into_iter().map(renamed).collect())
             }
             Method::Linux(linux) => linux::run(linux, model),
         }

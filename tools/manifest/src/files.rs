@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Program of a guest's monitor.
+/// Program of a guest's monitor, unless the manifest names another.
 pub(crate) const MONITOR: &str = "vmm";
 
 /// The program that builds the others: it is part of every system, and nobody asks for it.
@@ -77,7 +77,8 @@ impl Files {
             }
         }
         for guest in &manifest.guests {
-            files.find_program(&Located::new(MONITOR.to_owned(), guest.name.span.clone()), options, reporter);
+            let vmm = Located::new(MONITOR.to_owned(), guest.name.span.clone());
+            files.find_program(guest.monitor.as_ref().unwrap_or(&vmm), options, reporter);
             for reference in guest.kernel.iter().chain(&guest.initrd) {
                 let Some(path) = find_image(reference, manifest_path, options, all, reporter) else {
                     continue;

@@ -125,6 +125,8 @@ pub(crate) struct Guest {
     pub(crate) cpus: Vec<Located<u64>>,
     pub(crate) cpus_span: Span,
     pub(crate) schedule: Schedule,
+    /// Program that runs it instead of the vmm.
+    pub(crate) monitor: Option<Located<String>>,
     pub(crate) kernel: Option<Located<String>>,
     pub(crate) initrd: Option<Located<String>>,
     pub(crate) command_line: Option<Located<String>>,

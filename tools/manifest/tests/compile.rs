@@ -112,6 +112,26 @@ fn a_guest_with_processors_and_high_memory() {
     });
 }
 
+/// Only a monitor that the manifest names gets the capability to its guest's RAM.
+#[test]
+fn a_guest_with_another_monitor() {
+    let text = r#"
+        [guest.own]
+        memory = "2 MiB"
+        monitor = "bench"
+        [guest.usual]
+        memory = "96 MiB"
+        kernel = "vmlinuz"
+    "#;
+    compiled(text, |compiled, plan| {
+        let modules: Vec<_> = compiled.modules.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(modules, ["kernel/usual", "program/bench", "program/vmm"]);
+        let slots = |index| plan.partition(index).unwrap().environment.guest_memories().next().unwrap().slot;
+        assert_ne!(slots(1), 0);
+        assert_eq!(slots(2), 0);
+    });
+}
+
 #[test]
 fn guests_with_more_processors_than_there_are_cpus() {
     let text = r#"

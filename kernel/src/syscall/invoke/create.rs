@@ -153,5 +153,5 @@ pub fn initialise_thread(thread: Ref<Thread>, partition: Ref<Partition>, window:
     thread.partition.set(Some(partition));
     thread.table.set(partition.table.get());
     thread.address_space.set(partition.root.get());
-    thread.next_in_partition.set(partition.first_thread.replace(Some(thread)));
+    partition.threads.push_front(thread);
 }

@@ -1,16 +1,14 @@
 //! Methods of `GuestSpace` and `Vcpu`.
 
-use super::partition::{mapping_rights, unmap};
-use super::{Call, DONE, Outcome, repeat};
+use super::partition::{donate, map, mapping_rights, unmap};
+use super::{Call, DONE, Outcome};
 use crate::arch::cpu;
 use crate::arch::traps::vector;
-use crate::object::hooks::KernelHooks;
+use crate::object::guest;
 use crate::object::notification::Notification;
-use crate::object::{engine, guest};
 use crate::schedule;
 use crate::vmx::{GuestSpace, Vcpu};
-use bulkhead_abi::{Error, GuestSpaceMethod, ObjectType, Rights, StateGroups, VcpuMethod};
-use bulkhead_core::page_table::Mapping;
+use bulkhead_abi::{Error, GuestSpaceMethod, Rights, StateGroups, VcpuMethod};
 
 /// Guest-physical addresses end here: 4-level tables.
 const GUEST_END: u64 = 1 << 46;
@@ -22,20 +20,11 @@ pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
     let [first, second, third, _] = call.arguments;
     match GuestSpaceMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         GuestSpaceMethod::Map => {
-            let memory = call.slot_at(first)?;
             let rights = guest_rights(third)?;
-            memory.expect(ObjectType::Memory, rights)?;
-            let mapping = Mapping::new(second, memory.physical(), memory.count())?;
-            if mapping.address >= GUEST_END || mapping.length > GUEST_END - mapping.address {
-                return Err(Error::OutOfRange);
-            }
-            repeat(|| engine().map_step(memory, space, second, third, &KernelHooks))
+            map(call, space, rights, GUEST_END)
         }
-        GuestSpaceMethod::Unmap => unmap(call, first, space),
-        GuestSpaceMethod::Donate => {
-            let memory = call.slot_at(first)?;
-            repeat(|| engine().donate_step(memory, space, &KernelHooks))
-        }
+        GuestSpaceMethod::Unmap => unmap(call, space),
+        GuestSpaceMethod::Donate => donate(call, space),
         GuestSpaceMethod::BindDoorbell => {
             let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
             let slot = call.slot_at(second)?;

@@ -13,26 +13,15 @@ use bulkhead_core::phys::Ref;
 pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     let partition = call.slot.expect_object::<Partition>(Rights::CONTROL)?;
     let space = partition.header();
-    let other = call.arguments[0];
     match PartitionMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         PartitionMethod::Map => {
-            let [_, address, word, _] = call.arguments;
-            let memory = call.slot_at(other)?;
-            let rights = mapping_rights(word & !MAP_UNCACHED)?;
-            memory.expect(ObjectType::Memory, rights)?;
-            let mapping = Mapping::new(address, memory.physical(), memory.count())?;
-            if mapping.address >= USER_END || mapping.length > USER_END - mapping.address {
-                return Err(Error::OutOfRange);
-            }
-            repeat(|| engine().map_step(memory, space, address, word, &KernelHooks))
+            let rights = mapping_rights(call.arguments[2] & !MAP_UNCACHED)?;
+            map(call, space, rights, USER_END)
         }
-        PartitionMethod::Unmap => unmap(call, other, space),
-        PartitionMethod::Donate => {
-            let memory = call.slot_at(other)?;
-            repeat(|| engine().donate_step(memory, space, &KernelHooks))
-        }
+        PartitionMethod::Unmap => unmap(call, space),
+        PartitionMethod::Donate => donate(call, space),
         PartitionMethod::MapPorts => {
-            let ports = call.slot_at(other)?;
+            let ports = call.slot_at(call.arguments[0])?;
             ports.expect(ObjectType::IoPorts, Rights::READ)?;
             repeat(|| engine().map_step(ports, space, 0, 0, &KernelHooks))
         }
@@ -54,9 +43,27 @@ pub fn mapping_rights(word: u64) -> Result<Rights, Error> {
     Ok(rights)
 }
 
-/// Undoes the mapping, in `space`, of the capability in slot `index`.
-pub fn unmap(call: &Call, index: u64, space: Ref<ObjectHeader>) -> Result<Outcome, Error> {
+/// `Map` of a partition or guest space whose addresses end at `end`: slot of the memory, address, rights and attributes.
+pub fn map(call: &Call, space: Ref<ObjectHeader>, rights: Rights, end: u64) -> Result<Outcome, Error> {
+    let [index, address, word, _] = call.arguments;
     let memory = call.slot_at(index)?;
+    memory.expect(ObjectType::Memory, rights)?;
+    let mapping = Mapping::new(address, memory.physical(), memory.count())?;
+    if mapping.address >= end || mapping.length > end - mapping.address {
+        return Err(Error::OutOfRange);
+    }
+    repeat(|| engine().map_step(memory, space, address, word, &KernelHooks))
+}
+
+/// `Donate` of a partition or guest space: slot of the memory.
+pub fn donate(call: &Call, space: Ref<ObjectHeader>) -> Result<Outcome, Error> {
+    let memory = call.slot_at(call.arguments[0])?;
+    repeat(|| engine().donate_step(memory, space, &KernelHooks))
+}
+
+/// `Unmap` of a partition or guest space: slot of the memory.
+pub fn unmap(call: &Call, space: Ref<ObjectHeader>) -> Result<Outcome, Error> {
+    let memory = call.slot_at(call.arguments[0])?;
     if memory.space() != Some(space) {
         return Err(Error::NotMapped);
     }

@@ -47,7 +47,7 @@ impl Compiler<'_> {
                 high_memory: ram.get(1).map_or(NO_INDEX, |part| part.region),
                 pool_pages: table_pages(&mappings) + SPARE_PAGES,
             });
-            self.map_ram(index, guest, &ram, BindingFlags::WRITE);
+            self.map_ram(index, guest, &ram, BindingFlags::WRITE, guest.monitor.is_some());
             self.processors(index, number, guest, memory);
             self.guest_file(index, "kernel", guest, guest.kernel.as_ref());
             self.guest_file(index, "initrd", guest, guest.initrd.as_ref());
@@ -70,8 +70,9 @@ impl Compiler<'_> {
         ram
     }
 
-    /// Maps a guest's RAM in a partition: its monitor, or a service that works on its memory.
-    fn map_ram(&mut self, index: usize, guest: &Guest, ram: &[Ram], flags: u32) {
+    /// Maps a guest's RAM in a partition: its monitor, or a service that works on its memory. `with_slot`: the partition also
+    /// gets the capability, to map parts of it in the guest's space.
+    fn map_ram(&mut self, index: usize, guest: &Guest, ram: &[Ram], flags: u32, with_slot: bool) {
         let Some(space) = self.spaces.get_mut(index) else {
             return;
         };
@@ -79,6 +80,7 @@ impl Compiler<'_> {
         for part in ram {
             let address = space.guest_address(part.size);
             let entry = EnvironmentEntry {
+                slot: if with_slot { space.slot() } else { 0 },
                 address,
                 size: part.size,
                 peer: name,
@@ -150,7 +152,7 @@ impl Compiler<'_> {
             };
             if !sharing.contains(&service_index) {
                 sharing.push(service_index);
-                self.map_ram(service_index, guest, ram, BindingFlags::WRITE | BindingFlags::PHYSICAL);
+                self.map_ram(service_index, guest, ram, BindingFlags::WRITE | BindingFlags::PHYSICAL, false);
             }
             let name = format!("{}/{number}", guest.name.value);
             let ends = [

@@ -239,7 +239,8 @@ impl<'a> Compiler<'a> {
             }
             Subject::Guest(guest) => {
                 let number = self.manifest.guests.iter().position(|other| other.name == guest.name)?;
-                (MONITOR, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, GUEST_FEATURES)
+                let monitor = guest.monitor.as_ref().map_or(MONITOR, |monitor| monitor.value.as_str());
+                (monitor, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, GUEST_FEATURES)
             }
         };
         let program = self.files.program(program_name)?;

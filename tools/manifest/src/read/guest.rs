@@ -10,13 +10,16 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
     let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
+    let monitor = table.string("monitor");
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
         cpus: if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus },
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
-        kernel: table.require("kernel", TableReader::string),
+        // What another monitor runs is its own affair.
+        kernel: if monitor.is_some() { table.string("kernel") } else { table.require("kernel", TableReader::string) },
+        monitor,
         initrd: table.string("initrd"),
         command_line: table.string("command_line"),
         paging: table.string("paging"),

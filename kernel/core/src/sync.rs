@@ -1,0 +1,14 @@
+//! Atomics, and cells that the kernel lock protects: those of loom where its tests explore the orders of access.
+
+#[cfg(not(loom))]
+pub use core::{
+    cell::Cell,
+    hint::spin_loop as relax,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+#[cfg(loom)]
+pub use loom::{
+    cell::Cell,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    thread::yield_now as relax,
+};
