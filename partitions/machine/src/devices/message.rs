@@ -101,8 +101,7 @@ impl InterruptMessage {
     }
 }
 
-/// What carries interrupts from the shared devices to the processors: directly where one thread runs them all, or through
-/// mailboxes.
+/// What carries interrupts from the shared devices to the processors.
 pub trait Deliver {
     /// Carries `message` to its destinations. A message without a sender never has the destinations that need one.
     fn deliver(&mut self, message: InterruptMessage);
