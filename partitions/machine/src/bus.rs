@@ -1,6 +1,8 @@
 //! How an access of the guest finds the device model that answers it.
 
 use crate::devices::clock::earlier;
+use crate::devices::fw_cfg::{self, FirmwareConfiguration};
+use crate::devices::hpet::{self, Hpet};
 use crate::devices::i8042::KeyboardController;
 use crate::devices::interrupts::{InterruptControllers, SERIAL_REQUEST, TIMER_REQUEST};
 use crate::devices::message::{Deliver, InterruptMessage};
@@ -9,7 +11,7 @@ use crate::devices::pit::Pit;
 use crate::devices::power::{self, Power, PowerEvent};
 use crate::devices::uart::{SerialSink, Uart};
 use crate::devices::{ioapic, rtc, rtc::Rtc};
-use crate::layout::{PCI_MEMORY, PCI_PORTS};
+use crate::layout::{PCI_CONFIGURATION, PCI_MEMORY, PCI_PORTS};
 use alloc::vec::Vec;
 
 /// The size of one access to a port or a device register.
@@ -71,6 +73,10 @@ pub struct PlatformParameters {
     pub memory_below: u64,
     /// Bytes of RAM from 4 GiB up.
     pub memory_above: u64,
+    /// Processors.
+    pub processors: u32,
+    /// Whether there is a high precision event timer.
+    pub hpet: bool,
 }
 
 /// The devices that all processors of a guest share. `F` is the type of its PCI functions, `S` takes its serial output.
@@ -81,8 +87,10 @@ pub struct Platform<F, S> {
     serial: S,
     pit: Pit,
     rtc: Rtc,
+    hpet: Option<Hpet>,
     keyboard: KeyboardController,
     power: Power,
+    configuration: FirmwareConfiguration,
     pci: PciBus<F>,
     /// Earliest time at which timer or clock want to be told; `u64::MAX` for never.
     deadline: u64,
@@ -97,15 +105,14 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
             uart: Uart::new(),
             serial,
             pit: Pit::new(parameters.tsc_hertz),
-            rtc: Rtc::new(
-                parameters.tsc_hertz,
-                parameters.now,
-                parameters.unix_time,
-                parameters.memory_below,
-                parameters.memory_above,
-            ),
+            rtc: Rtc::new(parameters),
+            hpet: parameters.hpet.then(|| Hpet::new(parameters.tsc_hertz)),
             keyboard: KeyboardController::new(),
             power: Power::new(parameters.tsc_hertz),
+            configuration: FirmwareConfiguration::new(
+                u16::try_from(parameters.processors).unwrap_or(u16::MAX),
+                parameters.memory_below.saturating_add(parameters.memory_above),
+            ),
             pci: PciBus::new(functions),
             deadline: u64::MAX,
         }
@@ -138,6 +145,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         match (width, port) {
             (_, power::EXIT_PORT) => return Some(PowerEvent::Exit(value & width.mask() as u32)),
             (Width::Byte, _) => return self.write_byte(port, value as u8, now, to),
+            (Width::Word, fw_cfg::SELECTOR_PORT) => self.configuration.select(value as u16),
             (Width::Dword, pci::ADDRESS_PORT) => self.pci.set_address(value),
             (_, pci::DATA_PORT..=0xcff) => {
                 let function = self.pci.write_data(port, width, value);
@@ -171,6 +179,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
                 self.attend_rtc(to);
                 value
             }
+            fw_cfg::DATA_PORT => self.configuration.read(),
             power::FAST_PORT => self.power.read_fast(),
             power::RESET_PORT => self.power.read_reset(),
             power::EVENT_PORT..=0x60f => self.power.read_fixed(port - power::EVENT_PORT, now),
@@ -189,8 +198,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.interrupts.write_pic(port, value, to),
             0x40..=0x43 | 0x61 => {
                 self.pit.write(port, value, now);
-                self.interrupts.set_level(TIMER_REQUEST, self.pit.line(now), to);
-                self.set_deadline();
+                self.attend_pit(now, to);
             }
             0x60 | 0x64 => return self.keyboard.write(port, value),
             0x70 | 0x71 => {
@@ -216,8 +224,15 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     }
 
     /// Reads guest-physical memory that is not RAM. What nothing claims reads as all ones.
-    pub fn read_memory(&mut self, address: u64, width: Width, to: &mut impl Deliver) -> u64 {
+    pub fn read_memory(&mut self, address: u64, width: Width, now: u64, to: &mut impl Deliver) -> u64 {
         match address {
+            hpet::BASE..hpet::END => {
+                self.advance_hpet(now, to);
+                self.hpet.as_ref().map_or(width.mask(), |hpet| hpet.read(address - hpet::BASE, width, now))
+            }
+            _ if PCI_CONFIGURATION.contains(&address) => {
+                self.pci.read_enhanced(address - PCI_CONFIGURATION.start, width)
+            }
             ioapic::BASE..0xfec0_1000 => {
                 let lane = address & 3;
                 let register = u64::from(self.interrupts.read_ioapic(address & 0xffc));
@@ -228,8 +243,13 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     }
 
     /// Writes guest-physical memory that is not RAM. What nothing claims ignores it.
-    pub fn write_memory(&mut self, address: u64, width: Width, value: u64, to: &mut impl Deliver) {
+    pub fn write_memory(&mut self, address: u64, width: Width, value: u64, now: u64, to: &mut impl Deliver) {
         match address {
+            hpet::BASE..hpet::END => self.write_hpet(address - hpet::BASE, width, value, now, to),
+            _ if PCI_CONFIGURATION.contains(&address) => {
+                let function = self.pci.write_enhanced(address - PCI_CONFIGURATION.start, width, value);
+                self.attend(function, to);
+            }
             ioapic::BASE..0xfec0_1000 => {
                 self.interrupts.write_ioapic(address & 0xfff, (value & width.mask()) as u32, to)
             }
@@ -354,22 +374,58 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     }
 
     fn advance_timers(&mut self, now: u64, to: &mut impl Deliver) {
-        if self.pit.take_tick(now) {
+        if self.pit.take_tick(now) && !self.is_legacy_replaced() {
             self.interrupts.pulse(TIMER_REQUEST, to);
         }
         if self.rtc.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.rtc.advance(now);
-            self.interrupts.set_level(rtc::IRQ, self.rtc.interrupt(), to);
+            self.attend_rtc(to);
+        }
+        self.advance_hpet(now, to);
+        self.set_deadline();
+    }
+
+    /// Whether the high precision event timer interrupts in the place of interval timer and clock.
+    fn is_legacy_replaced(&self) -> bool {
+        self.hpet.as_ref().is_some_and(Hpet::replaces_legacy)
+    }
+
+    fn attend_pit(&mut self, now: u64, to: &mut impl Deliver) {
+        if !self.is_legacy_replaced() {
+            self.interrupts.set_level(TIMER_REQUEST, self.pit.line(now), to);
         }
         self.set_deadline();
     }
 
     fn attend_rtc(&mut self, to: &mut impl Deliver) {
-        self.interrupts.set_level(rtc::IRQ, self.rtc.interrupt(), to);
+        if !self.is_legacy_replaced() {
+            self.interrupts.set_level(rtc::IRQ, self.rtc.interrupt(), to);
+        }
         self.set_deadline();
     }
 
+    fn advance_hpet(&mut self, now: u64, to: &mut impl Deliver) {
+        if let Some(hpet) = &mut self.hpet {
+            hpet.advance(now);
+            hpet.tell(&mut self.interrupts, to);
+        }
+    }
+
+    fn write_hpet(&mut self, offset: u64, width: Width, value: u64, now: u64, to: &mut impl Deliver) {
+        self.advance_hpet(now, to);
+        let Some(hpet) = &mut self.hpet else {
+            return;
+        };
+        hpet.write(offset, width, value, now);
+        hpet.tell(&mut self.interrupts, to);
+        // Interval timer and clock may have their lines back.
+        self.attend_pit(now, to);
+        self.attend_rtc(to);
+    }
+
     fn set_deadline(&mut self) {
-        self.deadline = earlier(self.pit.next_deadline(), self.rtc.next_deadline()).unwrap_or(u64::MAX);
+        let hpet = self.hpet.as_ref().and_then(Hpet::next_deadline);
+        let deadline = earlier(earlier(self.pit.next_deadline(), self.rtc.next_deadline()), hpet);
+        self.deadline = deadline.unwrap_or(u64::MAX);
     }
 }

@@ -167,7 +167,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             let register = by.read_apic(address & 0xffc, now);
             return (u64::from(register) >> (8 * (address & 3))) & width.mask();
         }
-        self.with_platform(by.number, move |platform, courier| platform.read_memory(address, width, courier))
+        self.with_platform(by.number, move |platform, courier| platform.read_memory(address, width, now, courier))
     }
 
     /// `by` writes guest-physical memory that is not RAM.
@@ -179,7 +179,9 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             self.interconnect.publish_priority(by.number, by.apic.processor_priority());
             return;
         }
-        self.with_platform(by.number, move |platform, courier| platform.write_memory(address, width, value, courier));
+        self.with_platform(by.number, move |platform, courier| {
+            platform.write_memory(address, width, value, now, courier);
+        });
     }
 
     /// `by` has written the register at byte `offset` of its virtual-APIC page.

@@ -1,7 +1,9 @@
 //! The ACPI tables, as an implementation that was not written with them reads them.
 
 use acpi::fadt::Fadt;
+use acpi::hpet::HpetInfo;
 use acpi::madt::{Madt, MadtEntry};
+use acpi::mcfg::Mcfg;
 use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use bulkhead_machine::acpi::{AcpiImage, AcpiParameters};
 use std::ptr::NonNull;
@@ -40,7 +42,7 @@ impl AcpiHandler for Memory {
 }
 
 fn tables(processors: u32) -> (Memory, AcpiTables<Memory>) {
-    let image = AcpiImage::new(&AcpiParameters { processors, pci_functions: 3 });
+    let image = AcpiImage::new(&AcpiParameters { processors, pci_functions: 3, hpet: true });
     let memory = Memory::new(&image);
     // SAFETY: the root pointer is at the start of the image.
     let tables = unsafe { AcpiTables::from_rsdp(memory.clone(), image.address as usize) };
@@ -88,6 +90,25 @@ fn interrupt_controllers() {
     assert_eq!(io_apics, [(0xfec0_0000, 0)]);
     assert_eq!(overrides, [(0, 2), (9, 9)]);
     assert_eq!(nmi_lines, [1]);
+}
+
+#[test]
+fn event_timer() {
+    let (_, tables) = tables(1);
+    let hpet = HpetInfo::new(&tables).expect("HPET");
+    assert_eq!(hpet.base_address, 0xfed0_0000);
+    assert_eq!((hpet.hardware_rev(), hpet.num_comparators()), (1, 3));
+    assert!(hpet.main_counter_is_64bits() && hpet.legacy_irq_capable());
+    assert_eq!(hpet.pci_vendor_id(), 0x8086);
+}
+
+#[test]
+fn configuration_space() {
+    let (_, tables) = tables(1);
+    let mcfg = tables.find_table::<Mcfg>().expect("MCFG");
+    let entries: Vec<_> = mcfg.entries().iter().map(|e| (e.base_address, e.pci_segment_group)).collect();
+    assert_eq!(entries, [(0xfeb0_0000, 0)]);
+    assert!(mcfg.entries().iter().all(|entry| (entry.bus_number_start, entry.bus_number_end) == (0, 0)));
 }
 
 #[test]

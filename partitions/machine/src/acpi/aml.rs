@@ -180,6 +180,14 @@ impl Resources {
         self
     }
 
+    /// Memory that the device itself decodes: writable.
+    pub fn memory(mut self, start: u32, length: u32) -> Self {
+        self.bytes.extend_from_slice(&[0x86, 9, 0, 1]);
+        self.bytes.extend_from_slice(&start.to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self
+    }
+
     /// An edge-triggered ISA interrupt request.
     pub fn interrupt(mut self, request: u8) -> Self {
         let [low, high] = (1u16 << (request & 15)).to_le_bytes();

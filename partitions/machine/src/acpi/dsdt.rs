@@ -5,19 +5,22 @@ use super::aml::{Resources, Terms};
 use super::table::Table;
 use crate::devices::interrupts::SERIAL_REQUEST;
 use crate::devices::pci::{self, interrupt_request};
-use crate::devices::{power, rtc};
-use crate::layout::{PCI_MEMORY, PCI_PORTS};
+use crate::devices::{hpet, power, rtc};
+use crate::layout::{PCI_CONFIGURATION, PCI_MEMORY, PCI_PORTS};
 use alloc::vec::Vec;
 
 pub(super) fn build(parameters: &AcpiParameters) -> Vec<u8> {
     let sleep_type = || Terms::new().integer(u64::from(power::SLEEP_TYPE_OFF));
     let zero = || Terms::new().integer(0);
     let soft_off = Terms::new().package(&[sleep_type(), sleep_type(), zero(), zero()]);
-    let system_bus = Terms::new()
+    let mut system_bus = Terms::new()
         .device("PCI0", host_bridge(parameters))
         .device("COM1", serial_port())
         .device("RTC0", clock())
         .device("SYSR", board_resources());
+    if parameters.hpet {
+        system_bus = system_bus.device("HTIM", event_timer());
+    }
     let terms = Terms::new().name("\\_S5", soft_off).scope("\\_SB", system_bus);
     let mut table = Table::new(b"DSDT", 2);
     table.bytes(&terms.into_bytes());
@@ -69,10 +72,18 @@ fn clock() -> Terms {
         .name("_CRS", Terms::new().resources(Resources::new().ports(0x70, 2).interrupt(rtc::IRQ)))
 }
 
-/// Ports that are taken without a device of their own: the fixed ACPI registers.
+fn event_timer() -> Terms {
+    let registers = Resources::new().memory(hpet::BASE as u32, (hpet::END - hpet::BASE) as u32);
+    Terms::new().name("_HID", Terms::new().eisa("PNP0103")).name("_CRS", Terms::new().resources(registers))
+}
+
+/// What is taken without a device of its own: the fixed ACPI registers, and the configuration space in memory, which operating
+/// systems use only where it is reserved (PCI firmware specification 3.3, 4.1.2).
 fn board_resources() -> Terms {
+    let length = (PCI_CONFIGURATION.end - PCI_CONFIGURATION.start) as u32;
+    let resources = Resources::new().ports(power::EVENT_PORT, 16).memory(PCI_CONFIGURATION.start as u32, length);
     Terms::new()
         .name("_HID", Terms::new().eisa("PNP0C02"))
         .name("_UID", Terms::new().integer(0))
-        .name("_CRS", Terms::new().resources(Resources::new().ports(power::EVENT_PORT, 16)))
+        .name("_CRS", Terms::new().resources(resources))
 }

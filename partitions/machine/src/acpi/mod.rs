@@ -1,12 +1,14 @@
 //! The ACPI tables that describe the virtual PC to its guest.
 //!
 //! One image, laid down at the start of [`ACPI_TABLES`], where software that scans for the root
-//! pointer finds it: RSDP, XSDT, RSDT, FACS, FADT, MADT, DSDT.
+//! pointer finds it: RSDP, XSDT, RSDT, FACS, FADT, MADT, MCFG, DSDT, and HPET where there is one.
 
 pub mod aml;
 mod dsdt;
 mod fadt;
+mod hpet;
 mod madt;
+mod mcfg;
 mod table;
 
 use crate::layout::ACPI_TABLES;
@@ -20,6 +22,8 @@ pub struct AcpiParameters {
     pub processors: u32,
     /// PCI functions, as devices 1, 2, ... of bus 0.
     pub pci_functions: usize,
+    /// Whether there is a high precision event timer.
+    pub hpet: bool,
 }
 
 /// The tables as they lie in guest-physical memory.
@@ -43,11 +47,14 @@ impl AcpiImage {
         image.bytes.resize(ROOT_POINTER, 0);
         let facs = image.append(&firmware_control());
         let dsdt = image.append(&dsdt::build(parameters));
-        let fadt = image.append(&fadt::build(facs, dsdt));
-        let madt = image.append(&madt::build(parameters));
+        let mut tables = Vec::from([fadt::build(facs, dsdt), madt::build(parameters), mcfg::build()]);
+        if parameters.hpet {
+            tables.push(hpet::build());
+        }
         let mut rsdt = Table::new(b"RSDT", 1);
         let mut xsdt = Table::new(b"XSDT", 1);
-        for table in [fadt, madt] {
+        for table in tables {
+            let table = image.append(&table);
             rsdt.dword(table);
             xsdt.qword(u64::from(table));
         }
@@ -106,12 +113,12 @@ mod tests {
     #[test]
     fn fits_below_one_mebibyte_and_sums_to_zero() {
         for (processors, pci_functions) in [(1, 0), (64, 31)] {
-            let image = AcpiImage::new(&AcpiParameters { processors, pci_functions });
+            let image = AcpiImage::new(&AcpiParameters { processors, pci_functions, hpet: true });
             assert!(image.address + image.bytes.len() as u64 <= ACPI_TABLES.end);
             let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
             assert_eq!(sum(&image.bytes[..20]), 0);
             assert_eq!(sum(&image.bytes[..36]), 0);
-            for signature in [b"RSDT", b"XSDT", b"FACP", b"APIC", b"DSDT"] {
+            for signature in [b"RSDT", b"XSDT", b"FACP", b"APIC", b"MCFG", b"HPET", b"DSDT"] {
                 let start = image.bytes.windows(4).position(|window| window == signature).unwrap();
                 let length = u32::from_le_bytes(image.bytes[start + 4..start + 8].try_into().unwrap()) as usize;
                 assert_eq!(sum(&image.bytes[start..start + length]), 0, "{signature:?}");

@@ -56,15 +56,20 @@ impl InterruptControllers {
         self.set_level(request, true, to);
     }
 
+    /// Sets the level of an input that the I/O APIC alone has (16 to 23).
+    pub fn set_input(&mut self, input: u8, level: bool, to: &mut impl Deliver) {
+        if let Some(message) = self.ioapic.set_line(input, level) {
+            to.deliver(message);
+        }
+    }
+
     fn change_level(&mut self, request: u8, level: bool, to: &mut impl Deliver) {
         self.levels ^= 1 << request;
         let output = self.pic.output();
         self.pic.set_line(request, level);
         self.tell_output(output, to);
         let input = if request == TIMER_REQUEST { TIMER_INPUT } else { request };
-        if let Some(message) = self.ioapic.set_line(input, level) {
-            to.deliver(message);
-        }
+        self.set_input(input, level, to);
     }
 
     fn tell_output(&self, before: bool, to: &mut impl Deliver) {

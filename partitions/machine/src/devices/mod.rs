@@ -2,6 +2,8 @@
 
 pub mod calendar;
 pub mod clock;
+pub mod fw_cfg;
+pub mod hpet;
 pub mod i8042;
 pub mod interrupts;
 pub mod ioapic;

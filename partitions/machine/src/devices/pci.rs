@@ -1,4 +1,4 @@
-//! The PCI bus: configuration mechanism 1, the host bridge, and the functions behind it.
+//! The PCI bus: configuration by ports (mechanism 1) and by memory, the host bridge, and the functions behind it.
 
 use alloc::vec::Vec;
 
@@ -69,6 +69,16 @@ pub const fn interrupt_request(device: usize) -> u8 {
     }
 }
 
+/// Whether an access `within` bytes from the start of a doubleword is aligned, and so does not cross it.
+const fn is_within_doubleword(within: u16, width: Width) -> bool {
+    match width {
+        Width::Byte => true,
+        Width::Word => within & 1 == 0,
+        Width::Dword => within == 0,
+        Width::Qword => false,
+    }
+}
+
 /// The host bridge at 00:00.0, with the identity of the i440FX.
 #[derive(Clone, Debug)]
 struct HostBridge {
@@ -95,7 +105,16 @@ impl HostBridge {
     }
 }
 
-/// Bus 0 with configuration mechanism 1. Function `i` of the list is device `i + 1`, function 0.
+/// A register of a function's configuration space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Register {
+    /// Device number on bus 0; the function is 0.
+    device: usize,
+    /// Offset, up to 4 KiB: only memory reaches beyond the first 256 bytes.
+    offset: u16,
+}
+
+/// Bus 0 with its configuration spaces. Function `i` of the list is device `i + 1`, function 0.
 #[derive(Clone, Debug)]
 pub struct PciBus<F> {
     address: u32,
@@ -132,22 +151,60 @@ impl<F: PciFunction> PciBus<F> {
 
     /// Reads `width` at `port`, one of the four data ports.
     pub fn read_data(&mut self, port: u16, width: Width) -> u32 {
-        let absent = width.mask() as u32;
-        let Some((device, offset)) = self.selected(port, width) else {
-            return absent;
-        };
-        match device.checked_sub(1) {
-            None => self.bridge.read_config(offset, width),
-            Some(index) => match self.functions.get_mut(index) {
-                Some(function) => function.read_config(offset, width) & absent,
-                None => absent,
-            },
-        }
+        self.read_register(self.selected(port, width), width)
     }
 
     /// Writes `width` at `port`, one of the four data ports. The index of the function that was written, if any.
     pub fn write_data(&mut self, port: u16, width: Width, value: u32) -> Option<usize> {
-        let (device, offset) = self.selected(port, width)?;
+        self.write_register(self.selected(port, width), width, value)
+    }
+
+    /// Reads the configuration space in memory, `offset` bytes from its start.
+    pub fn read_enhanced(&mut self, offset: u64, width: Width) -> u64 {
+        match width {
+            // The root complex makes two requests of it.
+            Width::Qword => {
+                let low = self.read_enhanced(offset, Width::Dword);
+                low | self.read_enhanced(offset.wrapping_add(4), Width::Dword) << 32
+            }
+            _ => u64::from(self.read_register(Self::addressed(offset, width), width)),
+        }
+    }
+
+    /// Writes the configuration space in memory, `offset` bytes from its start. The index of the function that was written, if any.
+    pub fn write_enhanced(&mut self, offset: u64, width: Width, value: u64) -> Option<usize> {
+        match width {
+            Width::Qword => {
+                self.write_enhanced(offset, Width::Dword, value);
+                self.write_enhanced(offset.wrapping_add(4), Width::Dword, value >> 32)
+            }
+            _ => self.write_register(Self::addressed(offset, width), width, value as u32),
+        }
+    }
+
+    fn read_register(&mut self, register: Option<Register>, width: Width) -> u32 {
+        let absent = width.mask() as u32;
+        let Some(Register { device, offset }) = register else {
+            return absent;
+        };
+        let function = match device.checked_sub(1) {
+            None => None,
+            Some(index) => match self.functions.get_mut(index) {
+                Some(function) => Some(function),
+                None => return absent,
+            },
+        };
+        match (function, u8::try_from(offset)) {
+            // No extended capability: its list begins with its end, all zero (PCI Express 5.0, 7.6.1).
+            (_, Err(_)) => 0,
+            (None, Ok(offset)) => self.bridge.read_config(offset, width),
+            (Some(function), Ok(offset)) => function.read_config(offset, width) & absent,
+        }
+    }
+
+    fn write_register(&mut self, register: Option<Register>, width: Width, value: u32) -> Option<usize> {
+        let Register { device, offset } = register?;
+        let offset = u8::try_from(offset).ok()?;
         let Some(index) = device.checked_sub(1) else {
             self.bridge.write_config(offset, value);
             return None;
@@ -156,20 +213,25 @@ impl<F: PciFunction> PciBus<F> {
         Some(index)
     }
 
-    /// Device number and register that the address register selects for an access that does not cross a doubleword.
-    fn selected(&self, port: u16, width: Width) -> Option<(usize, u8)> {
-        let within = (port & 3) as u8;
-        let aligned = match width {
-            Width::Byte => true,
-            Width::Word => within & 1 == 0,
-            Width::Dword => within == 0,
-            Width::Qword => false,
-        };
+    /// What the address register selects, for an access that does not cross a doubleword.
+    fn selected(&self, port: u16, width: Width) -> Option<Register> {
+        let within = port & 3;
         // Enabled, bus 0, function 0.
-        if !aligned || self.address & 0x80ff_0700 != 0x8000_0000 {
+        if !is_within_doubleword(within, width) || self.address & 0x80ff_0700 != 0x8000_0000 {
             return None;
         }
-        Some(((self.address >> 11 & 0x1f) as usize, self.address as u8 | within))
+        let offset = u16::from(self.address as u8) | within;
+        Some(Register { device: (self.address >> 11 & 0x1f) as usize, offset })
+    }
+
+    /// What an offset in the configuration space in memory selects: device from bit 15, function from bit 12.
+    fn addressed(offset: u64, width: Width) -> Option<Register> {
+        let register = (offset & 0xfff) as u16;
+        // Bus 0, function 0.
+        if offset >= 1 << 20 || offset & 0x7000 != 0 || !is_within_doubleword(register & 3, width) {
+            return None;
+        }
+        Some(Register { device: (offset >> 15) as usize, offset: register })
     }
 
     /// Reads at an address of `space`; none if no function claims it. Also the index of the function.
@@ -271,6 +333,27 @@ pub(crate) mod tests {
         for absent in [0x8000_0900u32, 0x8000_1000, 0x8001_0000] {
             bus.set_address(absent);
             assert_eq!(bus.read_data(DATA_PORT, Width::Dword), u32::MAX);
+        }
+    }
+
+    #[test]
+    fn configuration_in_memory() {
+        let mut bus = PciBus::new(alloc::vec![Scratch::default()]);
+        assert_eq!(bus.read_enhanced(0, Width::Dword), 0x1237_8086);
+        assert_eq!(bus.read_enhanced(2, Width::Word), 0x1237);
+        assert_eq!(bus.read_enhanced(8, Width::Qword) as u32, 0x0600_0002);
+        assert_eq!(bus.write_enhanced(0x8006, Width::Word, 0xbeef), Some(0));
+        assert_eq!(bus.read_enhanced(0x8004, Width::Dword), 0xbeef_0000);
+        assert_eq!(bus.write_enhanced(0x8010, Width::Qword, 0x1_0000_0002), Some(0));
+        assert_eq!(bus.read_enhanced(0x8010, Width::Qword), 0x1_0000_0002);
+        bus.set_address(0x8000_0804);
+        assert_eq!(bus.read_data(DATA_PORT, Width::Dword), 0xbeef_0000, "the same registers");
+        for present in [0x100, 0xffc, 0x8100] {
+            assert_eq!(bus.read_enhanced(present, Width::Dword), 0, "no extended capabilities");
+            assert_eq!(bus.write_enhanced(present, Width::Dword, 7), None);
+        }
+        for absent in [0x1000, 0x9000, 0x1_0000, 0x1_0100, 0x10_0000, 0x8001] {
+            assert_eq!(bus.read_enhanced(absent, Width::Dword), 0xffff_ffff);
         }
     }
 

@@ -2,11 +2,19 @@
 
 use super::calendar::Calendar;
 use super::clock::{Clock, earlier};
+use crate::bus::PlatformParameters;
+use core::ops::Range;
 
 /// Interrupt request of the clock.
 pub const IRQ: u8 = 8;
 /// Register that holds the century, as the FADT says.
 pub const CENTURY: u8 = 0x32;
+
+/// Register that holds the number of processors less one, where firmware for virtual machines looks for it.
+const PROCESSORS: usize = 0x5f;
+/// Registers that the checksum of the PC/AT covers, and where it is, high byte first.
+const SUMMED: Range<usize> = 0x10..0x2e;
+const CHECKSUM: Range<usize> = 0x2e..0x30;
 
 /// Divider of the second that the periodic interrupt is set in.
 const OSCILLATOR: u64 = 32_768;
@@ -47,9 +55,9 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows `unix_time` at TSC value `now`, and describes memory to firmware-like guests: bytes below and above
-    /// 4 GiB.
-    pub fn new(tsc_hertz: u64, now: u64, unix_time: i64, memory_below: u64, memory_above: u64) -> Self {
+    /// A clock that shows the time at the start, and describes memory and processors as firmware leaves them.
+    pub fn new(parameters: &PlatformParameters) -> Self {
+        let PlatformParameters { tsc_hertz, now, unix_time, memory_below, memory_above, .. } = *parameters;
         let clock = Clock::new(OSCILLATOR, tsc_hertz);
         let elapsed = clock.units(now);
         let mut memory = [0; 128];
@@ -59,7 +67,7 @@ impl Rtc {
         let [extended_low, extended_high] = extended.to_le_bytes();
         let [blocks_low, blocks_high] = blocks.to_le_bytes();
         let [high0, high1, high2, _] = high.to_le_bytes();
-        let fields: [(usize, u8); 17] = [
+        let fields: [(usize, u8); 18] = [
             (0x0a, 0x26),
             (0x0b, control::HOURS_24),
             (0x0d, 0x80),
@@ -77,6 +85,7 @@ impl Rtc {
             (0x5b, high0),
             (0x5c, high1),
             (0x5d, high2),
+            (PROCESSORS, parameters.processors.saturating_sub(1) as u8),
             (0x01, ALARM_ANY),
             (0x03, ALARM_ANY),
         ];
@@ -85,6 +94,7 @@ impl Rtc {
                 *byte = value;
             }
         }
+        set_checksum(&mut memory);
         let base = unix_time.saturating_sub((elapsed / SECOND) as i64);
         Self { clock, index: 0x0d, memory, base, halted: None, told: elapsed, flags: 0 }
     }
@@ -288,12 +298,26 @@ impl Rtc {
     }
 }
 
+/// Writes the checksum of the configuration that firmware keeps: without it, software takes the memory sizes for garbage.
+fn set_checksum(memory: &mut [u8; 128]) {
+    let summed = memory.get(SUMMED).unwrap_or_default();
+    let sum = summed.iter().fold(0u16, |sum, byte| sum.wrapping_add(u16::from(*byte)));
+    if let Some(place) = memory.get_mut(CHECKSUM) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     const TSC: u64 = 50_000_000;
+
+    fn rtc(now: u64, unix_time: i64, memory_below: u64, memory_above: u64) -> Rtc {
+        let (tsc_hertz, processors, hpet) = (TSC, 4, false);
+        Rtc::new(&PlatformParameters { tsc_hertz, now, unix_time, memory_below, memory_above, processors, hpet })
+    }
 
     fn get(rtc: &mut Rtc, index: u8, now: u64) -> u8 {
         rtc.write(0x70, index, now);
@@ -307,7 +331,7 @@ mod tests {
 
     #[test]
     fn shows_the_time_in_bcd() {
-        let mut rtc = Rtc::new(TSC, TSC * 7, 1_000_000_000, 1 << 30, 0);
+        let mut rtc = rtc(TSC * 7, 1_000_000_000, 1 << 30, 0);
         let shown = [9, 8, 7, 4, 2, 0, 0x32, 6].map(|index| get(&mut rtc, index, TSC * 8));
         assert_eq!(shown, [0x01, 0x09, 0x09, 0x01, 0x46, 0x41, 0x20, 0x01]);
         set(&mut rtc, 0x0b, 0, TSC * 8);
@@ -316,7 +340,7 @@ mod tests {
 
     #[test]
     fn update_in_progress_precedes_the_second() {
-        let mut rtc = Rtc::new(TSC, 0, 0, 0, 0);
+        let mut rtc = rtc(0, 0, 0, 0);
         assert_eq!(get(&mut rtc, 0x0a, TSC / 2), 0x26);
         assert_eq!(get(&mut rtc, 0x0a, TSC - TSC / 10_000), 0xa6);
         assert_eq!(get(&mut rtc, 0x0a, TSC), 0x26);
@@ -324,7 +348,7 @@ mod tests {
 
     #[test]
     fn time_is_set_while_halted() {
-        let mut rtc = Rtc::new(TSC, 0, 0, 0, 0);
+        let mut rtc = rtc(0, 0, 0, 0);
         set(&mut rtc, 0x0b, 0x82, 0);
         for (index, value) in [(9, 0x26), (8, 0x11), (7, 0x23), (4, 0x21), (2, 0x09), (0, 0x07), (0x32, 0x20)] {
             set(&mut rtc, index, value, TSC * 5);
@@ -337,7 +361,7 @@ mod tests {
 
     #[test]
     fn interrupts() {
-        let mut rtc = Rtc::new(TSC, 0, 0, 0, 0);
+        let mut rtc = rtc(0, 0, 0, 0);
         assert_eq!(rtc.next_deadline(), None);
         set(&mut rtc, 0x0b, 0x12, 0);
         assert_eq!(rtc.next_deadline(), Some(TSC));
@@ -351,7 +375,7 @@ mod tests {
 
     #[test]
     fn alarm() {
-        let mut rtc = Rtc::new(TSC, 0, 0, 0, 0);
+        let mut rtc = rtc(0, 0, 0, 0);
         for (index, value) in [(1, 0x05), (3, 0xff), (5, 0xff), (0x0b, 0x22)] {
             set(&mut rtc, index, value, 0);
         }
@@ -363,17 +387,20 @@ mod tests {
 
     #[test]
     fn memory_size() {
-        let mut rtc = Rtc::new(TSC, 0, 0, 256 << 20, 1 << 30);
+        let mut rtc = rtc(0, 0, 256 << 20, 1 << 30);
         assert_eq!(get(&mut rtc, 0x35, 0), 0x0f);
         assert_eq!(get(&mut rtc, 0x34, 0), 0x00);
         assert_eq!(get(&mut rtc, 0x5c, 0), 0x40);
         assert_eq!(get(&mut rtc, 0x31, 0), 0xff);
+        assert_eq!(get(&mut rtc, 0x5f, 0), 3, "processors");
+        let sum = (0x10..0x2e).map(|index| u16::from(get(&mut rtc, index, 0))).sum::<u16>();
+        assert_eq!([get(&mut rtc, 0x2e, 0), get(&mut rtc, 0x2f, 0)], sum.to_be_bytes());
     }
 
     proptest! {
         #[test]
         fn any_sequence_is_survived(steps in proptest::collection::vec((any::<bool>(), 0u16..2, any::<u8>(), any::<u32>()), 0..200)) {
-            let mut rtc = Rtc::new(TSC, 0, 1_700_000_000, 1 << 30, 0);
+            let mut rtc = rtc(0, 1_700_000_000, 1 << 30, 0);
             let mut now = 0u64;
             for (write, port, value, step) in steps {
                 now += u64::from(step);

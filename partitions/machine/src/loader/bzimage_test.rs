@@ -54,7 +54,7 @@ fn loads_by_the_64_bit_entry() {
     assert_eq!(memory.bytes(u64::from(memory.u32(page + 0x228)), 14), b"console=ttyS0\0");
     assert_eq!(memory.bytes(page + 0x202, 4), b"HdrS");
     assert_eq!(memory.bytes(page + 0x210, 1), [0xff]);
-    assert_eq!(memory.bytes(page + 0x1e8, 1), [3]);
+    assert_eq!(memory.bytes(page + 0x1e8, 1), [4]);
     assert_eq!((memory.u64(page + 0x2d0 + 40), memory.u64(page + 0x2d0 + 48)), (0x10_0000, 63 << 20));
     // The identity map: 0x1234_5678 is in directory 0, entry 0x91.
     assert_eq!(memory.u64(0x6000 + 8 * 0x91), 0x1220_0083);

@@ -61,7 +61,7 @@ fn loads_by_pvh() {
     assert_eq!(memory.u64(module + 8), 6);
     assert_eq!(memory.bytes(memory.u64(info + 24), 6), b"quiet\0");
     assert_eq!(memory.u64(info + 32), 0xf0000);
-    assert_eq!(memory.u32(info + 48), 3);
+    assert_eq!(memory.u32(info + 48), 4);
     assert_eq!(memory.u64(memory.u64(info + 40) + 8), 0x9fc00);
     assert_eq!(memory.bytes(0x100_0000, 0x100), [0xcc; 0x100]);
     assert_eq!(memory.bytes(0x100_0100, 0xf00), [0; 0xf00]);
@@ -73,7 +73,7 @@ fn loads_without_a_note() {
     let state = load(&memory, &boot(&image(false), None)).unwrap();
     assert_eq!((state.rip, state.efer), (0x100_0040, 0x500));
     assert_eq!(state.registers[register::RSI], ZERO_PAGE.0);
-    assert_eq!(memory.bytes(ZERO_PAGE.0 + 0x1e8, 1), [3]);
+    assert_eq!(memory.bytes(ZERO_PAGE.0 + 0x1e8, 1), [4]);
 }
 
 #[test]

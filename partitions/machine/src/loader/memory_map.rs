@@ -1,6 +1,7 @@
 //! The memory map that a guest is told: E820 kinds, ranges in ascending order.
 
 use super::placement::{CONVENTIONAL_END, EXTENDED_START};
+use crate::layout::PCI_CONFIGURATION;
 use crate::memory::{HIGH_START, MemoryLayout};
 
 /// What a range is, with the number that E820, PVH and multiboot use alike.
@@ -24,7 +25,8 @@ pub struct MemoryRange {
     pub kind: MemoryKind,
 }
 
-/// The map of a guest with this RAM: conventional memory, firmware area, extended memory, and what is above 4 GiB.
+/// The map of a guest with this RAM: conventional memory, firmware area, extended memory, the PCI configuration space, and what is
+/// above 4 GiB.
 pub fn memory_map(layout: MemoryLayout) -> impl Iterator<Item = MemoryRange> {
     use MemoryKind::{Reserved, Usable};
     let low = layout.low();
@@ -32,6 +34,7 @@ pub fn memory_map(layout: MemoryLayout) -> impl Iterator<Item = MemoryRange> {
         (0, CONVENTIONAL_END.0.min(low), Usable),
         (CONVENTIONAL_END.0, EXTENDED_START.0, Reserved),
         (EXTENDED_START.0, low, Usable),
+        (PCI_CONFIGURATION.start, PCI_CONFIGURATION.end, Reserved),
         (HIGH_START, HIGH_START + layout.high(), Usable),
     ]
     .into_iter()

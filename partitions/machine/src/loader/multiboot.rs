@@ -253,7 +253,7 @@ mod test {
         assert_eq!((memory.u32(info + 4), memory.u32(info + 8)), (639, 3072));
         let module = u64::from(memory.u32(info + 24));
         assert_eq!(memory.bytes(u64::from(memory.u32(module)), 6), b"module");
-        assert_eq!(memory.u32(info + 44), 3 * 24);
+        assert_eq!(memory.u32(info + 44), 4 * 24);
         assert_eq!(memory.u32(u64::from(memory.u32(info + 48))), 20);
     }
 

@@ -112,6 +112,8 @@ fn machine(processors: u32) -> Pc {
             unix_time: 1_700_000_000,
             memory_below: 256 << 20,
             memory_above: 0,
+            processors,
+            hpet: true,
         },
         cpuid: CpuidParameters {
             processors,
