@@ -76,6 +76,7 @@ fn build() -> Result<(), String> {
         instructions::check(&program.linked, &functions, FloatingPoint::Forbidden)?;
         program.announce();
     }
+    target.firmware(&images)?.announce();
     Ok(())
 }
 
@@ -159,15 +160,26 @@ impl Target {
             return Err(format!("building {} failed:\n{}", packages.join(", "), without_flag_warnings(&messages)));
         }
 
-        let linked = directory.join(self.triple).join("native");
         packages
             .iter()
             .map(|package| {
-                let image = Image { package, linked: linked.join(package), bootable: directory.join(package) };
-                strip_debug(&image.linked, &image.bootable)?;
+                let image = self.image(&directory, package);
+                objcopy("--strip-debug", &image)?;
                 Ok(image)
             })
             .collect()
+    }
+
+    fn image(&self, directory: &Path, binary: &'static str) -> Image {
+        let linked = directory.join(self.triple).join("native").join(binary);
+        Image { package: binary, linked, bootable: directory.join(binary) }
+    }
+
+    /// The firmware, which was built with the guests. A machine starts with its bytes alone, without a file format.
+    fn firmware(&self, images: &Path) -> Result<Image, String> {
+        let image = self.image(&images.join("native"), "bulkhead-firmware");
+        objcopy("--output-target=binary", &image)?;
+        Ok(image)
     }
 }
 
@@ -195,9 +207,9 @@ fn without_flag_warnings(messages: &str) -> String {
         .join("\n\n")
 }
 
-/// Copies an image without its debug information; symbols stay, for backtraces.
-fn strip_debug(from: &Path, to: &Path) -> Result<(), String> {
-    let status = Command::new("objcopy").arg("--strip-debug").arg(from).arg(to).status();
+/// Makes the bootable file of an image. With `--strip-debug` it has no debug information but symbols, for backtraces.
+fn objcopy(how: &str, Image { linked: from, bootable: to, .. }: &Image) -> Result<(), String> {
+    let status = Command::new("objcopy").arg(how).arg(from).arg(to).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(format!("objcopy could not copy {}", from.display())),

@@ -39,8 +39,10 @@ fn guest_image(
     reference: &str,
     of_package: impl Fn(&GuestImages<'_>) -> Result<Option<PathBuf>, GuestImageError>,
 ) -> Result<Option<PathBuf>, String> {
-    if reference == "builtin:guests" {
-        return Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS"))));
+    match reference {
+        "builtin:guests" => return Ok(Some(PathBuf::from(env!("BULKHEAD_GUESTS")))),
+        "builtin:firmware" => return Ok(Some(PathBuf::from(env!("BULKHEAD_FIRMWARE")))),
+        _ => {}
     }
     let say = |what: &str| eprintln!("bulkhead: {what}");
     let workload = Path::new(env!("BULKHEAD_WORKLOAD"));

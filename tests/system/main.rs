@@ -4,6 +4,7 @@
 
 mod bench;
 mod defects;
+mod firmware;
 mod guests;
 mod ipi;
 mod linux;

@@ -305,6 +305,13 @@ impl<'a> Construction<'a> {
             let part = self.allocator.child(region.memory, rights, 0, region.block.length)?;
             space.map(part, guest_physical, rights).map_err(Cause::Kernel)?;
         }
+        if let Some(firmware) = self.modules.get(record.firmware as usize).copied() {
+            // Read-only, so that all guests and lives of a guest have the same: it is never copied.
+            let rights = Rights::READ | Rights::EXECUTE;
+            let length = firmware.bytes.len() as u64;
+            let part = self.allocator.child(firmware.root, rights, 0, length)?;
+            space.map(part, layout::GUEST_FIRMWARE_END - length, rights).map_err(Cause::Kernel)?;
+        }
         Ok(Some(space))
     }
 

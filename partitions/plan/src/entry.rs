@@ -34,7 +34,7 @@ numbered! {
         Interrupt = 4,
         /// See [`GuestMemory`]. `slot` or 0, `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
         GuestMemory = 5,
-        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes.
+        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes, [`GuestSpace::HPET`]...
         GuestSpace = 6,
         /// See [`Vcpu`]. `slot`, `address` for its state page and the virtual-APIC page behind it, `size` of both; parameters: index, CPU, index of the thread that runs it.
         Vcpu = 7,
@@ -233,6 +233,13 @@ pub struct GuestSpace {
     pub paging: Paging,
     /// RAM of the guest in bytes.
     pub memory: u64,
+    /// Whether the guest has a high precision event timer.
+    pub hpet: bool,
+}
+
+impl GuestSpace {
+    /// Bit of the entry's third parameter: the guest has a high precision event timer.
+    pub const HPET: u64 = 1;
 }
 
 /// A guest processor.
@@ -270,7 +277,7 @@ pub struct Thread {
 /// A file that the boot loader brought, mapped read-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module<'a> {
-    /// Name: `kernel` or `initrd` in a vmm.
+    /// Name: `kernel`, `initrd` or `firmware` in a vmm.
     pub name: &'a str,
     /// Where it is mapped.
     pub address: u64,

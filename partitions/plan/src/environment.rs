@@ -230,7 +230,7 @@ impl<'a> Environment<'a> {
         self.views()
     }
 
-    /// The module of this name: `kernel` or `initrd`.
+    /// The module of this name: `kernel`, `initrd` or `firmware`.
     pub fn module(&self, name: &str) -> Option<Module<'a>> {
         self.modules().find(|module| module.name == name)
     }

@@ -25,6 +25,10 @@ pub const GUEST_RAM: u64 = 0x10_0000_0000;
 pub const GUEST_LOW_RAM_END: u64 = 0xc000_0000;
 /// Guest-physical address of the RAM that does not fit below [`GUEST_LOW_RAM_END`].
 pub const GUEST_HIGH_RAM: u64 = 0x1_0000_0000;
+/// End of a guest's firmware, whose last bytes are the first that its processor executes.
+pub const GUEST_FIRMWARE_END: u64 = 0x1_0000_0000;
+/// Most bytes of a guest's firmware: below are the interrupt controllers.
+pub const GUEST_FIRMWARE_MAX: u64 = 16 << 20;
 
 /// Slot of the partition's own notification (rights `WAIT` and `SIGNAL`), bound to its first thread.
 pub const NOTIFICATION_SLOT: u64 = 1;

@@ -2,8 +2,8 @@
 
 use crate::plan::slice;
 use crate::{
-    ChannelKind, EndKind, EntryKind, Environment, NO_BIT, NO_INDEX, PLAN_MAGIC, PLAN_VERSION, Paging, Partition,
-    PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table, TableName, layout,
+    ChannelKind, EndKind, EntryKind, Environment, ModuleRecord, NO_BIT, NO_INDEX, PLAN_MAGIC, PLAN_VERSION, Paging,
+    Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table, TableName, layout,
 };
 use bulkhead_abi::{PAGE_SIZE, USER_END};
 use core::mem::size_of;
@@ -55,6 +55,7 @@ impl<'a> Plan<'a> {
                 && (1..=layout::MAX_VCPUS as u32).contains(&guest.vcpus)
                 && plan.regions.get(guest.low_memory as usize).is_some()
                 && (guest.high_memory == NO_INDEX || plan.regions.get(guest.high_memory as usize).is_some())
+                && (guest.firmware == NO_INDEX || plan.modules.get(guest.firmware as usize).is_some_and(is_firmware))
         })?;
         each(plan.channels, TableName::Channels, |channel| {
             let [first, second] = &channel.ends;
@@ -174,6 +175,11 @@ fn each<T>(records: &[T], name: TableName, is_valid: impl Fn(&T) -> bool) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether a module can be a guest's firmware.
+fn is_firmware(module: &ModuleRecord) -> bool {
+    whole_pages(module.length) && module.length <= layout::GUEST_FIRMWARE_MAX
 }
 
 fn whole_pages_or_none(bytes: u64) -> bool {

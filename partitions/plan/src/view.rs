@@ -106,8 +106,9 @@ impl View<'_> for GuestSpace {
     fn view(entry: &EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::GuestSpace)?;
         has_slot(entry)?;
-        let [paging, memory, _, _] = entry.parameters;
-        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory })
+        let [paging, memory, facilities, _] = entry.parameters;
+        let hpet = facilities & Self::HPET != 0;
+        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet })
     }
 }
 

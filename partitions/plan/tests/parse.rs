@@ -71,6 +71,7 @@ fn sample() -> Vec<u8> {
         low_memory: ram,
         high_memory: NO_INDEX,
         pool_pages: 40,
+        firmware: NO_INDEX,
     });
 
     let new = |kind, text: &str| EnvironmentEntry::new(kind, name(text));

@@ -52,8 +52,9 @@ const PASSED: [(u32, bool); 7] = [
 /// Builds the guest that the environment describes, and the state in which its first processor starts.
 pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let ram = program.guest_memories().next().ok_or("the environment names no guest memory")?;
-    let ram = Ram::new(ram.ram.memory());
-    let (space, _) = program.guest_space().ok_or("the environment names no guest space")?;
+    let firmware = program.module("firmware");
+    let ram = Ram::new(ram.ram.memory(), firmware.unwrap_or_default());
+    let (space, offered) = program.guest_space().ok_or("the environment names no guest space")?;
     let processors: Vec<_> = program.vcpus().collect();
     let mut disks = Vec::new();
     let mut functions = Vec::new();
@@ -67,9 +68,13 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
     let (output, input) = serial::attach(serial.as_ref());
 
-    let acpi = AcpiImage::new(&AcpiParameters { processors: processors.len() as u32, pci_functions: functions.len() });
-    let state = boot(program, &ram, &acpi)?;
-    let parameters = parameters(&ram, processors.len());
+    let acpi =
+        AcpiParameters { processors: processors.len() as u32, pci_functions: functions.len(), hpet: offered.hpet };
+    let state = match firmware {
+        Some(firmware) => start_firmware(&ram, firmware)?,
+        None => boot(program, &ram, &AcpiImage::new(&acpi))?,
+    };
+    let parameters = parameters(&ram, processors.len(), offered.hpet);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { disks, input });
     let virtual_apics = space.map_apic_page();
@@ -152,7 +157,13 @@ fn boot(program: &Program, ram: &Ram, acpi: &AcpiImage) -> Result<BootState, Str
     loader::load(ram, &image).map_err(|error| format!("the kernel cannot be loaded: {error}"))
 }
 
-fn parameters(ram: &Ram, processors: usize) -> MachineParameters {
+/// Lets firmware start the machine: it brings its own tables.
+fn start_firmware(ram: &Ram, firmware: &[u8]) -> Result<BootState, String> {
+    let [signature, ..] = Threads::cpuid(1, 0);
+    loader::load_firmware(ram, firmware, signature).map_err(|error| format!("the firmware cannot be started: {error}"))
+}
+
+fn parameters(ram: &Ram, processors: usize, hpet: bool) -> MachineParameters {
     /// x87, SSE, AVX and the three parts of AVX-512.
     const STATES: u64 = 0xe7;
     /// Guest-physical addresses: enough for every guest, and for 4-level extended page tables.
@@ -167,6 +178,8 @@ fn parameters(ram: &Ram, processors: usize) -> MachineParameters {
             unix_time: UNIX_TIME,
             memory_below: layout.low(),
             memory_above: layout.high(),
+            processors: processors as u32,
+            hpet,
         },
         cpuid: CpuidParameters {
             processors: processors as u32,

@@ -1,4 +1,4 @@
-//! The files that a manifest names: programs, guests' kernels and initial RAM disks.
+//! The files that a manifest names: programs, guests' kernels, initial RAM disks and firmware.
 
 use crate::{
     Options,
@@ -39,7 +39,7 @@ pub(crate) struct Program {
     pub(crate) segments: Vec<(u64, u64)>,
 }
 
-/// A guest's kernel or initial RAM disk.
+/// A guest's kernel, initial RAM disk or firmware.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
@@ -79,7 +79,7 @@ impl Files {
         for guest in &manifest.guests {
             let vmm = Located::new(MONITOR.to_owned(), guest.name.span.clone());
             files.find_program(guest.monitor.as_ref().unwrap_or(&vmm), options, reporter);
-            for reference in guest.kernel.iter().chain(&guest.initrd) {
+            for reference in guest.kernel.iter().chain(&guest.initrd).chain(&guest.firmware) {
                 let Some(path) = find_image(reference, manifest_path, options, all, reporter) else {
                     continue;
                 };

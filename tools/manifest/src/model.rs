@@ -130,6 +130,8 @@ pub(crate) struct Guest {
     pub(crate) kernel: Option<Located<String>>,
     pub(crate) initrd: Option<Located<String>>,
     pub(crate) command_line: Option<Located<String>>,
+    pub(crate) firmware: Option<Located<String>>,
+    pub(crate) hpet: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) restart: Restart,
     pub(crate) console: Console,

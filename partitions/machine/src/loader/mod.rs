@@ -6,6 +6,7 @@
 mod bzimage;
 mod elf;
 mod error;
+mod firmware;
 mod flat;
 mod memory_map;
 mod multiboot;
@@ -13,6 +14,7 @@ mod placement;
 mod state;
 
 pub use error::LoadError;
+pub use firmware::load as load_firmware;
 pub use flat::{FlatImage, FlatMode};
 pub use memory_map::{MemoryKind, MemoryRange, memory_map};
 pub use placement::{

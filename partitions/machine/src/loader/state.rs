@@ -2,10 +2,12 @@
 
 use super::placement::{GDT, PAGE_TABLES};
 use crate::memory::{GuestMemory, GuestPhysical, OutOfGuest};
-use bulkhead_abi::{Segment, StateGroups, VcpuState, segment};
+use bulkhead_abi::{Segment, StateGroups, VcpuState, register, segment};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
+const CR0_NW: u64 = 1 << 29;
+const CR0_CD: u64 = 1 << 30;
 const CR0_PG: u64 = 1 << 31;
 /// CR0 after reset and INIT: ET, and caches off.
 const CR0_AFTER_RESET: u64 = 1 << 30 | 1 << 29 | CR0_ET;
@@ -72,6 +74,20 @@ impl BootState {
         if let Some(code) = state.segments.get_mut(segment::CS) {
             code.selector = u64::from(vector) << 8;
             code.base = u64::from(vector) << 12;
+        }
+        state
+    }
+
+    /// The state after a reset (SDM vol. 3, 9.1.4 and table 9-1): real mode with caches off, 16 bytes below 4 GiB. `signature` is what
+    /// CPUID says of family, model and stepping.
+    pub fn reset(signature: u32) -> Self {
+        let mut state = Self::real_mode(0);
+        state.rip = 0xfff0;
+        state.registers[register::RDX] = u64::from(signature);
+        state.cr0 |= CR0_CD | CR0_NW;
+        if let Some(code) = state.segments.get_mut(segment::CS) {
+            code.selector = 0xf000;
+            code.base = 0xffff_0000;
         }
         state
     }

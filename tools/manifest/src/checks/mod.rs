@@ -7,6 +7,7 @@ mod channels;
 mod cpus;
 mod devices;
 mod disks;
+mod firmware;
 mod guests;
 mod memory;
 mod modules;
@@ -63,6 +64,8 @@ pub(crate) fn all(context: &Context<'_>) {
         guests::paging_is_known,
         guests::memory_holds_the_kernel,
         guests::initrd_needs_linux,
+        firmware::firmware_is_alone,
+        firmware::firmware_fits_its_place,
         modules::modules_are_not_too_many,
         disks::machine_has_a_disk,
         disks::services_are_known,

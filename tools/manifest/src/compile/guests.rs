@@ -7,14 +7,16 @@ use crate::{
 };
 use bulkhead_abi::PAGE_SIZE;
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, NO_INDEX, Paging,
-    RegionRecord, layout,
+    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
+    Paging, RegionRecord, layout,
 };
 
 /// Memory of a disk's channel.
 const DISK_CHANNEL_MEMORY: u64 = PAGE_SIZE;
 /// What a vCPU shares with its monitor: the state page and the virtual-APIC page.
 const VCPU_BYTES: u64 = 2 * PAGE_SIZE;
+/// The module of a guest's firmware, in its monitor.
+const FIRMWARE: &str = "firmware";
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 /// Pages of a guest space's pool beyond what the RAM needs: pages that the monitor maps later.
@@ -38,7 +40,11 @@ impl Compiler<'_> {
             };
             let memory = guest.memory.as_ref().map_or(0, |memory| memory.value);
             let ram = self.ram(memory);
-            let mappings: Vec<_> = ram.iter().map(|part| (part.guest_physical, part.size)).collect();
+            let mut mappings: Vec<_> = ram.iter().map(|part| (part.guest_physical, part.size)).collect();
+            let firmware = self.guest_file(index, FIRMWARE, guest, guest.firmware.as_ref());
+            if let Some(length) = firmware.map(|(_, length)| length) {
+                mappings.push((layout::GUEST_FIRMWARE_END - length, length));
+            }
             self.writer.guests.push(GuestRecord {
                 partition: index as u32,
                 paging: paging(guest) as u32,
@@ -46,6 +52,7 @@ impl Compiler<'_> {
                 low_memory: ram.first().map_or(NO_INDEX, |part| part.region),
                 high_memory: ram.get(1).map_or(NO_INDEX, |part| part.region),
                 pool_pages: table_pages(&mappings) + SPARE_PAGES,
+                firmware: firmware.map_or(NO_INDEX, |(module, _)| module),
             });
             self.map_ram(index, guest, &ram, BindingFlags::WRITE, guest.monitor.is_some());
             self.processors(index, number, guest, memory);
@@ -97,7 +104,7 @@ impl Compiler<'_> {
             return;
         };
         let binding = BindingRecord { target: number, flags: 0 };
-        let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, 0, 0]);
+        let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, facilities(guest), 0]);
         let name = plan_name(&guest.name.value);
         space
             .push(EnvironmentEntry { slot, parameters, ..EnvironmentEntry::new(EntryKind::GuestSpace, name) }, binding);
@@ -125,19 +132,25 @@ impl Compiler<'_> {
         }
     }
 
-    fn guest_file(&mut self, index: usize, kind: &str, guest: &Guest, reference: Option<&Located<String>>) {
-        let Some(image) = reference.and_then(|reference| self.files.image(&reference.value)) else {
-            return;
-        };
-        let Some(space) = self.spaces.get_mut(index) else {
-            return;
-        };
+    /// Maps a file in the monitor as module `kind`. Index of the module, and the file's length.
+    fn guest_file(
+        &mut self,
+        index: usize,
+        kind: &str,
+        guest: &Guest,
+        reference: Option<&Located<String>>,
+    ) -> Option<(u32, u64)> {
+        let image = reference.and_then(|reference| self.files.image(&reference.value))?;
+        let space = self.spaces.get_mut(index)?;
         let Image { path, length, .. } = image;
-        let target = self.modules.file(&format!("{kind}/{}", guest.name.value), path, *length);
+        // Short, for a module's name has 31 bytes and a guest's name may have 24.
+        let prefix = if kind == FIRMWARE { "rom" } else { kind };
+        let target = self.modules.file(&format!("{prefix}/{}", guest.name.value), path, *length);
         let address = space.address(*length);
         let entry =
             EnvironmentEntry { address, size: *length, ..EnvironmentEntry::new(EntryKind::Module, plan_name(kind)) };
         space.push(entry, BindingRecord { target, flags: 0 });
+        Some((target, *length))
     }
 
     /// Each disk is a channel between its service (first) and the monitor (second); the service sees the guest's RAM, once.
@@ -175,6 +188,11 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What the guest's machine has beyond what every guest's has.
+fn facilities(guest: &Guest) -> u64 {
+    if guest.hpet { GuestSpace::HPET } else { 0 }
 }
 
 fn paging(guest: &Guest) -> Paging {

@@ -11,17 +11,23 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
     let monitor = table.string("monitor");
+    let firmware = table.string("firmware");
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
         cpus: if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus },
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
-        // What another monitor runs is its own affair.
-        kernel: if monitor.is_some() { table.string("kernel") } else { table.require("kernel", TableReader::string) },
+        // What another monitor runs is its own affair, and firmware loads what it likes.
+        kernel: match monitor.as_ref().or(firmware.as_ref()) {
+            Some(_) => table.string("kernel"),
+            None => table.require("kernel", TableReader::string),
+        },
         monitor,
         initrd: table.string("initrd"),
         command_line: table.string("command_line"),
+        firmware,
+        hpet: table.boolean("hpet", false),
         paging: table.string("paging"),
         restart: restart(&table),
         console: console(&table),

@@ -12,7 +12,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A directory with a program file for each known name, a kernel and an initial RAM disk.
+/// A directory with a program file for each known name, a kernel, an initial RAM disk and firmware.
 pub struct World {
     directory: tempfile::TempDir,
     /// By name.
@@ -33,6 +33,7 @@ impl World {
         let programs = programs.collect();
         fs::write(directory.path().join("vmlinuz"), bz_image(0x337_8000)).expect("a kernel");
         fs::write(directory.path().join("initrd"), [7; 5000]).expect("an initial RAM disk");
+        fs::write(directory.path().join("firmware"), [0xf4; 0x2000]).expect("firmware");
         Self { directory, programs }
     }
 
@@ -50,6 +51,7 @@ impl World {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
             "builtin:checks" | "builtin:checks#linux-image-rt-amd64" => Ok(Some(self.directory.path().join("initrd"))),
+            "builtin:firmware" => Ok(Some(self.directory.path().join("firmware"))),
             "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
             other => Err(format!("there is no {other}")),
