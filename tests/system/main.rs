@@ -11,3 +11,4 @@ mod linux;
 mod machine;
 mod native;
 mod processors;
+mod unmodified;

@@ -50,7 +50,7 @@ pub enum GuestImageError {
     },
     /// A package has not what is expected of it.
     #[error("Debian's {package} does not contain {missing}")]
-    #[diagnostic(help("name a package with a Linux kernel, such as linux-image-cloud-amd64"))]
+    #[diagnostic(help("name a package with a kernel, such as linux-image-cloud-amd64"))]
     Contents {
         /// The package.
         package: String,

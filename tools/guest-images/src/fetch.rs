@@ -1,7 +1,7 @@
 //! Downloads packages with the host's package sources, and leaves its package manager's state as it is.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{GuestImageError, reference::is_package_name};
+use crate::{
+    GuestImageError,
+    reference::{architecture, is_package_name},
+};
 
 /// Names of the directories that downloads work in.
 const WORK: &str = ".fetch-";
@@ -57,28 +60,37 @@ impl Fetch {
             }
             let fields = ["--field".as_ref(), archive.as_ref(), "Depends".as_ref()];
             let depends = self.dpkg_deb(&name, &fields)?;
-            name = linux_image(&depends)
-                .ok_or(GuestImageError::Contents { package: name, missing: "a kernel, nor does it depend on one" })?;
+            let Some(image) = linux_image(&depends) else {
+                let missing = "a kernel, nor does it depend on one";
+                return Err(GuestImageError::Contents { package: name, missing });
+            };
+            name = match architecture(&name) {
+                Some(architecture) => format!("{image}:{architecture}"),
+                None => image,
+            };
         }
         Err(GuestImageError::Contents { package: name, missing: "a kernel" })
     }
 
-    /// Downloads by the host's package lists, or by lists of our own if those are missing or out of date.
+    /// Downloads by the host's package lists, or by lists of our own if those are missing or out of date, or for another
+    /// architecture.
     fn download(&self, name: &str) -> Result<PathBuf, GuestImageError> {
         let place = self.directory.join(format!("archive-{name}"));
-        let lists = self.directory.join("lists");
         make(&place)?;
-        let host_lists = self.apt_get(&place, None, &["download", name])?;
+        let host_lists = match architecture(name) {
+            None => self.apt_get(&place, &[], &["download", name])?,
+            Some(_) => Outcome::default(),
+        };
         if !host_lists.success {
-            make(&lists)?;
-            let update = self.apt_get(&place, Some(&lists), &["update"])?;
-            let own_lists = self.apt_get(&place, Some(&lists), &["download", name])?;
-            if !own_lists.success {
+            let own = self.own_lists(architecture(name))?;
+            let update = self.apt_get(&place, &own, &["update"])?;
+            let download = self.apt_get(&place, &own, &["download", name])?;
+            if !download.success {
                 return Err(GuestImageError::Fetch {
                     package: name.to_owned(),
                     messages: last_lines(&format!(
                         "{}\n{}\n{}",
-                        host_lists.messages, update.messages, own_lists.messages
+                        host_lists.messages, update.messages, download.messages
                     )),
                 });
             }
@@ -92,14 +104,30 @@ impl Fetch {
         })
     }
 
-    fn apt_get(&self, place: &Path, lists: Option<&Path>, arguments: &[&str]) -> Result<Outcome, GuestImageError> {
+    /// Options of apt for package lists of our own: the host's, which may have other architectures, stay as they are.
+    fn own_lists(&self, architecture: Option<&str>) -> Result<Vec<OsString>, GuestImageError> {
+        let lists = self.directory.join(format!("lists-{}", architecture.unwrap_or("host")));
+        make(&lists)?;
+        let mut options = vec![setting("Dir::State::Lists=", &lists)];
+        if let Some(architecture) = architecture {
+            options.extend(
+                [format!("APT::Architectures={architecture}"), format!("APT::Architecture={architecture}")]
+                    .map(OsString::from),
+            );
+            // The host's list of installed packages is of its own architecture.
+            options.push(OsString::from("Dir::State::Status=/dev/null"));
+        }
+        Ok(options)
+    }
+
+    fn apt_get(&self, place: &Path, options: &[OsString], arguments: &[&str]) -> Result<Outcome, GuestImageError> {
         let cache = self.directory.join("cache");
         make(&cache)?;
         let mut command = Command::new("apt-get");
         command.current_dir(place).args(["--quiet", "--option"]);
         command.arg(setting("Dir::Cache=", &cache));
-        if let Some(lists) = lists {
-            command.arg("--option").arg(setting("Dir::State::Lists=", lists));
+        for option in options {
+            command.arg("--option").arg(option);
         }
         // Root would hand downloads to a user that cannot write here. Dead networks end in an error soon.
         for option in
@@ -121,6 +149,7 @@ impl Fetch {
 }
 
 /// How a program ended.
+#[derive(Default)]
 struct Outcome {
     success: bool,
     output: String,
@@ -142,8 +171,8 @@ fn make(directory: &Path) -> Result<(), GuestImageError> {
 }
 
 /// An option of apt: `NAME=PATH`.
-fn setting(name: &str, path: &Path) -> std::ffi::OsString {
-    let mut setting = std::ffi::OsString::from(name);
+fn setting(name: &str, path: &Path) -> OsString {
+    let mut setting = OsString::from(name);
     setting.push(path);
     setting
 }

@@ -1,7 +1,8 @@
 //! The files that manifests name by `debian:` and `builtin:`.
 //!
 //! - `debian:PACKAGE` is the Linux kernel of a Debian package, or of the package that it depends on, as a bzImage;
-//!   `debian:PACKAGE#vmlinux` is the ELF file that is compressed in it.
+//!   `debian:PACKAGE#vmlinux` is the ELF file that is compressed in it. Packages of two other kernels are known, too: `memtest86+`,
+//!   and GNU Mach, which is in `gnumach-image-1.8-486:i386`.
 //! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
 //!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
 //!
@@ -18,6 +19,7 @@ pub mod cpio;
 mod error;
 mod fetch;
 mod first_program;
+mod kernels;
 mod package;
 mod reference;
 mod vmlinux;

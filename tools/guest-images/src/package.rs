@@ -8,14 +8,13 @@ use std::{
 use crate::{
     GuestImageError,
     checks::{DISK_MODULES, FILE_SYSTEM_MODULES},
+    kernels,
 };
 
-/// Name of a kernel in the cache begins with it, as in packages.
-const KERNEL: &str = "vmlinuz-";
 /// The program of `busybox-static`.
 const BUSYBOX: &str = "busybox";
 
-/// A directory with a kernel `vmlinuz-VERSION` and modules `NAME.ko`, or with `busybox`.
+/// A directory with a kernel, such as `vmlinuz-VERSION`, and modules `NAME.ko`, or with `busybox`.
 pub(crate) struct Package {
     directory: PathBuf,
 }
@@ -26,10 +25,10 @@ impl Package {
         directory.is_dir().then(|| Self { directory: directory.to_owned() })
     }
 
-    /// The Linux kernel.
+    /// The kernel.
     pub fn kernel(&self) -> Result<PathBuf, GuestImageError> {
         let kernel = kernel_in(&self.directory)?;
-        kernel.ok_or_else(|| self.lacks("a Linux kernel"))
+        kernel.ok_or_else(|| self.lacks("a kernel"))
     }
 
     /// The kernel modules that the checks need, by name, in the order in which they are loaded.
@@ -64,12 +63,14 @@ pub(crate) fn select(root: &Path, selected: &Path, name: &str) -> Result<(), Gue
         keep(&busybox, BUSYBOX)?;
     }
     if let Some(kernel) = kernel_in(&root.join("boot"))? {
-        keep(&kernel, &file_name(&kernel))?;
+        let name = file_name(&kernel);
+        keep(&kernel, &name)?;
+        kernels::unpack(selected, &name)?;
         for path in modules_below(&root.join("lib/modules"))? {
             keep(&path, &file_name(&path))?;
         }
     }
-    if found { Ok(()) } else { Err(GuestImageError::Contents { package: name.to_owned(), missing: "a Linux kernel" }) }
+    if found { Ok(()) } else { Err(GuestImageError::Contents { package: name.to_owned(), missing: "a kernel" }) }
 }
 
 fn kernel_in(directory: &Path) -> Result<Option<PathBuf>, GuestImageError> {
@@ -77,7 +78,7 @@ fn kernel_in(directory: &Path) -> Result<Option<PathBuf>, GuestImageError> {
         return Ok(None);
     }
     let mut kernels = files(directory)?;
-    kernels.retain(|path| file_name(path).starts_with(KERNEL));
+    kernels.retain(|path| kernels::is_kernel(&file_name(path)));
     kernels.sort();
     Ok(kernels.pop())
 }

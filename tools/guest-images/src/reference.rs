@@ -12,7 +12,8 @@ pub(crate) const CHECKS_KERNEL: &str = "linux-image-cloud-amd64";
 pub enum Reference {
     /// The Linux kernel of a Debian package.
     Debian {
-        /// The package's name; a metapackage stands for the package that it depends on.
+        /// The package's name, with `:i386` for one of that architecture; a metapackage stands for the package that it depends
+        /// on.
         package: String,
         /// What is wanted of it.
         form: KernelForm,
@@ -51,10 +52,20 @@ impl FromStr for Reference {
     }
 }
 
-/// Names of packages (Debian Policy, 5.6.1). They become arguments and names of directories.
+/// The only other architecture whose kernels the machine can run.
+const FOREIGN: &str = "i386";
+
+/// The architecture that a package's name asks for, as dpkg writes it; none for the host's own.
+pub(crate) fn architecture(name: &str) -> Option<&str> {
+    name.split_once(':').map(|(_, architecture)| architecture)
+}
+
+/// Names of packages (Debian Policy, 5.6.1), perhaps with an architecture. They become arguments and names of directories.
 pub(crate) fn is_package_name(name: &str) -> bool {
+    let (name, architecture) = name.split_once(':').unwrap_or((name, FOREIGN));
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.len() >= 2
+    architecture == FOREIGN
+        && name.len() >= 2
         && name.starts_with(|first: char| first.is_ascii() && letter(first as u8))
         && name.bytes().all(|byte| letter(byte) || b"+-.".contains(&byte))
 }
@@ -77,6 +88,13 @@ mod tests {
     }
 
     #[test]
+    fn architecture_follows_the_name() {
+        let reference = "debian:gnumach-image-1.8-486:i386".parse::<Reference>().unwrap();
+        assert!(matches!(reference, Reference::Debian { package, .. } if architecture(&package) == Some("i386")));
+        assert_eq!(architecture("memtest86+"), None);
+    }
+
+    #[test]
     fn names_that_would_leave_the_cache_or_become_options_are_refused() {
         for text in [
             "",
@@ -93,6 +111,8 @@ mod tests {
             "debian:ab#",
             "debian:ab#elf",
             "debian:é-x",
+            "debian:ab:armhf",
+            "debian:ab:",
             "file:x",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");

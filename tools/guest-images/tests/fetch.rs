@@ -35,6 +35,16 @@ fn kernel_of_a_metapackage_in_both_forms() {
 }
 
 #[test]
+fn other_kernels() {
+    if let Some(memtest) = fetched("debian:memtest86+") {
+        assert_eq!(memtest[0x202..0x206], *b"HdrS");
+    }
+    if let Some(mach) = fetched("debian:gnumach-image-1.8-486:i386") {
+        assert!(mach.starts_with(b"\x7fELF\x01"), "a 32-bit ELF file, unpacked");
+    }
+}
+
+#[test]
 fn initial_ram_disk_is_small() {
     if let Some(archive) = fetched("builtin:checks") {
         assert!(archive.starts_with(b"070701") && archive.len() < 3 << 20);
