@@ -71,7 +71,7 @@ protected_start:
     call print_number
 
     // The machine's facilities in memory: PCI configuration space and event timer.
-    mov ecx, [0xfeb00000]
+    mov ecx, [0xfef00000]
     mov esi, offset bridge_text
     call print_number
     mov ecx, [0xfed00000]

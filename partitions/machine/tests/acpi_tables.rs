@@ -107,7 +107,7 @@ fn configuration_space() {
     let (_, tables) = tables(1);
     let mcfg = tables.find_table::<Mcfg>().expect("MCFG");
     let entries: Vec<_> = mcfg.entries().iter().map(|e| (e.base_address, e.pci_segment_group)).collect();
-    assert_eq!(entries, [(0xfeb0_0000, 0)]);
+    assert_eq!(entries, [(0xfef0_0000, 0)]);
     assert!(mcfg.entries().iter().all(|entry| (entry.bus_number_start, entry.bus_number_end) == (0, 0)));
 }
 

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    GuestImageError,
+    GuestImageError, kernels,
     reference::{architecture, is_package_name},
 };
 
@@ -55,7 +55,7 @@ impl Fetch {
             let archive = self.download(&name)?;
             let root = self.directory.join(format!("root-{name}"));
             self.dpkg_deb(&name, &["--extract".as_ref(), archive.as_ref(), root.as_ref()])?;
-            if root.join("boot").is_dir() || root.join("bin").is_dir() {
+            if kernels::DIRECTORIES.iter().chain(&["bin"]).any(|directory| root.join(directory).is_dir()) {
                 return Ok(root);
             }
             let fields = ["--field".as_ref(), archive.as_ref(), "Depends".as_ref()];

@@ -1,4 +1,4 @@
-//! Which file of a package is a kernel, and its form for a loader.
+//! Which file of a package is a kernel or firmware, and its form for a loader.
 
 use std::{
     fs::{self, File},
@@ -10,13 +10,15 @@ use flate2::read::GzDecoder;
 
 use crate::GuestImageError;
 
-/// Beginnings of the names that kernels have in packages: Linux, the 64-bit Memtest86+ (which has Linux's boot protocol), and GNU
-/// Mach.
-const NAMES: [&str; 3] = ["vmlinuz-", "memtest86+x64.bin", "gnumach-"];
+/// Where packages have kernels and firmware.
+pub(crate) const DIRECTORIES: [&str; 2] = ["boot", "usr/share/seabios"];
+/// Beginnings of the names that they have there: Linux, the 64-bit Memtest86+ (which has Linux's boot protocol), GNU Mach, and
+/// SeaBIOS.
+const NAMES: [&str; 4] = ["vmlinuz-", "memtest86+x64.bin", "gnumach-", "bios-256k.bin"];
 /// End of the name of a kernel that the boot loader would decompress; a guest's loader does not.
 const COMPRESSED: &str = ".gz";
 
-/// Whether a file of `/boot` is a kernel.
+/// Whether a file of [`DIRECTORIES`] is a kernel or firmware.
 pub(crate) fn is_kernel(name: &str) -> bool {
     NAMES.iter().any(|beginning| name.starts_with(beginning))
 }
@@ -41,10 +43,10 @@ mod tests {
 
     #[test]
     fn names() {
-        for name in ["vmlinuz-6.1.0-56-cloud-amd64", "memtest86+x64.bin", "gnumach-1.8-486.gz"] {
+        for name in ["vmlinuz-6.1.0-56-cloud-amd64", "memtest86+x64.bin", "gnumach-1.8-486.gz", "bios-256k.bin"] {
             assert!(is_kernel(name), "{name}");
         }
-        for name in ["memtest86+ia32.bin", "memtest86+x64.efi", "System.map-6.1", "config-6.1"] {
+        for name in ["memtest86+ia32.bin", "memtest86+x64.efi", "System.map-6.1", "vgabios.bin"] {
             assert!(!is_kernel(name), "{name}");
         }
     }

@@ -62,7 +62,10 @@ pub(crate) fn select(root: &Path, selected: &Path, name: &str) -> Result<(), Gue
     if busybox.is_file() {
         keep(&busybox, BUSYBOX)?;
     }
-    if let Some(kernel) = kernel_in(&root.join("boot"))? {
+    for directory in kernels::DIRECTORIES {
+        let Some(kernel) = kernel_in(&root.join(directory))? else {
+            continue;
+        };
         let name = file_name(&kernel);
         keep(&kernel, &name)?;
         kernels::unpack(selected, &name)?;
