@@ -92,7 +92,7 @@ pub struct Platform<F, S> {
     power: Power,
     configuration: FirmwareConfiguration,
     pci: PciBus<F>,
-    /// Earliest time at which timer or clock want to be told; `u64::MAX` for never.
+    /// Earliest time at which a timer or the clock want to be told; `u64::MAX` for never.
     deadline: u64,
 }
 
@@ -208,8 +208,9 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
             power::FAST_PORT => return self.power.write_fast(value),
             power::RESET_PORT => return self.power.write_reset(value),
             power::EVENT_PORT..=0x60f => {
-                let event = self.power.write_fixed(port - power::EVENT_PORT, value);
+                let event = self.power.write_fixed(port - power::EVENT_PORT, value, now);
                 self.interrupts.set_level(power::SCI, self.power.interrupt(), to);
+                self.set_deadline();
                 return event;
             }
             pci::DATA_PORT..=0xcff => {
@@ -365,7 +366,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         self.deadline
     }
 
-    /// Tells timer and clock the time.
+    /// Tells timers and clock the time.
     #[inline]
     pub fn advance(&mut self, now: u64, to: &mut impl Deliver) {
         if now >= self.deadline {
@@ -380,6 +381,10 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         if self.rtc.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.rtc.advance(now);
             self.attend_rtc(to);
+        }
+        if self.power.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.power.advance(now);
+            self.interrupts.set_level(power::SCI, self.power.interrupt(), to);
         }
         self.advance_hpet(now, to);
         self.set_deadline();
@@ -425,7 +430,7 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
 
     fn set_deadline(&mut self) {
         let hpet = self.hpet.as_ref().and_then(Hpet::next_deadline);
-        let deadline = earlier(earlier(self.pit.next_deadline(), self.rtc.next_deadline()), hpet);
-        self.deadline = deadline.unwrap_or(u64::MAX);
+        let deadlines = [self.pit.next_deadline(), self.rtc.next_deadline(), self.power.next_deadline(), hpet];
+        self.deadline = deadlines.into_iter().fold(None, earlier).unwrap_or(u64::MAX);
     }
 }

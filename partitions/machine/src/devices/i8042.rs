@@ -19,6 +19,9 @@ const COMMAND: u8 = 1 << 3;
 /// Status: keyboard not locked.
 const UNLOCKED: u8 = 1 << 4;
 
+/// Input port: the keyboard is not locked, the manufacturing jumper not set.
+const INPUT_PORT: u8 = 1 << 7 | 1 << 5;
+
 /// What the next byte at the data port is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Expected {
@@ -28,7 +31,9 @@ enum Expected {
     CommandByte,
     /// The output port: bit 0 is the processor's reset line.
     OutputPort,
-    /// An answer of the controller's own: ignored.
+    /// What the data port gives back, as if the keyboard had sent it.
+    Echo,
+    /// The same from the mouse, which is not there either, or for it: ignored.
     Ignored,
 }
 
@@ -78,6 +83,7 @@ impl KeyboardController {
                         self.output_port = value;
                         return (value & 1 == 0).then_some(PowerEvent::Reset);
                     }
+                    Expected::Echo => self.answer = Some(value),
                     Expected::Keyboard | Expected::Ignored => {}
                 }
             }
@@ -94,9 +100,11 @@ impl KeyboardController {
                     0xa8 => self.command_byte &= !0x20,
                     0xad => self.command_byte |= 0x10,
                     0xae => self.command_byte &= !0x10,
+                    0xc0 => self.answer = Some(INPUT_PORT),
                     0xd0 => self.answer = Some(self.output_port),
                     0xd1 => self.expected = Expected::OutputPort,
-                    0xd2..=0xd4 => self.expected = Expected::Ignored,
+                    0xd2 => self.expected = Expected::Echo,
+                    0xd3 | 0xd4 => self.expected = Expected::Ignored,
                     // Pulses the output lines whose bits are clear.
                     0xf0..=0xff => return (value & 1 == 0).then_some(PowerEvent::Reset),
                     _ => {}
@@ -143,5 +151,8 @@ mod tests {
         controller.write(COMMAND_PORT, 0xad);
         controller.write(COMMAND_PORT, 0x20);
         assert_eq!(controller.read(DATA_PORT), 0x75);
+        controller.write(COMMAND_PORT, 0xd2);
+        controller.write(DATA_PORT, 0x5a);
+        assert_eq!((controller.read(COMMAND_PORT) & 1, controller.read(DATA_PORT)), (1, 0x5a));
     }
 }

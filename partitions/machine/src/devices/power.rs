@@ -33,16 +33,18 @@ pub const SLEEP_TYPE_OFF: u8 = 5;
 pub const SCI: u8 = 9;
 /// Frequency of the power-management timer in Hz.
 pub const TIMER_FREQUENCY: u64 = 3_579_545;
+/// The timer's highest bit, as the tables declare it.
+const TIMER_HIGHEST: u32 = 31;
 
 /// PM1 status and enable bits.
 mod event {
+    pub const TIMER: u16 = 1 << 0;
     pub const GLOBAL: u16 = 1 << 5;
     pub const POWER_BUTTON: u16 = 1 << 8;
     pub const SLEEP_BUTTON: u16 = 1 << 9;
     pub const CLOCK: u16 = 1 << 10;
-    /// Bits that can be enabled. The timer's carry is not among them: the tables declare its 32-bit counter, and nobody
-    /// asked for a wake-up every 20 minutes yet.
-    pub const ENABLE: u16 = GLOBAL | POWER_BUTTON | SLEEP_BUTTON | CLOCK;
+    /// Bits that can be enabled.
+    pub const ENABLE: u16 = TIMER | GLOBAL | POWER_BUTTON | SLEEP_BUTTON | CLOCK;
 }
 
 const SCI_ENABLED: u16 = 1 << 0;
@@ -52,6 +54,8 @@ const SLEEP_ENABLE: u16 = 1 << 13;
 #[derive(Clone, Debug)]
 pub struct Power {
     timer: Clock,
+    /// How often the timer's highest bit has changed as far as the status tells.
+    told: u64,
     status: u16,
     enable: u16,
     control: u16,
@@ -64,6 +68,7 @@ impl Power {
     pub const fn new(tsc_hertz: u64) -> Self {
         Self {
             timer: Clock::new(TIMER_FREQUENCY, tsc_hertz),
+            told: 0,
             status: 0,
             enable: 0,
             control: SCI_ENABLED,
@@ -82,8 +87,24 @@ impl Power {
         self.status |= event::POWER_BUTTON;
     }
 
+    /// Tells the time: the status says when the timer's highest bit changes (4.8.3.3).
+    pub const fn advance(&mut self, now: u64) {
+        let changes = self.timer.units(now) >> TIMER_HIGHEST;
+        if changes > self.told {
+            self.told = changes;
+            self.status |= event::TIMER;
+        }
+    }
+
+    /// TSC value at which [`advance`](Self::advance) has something to tell.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let waits = self.enable & !self.status & event::TIMER != 0;
+        waits.then(|| self.timer.ticks((self.told + 1) << TIMER_HIGHEST))
+    }
+
     /// Reads byte `offset` of the 16 fixed ACPI registers from [`EVENT_PORT`].
-    pub fn read_fixed(&self, offset: u16, now: u64) -> u8 {
+    pub fn read_fixed(&mut self, offset: u16, now: u64) -> u8 {
+        self.advance(now);
         let [timer0, timer1, timer2, timer3] = (self.timer.units(now) as u32).to_le_bytes();
         let [status0, status1] = self.status.to_le_bytes();
         let [enable0, enable1] = self.enable.to_le_bytes();
@@ -109,7 +130,8 @@ impl Power {
     }
 
     /// Writes byte `offset` of the fixed ACPI registers.
-    pub fn write_fixed(&mut self, offset: u16, value: u8) -> Option<PowerEvent> {
+    pub fn write_fixed(&mut self, offset: u16, value: u8, now: u64) -> Option<PowerEvent> {
+        self.advance(now);
         let low = u16::from(value);
         let high = u16::from(value) << 8;
         match offset {
@@ -164,10 +186,10 @@ mod tests {
     fn soft_off() {
         let mut power = Power::new(1_000_000_000);
         assert_eq!(power.read_fixed(4, 0) & 1, 1, "in ACPI mode from the start");
-        assert_eq!(power.write_fixed(4, 0x01), None);
-        assert_eq!(power.write_fixed(5, 0x14), None, "type without enable");
-        assert_eq!(power.write_fixed(5, 0x34), Some(PowerEvent::Off));
-        assert_eq!(power.write_fixed(5, 0x20), None, "S0");
+        assert_eq!(power.write_fixed(4, 0x01, 0), None);
+        assert_eq!(power.write_fixed(5, 0x14, 0), None, "type without enable");
+        assert_eq!(power.write_fixed(5, 0x34, 0), Some(PowerEvent::Off));
+        assert_eq!(power.write_fixed(5, 0x20, 0), None, "S0");
     }
 
     #[test]
@@ -184,17 +206,34 @@ mod tests {
         let mut power = Power::new(1_000_000_000);
         power.press_power_button();
         assert!(!power.interrupt());
-        power.write_fixed(3, 0x01);
+        power.write_fixed(3, 0x01, 0);
         assert!(power.interrupt());
-        power.write_fixed(1, 0x01);
+        power.write_fixed(1, 0x01, 0);
         assert!(!power.interrupt());
     }
 
     #[test]
     fn timer_follows_the_tsc() {
-        let power = Power::new(50_000_000);
+        let mut power = Power::new(50_000_000);
         assert_eq!(power.timer(50_000_000), 3_579_545);
         let bytes = [8, 9, 10, 11].map(|offset| power.read_fixed(offset, 50_000_000));
         assert_eq!(u32::from_le_bytes(bytes), 3_579_545);
+    }
+
+    #[test]
+    fn timer_tells_changes_of_its_highest_bit() {
+        let mut power = Power::new(50_000_000);
+        assert_eq!(power.next_deadline(), None);
+        power.write_fixed(2, 0x01, 0);
+        let deadline = power.next_deadline().unwrap();
+        assert_eq!(power.timer(deadline), 0x8000_0000);
+        power.advance(deadline - 1);
+        assert!(!power.interrupt());
+        power.advance(deadline);
+        assert!(power.interrupt() && power.next_deadline().is_none());
+        assert_eq!(power.read_fixed(0, deadline), 0x01);
+        power.write_fixed(0, 0x01, deadline);
+        assert!(!power.interrupt());
+        assert_eq!(power.timer(power.next_deadline().unwrap()), 0);
     }
 }

@@ -5,6 +5,8 @@ use crate::devices::message::MsiMessage;
 use crate::devices::pci::tests::Scratch;
 use proptest::prelude::*;
 
+mod facilities;
+
 const TSC: u64 = 1_000_000_000;
 const READY: Readiness = Readiness { rflags: 0x202, interruptibility: 0, occupied: false };
 
