@@ -84,7 +84,9 @@ fn seabios_boots_from_a_disk() {
         return;
     };
     outcome.expect_status(0).expect_in_order(&[
-        "pc| boot sector: off",
+        "SeaBIOS (version",
+        "Booting from Hard Disk",
+        "boot sector: off",
         "init| bulkhead: partition pc has finished: the guest powered off (code 0)",
     ]);
 }

@@ -55,6 +55,7 @@ fn sample() -> Vec<u8> {
     for module in ["program/block", "program/vmm", "kernel/linux"] {
         plan.modules.push(ModuleRecord { name: name(module), sha256: [9; 32], length: 12_345 });
     }
+    plan.modules.push(ModuleRecord { name: name("rom/linux"), sha256: [9; 32], length: 2 * page });
     let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
     let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
     let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
@@ -71,7 +72,7 @@ fn sample() -> Vec<u8> {
         low_memory: ram,
         high_memory: NO_INDEX,
         pool_pages: 40,
-        firmware: NO_INDEX,
+        firmware: 3,
     });
 
     let new = |kind, text: &str| EnvironmentEntry::new(kind, name(text));
@@ -212,6 +213,10 @@ fn errors_name_what_is_wrong() {
     let mut table = good.clone();
     table[modules + 4..modules + 8].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(parse(&table), Err(PlanError::BadTable(TableName::Modules)));
+    let mut firmware = good.clone();
+    let offset = u32::from_le_bytes(good[modules..modules + 4].try_into().expect("four bytes")) as usize;
+    firmware[offset + 3 * size_of::<ModuleRecord>() + std::mem::offset_of!(ModuleRecord, length)] = 1;
+    assert_eq!(parse(&firmware), Err(PlanError::BadRecord(TableName::Guests, 0)), "not whole pages");
     let unaligned = Aligned::new(&[&[0], good.as_slice()].concat());
     assert!(Plan::parse(&unaligned.bytes()[1..]).is_err());
     assert_eq!(Environment::parse(&[]).err(), Some(EnvironmentError::Truncated));

@@ -162,6 +162,24 @@ fn guests_with_more_processors_than_there_are_cpus() {
 }
 
 #[test]
+fn a_guest_with_firmware() {
+    let text = r#"
+        [guest.a-guest-of-24-characters]
+        memory = "4 MiB"
+        firmware = "builtin:firmware"
+        hpet = true
+    "#;
+    compiled(text, |compiled, plan| {
+        let guest = plan.partition(1).unwrap();
+        let module = guest.guest().unwrap().1.firmware as usize;
+        assert_eq!(compiled.modules[module].0, "rom/a-guest-of-24-characters");
+        assert_eq!(guest.environment.module("firmware").unwrap().size, 0x2000);
+        assert!(guest.environment.module("kernel").is_none());
+        assert!(guest.environment.guest_space().unwrap().hpet);
+    });
+}
+
+#[test]
 fn channels_endpoints_and_memory() {
     let text = r#"
         [system]
