@@ -4,12 +4,24 @@ use bulkhead_harness::Backend;
 
 use crate::machine::{has, run};
 
+/// EPT, but no guests in real mode: the monitor interprets what the firmware does there.
+const WITHOUT_UNRESTRICTED_GUEST: &str = "corei5_lynnfield_750";
+
 #[test]
 fn firmware_starts_at_the_reset_vector() {
+    starts(&[]);
+}
+
+#[test]
+fn firmware_starts_on_a_processor_without_guests_in_real_mode() {
+    starts(&["--cpu", WITHOUT_UNRESTRICTED_GUEST]);
+}
+
+fn starts(arguments: &[&str]) {
     if !has(Backend::Bochs) {
         return;
     }
-    run("tests/manifests/firmware.toml", Backend::Bochs, &[])
+    run("tests/manifests/firmware.toml", Backend::Bochs, arguments)
         .expect_status(0)
         .expect_in_order(&[
             "reset| firmware: real mode",
