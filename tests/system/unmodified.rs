@@ -1,4 +1,5 @@
-//! Kernels of others than Linux, and firmware, as Debian has them. A machine that cannot fetch them skips these tests, and says so.
+//! Kernels of others than Linux, and firmware, as Debian has them. A machine that cannot fetch them skips these tests,
+//! and says so.
 
 use bulkhead_harness::Backend;
 

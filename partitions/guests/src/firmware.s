@@ -1,5 +1,5 @@
-// Firmware: 16-bit code that the reset vector jumps to, and 32-bit code. Linked to end at 4 GiB, where it cannot be written; the
-// processor also finds it below 1 MiB, where real mode reaches it.
+// Firmware: 16-bit code that the reset vector jumps to, and 32-bit code. Linked to end at 4 GiB, where it cannot be
+// written; the processor also finds it below 1 MiB, where real mode reaches it.
 
     .section .firmware16, "ax", @progbits
     .code16

@@ -332,8 +332,8 @@ pub enum Resource<'a> {
     IoPorts(IoPorts<'a>),
     /// Derive the interrupt to the entry's slot, and bind it to the partition's notification with badge `1 << bit`.
     Interrupt(Interrupt<'a>),
-    /// Create the guest space, map the guest's RAM and firmware in it at their guest-physical addresses, derive it to the entry's
-    /// slot.
+    /// Create the guest space, map the guest's RAM and firmware in it at their guest-physical addresses, derive it to
+    /// the entry's slot.
     GuestSpace {
         /// Index of the guest.
         index: usize,

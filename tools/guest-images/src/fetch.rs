@@ -72,8 +72,8 @@ impl Fetch {
         Err(GuestImageError::Contents { package: name, missing: "a kernel" })
     }
 
-    /// Downloads by the host's package lists, or by lists of our own if those are missing or out of date, or for another
-    /// architecture.
+    /// Downloads by the host's package lists, or by lists of our own if those are missing or out of date, or for
+    /// another architecture.
     fn download(&self, name: &str) -> Result<PathBuf, GuestImageError> {
         let place = self.directory.join(format!("archive-{name}"));
         make(&place)?;

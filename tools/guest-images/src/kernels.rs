@@ -12,8 +12,8 @@ use crate::GuestImageError;
 
 /// Where packages have kernels and firmware.
 pub(crate) const DIRECTORIES: [&str; 2] = ["boot", "usr/share/seabios"];
-/// Beginnings of the names that they have there: Linux, the 64-bit Memtest86+ (which has Linux's boot protocol), GNU Mach, and
-/// SeaBIOS.
+/// Beginnings of the names that they have there: Linux, the 64-bit Memtest86+ (which has Linux's boot protocol), GNU
+/// Mach, and SeaBIOS.
 const NAMES: [&str; 4] = ["vmlinuz-", "memtest86+x64.bin", "gnumach-", "bios-256k.bin"];
 /// End of the name of a kernel that the boot loader would decompress; a guest's loader does not.
 const COMPRESSED: &str = ".gz";

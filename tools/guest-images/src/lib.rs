@@ -1,8 +1,8 @@
 //! The files that manifests name by `debian:` and `builtin:`.
 //!
 //! - `debian:PACKAGE` is the Linux kernel of a Debian package, or of the package that it depends on, as a bzImage;
-//!   `debian:PACKAGE#vmlinux` is the ELF file that is compressed in it. Some packages of other kernels and firmware are known,
-//!   too: `memtest86+`, `gnumach-image-1.8-486:i386`, `seabios`.
+//!   `debian:PACKAGE#vmlinux` is the ELF file that is compressed in it. Some packages of other kernels and firmware are
+//!   known, too: `memtest86+`, `gnumach-image-1.8-486:i386`, `seabios`.
 //! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
 //!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
 //!

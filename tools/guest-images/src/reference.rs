@@ -12,8 +12,8 @@ pub(crate) const CHECKS_KERNEL: &str = "linux-image-cloud-amd64";
 pub enum Reference {
     /// The Linux kernel of a Debian package.
     Debian {
-        /// The package's name, with `:i386` for one of that architecture; a metapackage stands for the package that it depends
-        /// on.
+        /// The package's name, with `:i386` for one of that architecture; a metapackage stands for the package that it
+        /// depends on.
         package: String,
         /// What is wanted of it.
         form: KernelForm,
@@ -60,7 +60,8 @@ pub(crate) fn architecture(name: &str) -> Option<&str> {
     name.split_once(':').map(|(_, architecture)| architecture)
 }
 
-/// Names of packages (Debian Policy, 5.6.1), perhaps with an architecture. They become arguments and names of directories.
+/// Names of packages (Debian Policy, 5.6.1), perhaps with an architecture. They become arguments and names of
+/// directories.
 pub(crate) fn is_package_name(name: &str) -> bool {
     let (name, architecture) = name.split_once(':').unwrap_or((name, FOREIGN));
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

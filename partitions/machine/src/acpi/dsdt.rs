@@ -77,8 +77,8 @@ fn event_timer() -> Terms {
     Terms::new().name("_HID", Terms::new().eisa("PNP0103")).name("_CRS", Terms::new().resources(registers))
 }
 
-/// What is taken without a device of its own: the fixed ACPI registers, and the configuration space in memory, which operating
-/// systems use only where it is reserved (PCI firmware specification 3.3, 4.1.2).
+/// What is taken without a device of its own: the fixed ACPI registers, and the configuration space in memory, which
+/// operating systems use only where it is reserved (PCI firmware specification 3.3, 4.1.2).
 fn board_resources() -> Terms {
     let length = (PCI_CONFIGURATION.end - PCI_CONFIGURATION.start) as u32;
     let resources = Resources::new().ports(power::EVENT_PORT, 16).memory(PCI_CONFIGURATION.start as u32, length);

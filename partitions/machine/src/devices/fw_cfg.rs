@@ -1,7 +1,8 @@
 //! The firmware configuration device, by which firmware asks the machine what it has (QEMU, docs/specs/fw_cfg).
 //!
-//! A word written to the selector port chooses an item; each read of the data port gives its next byte. What exists here says how
-//! large the machine is, and, as the one file, where its console is. The interface by direct memory access is not offered.
+//! A word written to the selector port chooses an item; each read of the data port gives its next byte. What exists
+//! here says how large the machine is, and, as the one file, where its console is. The interface by direct memory
+//! access is not offered.
 
 /// Selector register, 16 bits, write-only.
 pub const SELECTOR_PORT: u16 = 0x510;
@@ -19,7 +20,8 @@ mod item {
     pub const FIRST_FILE: u16 = 0x0020;
 }
 
-/// The file by which SeaBIOS learns to show on a serial port what it would show on a screen (its docs/Runtime_config.md).
+/// The file by which SeaBIOS learns to show on a serial port what it would show on a screen (its
+/// docs/Runtime_config.md).
 const FILE: &[u8] = b"etc/sercon-port";
 /// What it holds: the port of COM1.
 const FILE_CONTENTS: [u8; 2] = 0x3f8u16.to_le_bytes();

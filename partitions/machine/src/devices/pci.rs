@@ -171,7 +171,8 @@ impl<F: PciFunction> PciBus<F> {
         }
     }
 
-    /// Writes the configuration space in memory, `offset` bytes from its start. The index of the function that was written, if any.
+    /// Writes the configuration space in memory, `offset` bytes from its start. The index of the function that was
+    /// written, if any.
     pub fn write_enhanced(&mut self, offset: u64, width: Width, value: u64) -> Option<usize> {
         match width {
             Width::Qword => {

@@ -298,7 +298,8 @@ impl Rtc {
     }
 }
 
-/// Writes the checksum of the configuration that firmware keeps: without it, software takes the memory sizes for garbage.
+/// Writes the checksum of the configuration that firmware keeps: without it, software takes the memory sizes for
+/// garbage.
 fn set_checksum(memory: &mut [u8; 128]) {
     let summed = memory.get(SUMMED).unwrap_or_default();
     let sum = summed.iter().fold(0u16, |sum, byte| sum.wrapping_add(u16::from(*byte)));

@@ -10,8 +10,8 @@ const SHADOW: usize = 128 << 10;
 /// Bytes from the first instruction to the end.
 const RESET_VECTOR: usize = 16;
 
-/// Puts the end of `firmware` below 1 MiB, as the chip set of a PC does. All of it lies below 4 GiB already, read-only. `signature` is
-/// what the processor has in EDX after a reset.
+/// Puts the end of `firmware` below 1 MiB, as the chip set of a PC does. All of it lies below 4 GiB already, read-only.
+/// `signature` is what the processor has in EDX after a reset.
 ///
 /// # Errors
 /// It is too short to start at its end, or the guest has no memory below 1 MiB.

@@ -25,8 +25,8 @@ pub struct MemoryRange {
     pub kind: MemoryKind,
 }
 
-/// The map of a guest with this RAM: conventional memory, firmware area, extended memory, the PCI configuration space, and what is
-/// above 4 GiB.
+/// The map of a guest with this RAM: conventional memory, firmware area, extended memory, the PCI configuration space,
+/// and what is above 4 GiB.
 pub fn memory_map(layout: MemoryLayout) -> impl Iterator<Item = MemoryRange> {
     use MemoryKind::{Reserved, Usable};
     let low = layout.low();

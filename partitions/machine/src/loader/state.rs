@@ -78,8 +78,8 @@ impl BootState {
         state
     }
 
-    /// The state after a reset (SDM vol. 3, 9.1.4 and table 9-1): real mode with caches off, 16 bytes below 4 GiB. `signature` is what
-    /// CPUID says of family, model and stepping.
+    /// The state after a reset (SDM vol. 3, 9.1.4 and table 9-1): real mode with caches off, 16 bytes below 4 GiB.
+    /// `signature` is what CPUID says of family, model and stepping.
     pub fn reset(signature: u32) -> Self {
         let mut state = Self::real_mode(0);
         state.rip = 0xfff0;

@@ -57,8 +57,8 @@ impl Comparator {
         self.value
     }
 
-    /// Writes the comparator register, where `merge` puts the written bytes into its old contents. A periodic comparator takes what
-    /// is written as its period, and as its value only if that was announced (2.3.9.2.2).
+    /// Writes the comparator register, where `merge` puts the written bytes into its old contents. A periodic
+    /// comparator takes what is written as its period, and as its value only if that was announced (2.3.9.2.2).
     pub(super) fn set_value(&mut self, merge: impl Fn(u64) -> u64) {
         let periodic = self.configuration & configuration::PERIODIC != 0;
         if !periodic || self.configuration & configuration::SET_VALUE != 0 {

@@ -1,7 +1,7 @@
 //! The high precision event timer (IA-PC HPET specification 1.0a) with three comparators of 64 bits.
 //!
-//! The main counter is derived from the time stamp counter, so nothing counts: reading computes, and a comparator knows when it
-//! is reached next.
+//! The main counter is derived from the time stamp counter, so nothing counts: reading computes, and a comparator knows
+//! when it is reached next.
 
 mod comparator;
 
@@ -18,7 +18,8 @@ pub const BASE: u64 = 0xfed0_0000;
 pub const END: u64 = BASE + 0x400;
 /// Comparators.
 const COMPARATORS: usize = 3;
-/// Low half of the capability register: revision 1, the last comparator's number, a 64-bit counter, legacy replacement, vendor Intel.
+/// Low half of the capability register: revision 1, the last comparator's number, a 64-bit counter, legacy replacement,
+/// vendor Intel.
 pub const IDENTITY: u32 = 1 | (COMPARATORS as u32 - 1) << 8 | 1 << 13 | 1 << 15 | 0x8086 << 16;
 
 /// Frequency of the main counter in Hz, and its period in femtoseconds: as in Intel's chip sets.
@@ -86,8 +87,8 @@ impl Hpet {
         if self.is_enabled() { self.clock.units(now).wrapping_add(self.counter) } else { self.counter }
     }
 
-    /// Reads at `offset` from [`BASE`]; an aligned access of 4 or 8 bytes is what there should be. [`advance`](Self::advance) was
-    /// called for `now`.
+    /// Reads at `offset` from [`BASE`]; an aligned access of 4 or 8 bytes is what there should be.
+    /// [`advance`](Self::advance) was called for `now`.
     pub fn read(&self, offset: u64, width: Width, now: u64) -> u64 {
         let value = match offset & !7 {
             register::CAPABILITIES => PERIOD << 32 | u64::from(IDENTITY),
@@ -106,7 +107,8 @@ impl Hpet {
         (value >> (8 * (offset & 7))) & width.mask()
     }
 
-    /// Writes at `offset` from [`BASE`]. [`advance`](Self::advance) was called for `now`; [`tell`](Self::tell) is to be.
+    /// Writes at `offset` from [`BASE`]. [`advance`](Self::advance) was called for `now`; [`tell`](Self::tell) is to
+    /// be.
     pub fn write(&mut self, offset: u64, width: Width, value: u64, now: u64) {
         let shift = 8 * (offset & 7);
         let mask = width.mask() << shift;
