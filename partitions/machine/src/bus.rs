@@ -227,17 +227,14 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     /// Reads guest-physical memory that is not RAM. What nothing claims reads as all ones.
     pub fn read_memory(&mut self, address: u64, width: Width, now: u64, to: &mut impl Deliver) -> u64 {
         match address {
-            hpet::BASE..hpet::END => {
-                self.advance_hpet(now, to);
-                self.hpet.as_ref().map_or(width.mask(), |hpet| hpet.read(address - hpet::BASE, width, now))
-            }
-            _ if PCI_CONFIGURATION.contains(&address) => {
-                self.pci.read_enhanced(address - PCI_CONFIGURATION.start, width)
-            }
             ioapic::BASE..0xfec0_1000 => {
                 let lane = address & 3;
                 let register = u64::from(self.interrupts.read_ioapic(address & 0xffc));
                 (register >> (8 * lane)) & width.mask()
+            }
+            hpet::BASE..hpet::END => self.read_hpet(address - hpet::BASE, width, now, to),
+            _ if PCI_CONFIGURATION.contains(&address) => {
+                self.pci.read_enhanced(address - PCI_CONFIGURATION.start, width)
             }
             _ => self.read_window(Space::Memory, address, width, to),
         }
@@ -246,13 +243,13 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
     /// Writes guest-physical memory that is not RAM. What nothing claims ignores it.
     pub fn write_memory(&mut self, address: u64, width: Width, value: u64, now: u64, to: &mut impl Deliver) {
         match address {
+            ioapic::BASE..0xfec0_1000 => {
+                self.interrupts.write_ioapic(address & 0xfff, (value & width.mask()) as u32, to)
+            }
             hpet::BASE..hpet::END => self.write_hpet(address - hpet::BASE, width, value, now, to),
             _ if PCI_CONFIGURATION.contains(&address) => {
                 let function = self.pci.write_enhanced(address - PCI_CONFIGURATION.start, width, value);
                 self.attend(function, to);
-            }
-            ioapic::BASE..0xfec0_1000 => {
-                self.interrupts.write_ioapic(address & 0xfff, (value & width.mask()) as u32, to)
             }
             _ => self.write_window(Space::Memory, address, width, value, to),
         }
@@ -416,6 +413,14 @@ impl<F: PciFunction, S: SerialSink> Platform<F, S> {
         }
     }
 
+    // Apart, since systems read other registers more often.
+    #[inline(never)]
+    fn read_hpet(&mut self, offset: u64, width: Width, now: u64, to: &mut impl Deliver) -> u64 {
+        self.advance_hpet(now, to);
+        self.hpet.as_ref().map_or(width.mask(), |hpet| hpet.read(offset, width, now))
+    }
+
+    #[inline(never)]
     fn write_hpet(&mut self, offset: u64, width: Width, value: u64, now: u64, to: &mut impl Deliver) {
         self.advance_hpet(now, to);
         let Some(hpet) = &mut self.hpet else {

@@ -5,6 +5,9 @@ use bulkhead_runtime::plan::layout;
 use bulkhead_runtime::shared::SharedMemory;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// No firmware begins below this: devices do.
+const FIRMWARE_START: u64 = layout::GUEST_FIRMWARE_END - layout::GUEST_FIRMWARE_MAX;
+
 /// RAM of a guest: one block of the vmm's address space. Its firmware, if it has any, is memory that it can only read.
 #[derive(Clone, Copy)]
 pub struct Ram {
@@ -20,6 +23,7 @@ impl Ram {
     }
 
     /// The bytes of the firmware at an address, if all of them are there.
+    #[cold]
     fn firmware_at(&self, address: GuestPhysical, length: u64) -> Option<&'static [u8]> {
         let start = layout::GUEST_FIRMWARE_END - self.firmware.len() as u64;
         let offset = usize::try_from(address.0.checked_sub(start)?).ok()?;
@@ -71,7 +75,8 @@ impl GuestMemory for Ram {
     #[inline]
     fn contains(&self, address: GuestPhysical, length: u64) -> bool {
         // What is written to firmware is lost, as [`write`](Self::write) refuses it.
-        self.layout.flat_offset(address, length).is_some() || self.firmware_at(address, length).is_some()
+        self.layout.flat_offset(address, length).is_some()
+            || address.0 >= FIRMWARE_START && self.firmware_at(address, length).is_some()
     }
 
     #[inline]

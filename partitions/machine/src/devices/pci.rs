@@ -160,6 +160,7 @@ impl<F: PciFunction> PciBus<F> {
     }
 
     /// Reads the configuration space in memory, `offset` bytes from its start.
+    #[inline(never)]
     pub fn read_enhanced(&mut self, offset: u64, width: Width) -> u64 {
         match width {
             // The root complex makes two requests of it.
@@ -173,6 +174,7 @@ impl<F: PciFunction> PciBus<F> {
 
     /// Writes the configuration space in memory, `offset` bytes from its start. The index of the function that was
     /// written, if any.
+    #[inline(never)]
     pub fn write_enhanced(&mut self, offset: u64, width: Width, value: u64) -> Option<usize> {
         match width {
             Width::Qword => {
