@@ -71,43 +71,44 @@ pub struct OutOfGuest {
 /// Where a block of RAM of some size lies in the guest-physical space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLayout {
-    size: u64,
+    low: u64,
+    high: u64,
 }
 
 impl MemoryLayout {
     /// The layout of `size` bytes of RAM, rounded down to whole pages.
     pub const fn new(size: u64) -> Self {
-        Self { size: size & !(PAGE_SIZE - 1) }
+        let size = size & !(PAGE_SIZE - 1);
+        let low = if size < LOW_LIMIT { size } else { LOW_LIMIT };
+        Self { low, high: size - low }
     }
 
     /// Bytes of RAM.
     #[inline]
     pub const fn size(&self) -> u64 {
-        self.size
+        self.low + self.high
     }
 
     /// Bytes of RAM at address 0.
     #[inline]
     pub const fn low(&self) -> u64 {
-        if self.size < LOW_LIMIT { self.size } else { LOW_LIMIT }
+        self.low
     }
 
     /// Bytes of RAM at [`HIGH_START`].
     #[inline]
     pub const fn high(&self) -> u64 {
-        self.size - self.low()
+        self.high
     }
 
     /// The offset in the flat block of `length` bytes at `address`, or `None` unless all of them are RAM and in one piece.
     #[inline]
     pub const fn flat_offset(&self, address: GuestPhysical, length: u64) -> Option<u64> {
-        let low = self.low();
-        if address.0 < low {
-            if length <= low - address.0 { Some(address.0) } else { None }
+        if address.0 < self.low {
+            if length <= self.low - address.0 { Some(address.0) } else { None }
         } else if address.0 >= HIGH_START {
             let within = address.0 - HIGH_START;
-            let high = self.high();
-            if within < high && length <= high - within { Some(low + within) } else { None }
+            if within < self.high && length <= self.high - within { Some(self.low + within) } else { None }
         } else {
             None
         }
