@@ -39,6 +39,10 @@ bitflags::bitflags! {
         const PDPTES = 1 << 13;
         /// `interrupt_status`.
         const INTERRUPT_STATUS = 1 << 14;
+        /// `dr`, `dr6`.
+        const DEBUG = 1 << 15;
+        /// `pending_debug`.
+        const PENDING_DEBUG = 1 << 16;
     }
 }
 
@@ -191,6 +195,12 @@ pub struct VcpuState {
     pub deadline: u64,
     /// PAE page-directory-pointer entries.
     pub pdptes: [u64; 4],
+    /// DR0 to DR3.
+    pub dr: [u64; 4],
+    /// DR6.
+    pub dr6: u64,
+    /// Pending debug exceptions (SDM vol. 3, 25.4.2).
+    pub pending_debug: u64,
     /// CR2, which the hardware does not switch: stored at every exit and loaded at every entry, like the general registers.
     pub cr2: u64,
     /// Signal bits taken from the thread's bound notification by an [`ExitReason::Signal`].

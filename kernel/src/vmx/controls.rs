@@ -21,8 +21,8 @@ const CR0_PG: u64 = 1 << 31;
 /// CR4.MCE: machine checks are the host's affair.
 const CR4_MCE: u64 = 1 << 6;
 /// Bits of CR4 that guests may change as they like, if the processor has them: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR,
-/// OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP.
-const CR4_GUEST: u64 = 0x0037_0fbf;
+/// OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP, SMAP. Of others their monitors know whether they were offered.
+const CR4_GUEST: u64 = 0x0035_07bf;
 /// Exception vector of machine checks.
 const MACHINE_CHECK: u64 = 18;
 
@@ -78,8 +78,8 @@ impl OwnedBits {
 
 impl Controls {
     /// The controls for a processor with these capabilities and this CR4; nothing if it lacks one that guests cannot do
-    /// without.
-    pub fn compute(capabilities: &Capabilities, with_vpid: bool, host_cr4: u64) -> Option<Self> {
+    /// without. `with_rdtscp`: the guest has IA32_TSC_AUX, and so the instructions that read it.
+    pub fn compute(capabilities: &Capabilities, with_vpid: bool, with_rdtscp: bool, host_cr4: u64) -> Option<Self> {
         let needed_pin = PinbasedControls::EXTERNAL_INTERRUPT_EXITING
             | PinbasedControls::NMI_EXITING
             | PinbasedControls::VMX_PREEMPTION_TIMER;
@@ -115,12 +115,10 @@ impl Controls {
         if !complete {
             return None;
         }
-        let mut secondary = SecondaryControls::ENABLE_EPT
-            | SecondaryControls::ENABLE_RDTSCP
-            | SecondaryControls::ENABLE_INVPCID
-            | SecondaryControls::WBINVD_EXITING
-            | SecondaryControls::UNRESTRICTED_GUEST;
+        let mut secondary =
+            SecondaryControls::ENABLE_EPT | SecondaryControls::WBINVD_EXITING | SecondaryControls::UNRESTRICTED_GUEST;
         secondary.set(SecondaryControls::ENABLE_VPID, with_vpid);
+        secondary.set(SecondaryControls::ENABLE_RDTSCP, with_rdtscp);
         let secondary = capabilities.secondary.adjust(secondary.bits());
         // With unrestricted guests paging and protection are the guest's own, whatever the fixed bits say (SDM vol. 3, 24.8).
         let unrestricted = secondary & SecondaryControls::UNRESTRICTED_GUEST.bits() != 0;

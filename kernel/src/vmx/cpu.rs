@@ -47,7 +47,7 @@ impl VmxCpu {
         self.large_pages.set(capabilities.ept_large_pages());
         self.virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
-        let controls = Controls::compute(&capabilities, false, self.host.cr4());
+        let controls = Controls::compute(&capabilities, false, false, self.host.cr4());
         self.enabled.set(controls.is_some());
     }
 

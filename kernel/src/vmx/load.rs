@@ -1,8 +1,8 @@
 //! From the shared page to the hardware: the groups that the monitor changed.
 //!
 //! The hardware checks guest state as a whole at VM entry and refuses what it cannot run, without harm; so values go there as
-//! they are, except where an accepted value would hurt the host: bits of CR0 and CR4 that are the kernel's, breakpoints (the
-//! debug address registers are not switched), activity states in which the processor answers no interrupt, and XCR0.
+//! they are, except where an accepted value would hurt the host: bits of CR0 and CR4 that are the kernel's, activity states in
+//! which the processor answers no interrupt, and XCR0.
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
@@ -23,10 +23,6 @@ const RFLAGS_FIXED: u64 = 1 << 1;
 const EFER_LMA: u64 = 1 << 10;
 /// VM-entry control: IA-32e mode guest.
 const LONG_MODE_GUEST: u32 = 1 << 9;
-/// DR7: bits that are always 1, and conditions and lengths without enables.
-const DR7_FIXED: u64 = 1 << 10;
-/// DR7: everything but enables (bits 0 to 9) and general detect (bit 13).
-const DR7_HARMLESS: u64 = 0xffff_0000;
 /// Primary control: interrupt-window exiting.
 const INTERRUPT_WINDOW: u32 = 1 << 2;
 /// Primary control: NMI-window exiting.
@@ -109,6 +105,12 @@ impl Vcpu {
             vmcs.set_guest::<{ guest::PDPTE2_FULL }>(get!(state, pdptes[2]));
             vmcs.set_guest::<{ guest::PDPTE3_FULL }>(get!(state, pdptes[3]));
         }
+        if groups.contains(StateGroups::DEBUG) {
+            self.debug.load(state);
+        }
+        if groups.contains(StateGroups::PENDING_DEBUG) {
+            vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(get!(state, pending_debug));
+        }
         if groups.contains(StateGroups::XCR0) && !self.set_xcr0(cpu, get!(state, xcr0)) {
             return Err(StateGroups::XCR0);
         }
@@ -149,7 +151,7 @@ impl Vcpu {
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {
-        vmcs.set_guest::<{ guest::DR7 }>(get!(state, dr7) & DR7_HARMLESS | DR7_FIXED);
+        self.debug.load_control(vmcs, get!(state, dr7));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_CS }>(get!(state, sysenter_cs));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_ESP }>(get!(state, sysenter_esp));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_EIP }>(get!(state, sysenter_eip));

@@ -10,6 +10,7 @@ mod apic;
 mod capabilities;
 mod controls;
 mod cpu;
+mod debug;
 mod destroy;
 mod enable;
 mod entry;

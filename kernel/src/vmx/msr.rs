@@ -68,6 +68,11 @@ impl MsrAreas {
         }
     }
 
+    /// Whether the guest has IA32_TSC_AUX.
+    pub fn has_tsc_aux(&self) -> bool {
+        self.with_tsc_aux.get()
+    }
+
     /// Takes the host's values and tells the VMCS where the areas are, `address` being this structure's.
     pub fn load(&self, vmcs: Vmcs, host: &HostState, address: HostPhysical) {
         let values = [&host.star, &host.lstar, &host.fmask, &host.user_gs_base, &host.tsc_aux];

@@ -82,6 +82,12 @@ impl Vcpu {
             let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
             put!(state, pdptes, entries.map(|field| vmcs.read(field)));
         }
+        if groups.contains(StateGroups::DEBUG) {
+            self.debug.store(state);
+        }
+        if groups.contains(StateGroups::PENDING_DEBUG) {
+            store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS);
+        }
         put!(state, valid, (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits());
     }
 

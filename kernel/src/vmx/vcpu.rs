@@ -6,6 +6,7 @@ use crate::object::thread::Thread;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::{Controls, OwnedBits};
 use crate::vmx::cpu::VmxCpu;
+use crate::vmx::debug::DebugRegisters;
 use crate::vmx::entry::{self, EntryState};
 use crate::vmx::exit::Outcome;
 use crate::vmx::fpu;
@@ -63,6 +64,7 @@ pub struct Vcpu {
     pub(super) cr0: Cell<OwnedBits>,
     pub(super) cr4: Cell<OwnedBits>,
     xcr0: Cell<u64>,
+    pub(super) debug: DebugRegisters,
     pub(super) msrs: MsrAreas,
     vmcs: Page,
     state: Page,
@@ -176,6 +178,7 @@ impl Vcpu {
     pub fn clear(&self, cpu: &VmxCpu) {
         if self.is_current(cpu) {
             fpu::switch(cpu, Some(self), None);
+            DebugRegisters::switch(Some(self), None);
             cpu.current.set(None);
         }
         if self.home.get() == core::ptr::from_ref(cpu) as u64 {
@@ -261,9 +264,9 @@ impl Vcpu {
         let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
             return !arrives && self.make_current(cpu).is_some();
         };
-        let Some(controls) =
-            Controls::compute(&capabilities, self.vpid.get() != 0 && capabilities.has_vpid(), cpu.host.cr4())
-        else {
+        let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid();
+        let with_rdtscp = self.msrs.has_tsc_aux();
+        let Some(controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
@@ -292,6 +295,7 @@ impl Vcpu {
         let vmcs = unsafe { Vmcs::load(self.vmcs_page()) }?;
         let previous = cpu.current.replace(Some(self.reference()));
         fpu::switch(cpu, previous.as_deref(), Some(self));
+        DebugRegisters::switch(previous.as_deref(), Some(self));
         Some(vmcs)
     }
 
@@ -319,7 +323,6 @@ impl Vcpu {
         }
         vmcs.set_guest::<{ guest::LINK_PTR_FULL }>(!0);
         vmcs.set_guest::<{ guest::IA32_DEBUGCTL_FULL }>(0);
-        vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(0);
         // What the monitor has not marked yet is loaded all the same.
         let state = self.state();
         put!(state, dirty, StateGroups::all().bits());

@@ -6,6 +6,7 @@
 //! - `bench`: measures exits, a JSON object for each figure, and powers off;
 //! - `real`: goes down to real mode, prints from there, and powers off;
 //! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
+//! - `corner AREA...`: checks the architecture's corner cases, all or those of some areas, and powers off;
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
@@ -22,6 +23,7 @@ mod acpi;
 mod apic;
 mod bench;
 mod console;
+mod corner;
 mod delay;
 mod echo;
 mod emulators;
@@ -70,6 +72,7 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("ipi") => ipi::run(words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000)),
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
+        Some("corner") => corner::run(words),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),

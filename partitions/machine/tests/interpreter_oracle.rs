@@ -4,7 +4,7 @@
 #[path = "interpreter/native.rs"]
 mod native;
 
-use bulkhead_abi::{Segment, VcpuState, register};
+use bulkhead_abi::{Segment, StateGroups, VcpuState, register};
 use bulkhead_machine::emulate::{Mmio, PortIo};
 use bulkhead_machine::interpret::{self, Environment, InstructionCache, Stopped};
 use bulkhead_machine::loader::BootState;
@@ -139,6 +139,7 @@ fn interpreted(ram: &Ram, cache: &mut InstructionCache, length: usize, before: R
     BootState::protected_mode(CODE, 0x8000).apply(&mut state);
     state.idtr = Segment { base: IDT, limit: 7, access: 0, selector: 0 };
     state.dirty = 0;
+    state.valid = StateGroups::all().bits();
     state.registers[register::RAX] = before.eax.into();
     state.registers[register::RCX] = before.ecx.into();
     state.registers[register::RDX] = before.edx.into();

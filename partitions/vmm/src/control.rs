@@ -1,4 +1,4 @@
-//! Model-specific, control and debug registers.
+//! Model-specific and control registers.
 
 use crate::monitor::Monitor;
 use bulkhead_machine::emulate::{self, Exception};
@@ -7,7 +7,7 @@ use bulkhead_machine::policy::GeneralProtection;
 use bulkhead_machine::policy::control::{ControlChange, ControlRegisters};
 use bulkhead_machine::policy::msr::{MsrRead, MsrWrite};
 use bulkhead_runtime::abi::{StateGroups, register};
-use bulkhead_runtime::{println, time};
+use bulkhead_runtime::time;
 
 /// CR4.OSXSAVE.
 const OSXSAVE: u64 = 1 << 18;
@@ -153,31 +153,14 @@ impl Monitor {
         }
     }
 
-    /// MOV to and from debug registers: the guest has DR7, and breakpoint addresses that never match.
-    pub(crate) fn debug_register(&mut self) {
-        /// What DR6 and DR7 hold when nothing is set.
-        const DR6_FIXED: u64 = 0xffff_0ff0;
-        const DR7_FIXED: u64 = 0x400;
-        let qualification = self.processor.state().exit_qualification;
-        let (number, read) = (qualification & 7, qualification & 1 << 4 != 0);
-        let operand = (qualification >> 8 & 0xf) as u8;
-        self.require(StateGroups::RSP | StateGroups::SEGMENTS | StateGroups::CONTROL_REGISTERS);
-        if read {
-            let value = match number {
-                6 => DR6_FIXED,
-                7 => DR7_FIXED,
-                _ => 0,
-            };
-            let width = if self.is_long() { 8 } else { 4 };
-            emulate::write_register(self.processor.state_mut(), operand, width, value);
-        }
-        self.skip();
-    }
-
     /// XSETBV.
     pub(crate) fn set_extended_control(&mut self) {
         let current = self.control_registers();
+        self.require(StateGroups::SEGMENTS);
         let state = self.processor.state();
+        if emulate::privilege(state) != 0 {
+            return self.raise(Exception::GeneralProtection);
+        }
         let index = state.registers[register::RCX] as u32;
         let value = state.registers[register::RDX] << 32 | state.registers[register::RAX] & 0xffff_ffff;
         match self.guest.machine.control().write_xcr(&current, index, value) {
@@ -187,10 +170,7 @@ impl Monitor {
                 state.dirty |= StateGroups::XCR0.bits();
                 self.skip();
             }
-            Err(GeneralProtection) => {
-                println!("vmm: XCR{index} cannot hold {value:#x}");
-                self.raise(Exception::GeneralProtection);
-            }
+            Err(GeneralProtection) => self.raise(Exception::GeneralProtection),
         }
     }
 }

@@ -109,10 +109,10 @@ impl Monitor {
             reason::WRMSR => self.write_msr(),
             reason::HLT => {
                 self.skip();
-                // An interrupt may have come while STI held it back, or been posted just now.
+                // An interrupt may have come while STI held it back, or been posted just now; a single-step trap is due.
                 self.model.take_posted();
                 let interrupted = self.processor.state().rflags & INTERRUPT_FLAG != 0 && self.model.will_deliver();
-                if !interrupted {
+                if !interrupted && !self.is_trapping() {
                     self.activity = Activity::Halted;
                 }
             }
@@ -194,7 +194,10 @@ impl Monitor {
             }
             self.skip();
         }
-        if exit.port >= SERIAL_PORTS {
+        if exit.port >= self.notable_ports {
+            if self.watching {
+                self.port_watched(exit.port, exit.size);
+            }
             if is_pci(exit.port) {
                 self.driver_events();
             } else if exit.port & 0xfff8 == SERIAL_PORTS {
@@ -207,6 +210,9 @@ impl Monitor {
     #[cold]
     fn string_port(&mut self, now: u64) -> Option<PowerEvent> {
         self.require(emulate::REQUIRED);
+        if self.watching {
+            return self.string_port_watched(now);
+        }
         let ram = self.guest.ram;
         let mut devices = Devices { machine: &self.guest.machine, by: &mut self.model, now, power: None };
         let outcome = emulate::emulate_string_pio(self.processor.state_mut(), &ram, &mut devices);
@@ -226,18 +232,18 @@ impl Monitor {
             self.describe();
             return Some(End::Crashed("the guest's descriptor tables or stack are not in its memory"));
         }
+        if self.watching {
+            return self.memory_access_watched();
+        }
         let hint = Hint::from_exit(state);
         let ram = self.guest.ram;
         let mut devices = Devices { machine: &self.guest.machine, by: &mut self.model, now: time::now(), power: None };
         let outcome = emulate::emulate(self.processor.state_mut(), &ram, &mut devices, &mut self.cache, hint);
         let address = self.processor.state().guest_physical;
-        if outcome != Outcome::Done {
-            self.finish(outcome);
-            if let Outcome::Unsupported { bytes } = outcome {
-                println!("vmm: cannot emulate the instruction {bytes:02x?}");
-                self.describe();
-                return Some(End::Crashed("the guest accessed a device with an instruction that is not emulated"));
-            }
+        if outcome != Outcome::Done
+            && let Some(end) = self.incomplete(outcome)
+        {
+            return Some(end);
         }
         if address & 0xffff_f000 != LOCAL_APIC {
             self.driver_events();
@@ -245,7 +251,27 @@ impl Monitor {
         None
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    /// An emulated access to memory did not complete its instruction. Something if that ends the guest.
+    #[cold]
+    pub(crate) fn incomplete(&mut self, outcome: Outcome) -> Option<End> {
+        match outcome {
+            Outcome::Unsupported { .. } if !self.has_segments() => return self.memory_access_watched(),
+            Outcome::Unsupported { bytes } => {
+                println!("vmm: cannot emulate the instruction {bytes:02x?}");
+                self.describe();
+                return Some(End::Crashed("the guest accessed a device with an instruction that is not emulated"));
+            }
+            Outcome::Done | Outcome::Again | Outcome::Exception(_) => self.finish(outcome),
+        }
+        None
+    }
+
+    pub(crate) fn has_segments(&self) -> bool {
+        let state = self.processor.state();
+        (state.valid | state.dirty) & StateGroups::SEGMENTS.bits() != 0
+    }
+
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
         if let Outcome::Exception(exception) = outcome {
             if let Exception::PageFault(fault) = exception {
                 self.processor.state_mut().cr2 = fault.address.0;
@@ -273,7 +299,7 @@ impl Monitor {
 }
 
 /// First port of the serial port.
-const SERIAL_PORTS: u16 = 0x3f8;
+pub(crate) const SERIAL_PORTS: u16 = 0x3f8;
 /// Where the local APIC is, as systems leave it.
 const LOCAL_APIC: u64 = 0xfee0_0000;
 

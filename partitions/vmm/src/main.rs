@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod control;
+mod debug;
 mod disk;
 mod events;
 mod exits;

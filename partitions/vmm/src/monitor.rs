@@ -1,5 +1,6 @@
 //! The monitor of one guest processor: the loop that one thread of this program runs.
 
+use crate::exits::SERIAL_PORTS;
 use crate::guest::{End, Guest};
 use alloc::boxed::Box;
 use bulkhead_machine::arbitration::{Arbitration, Readiness};
@@ -42,6 +43,10 @@ pub struct Monitor {
     deadline: u64,
     /// Windows that the kernel knows of are open.
     windows: bool,
+    /// The guest has set breakpoints on data or ports.
+    pub(crate) watching: bool,
+    /// First port whose access may call for more than the access.
+    pub(crate) notable_ports: u16,
 }
 
 /// Groups that tell whether the guest takes an interrupt.
@@ -74,6 +79,8 @@ impl Monitor {
             activity: Activity::WaitingForStartup,
             deadline: NO_DEADLINE,
             windows: false,
+            watching: false,
+            notable_ports: SERIAL_PORTS,
         }
     }
 
@@ -181,6 +188,7 @@ impl Monitor {
             let [signature, ..] = self.model.cpuid(1, 0);
             self.processor.state_mut().registers[register::RDX] = signature.into();
             self.windows = true;
+            self.watch(false);
             self.activity = Activity::WaitingForStartup;
         }
         if let Some(page) = arrivals.startup
@@ -213,11 +221,12 @@ impl Monitor {
     fn arbitrate(&mut self) {
         self.model.tell(self.processor.state_mut());
         self.require(INTERRUPT_STATE);
+        let trapping = self.is_trapping();
         let state = self.processor.state();
         if state.rflags & INTERRUPT_FLAG != 0 && self.model.will_deliver() {
             self.activity = Activity::Running;
         }
-        let occupied = state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
+        let occupied = trapping || state.dirty & StateGroups::INJECTION.bits() != 0 && state.injection & VALID != 0;
         let readiness = Readiness { rflags: state.rflags, interruptibility: state.interruptibility, occupied };
         let decision = self.guest.machine.arbitrate(&mut self.model, readiness);
         if decision.injection != 0 {

@@ -6,7 +6,7 @@ use super::execute::Progress;
 use super::fetch::{LONGEST, fetch};
 use super::instruction::Mode;
 use super::operand::Machine;
-use super::registers::advance;
+use super::registers::{advance, step};
 use super::walk::Paging;
 use super::{Exception, Mmio, Outcome, Stop};
 use crate::memory::GuestMemory;
@@ -14,7 +14,7 @@ use bulkhead_abi::VcpuState;
 
 pub use super::operand::Hint;
 
-/// Fetches, decodes and executes the instruction at RIP. `state` has [`super::REQUIRED`] valid; `hint` is
+/// Fetches, decodes and executes the instruction at RIP. `hint` is
 /// [`Hint::from_exit`], or `None` to walk the guest's page tables for every access.
 #[inline]
 pub fn emulate<M: GuestMemory, D: Mmio>(
@@ -48,7 +48,10 @@ pub fn emulate<M: GuestMemory, D: Mmio>(
             advance(state, u32::from(decoded.length), mode == Mode::Bits64);
             Outcome::Done
         }
-        Ok(Progress::Partial) => Outcome::Again,
+        Ok(Progress::Partial) => {
+            step(state);
+            Outcome::Again
+        }
         Err(Stop::Exception(exception)) => Outcome::Exception(exception),
         Err(Stop::Unsupported) => Outcome::Unsupported { bytes: fetched.bytes },
     }

@@ -1,6 +1,6 @@
 //! Completes in software the guest instructions that hardware stopped at because of what they access.
 //!
-//! Everything here works on a [`VcpuState`] whose groups [`REQUIRED`] are valid, on the guest's RAM and on a callback for
+//! Everything here works on a [`VcpuState`] with the groups that the exit stored, on the guest's RAM and on a callback for
 //! device registers. Hardware has begun each of these instructions and checked it; between then and now another guest processor may
 //! have changed the instruction, its operands or the page tables. Whatever is found is therefore judged anew, and no
 //! permission that the hardware did not check is taken for granted.
@@ -24,13 +24,15 @@ pub use cache::DecodeCache;
 pub use instruction::Mode;
 pub use mmio::{Hint, emulate};
 pub use pio::{PioExit, PortIo, complete_in, emulate_string_pio};
-pub use registers::{advance, read_register, write_register};
+pub use registers::{advance, is_stepping, privilege, read_register, write_register};
 pub use walk::{Access, PageFault, Paging, walk};
 
-use crate::memory::GuestPhysical;
+use crate::memory::{GuestLinear, GuestPhysical};
+use crate::policy::GeneralProtection;
 use bulkhead_abi::{StateGroups, VcpuState};
 
-/// Groups of [`VcpuState`] that must be valid when an instruction is emulated.
+/// Groups of [`VcpuState`] that an emulation may need. Those that an exit stores are enough to begin with, see
+/// [`Outcome::Unsupported`].
 pub const REQUIRED: StateGroups = StateGroups::RIP
     .union(StateGroups::RFLAGS)
     .union(StateGroups::RSP)
@@ -39,16 +41,25 @@ pub const REQUIRED: StateGroups = StateGroups::RIP
 
 /// Device registers in guest-physical memory. A guest address that is not RAM ends here, whatever is or is not there.
 pub trait Mmio {
+    /// Repeated instructions stop after each iteration, for whoever looks at [`accessed`](Self::accessed).
+    const STEPWISE: bool = false;
+
     /// Reads `size` (1, 2, 4 or 8) bytes at `address`, which need not be aligned.
     fn read(&mut self, address: GuestPhysical, size: u8) -> u64;
 
     /// Writes `size` (1, 2, 4 or 8) bytes at `address`; the rest of `value` is 0.
     fn write(&mut self, address: GuestPhysical, size: u8, value: u64);
+
+    /// Is told of each access to memory, RAM or not, before it is made.
+    #[inline]
+    fn accessed(&self, _linear: GuestLinear, _size: u8, _access: Access) {}
 }
 
 /// An exception that the guest must receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
+    /// #DB, as a fault.
+    Debug,
     /// #UD.
     InvalidOpcode,
     /// #SS, error code 0.
@@ -66,6 +77,7 @@ impl Exception {
         const EXCEPTION: u32 = 1 << 31 | 3 << 8;
         const ERROR_CODE: u32 = 1 << 11;
         let (vector, code) = match self {
+            Self::Debug => (1, None),
             Self::InvalidOpcode => (6, None),
             Self::StackFault => (12, Some(0)),
             Self::GeneralProtection => (13, Some(0)),
@@ -74,6 +86,8 @@ impl Exception {
         state.injection = EXCEPTION | vector | if code.is_some() { ERROR_CODE } else { 0 };
         state.injection_error_code = code.unwrap_or(0);
         state.dirty |= StateGroups::INJECTION.bits();
+        // All of these are faults, which save RFLAGS with RF set (SDM vol. 3, 18.3.1.1).
+        registers::write_flags(state, registers::flags::RF, registers::flags::RF);
     }
 }
 
@@ -86,11 +100,18 @@ pub enum Outcome {
     Again,
     /// The guest must get this exception; RIP stands on the instruction.
     Exception(Exception),
-    /// An instruction that this emulator does not know, with its first bytes.
+    /// Nothing has been done: an instruction that this emulator does not know, or whose operand's address needs
+    /// [`StateGroups::SEGMENTS`] while that is not valid.
     Unsupported {
-        /// The bytes, zeroes after the instruction's end in memory.
+        /// Its first bytes, zeroes after the instruction's end in memory.
         bytes: [u8; 15],
     },
+}
+
+impl From<GeneralProtection> for Exception {
+    fn from(_: GeneralProtection) -> Self {
+        Self::GeneralProtection
+    }
 }
 
 /// Why an emulation stops before its end.

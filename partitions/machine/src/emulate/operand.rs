@@ -5,7 +5,7 @@ use super::registers::{flags, mask, segment_of};
 use super::walk::{Access, Paging, walk};
 use super::{Exception, Mmio, Stop};
 use crate::memory::{GuestLinear, GuestMemory, GuestPhysical};
-use bulkhead_abi::{VcpuState, segment};
+use bulkhead_abi::{Segment, StateGroups, VcpuState, segment};
 
 /// The translation that the hardware made before it stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     pub fn linear(&self, index: u8, offset: u64, size: u8, access: Access) -> Result<GuestLinear, Stop> {
         let last = offset.wrapping_add(u64::from(size) - 1);
         if self.mode == Mode::Bits64 {
-            let base = if index < segment::FS as u8 { 0 } else { segment_of(self.state, index).base };
+            let base = if index < segment::FS as u8 { 0 } else { self.segment(index)?.base };
             let canonical = |address: u64| (address as i64) << 16 >> 16 == address as i64;
             let linear = base.wrapping_add(offset);
             if canonical(linear) && canonical(base.wrapping_add(last)) {
@@ -72,6 +72,16 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         self.linear_segmented(index, offset, last, access)
     }
 
+    /// A segment register, if the state page holds them.
+    #[cold]
+    #[inline(never)]
+    fn segment(&self, index: u8) -> Result<&Segment, Stop> {
+        if (self.state.valid | self.state.dirty) & StateGroups::SEGMENTS.bits() == 0 {
+            return Err(Stop::Unsupported);
+        }
+        Ok(segment_of(self.state, index))
+    }
+
     /// Outside of 64-bit mode: limits and types (SDM vol. 3, 6.3 and 6.5).
     fn linear_segmented(&self, index: u8, offset: u64, last: u64, access: Access) -> Result<GuestLinear, Stop> {
         const UNUSABLE: u32 = 1 << 16;
@@ -80,7 +90,7 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
         const CODE: u32 = 1 << 3;
         const BIG: u32 = 1 << 14;
         const CR0_PE: u64 = 1;
-        let segment = segment_of(self.state, index);
+        let segment = self.segment(index)?;
         let limit = u64::from(segment.limit);
         let code = segment.access & CODE != 0;
         let inside = if !code && segment.access & EXPAND_DOWN != 0 {
@@ -138,7 +148,10 @@ impl<M: GuestMemory, D: Mmio> Machine<'_, M, D> {
     /// Segment check and translation in one.
     #[inline]
     pub fn locate(&self, index: u8, offset: u64, size: u8, access: Access) -> Result<Place, Stop> {
-        self.place(self.linear(index, offset, size, access)?, size, access)
+        let linear = self.linear(index, offset, size, access)?;
+        let place = self.place(linear, size, access)?;
+        self.device.accessed(linear, size, access);
+        Ok(place)
     }
 
     #[inline]

@@ -2,8 +2,9 @@
 
 use super::instruction::Mode;
 use super::operand::Machine;
+use super::registers;
 use super::registers::{advance, mask, read_register, write_register};
-use super::strings::{BATCH, step};
+use super::strings::{batch, step};
 use super::walk::{Access, Paging};
 use super::{Mmio, Outcome, Stop};
 use crate::memory::GuestMemory;
@@ -90,7 +91,10 @@ pub fn emulate_string_pio<M: GuestMemory, D: Mmio + PortIo>(
             advance(state, state.instruction_length, mode == Mode::Bits64);
             Outcome::Done
         }
-        Ok(false) => Outcome::Again,
+        Ok(false) => {
+            registers::step(state);
+            Outcome::Again
+        }
         Err(Stop::Exception(exception)) => Outcome::Exception(exception),
         Err(Stop::Unsupported) => Outcome::Unsupported { bytes: [0; 15] },
     }
@@ -103,7 +107,7 @@ pub fn transfer<M: GuestMemory, D: Mmio + PortIo>(
     address_width: u8,
     source_segment: u8,
 ) -> Result<bool, Stop> {
-    let iterations = if exit.repeated { BATCH } else { 1 };
+    let iterations = if exit.repeated { batch(machine) } else { 1 };
     for _ in 0..iterations {
         let count = read_register(machine.state, RCX) & mask(address_width);
         if exit.repeated && count == 0 {

@@ -1,5 +1,6 @@
 //! Reading and changing the registers of a [`VcpuState`].
 
+use crate::policy::debug::dr6;
 use bulkhead_abi::{Segment, StateGroups, VcpuState, register, segment};
 
 /// RFLAGS bits.
@@ -9,6 +10,7 @@ pub mod flags {
     pub const AF: u64 = 1 << 4;
     pub const ZF: u64 = 1 << 6;
     pub const SF: u64 = 1 << 7;
+    pub const TF: u64 = 1 << 8;
     pub const DF: u64 = 1 << 10;
     pub const OF: u64 = 1 << 11;
     pub const RF: u64 = 1 << 16;
@@ -52,10 +54,11 @@ pub fn segment_of(state: &VcpuState, index: u8) -> &Segment {
     &state.segments[usize::from(index & 7)]
 }
 
-/// The current privilege level: the DPL of SS (SDM vol. 3, 25.4.1).
+/// The current privilege level: the DPL of CS, which unlike SS is known after every exit. Conforming code of a lower DPL would be
+/// the exception, and no system has any.
 #[inline]
 pub fn privilege(state: &VcpuState) -> u32 {
-    state.segments[segment::SS].access >> 5 & 3
+    state.segments[segment::CS].access >> 5 & 3
 }
 
 /// Replaces `changed` flags by those of `value`.
@@ -69,7 +72,7 @@ pub fn write_flags(state: &mut VcpuState, changed: u64, value: u64) {
 }
 
 /// Ends an instruction of `length` bytes: moves RIP behind it (`wide`: in 64-bit code, else it wraps at 32 bits), ends the
-/// shadow of STI and MOV SS, and clears RF.
+/// shadow of STI and MOV SS, clears RF, and makes a single-step trap pending if TF is set.
 #[inline]
 pub fn advance(state: &mut VcpuState, length: u32, wide: bool) {
     let next = state.rip.wrapping_add(u64::from(length));
@@ -79,7 +82,31 @@ pub fn advance(state: &mut VcpuState, length: u32, wide: bool) {
         state.interruptibility &= !3;
         state.dirty |= StateGroups::INTERRUPTIBILITY.bits();
     }
-    if state.rflags & flags::RF != 0 {
-        write_flags(state, flags::RF, 0);
+    if state.rflags & (flags::RF | flags::TF) != 0 {
+        end_flags(state);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn end_flags(state: &mut VcpuState) {
+    write_flags(state, flags::RF, 0);
+    step(state);
+}
+
+/// Ends an iteration of a repeated instruction, which is a step like an instruction.
+pub fn step(state: &mut VcpuState) {
+    if !is_stepping(state) {
+        return;
+    }
+    // What is pending besides, if anything, is known only if it was asked for.
+    let known = (state.valid | state.dirty) & StateGroups::PENDING_DEBUG.bits() != 0;
+    state.pending_debug = if known { state.pending_debug } else { 0 } | dr6::SINGLE_STEP;
+    state.dirty |= StateGroups::PENDING_DEBUG.bits();
+}
+
+/// Whether the guest executes step by step.
+#[inline]
+pub const fn is_stepping(state: &VcpuState) -> bool {
+    state.rflags & flags::TF != 0
 }

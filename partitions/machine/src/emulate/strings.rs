@@ -4,7 +4,7 @@ use super::alu;
 use super::execute::Progress;
 use super::instruction::{Alu, Decoded, Repeat, StringOperation};
 use super::operand::Machine;
-use super::registers::{flags, mask, read_register, write_flags, write_register};
+use super::registers::{flags, is_stepping, mask, read_register, write_flags, write_register};
 use super::walk::Access;
 use super::{Mmio, Stop};
 use crate::memory::GuestMemory;
@@ -18,6 +18,11 @@ const RCX: u8 = register::RCX as u8;
 const RSI: u8 = register::RSI as u8;
 const RDI: u8 = register::RDI as u8;
 
+/// Iterations that may be done now: one, if there is something to do after each.
+pub fn batch<M: GuestMemory, D: Mmio>(machine: &Machine<'_, M, D>) -> u32 {
+    if D::STEPWISE || is_stepping(machine.state) { 1 } else { BATCH }
+}
+
 /// Moves an index register by one element, in the direction that DF says.
 pub fn step<M: GuestMemory, D: Mmio>(machine: &mut Machine<'_, M, D>, index: u8, address_width: u8, size: u8) {
     let value = read_register(machine.state, index);
@@ -29,7 +34,7 @@ pub fn step<M: GuestMemory, D: Mmio>(machine: &mut Machine<'_, M, D>, index: u8,
     write_register(machine.state, index, address_width, next);
 }
 
-/// Executes up to [`BATCH`] iterations. An exception in one leaves the registers as the iterations before it left them.
+/// Executes up to [`batch`] iterations. An exception in one leaves the registers as the iterations before it left them.
 pub fn execute<M: GuestMemory, D: Mmio>(
     machine: &mut Machine<'_, M, D>,
     decoded: &Decoded,
@@ -40,7 +45,7 @@ pub fn execute<M: GuestMemory, D: Mmio>(
         iterate(machine, decoded, operation)?;
         return Ok(Progress::Complete);
     }
-    for _ in 0..BATCH {
+    for _ in 0..batch(machine) {
         let count = read_register(machine.state, RCX) & mask(address_width);
         if count == 0 {
             return Ok(Progress::Complete);

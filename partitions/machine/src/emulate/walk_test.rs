@@ -16,7 +16,7 @@ fn state(cr0: u64, cr4: u64, efer: u64) -> VcpuState {
 }
 
 fn user(mut state: VcpuState) -> VcpuState {
-    state.segments[segment::SS].access = 3 << 5;
+    state.segments[segment::CS].access = 3 << 5;
     state
 }
 

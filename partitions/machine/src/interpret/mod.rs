@@ -211,6 +211,7 @@ impl From<Stop> for Break {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Unsupported => Self::Unsupported,
+            Stop::Exception(Exception::Debug) => Self::plain(vector::DEBUG),
             Stop::Exception(Exception::InvalidOpcode) => Self::UNDEFINED,
             Stop::Exception(Exception::StackFault) => Self::coded(vector::STACK, 0),
             Stop::Exception(Exception::GeneralProtection) => Self::PROTECTION,

@@ -194,6 +194,9 @@ impl BootState {
         state.interruptibility = 0;
         state.activity = 0;
         state.injection = 0;
+        state.dr = [0; 4];
+        state.dr6 = 0xffff_0ff0;
+        state.pending_debug = 0;
         state.dirty |= Self::GROUPS.bits();
     }
 
@@ -204,7 +207,9 @@ impl BootState {
         .union(StateGroups::INJECTION)
         .union(StateGroups::INTERRUPTIBILITY)
         .union(StateGroups::CONTROL_REGISTERS)
-        .union(StateGroups::SEGMENTS);
+        .union(StateGroups::SEGMENTS)
+        .union(StateGroups::DEBUG)
+        .union(StateGroups::PENDING_DEBUG);
 }
 
 /// Writes the boot GDT: null, unused, code, data. `long`: the code segment is a 64-bit one.

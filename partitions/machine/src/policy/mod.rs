@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod cpuid;
+pub mod debug;
 pub mod features;
 pub mod msr;
 pub mod mtrr;

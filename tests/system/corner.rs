@@ -1,0 +1,32 @@
+//! The architecture's corner cases, each checked by guests from inside; two of them share a CPU, registers of all kinds included.
+
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, run};
+
+/// Fewer checks than a guest makes on a processor without AVX-512; a suite that shrinks is a suite that does not run.
+const LEAST: u32 = 4000;
+
+fn passes(arguments: &[&str]) {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/corner.toml", Backend::Bochs, arguments).expect_status(0);
+    for guest in ["first", "second"] {
+        let lines = outcome.lines_of(guest);
+        let summary = lines.iter().find_map(|line| line.strip_prefix("corner: ")?.strip_suffix(" checks, 0 failed"));
+        let checks: u32 = summary.and_then(|count| count.parse().ok()).unwrap_or(0);
+        assert!(checks >= LEAST, "{guest} made {checks} checks:\n{outcome}");
+        assert_eq!(lines.last(), Some(&"guest: off"), "{outcome}");
+    }
+}
+
+#[test]
+fn corner_cases() {
+    passes(&[]);
+}
+
+#[test]
+fn corner_cases_on_an_older_processor() {
+    passes(&["--cpu", "corei7_sandy_bridge_2600k"]);
+}
