@@ -195,8 +195,11 @@ impl Vcpu {
     /// At TSC value `limit` it ends at the latest, whatever the guest does: not every event that is masked for the host interrupts
     /// a guest on every processor model, but its preemption timer does.
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
-        if !self.is_current(cpu) && !self.bind(cpu) {
-            return self.refuse(Error::WrongCpu as u64);
+        if !self.is_current(cpu) {
+            if !self.bind(cpu) {
+                return self.refuse(Error::WrongCpu as u64);
+            }
+            touch_interrupt_flag();
         }
         // SAFETY: the vCPU's VMCS is current, by `bind`.
         let vmcs = unsafe { Vmcs::current() };
@@ -372,6 +375,17 @@ impl Vcpu {
         // Without XSAVE there is no XCR0; its value after reset stands for that.
         valid || cpu.components.get() == 0 && value == fpu::X87
     }
+}
+
+/// Sets and clears the interrupt flag, so that no interrupt comes in between: STI holds interrupts back for one instruction.
+///
+/// A processor does not need it. Bochs 2.7 works out which events the interrupt flag masks when the flag changes, and not at
+/// an exit or an entry: a guest that is entered with interrupts off right after another one that had them on would be
+/// interrupted. The kernel lock is not held here, so that an NMI in between, which ends the holding back, does no harm.
+#[inline(always)]
+fn touch_interrupt_flag() {
+    // SAFETY: interrupts are off before and after.
+    unsafe { asm!("sti", "cli", options(nomem, nostack)) };
 }
 
 /// Sets CR2, unless it has the value already: writing it is slow on hardware.
