@@ -25,7 +25,7 @@ pub enum Cause {
     ModuleMissing,
     /// The module is not the file that the manifest was compiled with.
     ModuleDiffers {
-        /// What differs: length or SHA-256.
+        /// What differs: length or BLAKE2b-256.
         what: &'static str,
     },
     /// The plan is not readable.

@@ -3,12 +3,12 @@
 use crate::allocator::Allocator;
 use crate::failure::{Cause, Failure};
 use alloc::vec::Vec;
+use blake2::{Blake2b, Digest, digest::consts::U32};
 use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, init_slot};
 use bulkhead_runtime::mapping;
 use bulkhead_runtime::object::Memory;
 use bulkhead_runtime::plan::{ModuleRecord, Plan};
 use bulkhead_runtime::syscall::Slot;
-use sha2::{Digest, Sha256};
 
 /// Name of the module that holds the plan.
 const PLAN: &str = "plan";
@@ -90,8 +90,8 @@ fn verify(record: &ModuleRecord, bytes: &[u8]) -> Result<(), Cause> {
     if bytes.len() as u64 != record.length {
         return Err(Cause::ModuleDiffers { what: "length" });
     }
-    if Sha256::digest(bytes).as_slice() != record.sha256 {
-        return Err(Cause::ModuleDiffers { what: "SHA-256" });
+    if Blake2b::<U32>::digest(bytes).as_slice() != record.digest {
+        return Err(Cause::ModuleDiffers { what: "BLAKE2b-256" });
     }
     Ok(())
 }

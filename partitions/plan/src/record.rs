@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -85,8 +85,8 @@ numbered! {
 pub struct ModuleRecord {
     /// Name: the module's command line.
     pub name: Name,
-    /// SHA-256 of the file.
-    pub sha256: [u8; 32],
+    /// BLAKE2b-256 of the file: as strong as SHA-256, and several times faster on a processor without instructions for it.
+    pub digest: [u8; 32],
     /// Bytes of the file.
     pub length: u64,
 }

@@ -53,9 +53,9 @@ fn sample() -> Vec<u8> {
     plan.header.end_partition = NO_INDEX;
     plan.header.cpus = 2;
     for module in ["program/block", "program/vmm", "kernel/linux"] {
-        plan.modules.push(ModuleRecord { name: name(module), sha256: [9; 32], length: 12_345 });
+        plan.modules.push(ModuleRecord { name: name(module), digest: [9; 32], length: 12_345 });
     }
-    plan.modules.push(ModuleRecord { name: name("rom/linux"), sha256: [9; 32], length: 2 * page });
+    plan.modules.push(ModuleRecord { name: name("rom/linux"), digest: [9; 32], length: 2 * page });
     let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
     let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
     let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });

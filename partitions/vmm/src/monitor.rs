@@ -9,7 +9,7 @@ use bulkhead_machine::interpret::InstructionCache;
 use bulkhead_machine::loader::BootState;
 use bulkhead_machine::mailbox::{Events, Mailbox};
 use bulkhead_machine::processor::{Arrivals, Processor};
-use bulkhead_runtime::abi::{Error, ExitReason, NO_DEADLINE, StateGroups, VcpuState, register};
+use bulkhead_runtime::abi::{Error, ExitReason, NO_DEADLINE, StateGroups, VcpuState};
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::{events, println, time};
 use core::sync::atomic::Ordering;
@@ -183,13 +183,12 @@ impl Monitor {
             let state = self.processor.state_mut();
             state.dr7 = DR7_AFTER_INIT;
             state.dirty |= StateGroups::SYSTEM_REGISTERS.bits();
-            BootState::startup(0).apply_init(state);
-            // The signature, as after reset (SDM vol. 3, 10.1.3).
             let [signature, ..] = self.model.cpuid(1, 0);
-            self.processor.state_mut().registers[register::RDX] = signature.into();
+            BootState::reset(signature).apply_init(state);
             self.windows = true;
             self.watch(false);
-            self.activity = Activity::WaitingForStartup;
+            // The boot processor starts at the reset vector, the others wait (SDM vol. 3, 9.4.2).
+            self.activity = if self.model.number() == 0 { self.executing() } else { Activity::WaitingForStartup };
         }
         if let Some(page) = arrivals.startup
             && self.activity == Activity::WaitingForStartup

@@ -6,8 +6,6 @@ use bulkhead_abi::{Segment, StateGroups, VcpuState, register, segment};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
-const CR0_NW: u64 = 1 << 29;
-const CR0_CD: u64 = 1 << 30;
 const CR0_PG: u64 = 1 << 31;
 /// CR0 after reset and INIT: ET, and caches off.
 const CR0_AFTER_RESET: u64 = 1 << 30 | 1 << 29 | CR0_ET;
@@ -84,7 +82,7 @@ impl BootState {
         let mut state = Self::real_mode(0);
         state.rip = 0xfff0;
         state.registers[register::RDX] = u64::from(signature);
-        state.cr0 |= CR0_CD | CR0_NW;
+        state.cr0 = CR0_AFTER_RESET;
         if let Some(code) = state.segments.get_mut(segment::CS) {
             code.selector = 0xf000;
             code.base = 0xffff_0000;

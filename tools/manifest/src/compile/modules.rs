@@ -1,8 +1,8 @@
 //! The modules that the boot loader loads, each file once.
 
 use crate::{diagnostic::Reporter, files::Program};
+use blake2::{Blake2b, Digest, digest::consts::U32};
 use bulkhead_plan::{ModuleRecord, writer::PlanWriter};
-use sha2::{Digest, Sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -49,8 +49,8 @@ impl Modules {
                     return None;
                 }
             };
-            let sha256 = Sha256::digest(&bytes).into();
-            writer.modules.push(ModuleRecord { name: super::plan_name(&name), sha256, length });
+            let digest = Blake2b::<U32>::digest(&bytes).into();
+            writer.modules.push(ModuleRecord { name: super::plan_name(&name), digest, length });
             modules.push((name, path));
         }
         Some(modules)
