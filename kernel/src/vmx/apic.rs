@@ -71,8 +71,9 @@ impl Vcpu {
                 vmcs.write(control::POSTED_INTERRUPT_DESC_ADDR_FULL, descriptor);
             }
         }
+        let threshold = u64::from(get!(state, apic_threshold) & 0xf);
         // SAFETY: VM entry refuses a threshold above the task priority.
-        unsafe { vmcs.write(control::TPR_THRESHOLD, u64::from(get!(state, apic_threshold) & 0xf)) };
+        unsafe { vmcs.write(control::TPR_THRESHOLD, threshold) };
         if delivers(mode) {
             for (index, field) in EOI_EXITS.into_iter().enumerate() {
                 let vectors = state.eoi_exits(index);
