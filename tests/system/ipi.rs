@@ -93,6 +93,20 @@ fn processors_that_share_cpus_interrupt_one_another() {
 }
 
 #[test]
+fn guests_that_share_cpus_interrupt_their_own_processors() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    for model in [WITH_VIRTUAL_APIC, WITHOUT_VIRTUAL_APIC] {
+        let outcome = run("tests/manifests/ipi-beside.toml", Backend::Bochs, &["--cpu", model]).expect_status(0);
+        for guest in ["ipi", "beside"] {
+            let lines = outcome.lines_of(guest);
+            assert!(lines.iter().any(|line| line.ends_with(" received, 0 lost, 0 doubled")), "{outcome}");
+        }
+    }
+}
+
+#[test]
 fn processors_share_memory() {
     if !has(Backend::Bochs) {
         return;

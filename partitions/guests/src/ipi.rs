@@ -9,7 +9,7 @@ use crate::modes::{BY_MODEL, Mode, Model, UNIFORM};
 use crate::receiver::Receiver;
 use crate::smp::{self, wait_until};
 use crate::{apic, echo, halting, machine, println, priorities, timers};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A sender's vectors: one in each of these classes, so that several are under way, of several priorities.
 const FIRST_CLASS: usize = 3;
@@ -17,8 +17,13 @@ const CLASSES: usize = 8;
 /// Ends a stream; the sender's index is added.
 const END: usize = 0xe0;
 
-/// Sends at least `count` interrupts in all; exits with an error if one was lost or doubled.
-pub fn run(count: u32) {
+/// NMIs are left out. Bochs 2.7 needs that of guests that share a processor: one that comes right after another that was in an
+/// NMI's handler is taken for one in such a handler, too.
+static MASKABLE_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Sends at least `count` interrupts in all, NMIs among them or not; exits with an error if one was lost or doubled.
+pub fn run(count: u32, with_nmis: bool) {
+    MASKABLE_ONLY.store(!with_nmis, Ordering::SeqCst);
     smp::start();
     println!("ipi: {} processors", smp::count());
     if smp::count() < 2 {
@@ -60,7 +65,8 @@ pub fn run(count: u32) {
 /// The modes of a list that the machine has.
 fn possible(modes: &[Mode], model: Model) -> impl Iterator<Item = Mode> {
     let platform = Platform::detect();
-    modes.iter().copied().filter(move |mode| platform.has(*mode, model))
+    let left_out = MASKABLE_ONLY.load(Ordering::SeqCst);
+    modes.iter().copied().filter(move |mode| platform.has(*mode, model) && !(left_out && mode.is_non_maskable()))
 }
 
 /// Interrupts of the tests that keep their own count.
@@ -74,8 +80,10 @@ fn check_apic(model: Model, share: u32) -> Sums {
     interrupts::watch(Watcher::Nobody);
     smp::on_all(&timers::check);
     interrupts::clear();
-    halting::check();
-    interrupts::clear();
+    if !MASKABLE_ONLY.load(Ordering::SeqCst) {
+        halting::check();
+        interrupts::clear();
+    }
     let after: u64 = (0..smp::count()).map(interrupts::total).sum();
     UNCOUNTED.fetch_add((after - before) as usize, Ordering::SeqCst);
     println!("ipi: {}: priorities, nesting, errors, timers and halting are right", apic::mode_name());

@@ -10,7 +10,7 @@
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
-//! - `ipi [COUNT]`: sends interrupts between processors in every mode, and counts what comes;
+//! - `ipi [COUNT [maskable]]`: sends interrupts between processors in every mode, and counts what comes; or all but NMIs;
 //! - `ipi-bench`: measures interrupts between processors;
 //! - `smp-memory BASE LENGTH SECONDS`: all processors use that part of guest-physical memory (in hexadecimal) at once;
 //! - `exit N`: ends by the exit port with code N.
@@ -69,7 +69,10 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("real") => machine::enter_real_mode(),
         Some("hostile") => hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1)),
         Some("smp") => startup::run(),
-        Some("ipi") => ipi::run(words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000)),
+        Some("ipi") => {
+            let count = words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
+            ipi::run(count, words.next() != Some("maskable"));
+        }
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
         Some("corner") => corner::run(words),
