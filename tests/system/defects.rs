@@ -113,7 +113,7 @@ fn damaged_module_is_not_accepted() {
     files.change("program/hello", |bytes| bytes[0x1000] ^= 1);
     files
         .run(1)
-        .expect_in_order(&["accept the module program/hello", "SHA-256"])
+        .expect_in_order(&["accept the module program/hello", "BLAKE2b-256"])
         .expect_in_order(&["bulkhead: end: failed: "])
         .expect_absent("hello| ");
 }
