@@ -1,8 +1,9 @@
 //! A guest's local APIC as far as the processor virtualizes it: APIC-register virtualization, virtual-interrupt delivery and
-//! posted interrupts (SDM vol. 3, chapter 30). Of these, the kernel does posted interrupts where the processor does not. The monitor owns the virtual-APIC page and decides what is pending; what it writes there can
-//! confuse its own guest only.
+//! posted interrupts (SDM vol. 3, chapter 30). Of these, the kernel does posted interrupts where the processor does not. The
+//! monitor owns the virtual-APIC page and decides what is pending; what it writes there can confuse its own guest only.
 
 use crate::arch::traps::vector;
+use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::state::{State, get};
 use crate::vmx::vcpu::Vcpu;
@@ -17,9 +18,9 @@ const TPR_SHADOW: u32 = PrimaryControls::USE_TPR_SHADOW.bits();
 const DELIVERY: u32 =
     SecondaryControls::VIRTUALIZE_APIC_REGISTER.bits() | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY.bits();
 const XAPIC: u32 = SecondaryControls::VIRTUALIZE_APIC.bits();
-const HARDWARE_POSTING: u32 = PinbasedControls::POSTED_INTERRUPTS.bits();
+pub(super) const HARDWARE_POSTING: u32 = PinbasedControls::POSTED_INTERRUPTS.bits();
 const X2APIC: u32 = SecondaryControls::VIRTUALIZE_X2APIC.bits();
-const EOI_EXITS: [u32; 4] =
+pub(super) const EOI_EXITS: [u32; 4] =
     [control::EOI_EXIT0_FULL, control::EOI_EXIT1_FULL, control::EOI_EXIT2_FULL, control::EOI_EXIT3_FULL];
 
 /// The primary and secondary controls for a mode, given those without any virtualization of the local APIC.
@@ -57,6 +58,7 @@ impl Vcpu {
             let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
             let pin = if delivers(mode) { self.pin.get() } else { self.pin.get() & !HARDWARE_POSTING };
             self.primary.set(primary);
+            self.guard.set(Guard::None);
             self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
             // SAFETY: the processor offers these controls, or there would be no APIC-access page; the pages are the vCPU's and
             // its space's. Writes to x2APIC registers that the hardware does not virtualize exit.
@@ -81,6 +83,9 @@ impl Vcpu {
                 unsafe { vmcs.write(field, vectors) };
             }
         }
+        if self.guard.get() == Guard::Ends {
+            self.guard.set(Guard::None);
+        }
         Ok(())
     }
 
@@ -92,12 +97,25 @@ impl Vcpu {
         unsafe { AtomicU32::from_ptr(self.virtual_apic.pointer().cast::<u32>().add(index % 1024)) }
     }
 
-    /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
+    /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6), and guards what is
+    /// requested.
     #[inline(always)]
-    pub(super) fn take_posted(&self, vmcs: Vmcs) {
-        if self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed) != 0 && delivers(self.apic_mode.get()) {
-            self.request_posted(vmcs);
+    pub(super) fn take_posted(&self, vmcs: Vmcs, state: State) {
+        let posted = self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed);
+        if posted | self.requested.get() != 0 && delivers(self.apic_mode.get()) {
+            if posted != 0 {
+                self.request_posted(vmcs);
+            }
+            self.guard_requests(vmcs, state);
         }
+    }
+
+    /// Another vector than this one is requested.
+    pub(super) fn is_requested_beside(&self, vector: u64) -> bool {
+        (0..POSTED_WORDS).any(|index| {
+            let own = if index as u64 == vector / 32 { 1 << (vector % 32) } else { 0 };
+            self.apic_word(REQUESTS + 4 * index).load(Ordering::Relaxed) & !own != 0
+        })
     }
 
     #[inline(never)]
@@ -126,6 +144,7 @@ impl Vcpu {
     pub(super) fn load_interrupt_status(&self, vmcs: Vmcs, state: State) {
         if delivers(self.apic_mode.get()) {
             vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(u64::from(get!(state, interrupt_status) & 0xffff));
+            self.requested.set(1);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! they are, except where an accepted value would hurt the host: bits of CR0 and CR4 that are the kernel's, activity states in
 //! which the processor answers no interrupt, and XCR0.
 
+use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
 use crate::vmx::state::{State, get};
@@ -24,7 +25,7 @@ const EFER_LMA: u64 = 1 << 10;
 /// VM-entry control: IA-32e mode guest.
 const LONG_MODE_GUEST: u32 = 1 << 9;
 /// Primary control: interrupt-window exiting.
-const INTERRUPT_WINDOW: u32 = 1 << 2;
+pub(super) const INTERRUPT_WINDOW: u32 = 1 << 2;
 /// Primary control: NMI-window exiting.
 const NMI_WINDOW: u32 = 1 << 22;
 /// VM-entry interruption information: the event is to be injected.
@@ -126,6 +127,9 @@ impl Vcpu {
             primary |= NMI_WINDOW;
         }
         if primary != self.primary.replace(primary) {
+            if self.guard.get() == Guard::Window {
+                self.guard.set(Guard::None);
+            }
             // SAFETY: window exiting is offered by every processor that has virtual NMIs, and takes nothing from the host.
             unsafe { vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(primary)) };
         }

@@ -7,6 +7,7 @@
 //! instructions, so each exit stores the least that its monitor can work with; see [`exit`] for what that is.
 
 mod apic;
+mod apic_guard;
 mod capabilities;
 mod controls;
 mod cpu;

@@ -3,6 +3,7 @@
 use crate::arch::control::fault_address;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
+use crate::vmx::apic_guard::Guard;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::{Controls, OwnedBits};
 use crate::vmx::cpu::VmxCpu;
@@ -60,6 +61,9 @@ pub struct Vcpu {
     /// With posted-interrupt processing, if the processor has it.
     pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
+    /// Not 0: the guest may have interrupts requested.
+    pub(super) requested: Cell<u32>,
+    pub(super) guard: Cell<Guard>,
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
     pub(super) cr4: Cell<OwnedBits>,
@@ -223,7 +227,7 @@ impl Vcpu {
             }
             put!(state, dirty, 0);
         }
-        self.take_posted(vmcs);
+        self.take_posted(vmcs, state);
         self.refresh(vmcs);
         load_fault_address(get!(state, cr2));
         // SAFETY: the VMCS is complete since `bind`; its host state is this processor's, its stack the caller's.
