@@ -3,12 +3,12 @@
 //! Bochs 2.7 by itself never switches an APIC on again, so that this is the last of all areas.
 
 use super::apic;
+use super::bits::GP;
 use super::checks::Checks;
 use super::memory::{self, APIC};
 use super::model_specific::{read, refuses};
 use super::registers::{self, cpuid};
 
-const GP: u8 = 13;
 const APIC_BASE: u32 = 0x1b;
 const ENABLE: u64 = 1 << 11;
 const EXTENDED: u64 = 1 << 10;

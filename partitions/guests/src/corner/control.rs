@@ -1,16 +1,11 @@
 //! Control registers, EFER and XCR0: reserved bits and combinations that are refused (SDM vol. 3, 2.5; vol. 2, MOV to CR).
 
+use super::bits::{CR4_OSXSAVE, CR4_PAE, CR4_PCIDE, GP, UD};
 use super::checks::Checks;
 use super::registers::{self, EFER};
 use super::run::register::{RAX, RBX, RCX, RDX};
 use super::run::{Code, Run};
 use crate::code;
-
-const GP: u8 = 13;
-const UD: u8 = 6;
-const CR4_PAE: u64 = 1 << 5;
-const CR4_PCIDE: u64 = 1 << 17;
-const CR4_OSXSAVE: u64 = 1 << 18;
 
 pub fn run(checks: &mut Checks) {
     cr0(checks);

@@ -1,6 +1,7 @@
 //! Debug registers (SDM vol. 3, 18.2 and 18.3): breakpoints on instructions, data and ports, also where an access is completed
 //! in software, general detect, and the registers' own bits.
 
+use super::bits::{CR4_DE, DB, GP, UD};
 use super::checks::Checks;
 use super::memory::{self, APIC};
 use super::registers;
@@ -8,9 +9,6 @@ use super::run::register::{RAX, RBX, RCX, RDI, RDX, RSI};
 use super::run::{Code, DR6_CLEAR, Outcome, RESUME, Run, TRAP};
 use crate::code;
 
-const DB: u8 = 1;
-const UD: u8 = 6;
-const GP: u8 = 13;
 /// DR6.BD.
 const BD: u64 = 1 << 13;
 /// DR6.BS.
@@ -19,7 +17,6 @@ const BS: u64 = 1 << 14;
 const GD: u64 = 1 << 13;
 /// DR7 without breakpoints.
 const DR7_CLEAR: u64 = 0x400;
-const CR4_DE: u64 = 1 << 3;
 
 /// What a breakpoint is for: the R/W field of DR7.
 #[derive(Clone, Copy)]

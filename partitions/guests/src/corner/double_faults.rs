@@ -1,5 +1,6 @@
 //! Double faults: a second exception while a first is delivered, by the pairs of SDM vol. 3, table 6-5.
 
+use super::bits::{DE, DF, GP, NP, PF};
 use super::checks::Checks;
 use super::descriptors::{self, BEYOND, Gate};
 use super::memory::{self, page};
@@ -7,12 +8,6 @@ use super::registers;
 use super::run::Run;
 use super::run::register::RDI;
 use crate::code;
-
-const DE: u8 = 0;
-const DF: u8 = 8;
-const NP: u8 = 11;
-const GP: u8 = 13;
-const PF: u8 = 14;
 
 pub fn run(checks: &mut Checks) {
     contributory(checks);

@@ -1,5 +1,6 @@
 //! Exceptions with their vectors, error codes and saved RIP (SDM vol. 3, 6.15).
 
+use super::bits::{AC, BP, DE, GP, NP, OF, SS, UD};
 use super::checks::Checks;
 use super::descriptors::{
     self, ABSENT_CODE, ABSENT_DATA, ABSENT_TASK, ABSENT_VECTOR, BEYOND, CONSTANT_DATA, EMPTY_VECTOR, EXECUTE_ONLY,
@@ -11,14 +12,6 @@ use super::run::register::{RAX, RBP, RCX, RDI};
 use super::run::{ALIGNMENT, RESUME, Run};
 use crate::code;
 
-const DE: u8 = 0;
-const BP: u8 = 3;
-const OF: u8 = 4;
-const UD: u8 = 6;
-const NP: u8 = 11;
-const SS: u8 = 12;
-const GP: u8 = 13;
-const AC: u8 = 17;
 /// Error code: the selector is that of a gate.
 const IDT: u32 = 2;
 /// Error code: the selector is of the local descriptor table.

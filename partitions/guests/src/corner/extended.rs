@@ -2,6 +2,7 @@
 //! chapter 13).
 
 use super::apic;
+use super::bits::{CR0_EM, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, GP, NM, UD};
 use super::checks::Checks;
 use super::global::Global;
 use super::registers::{self, cpuid};
@@ -10,13 +11,6 @@ use super::run::{Code, Run};
 use crate::code;
 use crate::machine;
 
-const UD: u8 = 6;
-const NM: u8 = 7;
-const GP: u8 = 13;
-const CR0_TS: u64 = 1 << 3;
-const CR0_EM: u64 = 1 << 2;
-const CR4_OSFXSR: u64 = 1 << 9;
-const CR4_OSXSAVE: u64 = 1 << 18;
 const SSE: u64 = 1 << 1;
 const AVX: u64 = 1 << 2;
 const AVX512: u64 = 7 << 5;

@@ -1,22 +1,12 @@
 //! #NM, #MF and #XM (SDM vol. 3, 2.5 and table 2-2; vol. 1, 8.7 and 11.5).
 
+use super::bits::{CR0_EM, CR0_MP, CR0_NE, CR0_TS, CR4_OSFXSR, CR4_OSXMMEXCPT, MF, NM, UD, XM};
 use super::checks::Checks;
 use super::memory;
 use super::registers;
 use super::run::Run;
 use super::run::register::RDI;
 use crate::code;
-
-const UD: u8 = 6;
-const NM: u8 = 7;
-const MF: u8 = 16;
-const XM: u8 = 19;
-const CR0_MP: u64 = 1 << 1;
-const CR0_EM: u64 = 1 << 2;
-const CR0_TS: u64 = 1 << 3;
-const CR0_NE: u64 = 1 << 5;
-const CR4_OSFXSR: u64 = 1 << 9;
-const CR4_OSXMMEXCPT: u64 = 1 << 10;
 
 pub fn run(checks: &mut Checks) {
     let (cr0, cr4) = (registers::cr0(), registers::cr4());

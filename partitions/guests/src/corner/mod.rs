@@ -6,6 +6,7 @@
 
 mod apic;
 mod apic_base;
+mod bits;
 mod checks;
 mod control;
 mod debug;

@@ -1,14 +1,13 @@
 //! Model-specific registers: unknown ones, memory types, and the time-stamp counter (SDM vol. 4, table
 //! 2-2; vol. 3, 12.11, 12.12 and 18.17).
 
+use super::bits::{GP, UD};
 use super::checks::Checks;
 use super::registers::{self, cpuid};
 use super::run::Run;
 use super::run::register::{RAX, RBX, RCX, RDX};
 use crate::code;
 
-const GP: u8 = 13;
-const UD: u8 = 6;
 const TSC: u32 = 0x10;
 const TSC_ADJUST: u32 = 0x3b;
 const MTRR_CAPABILITIES: u32 = 0xfe;

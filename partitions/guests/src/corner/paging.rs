@@ -1,5 +1,6 @@
 //! Page faults: error codes and CR2 (SDM vol. 3, 5.7), also where the access is to a device.
 
+use super::bits::{CR0_WP, CR4_SMAP, CR4_SMEP};
 use super::checks::Checks;
 use super::memory::{self, APIC, NO_EXECUTE, NOTHING, PRESENT, USER, WRITABLE, page};
 use super::registers::{self, EFER, NXE};
@@ -17,10 +18,6 @@ const U: u32 = 1 << 2;
 const RSVD: u32 = 1 << 3;
 /// The access was a fetch.
 const I: u32 = 1 << 4;
-
-const CR0_WP: u64 = 1 << 16;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
 
 pub fn run(checks: &mut Checks) {
     let (cr0, cr4, efer) = (registers::cr0(), registers::cr4(), registers::msr(EFER));

@@ -2,6 +2,7 @@
 //! (SDM vol. 1, 3.3.7 and 3.7.5; vol. 3, 6.3).
 
 use super::apic::{self, INITIAL_COUNT};
+use super::bits::GP;
 use super::checks::Checks;
 use super::descriptors::{APIC_DATA, KERNEL_DATA};
 use super::memory::{APIC, NOTHING};
@@ -10,7 +11,6 @@ use super::run::Run;
 use super::run::register::{RAX, RBX, RCX, RDI, RDX, RSI};
 use crate::code;
 
-const GP: u8 = 13;
 const VALUE: u32 = 0x89ab_cdef;
 
 /// Code of a 32-bit segment (descriptors.rs has its selector, too), with DS, ES and FS from CX; the mark is at its start.

@@ -1,13 +1,13 @@
 //! Single steps (SDM vol. 3, 18.3.1.4) over plain instructions, and over those that a machine completes in software.
 
 use super::apic;
+use super::bits::DB;
 use super::checks::Checks;
 use super::memory::{self, APIC, NOTHING};
 use super::run::register::{RAX, RCX, RDI, RDX, RSI};
 use super::run::{Code, DR6_CLEAR, INTERRUPTS, Outcome, RESUME, Run, TRAP};
 use crate::code;
 
-const DB: u8 = 1;
 /// DR6.BS.
 const BS: u64 = 1 << 14;
 

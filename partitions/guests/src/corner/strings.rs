@@ -2,6 +2,7 @@
 //!
 //! The port is that of the CMOS's data or of the self-test codes: a PC's port that can be read and written at will.
 
+use super::bits::CR0_WP;
 use super::checks::Checks;
 use super::global::Global;
 use super::memory::{self, PRESENT, WRITABLE, page};
@@ -13,7 +14,6 @@ use crate::machine::Ports;
 
 const W: u32 = 1 << 1;
 const P: u32 = 1 << 0;
-const CR0_WP: u64 = 1 << 16;
 /// Direction flag.
 const DOWN: u64 = 1 << 10;
 /// The scratch register of COM1, which keeps a byte.
