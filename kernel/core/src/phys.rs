@@ -4,6 +4,7 @@
 
 use crate::frames::Group;
 use crate::object::ObjectHeader;
+use crate::shadow::{Processor, Table};
 use crate::slot::Slot;
 use bulkhead_abi::{ObjectType, PAGE_SIZE};
 use core::cell::Cell;
@@ -154,6 +155,20 @@ impl Ref<PageWords> {
     }
 }
 
+impl Ref<Table> {
+    /// The page's physical address.
+    pub(crate) fn page(self) -> HostPhysical {
+        self.place()
+    }
+}
+
+impl Ref<Processor> {
+    /// The page's physical address.
+    pub(crate) fn page(self) -> HostPhysical {
+        self.place()
+    }
+}
+
 impl Ref<ObjectHeader> {
     /// The object's physical address.
     #[inline(always)]
@@ -211,8 +226,17 @@ impl<T: KernelObject> Array<T> {
 /// The words of a page, as page tables and free lists use it.
 pub type PageWords = [Cell<u64>; (PAGE_SIZE / 8) as usize];
 
+/// The entries of a page table that a guest's processor walks, and sets accessed and dirty bits of, beside the kernel.
+pub type ShadowEntries = [AtomicU64; (PAGE_SIZE / 8) as usize];
+
 // SAFETY: cells of plain integers.
 unsafe impl KernelObject for PageWords {}
+// SAFETY: atomics of plain integers.
+unsafe impl KernelObject for ShadowEntries {}
+// SAFETY: cells of plain integers, and of integers with names.
+unsafe impl KernelObject for Table {}
+// SAFETY: cells of plain integers, of booleans, and of an enum with a variant of value 0.
+unsafe impl KernelObject for Processor {}
 // SAFETY: a cell of a plain integer.
 unsafe impl KernelObject for Cell<u32> {}
 // SAFETY: cells of plain integers.
@@ -228,6 +252,27 @@ impl HostPhysical {
     #[inline(always)]
     pub(crate) fn page_words(self) -> Ref<PageWords> {
         // SAFETY: by the rule above, the page is RAM in the window, and nothing keeps Rust references into it.
+        unsafe { self.object() }
+    }
+
+    /// The words of the page at this address as a shadow table, for a page that was taken from a pool for that alone.
+    #[inline(always)]
+    pub(crate) fn shadow_entries(self) -> Ref<ShadowEntries> {
+        // SAFETY: by the rule above, the page is RAM in the window, and accessed as these atomics only.
+        unsafe { self.object() }
+    }
+
+    /// What is known about a shadow table, in a page that was taken from a pool for that alone.
+    #[inline(always)]
+    pub(crate) fn shadow_table(self) -> Ref<Table> {
+        // SAFETY: by the rule above, the page is RAM in the window; the type fits in it, and zero is a valid value.
+        unsafe { self.object() }
+    }
+
+    /// The shadow paging of a processor, in a page that was taken from a pool for that alone.
+    #[inline(always)]
+    pub(crate) fn shadow_processor(self) -> Ref<Processor> {
+        // SAFETY: as above.
         unsafe { self.object() }
     }
 

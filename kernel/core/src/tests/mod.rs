@@ -11,6 +11,7 @@ mod model;
 mod page_table;
 mod queue;
 mod random;
+mod shadow;
 mod shootdown;
 
 use core::cell::Cell;

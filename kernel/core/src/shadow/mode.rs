@@ -1,0 +1,306 @@
+//! The guest's paging modes (SDM vol. 3, chapter 4): where entries are, what they mean, what they allow.
+//!
+//! Shadow tables have 512 entries of 8 bytes at every level, whatever the guest's have. Of a guest table with 1,024 entries of
+//! 4 bytes, a shadow table shows one part: a quarter of a page directory (each entry twice, as two pages of 2 MiB), or half of
+//! a page table.
+
+use bitflags::bitflags;
+
+/// Entry: present.
+pub const PRESENT: u64 = 1 << 0;
+/// Entry: writable.
+pub const WRITE: u64 = 1 << 1;
+/// Entry: accessible to programs.
+pub const USER: u64 = 1 << 2;
+/// Entry: accessed.
+pub const ACCESSED: u64 = 1 << 5;
+/// Entry: dirty.
+pub const DIRTY: u64 = 1 << 6;
+/// Entry above the lowest level: maps a page.
+pub const LARGE: u64 = 1 << 7;
+/// Entry: not executable.
+pub const NO_EXECUTE: u64 = 1 << 63;
+/// Entry: PWT and PCD.
+pub const CACHING: u64 = 1 << 3 | 1 << 4;
+/// PAT bit of an entry for 4 KiB, and of one for a larger page.
+pub const PAT: [u64; 2] = [1 << 7, 1 << 12];
+/// Where an entry holds an address.
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+bitflags! {
+    /// What changes the meaning of entries beside the mode.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Features: u32 {
+        /// CR4.PSE, for two-level paging.
+        const LARGE_PAGES = 1 << 0;
+        /// EFER.NXE.
+        const NO_EXECUTE = 1 << 1;
+        /// CR0.WP.
+        const WRITE_PROTECT = 1 << 2;
+        /// CR4.SMEP.
+        const SMEP = 1 << 3;
+        /// CR4.SMAP.
+        const SMAP = 1 << 4;
+        /// The processor has pages of 1 GiB.
+        const HUGE_PAGES = 1 << 5;
+    }
+}
+
+/// Paging modes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// 32-bit: entries of 4 bytes.
+    #[default]
+    TwoLevel,
+    /// PAE: the four upper entries are read when CR3 is loaded.
+    Pae,
+    /// 4-level.
+    FourLevel,
+}
+
+impl Mode {
+    /// The mode of this number.
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::TwoLevel,
+            1 => Self::Pae,
+            _ => Self::FourLevel,
+        }
+    }
+
+    /// Whether the entries of this level are not read from memory at each walk.
+    pub const fn is_latched(self, level: u32) -> bool {
+        level == 2 && !matches!(self, Self::FourLevel)
+    }
+
+    /// Bytes of an entry.
+    pub const fn width(self) -> u64 {
+        match self {
+            Self::TwoLevel => 4,
+            _ => 8,
+        }
+    }
+
+    /// Where the guest's entry is in its page for this entry of a shadow table, which shows this part of the guest's.
+    pub const fn offset(self, level: u32, part: u64, index: u64) -> u64 {
+        match self {
+            Self::TwoLevel if level == 1 => part * 1024 + (index >> 1) * 4,
+            Self::TwoLevel => part * 2048 + index * 4,
+            _ => index * 8,
+        }
+    }
+
+    /// The part of the lower table that belongs under this entry of a shadow table.
+    pub const fn part_below(self, level: u32, index: u64) -> u64 {
+        match self {
+            Self::TwoLevel if level == 2 => index,
+            Self::TwoLevel => index & 1,
+            _ => 0,
+        }
+    }
+}
+
+/// The paging state of a guest processor, with CR0.PG set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Paging {
+    /// The mode.
+    pub mode: Mode,
+    /// What changes the meaning of entries.
+    pub features: Features,
+    /// CR3.
+    pub cr3: u64,
+    /// The upper entries, as read at the last load of CR3, for PAE.
+    pub pdptes: [u64; 4],
+    /// Width of guest-physical addresses.
+    pub physical_bits: u32,
+}
+
+/// What an entry of a guest table means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meaning {
+    /// Nothing.
+    Absent,
+    /// A bit is set that must not be.
+    Reserved,
+    /// The table at this guest-physical address.
+    Table(u64),
+    /// The page at this guest-physical address, of this many bytes.
+    Page(u64, u64),
+}
+
+impl Paging {
+    /// Level of the root of shadow tables for this mode, 0 for the lowest.
+    pub const fn top(&self) -> u32 {
+        match self.mode {
+            Mode::FourLevel => 3,
+            _ => 2,
+        }
+    }
+
+    /// Guest-physical address of the root: CR3 without its flags.
+    pub const fn root(&self) -> u64 {
+        match self.mode {
+            Mode::FourLevel => self.cr3 & ADDRESS,
+            Mode::TwoLevel => self.cr3 & 0xffff_f000,
+            Mode::Pae => self.cr3 & 0xffff_ffe0,
+        }
+    }
+
+    /// An upper entry of a mode that does not read them from memory at each walk; two-level paging has none, so these stand for
+    /// its page directory.
+    pub fn latched(&self, level: u32, index: u64) -> Option<u64> {
+        match self.mode {
+            mode if !mode.is_latched(level) => None,
+            Mode::TwoLevel => Some(self.root() | PRESENT),
+            _ => Some(self.pdptes.get(index as usize).copied().unwrap_or(0)),
+        }
+    }
+
+    /// What an entry of a level means.
+    pub fn meaning(&self, level: u32, entry: u64) -> Meaning {
+        if entry & PRESENT == 0 {
+            return Meaning::Absent;
+        }
+        if self.mode == Mode::TwoLevel {
+            return self.meaning_two_level(level, entry);
+        }
+        if level == 2 && self.mode == Mode::Pae {
+            // Reserved bits were checked when they were loaded.
+            return Meaning::Table(entry & ADDRESS);
+        }
+        // With PAE, bits 62 to 52 are reserved as well; in 4-level paging they are the guest's.
+        let above = if self.mode == Mode::Pae { !NO_EXECUTE } else { ADDRESS };
+        let mut reserved = above & !((1 << self.physical_bits) - 1);
+        if !self.features.contains(Features::NO_EXECUTE) {
+            reserved |= NO_EXECUTE;
+        }
+        let large = level > 0 && entry & LARGE != 0;
+        let size = 4096u64 << (9 * level);
+        if large {
+            let possible = level == 1 || level == 2 && self.features.contains(Features::HUGE_PAGES);
+            reserved |= if possible { (size - 1) & !0x1fff } else { LARGE };
+        }
+        match entry & reserved {
+            0 if large || level == 0 => Meaning::Page(entry & ADDRESS & !(size - 1), size),
+            0 => Meaning::Table(entry & ADDRESS),
+            _ => Meaning::Reserved,
+        }
+    }
+
+    fn meaning_two_level(&self, level: u32, entry: u64) -> Meaning {
+        if level == 1 && entry & LARGE != 0 && self.features.contains(Features::LARGE_PAGES) {
+            // Bits 20 to 13 are bits 39 to 32 of the address (SDM vol. 3, 4.3).
+            let page = entry & 0xffc0_0000 | (entry >> 13 & 0xff) << 32;
+            let reserved = entry & 1 << 21 != 0 || page >> self.physical_bits != 0;
+            return if reserved { Meaning::Reserved } else { Meaning::Page(page, 4 << 20) };
+        }
+        let address = entry & 0xffff_f000;
+        if level == 0 { Meaning::Page(address, 4096) } else { Meaning::Table(address) }
+    }
+}
+
+/// What the entries of a walk allow together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Allows {
+    /// Writes.
+    pub write: bool,
+    /// Programs.
+    pub user: bool,
+    /// Instruction fetches.
+    pub execute: bool,
+}
+
+impl Allows {
+    /// Everything: before the first entry.
+    pub const ALL: Self = Self { write: true, user: true, execute: true };
+
+    /// And this entry besides.
+    #[must_use]
+    pub const fn and(self, entry: u64) -> Self {
+        Self {
+            write: self.write && entry & WRITE != 0,
+            user: self.user && entry & USER != 0,
+            execute: self.execute && entry & NO_EXECUTE == 0,
+        }
+    }
+}
+
+/// An access that the hardware refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Access {
+    /// A write.
+    pub write: bool,
+    /// A program's.
+    pub user: bool,
+    /// An instruction fetch.
+    pub fetch: bool,
+    /// EFLAGS.AC: the system may touch programs' pages in spite of SMAP.
+    pub alignment_check: bool,
+    /// The hardware had found a translation, which does not allow the access.
+    pub protection: bool,
+}
+
+/// Error code of page faults: the page is present.
+const ERROR_PROTECTION: u32 = 1 << 0;
+/// Error code: write.
+const ERROR_WRITE: u32 = 1 << 1;
+/// Error code: program.
+const ERROR_USER: u32 = 1 << 2;
+/// Error code: a reserved bit is set.
+const ERROR_RESERVED: u32 = 1 << 3;
+/// Error code: instruction fetch.
+const ERROR_FETCH: u32 = 1 << 4;
+
+impl Access {
+    /// From the error code that the hardware gave, and EFLAGS.AC.
+    pub const fn new(error: u32, alignment_check: bool) -> Self {
+        Self {
+            write: error & ERROR_WRITE != 0,
+            user: error & ERROR_USER != 0,
+            fetch: error & ERROR_FETCH != 0,
+            protection: error & ERROR_PROTECTION != 0,
+            alignment_check,
+        }
+    }
+
+    /// Whether a page with these rights may be accessed so (SDM vol. 3, 4.6).
+    pub const fn allowed(&self, by: Allows, features: Features) -> bool {
+        if self.fetch {
+            let smep = features.contains(Features::SMEP) && by.user && !self.user;
+            return by.execute && !smep && (by.user || !self.user);
+        }
+        if self.user {
+            return by.user && (by.write || !self.write);
+        }
+        let smap = features.contains(Features::SMAP) && by.user && !self.alignment_check;
+        !smap && (!self.write || by.write || !features.contains(Features::WRITE_PROTECT))
+    }
+
+    /// The error code of the guest's page fault: for a missing page, a forbidden access, or a reserved bit (SDM vol. 3, 4.7).
+    pub const fn error(&self, paging: &Paging, protection: bool, reserved: bool) -> u32 {
+        let no_execute = paging.features.contains(Features::NO_EXECUTE) && !matches!(paging.mode, Mode::TwoLevel);
+        let fetch = self.fetch && (no_execute || paging.features.contains(Features::SMEP));
+        let mut error = 0;
+        if protection || reserved {
+            error |= ERROR_PROTECTION;
+        }
+        if self.write {
+            error |= ERROR_WRITE;
+        }
+        if self.user {
+            error |= ERROR_USER;
+        }
+        if reserved {
+            error |= ERROR_RESERVED;
+        }
+        if fetch {
+            error |= ERROR_FETCH;
+        }
+        error
+    }
+}
+
+/// Index of an address in a shadow table of a level.
+pub const fn index(level: u32, linear: u64) -> u64 {
+    linear >> (12 + 9 * level) & 511
+}

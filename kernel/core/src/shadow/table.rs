@@ -1,0 +1,207 @@
+//! Shadow tables: three pages each, for the hardware's entries, for the guest's entries that they were made from, and for
+//! what is to be known about the table.
+
+use super::mode::{ADDRESS, Allows, LARGE, Mode, PRESENT, Paging};
+use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+
+/// Number of a table; 0 is none.
+pub(super) type TableId = u32;
+
+/// Number of an entry: of its table, and its index.
+pub(super) type EntryId = u32;
+
+/// Entries of a table.
+pub(super) const ENTRIES: u64 = 512;
+
+/// Software's bit of a shadow entry: it is in the active entry list.
+pub(super) const LISTED: u64 = 1 << 9;
+
+/// What a shadow table stands for, beside the guest table: level, part, what the entries above it allow, mode, features and
+/// processor, packed. Tables of the same role and guest table are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Role(u64);
+
+impl Role {
+    pub fn new(processor: u32, level: u32, part: u64, allows: Allows, paging: &Paging) -> Self {
+        let allowed = u64::from(allows.write) | u64::from(allows.user) << 1 | u64::from(allows.execute) << 2;
+        let meaning = u64::from(paging.features.bits()) << 2 | paging.mode as u64;
+        Self(u64::from(level) | part << 2 | allowed << 9 | u64::from(processor) << 12 | meaning << 20)
+    }
+
+    /// The level, 0 for the lowest.
+    #[inline(always)]
+    pub const fn level(self) -> u32 {
+        self.0 as u32 & 3
+    }
+
+    /// The part of the guest table.
+    #[inline(always)]
+    pub const fn part(self) -> u64 {
+        self.0 >> 2 & 0x7f
+    }
+
+    /// The processor that walks the table.
+    #[inline(always)]
+    pub const fn processor(self) -> u32 {
+        self.0 as u32 >> 12 & 0xff
+    }
+
+    /// The paging mode.
+    #[inline(always)]
+    pub const fn mode(self) -> Mode {
+        Mode::from_number(self.0 >> 20 & 3)
+    }
+}
+
+/// What is known about a shadow table. One page.
+#[repr(C)]
+pub struct Table {
+    pub(super) id: Cell<TableId>,
+    /// Shadow entries that point to the table.
+    pub(super) references: Cell<u32>,
+    /// The guest table's page, or 0: the table shows a part of a large guest page.
+    pub(super) frame: Cell<u64>,
+    pub(super) role: Cell<Role>,
+    /// The page that the hardware walks.
+    pub(super) entries_page: Cell<HostPhysical>,
+    pub(super) sources_page: Cell<HostPhysical>,
+    /// The next table with the same hash of its guest table.
+    pub(super) next_same: Cell<TableId>,
+    /// The guest table may have changed; the table is in its processor's list of such tables.
+    pub(super) stale: Cell<bool>,
+    pub(super) next_stale: Cell<TableId>,
+    /// In the list of tables without references, from the least recently used on.
+    pub(super) idle: Cell<bool>,
+    pub(super) older: Cell<TableId>,
+    pub(super) newer: Cell<TableId>,
+    /// Which entries are present.
+    pub(super) live: [Cell<u64>; 8],
+    /// For an entry that maps a page writable: the next entry with the same hash of the page. For one that points to a table:
+    /// the table.
+    links: [Cell<u32>; 512],
+}
+
+const _: () = assert!(size_of::<Table>() <= 4096);
+
+impl Table {
+    /// The level, 0 for the lowest.
+    #[inline(always)]
+    pub(super) fn level(&self) -> u32 {
+        self.role.get().level()
+    }
+
+    /// The entries as the hardware sees them.
+    #[inline(always)]
+    pub(super) fn entries(&self) -> Ref<ShadowEntries> {
+        self.entries_page.get().shadow_entries()
+    }
+
+    #[inline(always)]
+    fn sources(&self) -> Ref<PageWords> {
+        self.sources_page.get().page_words()
+    }
+
+    /// An entry, with the accessed and dirty bits that the hardware has set until now.
+    #[inline(always)]
+    pub(super) fn entry(&self, index: u64) -> u64 {
+        self.entries().get(index as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Changes an entry and answers what it was.
+    #[inline(always)]
+    pub(super) fn swap(&self, index: u64, value: u64) -> u64 {
+        let word = (index / 64) as usize;
+        if let Some(live) = self.live.get(word) {
+            let bit = 1 << (index % 64);
+            live.set(if value & PRESENT != 0 { live.get() | bit } else { live.get() & !bit });
+        }
+        self.entries().get(index as usize).map_or(0, |word| word.swap(value, Ordering::AcqRel))
+    }
+
+    /// Sets bits of an entry, which the hardware of another processor may be setting bits of.
+    pub(super) fn set_bits(&self, index: u64, bits: u64) {
+        if let Some(word) = self.entries().get(index as usize) {
+            word.fetch_or(bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Clears bits of an entry, which the hardware of another processor may be setting bits of.
+    pub(super) fn clear_bits(&self, index: u64, bits: u64) {
+        if let Some(word) = self.entries().get(index as usize) {
+            word.fetch_and(!bits, Ordering::AcqRel);
+        }
+    }
+
+    /// The guest's entry that an entry was made from.
+    #[inline(always)]
+    pub(super) fn source(&self, index: u64) -> u64 {
+        self.sources().get(index as usize).map_or(0, Cell::get)
+    }
+
+    /// Notes what an entry was made from.
+    #[inline(always)]
+    pub(super) fn set_source(&self, index: u64, value: u64) {
+        if let Some(word) = self.sources().get(index as usize) {
+            word.set(value);
+        }
+    }
+
+    /// The link of an entry.
+    #[inline(always)]
+    pub(super) fn link(&self, index: u64) -> u32 {
+        self.links.get(index as usize).map_or(0, Cell::get)
+    }
+
+    /// Sets the link of an entry.
+    #[inline(always)]
+    pub(super) fn set_link(&self, index: u64, link: u32) {
+        if let Some(word) = self.links.get(index as usize) {
+            word.set(link);
+        }
+    }
+
+    /// The number of an entry.
+    #[inline(always)]
+    pub(super) fn entry_id(&self, index: u64) -> EntryId {
+        self.id.get() * ENTRIES as u32 + index as u32
+    }
+
+    /// Whether an entry of this table maps a page.
+    #[inline(always)]
+    pub(super) fn is_page(&self, entry: u64) -> bool {
+        entry & PRESENT != 0 && (self.level() == 0 || entry & LARGE != 0)
+    }
+
+    /// The pages that an entry maps: address of the first, and number.
+    #[inline(always)]
+    pub(super) fn pages(&self, entry: u64) -> (u64, u64) {
+        match self.level() {
+            0 => (entry & ADDRESS, 1),
+            _ => (entry & ADDRESS & !(LARGE_BYTES - 1), ENTRIES),
+        }
+    }
+
+    /// The table that an entry points to; 0 if it does not.
+    #[inline(always)]
+    pub(super) fn below(&self, index: u64) -> TableId {
+        let entry = self.entry(index);
+        if entry & PRESENT == 0 || self.is_page(entry) { 0 } else { self.link(index) }
+    }
+
+    /// Calls the function for the index of each entry that is present.
+    #[inline(always)]
+    pub(super) fn each_live(&self, mut visit: impl FnMut(u64)) {
+        for (word, live) in self.live.iter().enumerate() {
+            let mut bits = live.get();
+            while bits != 0 {
+                visit(word as u64 * 64 + u64::from(bits.trailing_zeros()));
+                bits &= bits - 1;
+            }
+        }
+    }
+}
+
+/// Bytes of a large page in shadow tables.
+pub(super) const LARGE_BYTES: u64 = 2 << 20;
