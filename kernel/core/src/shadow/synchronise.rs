@@ -29,6 +29,11 @@ impl<M: Machine> Work<'_, M> {
             if table.frame.get() == 0 || role.mode().is_latched(role.level()) {
                 continue;
             }
+            if table.references.get() == 0 && role.level() < self.paging.top() {
+                // It is no space's, and may never be needed again.
+                table.each_live(|index| self.remove(table, index, false));
+                continue;
+            }
             count(&self.shadow.counters.synchronised);
             table.each_live(|index| self.compare_entry(table, index));
         }

@@ -138,7 +138,7 @@ impl Memory {
             self.write(host + index * width, width, value);
         };
         let random = &mut *random;
-        let mut page = |number: u64| number * PAGE_SIZE | [0x7, 0x67, 0x27, 0x63][random.below(4) as usize];
+        let mut page = |number: u64| (number * PAGE_SIZE) | [0x7, 0x67, 0x27, 0x63][random.below(4) as usize];
         if width == 4 {
             for index in [0, 1] {
                 set(index as usize, 0, page(2));
@@ -182,7 +182,7 @@ pub fn random_entry(random: &mut Random, width: u64) -> u64 {
     let mut entry = page * PAGE_SIZE;
     let large = random.one_in(5);
     if large {
-        entry = [0, 512, 1024, 1536][random.below(4) as usize] * PAGE_SIZE | 1 << 7;
+        entry = ([0, 512, 1024, 1536][random.below(4) as usize] * PAGE_SIZE) | (1 << 7);
     }
     for (bit, out_of) in [(0, 12), (1, 4), (2, 4), (5, 3), (6, 2)] {
         if !random.one_in(out_of) {

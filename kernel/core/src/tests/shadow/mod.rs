@@ -234,7 +234,7 @@ fn random_root(random: &mut Random, mode: Mode) -> u64 {
         (Mode::Pae, _) => 1,
         (Mode::FourLevel, _) => [0, 4][random.below(2) as usize],
     };
-    if random.one_in(100) { 3000 * PAGE_SIZE } else { TABLE_PAGES[table] * PAGE_SIZE | random.below(2) << 3 }
+    if random.one_in(100) { 3000 * PAGE_SIZE } else { (TABLE_PAGES[table] * PAGE_SIZE) | (random.below(2) << 3) }
 }
 
 fn step(world: &mut World, random: &mut Random) {

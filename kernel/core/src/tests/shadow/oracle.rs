@@ -67,7 +67,7 @@ fn first(paging: &Paging, linear: u64) -> Level {
 }
 
 fn says(paging: &Paging, level: Level, entry: u64) -> Says {
-    if entry % 2 == 0 {
+    if entry.is_multiple_of(2) {
         return Says::Absent;
     }
     let large = entry >> 7 & 1 == 1 && level.shift > 12;
