@@ -7,7 +7,7 @@ use crate::phys::{HostPhysical, Ref};
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
-const MOST_LISTED: usize = if cfg!(test) { 16 } else { 768 };
+const MOST_LISTED: usize = if cfg!(test) { 6 } else { 768 };
 
 /// The shadow paging of one processor. One page.
 #[repr(C)]

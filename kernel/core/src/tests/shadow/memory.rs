@@ -137,35 +137,37 @@ impl Memory {
             let host = translate(TABLE_PAGES[table] * PAGE_SIZE).map_or(0, |found| found.physical.0);
             self.write(host + index * width, width, value);
         };
-        let random = &mut *random;
+        // A table in the large region is found by the large page as well as by its own entries.
+        let inside = random.one_in(2);
         let mut page = |number: u64| (number * PAGE_SIZE) | [0x7, 0x67, 0x27, 0x63][random.below(4) as usize];
+        let large = 1 << 7;
         if width == 4 {
-            for index in [0, 1] {
-                set(index as usize, 0, page(2));
-                set(index as usize, 1, page(3));
-                set(index as usize, 300, page(512) | 1 << 7);
-                set(index as usize, 1023, page(1024) | 1 << 7);
+            for directory in [0, 1] {
+                set(directory, 0, page(2));
+                set(directory, 1, page(if inside { 512 } else { 3 }));
+                set(directory, 300, page(0) | large);
+                set(directory, 1023, page(1024) | large);
             }
             for (index, number) in [(0, 0), (1, 1), (512, 2), (1023, 3)] {
                 set(2, index, page(number));
                 set(3, index, page(number + 4));
+                set(8, index, page(number + 4));
             }
             return;
         }
-        for root in [0, 4] {
-            set(root, 0, page(1) & !0x66);
-            set(root, 0, page(1) & !0x1e0 | 1);
-        }
+        set(0, 0, page(1));
+        set(4, 0, page(1));
         set(0, 511, page(5));
         set(1, 0, page(2));
-        set(1, 1, page(0) | 1 << 7);
+        set(1, 1, page(0) | large);
         set(2, 0, page(3));
-        set(2, 1, page(6));
-        set(2, 2, page(512) | 1 << 7);
-        set(2, 511, page(1024) | 1 << 7);
+        set(2, 1, page(if inside { 512 } else { 6 }));
+        set(2, 2, page(512) | large);
+        set(2, 511, page(1024) | large);
         for (index, number) in [(0, 0), (1, 1), (2, 2), (511, 3)] {
             set(3, index, page(number));
             set(6, index, page(number + 4));
+            set(8, index, page(number + 4));
         }
     }
 }

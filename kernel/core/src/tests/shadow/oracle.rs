@@ -128,7 +128,7 @@ pub fn is_allowed(paging: &Paging, rights: [bool; 3], access: Access) -> bool {
         (false, true) => execute && !(user && has(Features::SMEP)),
         (false, false) => {
             let denied = user && has(Features::SMAP) && !access.alignment_check;
-            !denied && !(access.write && !write && has(Features::WRITE_PROTECT))
+            !denied && (!access.write || write || !has(Features::WRITE_PROTECT))
         }
     }
 }
