@@ -227,11 +227,11 @@ impl<T: KernelObject> Array<T> {
 pub type PageWords = [Cell<u64>; (PAGE_SIZE / 8) as usize];
 
 /// The entries of a page table that a guest's processor walks, and sets accessed and dirty bits of, beside the kernel.
-pub type ShadowEntries = [AtomicU64; (PAGE_SIZE / 8) as usize];
+pub type ShadowEntries = [crate::sync::AtomicU64; (PAGE_SIZE / 8) as usize];
 
 // SAFETY: cells of plain integers.
 unsafe impl KernelObject for PageWords {}
-// SAFETY: atomics of plain integers.
+// SAFETY: atomics of plain integers. (Under loom they are not, but there is no memory to make objects of either.)
 unsafe impl KernelObject for ShadowEntries {}
 // SAFETY: cells of plain integers, and of integers with names.
 unsafe impl KernelObject for Table {}

@@ -195,13 +195,15 @@ impl<M: Machine> Work<'_, M> {
         }
     }
 
+    /// Calls the function for the tables of this processor.
+    pub(super) fn each_own(&self, visit: impl Fn(Ref<Table>)) {
+        let first = self.processor.first.get();
+        (first..first + self.processor.made.get()).filter_map(|id| self.shadow.table(id)).for_each(visit);
+    }
+
     /// Forgets all translations.
     pub(super) fn forget(&self) {
-        for offset in 0..self.processor.made.get() {
-            if let Some(table) = self.shadow.table(self.processor.first.get() + offset) {
-                table.each_live(|index| self.remove(table, index, true));
-            }
-        }
+        self.each_own(|table| table.each_live(|index| self.remove(table, index, true)));
         self.processor.flush.set(true);
     }
 

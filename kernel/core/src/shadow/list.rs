@@ -3,6 +3,7 @@
 
 use super::cache::place;
 use super::mode::{ACCESSED, ADDRESS, DIRTY, WRITE};
+use super::record::Changed;
 use super::table::{ENTRIES, EntryId, LARGE_BYTES, LISTED, Table};
 use super::{Machine, Shadow, Work};
 use crate::phys::Ref;
@@ -55,7 +56,7 @@ impl Shadow {
         if table.entry(index) & LISTED != 0 {
             return;
         }
-        table.set_bits(index, LISTED);
+        table.set_listed(index, true);
         if let Some(owner) = self.processor(table.role.get().processor()) {
             owner.push_listed(table.entry_id(index));
             let longest = &self.counters.longest_list;
@@ -79,15 +80,6 @@ impl Shadow {
             && let Some(processor) = self.processor(number)
         {
             processor.push_stale(table);
-        }
-    }
-
-    /// Marks the tables of one processor, or all, as stale.
-    fn everything_changed(&self, only: Option<u32>) {
-        for id in 1..self.tables.length() {
-            if let Some(table) = self.table(id as u32) {
-                self.mark_stale(table, only);
-            }
         }
     }
 }
@@ -129,15 +121,15 @@ impl<M: Machine> Work<'_, M> {
                 continue;
             }
             if owner.overflow.get() {
-                self.shadow.everything_changed(Some(self.number));
+                self.each_own(|table| self.processor.push_stale(table));
             }
             for place in 0..owner.listed.get() {
-                if let Some((table, index)) = self.shadow.entry(owner.listed(place)) {
-                    let entry = table.entry(index);
-                    if entry & LISTED != 0 && entry & DIRTY != 0 {
-                        let (first, pages) = table.pages(entry);
-                        self.shadow.changed(first, pages, Some(self.number));
-                    }
+                if let Some((table, index)) = self.shadow.entry(owner.listed(place))
+                    && table.entry(index) & LISTED != 0
+                    && table.learn(index, false) == Changed::This
+                {
+                    let (first, pages) = table.pages(table.entry(index));
+                    self.shadow.changed(first, pages, Some(self.number));
                 }
             }
         }
@@ -146,7 +138,6 @@ impl<M: Machine> Work<'_, M> {
     fn harvest_own(&self) {
         let owner = self.processor;
         if owner.overflow.take() {
-            self.shadow.everything_changed(None);
             self.forget();
         }
         for place in (0..owner.listed.get()).rev() {
@@ -170,13 +161,12 @@ impl<M: Machine> Work<'_, M> {
         }
         let frame = entry & ADDRESS;
         if !self.shadow.is_tracked(frame) {
-            table.clear_bits(index, LISTED);
+            table.set_listed(index, false);
             return false;
         }
-        if entry & DIRTY != 0 {
+        if table.learn(index, true) == Changed::Everybodys {
             self.shadow.changed(frame, 1, None);
         }
-        table.clear_bits(index, ACCESSED | DIRTY);
         true
     }
 }

@@ -34,6 +34,7 @@ mod fault;
 mod list;
 mod mode;
 mod processor;
+pub mod record;
 mod synchronise;
 mod table;
 mod words;

@@ -2,9 +2,10 @@
 //! what is to be known about the table.
 
 use super::mode::{ADDRESS, Allows, LARGE, Mode, PRESENT, Paging};
+use super::record::{Changed, learn};
 use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
+use crate::sync::Ordering;
 use core::cell::Cell;
-use core::sync::atomic::Ordering;
 
 /// Number of a table; 0 is none.
 pub(super) type TableId = u32;
@@ -120,18 +121,20 @@ impl Table {
         self.entries().get(index as usize).map_or(0, |word| word.swap(value, Ordering::AcqRel))
     }
 
-    /// Sets bits of an entry, which the hardware of another processor may be setting bits of.
-    pub(super) fn set_bits(&self, index: u64, bits: u64) {
+    /// Puts an entry into the active entry list, or takes it out; the hardware of another processor may be using it.
+    pub(super) fn set_listed(&self, index: u64, listed: bool) {
         if let Some(word) = self.entries().get(index as usize) {
-            word.fetch_or(bits, Ordering::AcqRel);
+            if listed {
+                word.fetch_or(LISTED, Ordering::AcqRel)
+            } else {
+                word.fetch_and(!LISTED, Ordering::AcqRel)
+            };
         }
     }
 
-    /// Clears bits of an entry, which the hardware of another processor may be setting bits of.
-    pub(super) fn clear_bits(&self, index: u64, bits: u64) {
-        if let Some(word) = self.entries().get(index as usize) {
-            word.fetch_and(!bits, Ordering::AcqRel);
-        }
+    /// What an entry of the list says about its page.
+    pub(super) fn learn(&self, index: u64, own: bool) -> Changed {
+        self.entries().get(index as usize).map_or(Changed::Nobodys, |word| learn(word, own))
     }
 
     /// The guest's entry that an entry was made from.
