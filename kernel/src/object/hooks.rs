@@ -99,6 +99,7 @@ impl Hooks for KernelHooks {
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let table = PageTable::<Ept>::new(space.root());
             let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
+            vmx::forget_shadows(space);
             shootdown::unmapped_from_guest(space);
             progress
         } else {

@@ -8,6 +8,8 @@ use x86::vmx::vmcs::control::{
 
 /// CR0.PE.
 const CR0_PE: u64 = 1 << 0;
+/// CR0.WP.
+pub const CR0_WP: u64 = 1 << 16;
 /// CR0.ET, which is always 1.
 const CR0_ET: u64 = 1 << 4;
 /// CR0.NE, which VMX wants to be 1.
@@ -18,6 +20,10 @@ const CR0_NW: u64 = 1 << 29;
 const CR0_CD: u64 = 1 << 30;
 /// CR0.PG.
 const CR0_PG: u64 = 1 << 31;
+/// CR4.PAE.
+pub const CR4_PAE: u64 = 1 << 5;
+/// CR4: PSE, PAE, PGE, SMEP, SMAP.
+const CR4_PAGING: u64 = 0x0030_00b0;
 /// CR4.MCE: machine checks are the host's affair.
 const CR4_MCE: u64 = 1 << 6;
 /// Bits of CR4 that guests may change as they like, if the processor has them: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR,
@@ -25,6 +31,8 @@ const CR4_MCE: u64 = 1 << 6;
 const CR4_GUEST: u64 = 0x0035_07bf;
 /// Exception vector of machine checks.
 const MACHINE_CHECK: u64 = 18;
+/// Exception vector of page faults.
+const PAGE_FAULT: u64 = 14;
 
 /// The controls of one vCPU, and which bits of the control registers stay the kernel's.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +46,8 @@ pub struct Controls {
     /// Secondary processor-based, without virtualization of the local APIC.
     pub secondary: u32,
     exit: u32,
+    /// Exceptions that exit.
+    exceptions: u64,
     /// VM-entry, without the guest's mode.
     pub entry: u32,
     /// Bits of CR0 that the guest reads from the shadow, and the values that they have in truth.
@@ -131,10 +141,24 @@ impl Controls {
             primary: capabilities.primary.adjust(needed_primary.bits()),
             secondary,
             exit: capabilities.exit.adjust(needed_exit.bits()),
+            exceptions: 1 << MACHINE_CHECK,
             entry: capabilities.entry.adjust(needed_entry.bits()),
             cr0: OwnedBits { mask: cr0_fixed | CR0_NE | CR0_CD | CR0_NW, values: cr0_fixed | CR0_NE | CR0_ET },
             cr4: OwnedBits { mask: !(CR4_GUEST & capabilities.cr4.1) | cr4_values, values: cr4_values },
         })
+    }
+
+    /// For a guest with shadow paging: no extended page tables, and an exit for whatever has to do with paging.
+    pub fn shadow(&mut self, capabilities: &Capabilities) {
+        let extended = SecondaryControls::ENABLE_EPT | SecondaryControls::UNRESTRICTED_GUEST;
+        self.secondary &= !extended.bits();
+        let exits =
+            PrimaryControls::CR3_LOAD_EXITING | PrimaryControls::CR3_STORE_EXITING | PrimaryControls::INVLPG_EXITING;
+        self.primary |= exits.bits();
+        self.exceptions |= 1 << PAGE_FAULT;
+        let fixed = capabilities.cr0.0 | CR0_WP;
+        self.cr0 = OwnedBits { mask: self.cr0.mask | fixed, values: self.cr0.values | fixed };
+        self.cr4 = OwnedBits { mask: self.cr4.mask | CR4_PAGING, values: self.cr4.values | CR4_PAE };
     }
 
     /// Virtual NMIs are on, so that NMI windows can be asked for.
@@ -152,7 +176,7 @@ impl Controls {
             vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(self.secondary));
             vmcs.write(control::VMEXIT_CONTROLS, u64::from(self.exit));
             vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry));
-            vmcs.write(control::EXCEPTION_BITMAP, 1 << MACHINE_CHECK);
+            vmcs.write(control::EXCEPTION_BITMAP, self.exceptions);
             vmcs.write(control::PAGE_FAULT_ERR_CODE_MASK, 0);
             vmcs.write(control::PAGE_FAULT_ERR_CODE_MATCH, 0);
             vmcs.write(control::CR3_TARGET_COUNT, 0);

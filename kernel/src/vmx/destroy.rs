@@ -102,6 +102,9 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
             return Progress::Again;
         }
     }
+    if space.shadow.destroy_step(space.pool()) == Progress::Again {
+        return Progress::Again;
+    }
     let table = PageTable::<Ept>::new(space.root());
     if table.destroy_step(space.pool()) == Progress::Again || drain(space.pool()) {
         return Progress::Again;

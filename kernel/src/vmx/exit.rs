@@ -29,6 +29,8 @@ pub mod reason {
     pub const EXCEPTION: u32 = 0;
     /// External interrupt.
     pub const EXTERNAL_INTERRUPT: u32 = 1;
+    /// Triple fault.
+    pub const TRIPLE_FAULT: u32 = 2;
     /// The guest could take an interrupt.
     pub const INTERRUPT_WINDOW: u32 = 7;
     /// The guest could take an NMI.
@@ -41,6 +43,8 @@ pub mod reason {
     pub const HLT: u32 = 12;
     /// INVD.
     pub const INVD: u32 = 13;
+    /// INVLPG.
+    pub const INVLPG: u32 = 14;
     /// RDPMC.
     pub const RDPMC: u32 = 15;
     /// VMCALL; the other VMX instructions follow.
@@ -109,7 +113,7 @@ const ENTRY_FAILURE: u32 = 1 << 31;
 /// VM-instruction error: VMRESUME of a VMCS that is not launched.
 const RESUMED_UNLAUNCHED: u64 = 5;
 /// Interruption information: valid.
-const VALID: u64 = 1 << 31;
+pub(super) const VALID: u64 = 1 << 31;
 /// Type and vector in interruption information.
 const TYPE_AND_VECTOR: u64 = 0x7ff;
 /// NMI, as type and vector.
@@ -150,6 +154,8 @@ impl Vcpu {
                 self.store_interrupt_state(vmcs, state);
                 Outcome::Vmm(ExitReason::Hardware)
             }
+            reason::EXCEPTION if self.is_page_fault(vmcs) => self.page_fault(vmcs, state),
+            reason::INVLPG => self.invalidate_page(vmcs),
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));
@@ -210,10 +216,18 @@ impl Vcpu {
     fn memory(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
+        store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
+        store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
         if qualification & UNBLOCKED_NMI != 0 && vectoring & VALID == 0 && reason == reason::EPT_VIOLATION {
             let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
             vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
         }
+        self.memory_exit(vmcs, state, reason, qualification)
+    }
+
+    /// The monitor is told of an access whose addresses are stored already.
+    pub(super) fn memory_exit(&self, vmcs: Vmcs, state: State, reason: u32, qualification: u64) -> Outcome {
+        let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
         put!(state, exit_reason, u64::from(reason));
         put!(state, exit_qualification, qualification);
         put!(state, idt_vectoring, vectoring as u32);
@@ -221,8 +235,6 @@ impl Vcpu {
             put!(state, idt_vectoring_error_code, vmcs.read(ro::IDT_VECTORING_ERR_CODE) as u32);
             put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
         }
-        store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
-        store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
         store!(vmcs, state, rsp, guest::RSP);
         self.store_interrupt_state(vmcs, state);
         self.store_control_registers(vmcs, state);
@@ -262,7 +274,7 @@ impl Vcpu {
     }
 
     /// An exit that this kernel has no opinion about: triple fault, task switch, and what future processors add.
-    fn everything(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
+    pub(super) fn everything(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
         put!(state, exit_reason, u64::from(reason));
         store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
         store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
@@ -323,7 +335,7 @@ fn drop_injection(vmcs: Vmcs) {
 }
 
 /// Moves the guest past the instruction that exited, which the kernel has completed.
-fn skip_instruction(vmcs: Vmcs) {
+pub(super) fn skip_instruction(vmcs: Vmcs) {
     let rip = vmcs.read(guest::RIP);
     let mut next = rip.wrapping_add(vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) & 0xf);
     // Outside 64-bit code the instruction pointer wraps at 4 GiB.

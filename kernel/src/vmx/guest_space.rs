@@ -8,6 +8,7 @@ use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::{Attributes, Ept, Mapping, PageSize, PageTable, Pool};
 use bulkhead_core::phys::{HostPhysical, KernelObject, window_base};
 use bulkhead_core::queue::List;
+use bulkhead_core::shadow::Shadow;
 use bulkhead_core::shootdown::Freshness;
 use bulkhead_core::slot::Slot;
 use core::cell::Cell;
@@ -32,6 +33,11 @@ pub struct GuestSpace {
     has_apic_page: Cell<bool>,
     /// The vCPUs that see the space.
     pub(super) vcpus: List<Vcpu, InSpace>,
+    /// It is translated by shadow tables; the extended page tables are only the memory map.
+    pub(super) is_shadowed: Cell<bool>,
+    pub(super) shadow: Shadow,
+    /// How many vCPUs it has had.
+    pub(super) processors: Cell<u32>,
     /// Which processors have nothing outdated cached of the extended page tables.
     pub freshness: Freshness,
     /// How many bindings have a place in the table of ports.
@@ -84,7 +90,8 @@ impl GuestSpace {
     pub const PAGES: u64 = 7;
 
     /// Makes zeroed memory an empty guest space: nothing mapped, every port exits.
-    pub fn initialise(&self, _paging: GuestPaging) {
+    pub fn initialise(&self, paging: GuestPaging) {
+        self.is_shadowed.set(paging == GuestPaging::Shadow);
         for bitmap in &self.io_bitmaps {
             bitmap.fill(0xff);
         }

@@ -77,7 +77,7 @@ impl Vcpu {
     #[inline(never)]
     fn load_rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.load_control_registers(vmcs, state)?;
+            self.load_control_registers(vmcs, state, groups)?;
         }
         if groups.contains(StateGroups::APIC) {
             self.load_apic(vmcs, cpu, state)?;
@@ -135,7 +135,7 @@ impl Vcpu {
         }
     }
 
-    fn load_control_registers(&self, vmcs: Vmcs, state: State) -> Result<(), StateGroups> {
+    fn load_control_registers(&self, vmcs: Vmcs, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
         if !self.cr0.get().allows_mode(cr0) {
             return Err(StateGroups::CONTROL_REGISTERS);
@@ -151,7 +151,7 @@ impl Vcpu {
             vmcs.write(control::CR4_READ_SHADOW, cr4);
             vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
         }
-        Ok(())
+        if self.shadowed.on.get() { self.load_paging(vmcs, state, groups) } else { Ok(()) }
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {

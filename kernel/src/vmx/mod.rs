@@ -23,6 +23,7 @@ mod invalidate;
 mod load;
 mod msr;
 mod page;
+mod shadow;
 mod state;
 mod store;
 mod vcpu;
@@ -35,6 +36,7 @@ pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run, resume_
 pub use enable::{EnableError, enable};
 pub use exit::Outcome;
 pub use guest_space::{GuestSpace, forget_guest_space};
+pub use shadow::forget_shadows;
 pub use vcpu::{MappedHere, Vcpu};
 
 use bulkhead_abi::{Error, GuestPaging};
@@ -48,8 +50,7 @@ pub fn available() -> Result<(), Error> {
 /// Guest spaces of this kind can be made.
 pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
     match paging {
-        GuestPaging::Ept => available(),
-        GuestPaging::Shadow => Err(Error::Unsupported),
+        GuestPaging::Ept | GuestPaging::Shadow => available(),
     }
 }
 

@@ -109,6 +109,9 @@ impl Vcpu {
         put!(state, cr4, cr4);
         store!(vmcs, state, cr3, guest::CR3);
         store!(vmcs, state, efer, guest::IA32_EFER_FULL);
+        if self.shadowed.on.get() {
+            self.store_paging(vmcs, state);
+        }
     }
 
     fn store_system_registers(&self, vmcs: Vmcs, state: State) {

@@ -15,6 +15,7 @@ use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::invalidate::invalidate_vpid;
 use crate::vmx::msr::MsrAreas;
 use crate::vmx::page::Page;
+use crate::vmx::shadow::Shadowed;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
@@ -54,6 +55,7 @@ pub struct Vcpu {
     home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
+    pub(super) shadowed: Shadowed,
     pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
     pub(super) primary: Cell<u32>,
@@ -113,6 +115,7 @@ impl Vcpu {
     pub fn initialise(&self, space: Ref<GuestSpace>, cpu: u32) {
         self.space.set(Some(space));
         space.vcpus.push_front(self.reference());
+        self.initialise_shadow(space);
         self.cpu.set(cpu);
         self.vpid.set(allocate_vpid());
         self.deadline.set(NO_DEADLINE);
@@ -137,7 +140,7 @@ impl Vcpu {
         put!(state, segments, [data, code, data, data, data, data, local, task]);
     }
 
-    fn physical(&self) -> u64 {
+    pub(super) fn physical(&self) -> u64 {
         (core::ptr::from_ref(self) as u64).wrapping_sub(window_base())
     }
 
@@ -271,11 +274,14 @@ impl Vcpu {
         let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
             return !arrives && self.make_current(cpu).is_some();
         };
-        let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid();
+        let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.has_tsc_aux();
-        let Some(controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
+        let Some(mut controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
+        if self.shadowed.on.get() {
+            controls.shadow(&capabilities);
+        }
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
         let Some(vmcs) = self.make_current(cpu) else {

@@ -19,7 +19,7 @@ use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
-use bulkhead_runtime::plan::ChannelKind;
+use bulkhead_runtime::plan::{ChannelKind, Paging};
 use bulkhead_runtime::program::{Channel, GuestProcessorEntry};
 use bulkhead_runtime::syscall::Slot;
 use bulkhead_runtime::{Program, events, thread, time};
@@ -79,7 +79,11 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let links = SpinMutex::new(Links { disks, input });
     let virtual_apics = space.map_apic_page();
     let deaf = AtomicUsize::new(0);
-    let features = CpuFeatures::from_bits_truncate(program.environment().header().features);
+    let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
+    // With shadow paging the hardware does not run code without paging either.
+    if offered.paging == Paging::Shadow {
+        features.remove(CpuFeatures::UNRESTRICTED_GUEST);
+    }
     Ok((Guest { machine, ram, space, features, virtual_apics, processors, links, end: Once::new(), deaf }, state))
 }
 

@@ -133,6 +133,7 @@ pub(crate) struct Guest {
     pub(crate) firmware: Option<Located<String>>,
     pub(crate) hpet: bool,
     pub(crate) paging: Option<Located<String>>,
+    pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: Restart,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,

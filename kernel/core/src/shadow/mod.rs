@@ -157,6 +157,20 @@ impl Shadow {
         if built { Ok(()) } else { Err(Error::PoolExhausted) }
     }
 
+    /// Whether [`Shadow::build`] has been done.
+    pub fn is_built(&self) -> bool {
+        self.tables.length() != 0
+    }
+
+    /// Guest tables may have been changed by somebody else than the guest's processors.
+    pub fn distrust(&self) {
+        for table in (1..self.tables.length()).filter_map(|id| self.table(id as u32)) {
+            if let Some(processor) = self.processor(table.role.get().processor()) {
+                processor.push_stale(table);
+            }
+        }
+    }
+
     /// Gives a few pages back to the pool; `Done` when all are there. No processor may walk the tables any more.
     pub fn destroy_step(&self, pool: &Pool) -> Progress {
         for processor in self.processors.iter().filter_map(Cell::take) {

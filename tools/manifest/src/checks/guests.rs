@@ -4,7 +4,7 @@ use super::Context;
 use crate::{files::ImageKind, read::show_size};
 
 /// Values of `paging`.
-const PAGING: [&str; 2] = ["auto", "ept"];
+const PAGING: [&str; 3] = ["auto", "ept", "shadow"];
 /// Memory that a Linux kernel needs beyond what its image says, to reach user space.
 const LINUX_EXTRA: u64 = 16 << 20;
 /// Smallest guest.
@@ -19,7 +19,7 @@ pub(super) fn paging_is_known(context: &Context<'_>) {
             context
                 .reporter
                 .error("guests::paging_unknown", &paging.span, format!("there is no paging `{}`", paging.value))
-                .help(r#"write "auto" or "ept"; this kernel has no shadow paging"#);
+                .help(r#"write "auto", "ept" or "shadow""#);
         }
     }
 }

@@ -51,7 +51,7 @@ impl Compiler<'_> {
                 vcpus: guest.cpus.len() as u32,
                 low_memory: ram.first().map_or(NO_INDEX, |part| part.region),
                 high_memory: ram.get(1).map_or(NO_INDEX, |part| part.region),
-                pool_pages: table_pages(&mappings) + SPARE_PAGES,
+                pool_pages: table_pages(&mappings) + SPARE_PAGES + shadow_pages(guest),
                 firmware: firmware.map_or(NO_INDEX, |(module, _)| module),
             });
             self.map_ram(index, guest, &ram, BindingFlags::WRITE, guest.monitor.is_some());
@@ -195,9 +195,15 @@ fn facilities(guest: &Guest) -> u64 {
     if guest.hpet { GuestSpace::HPET } else { 0 }
 }
 
+/// Pages for shadow tables.
+fn shadow_pages(guest: &Guest) -> u32 {
+    if paging(guest) == Paging::Shadow { (guest.shadow_memory.value / PAGE_SIZE) as u32 } else { 0 }
+}
+
 fn paging(guest: &Guest) -> Paging {
     match guest.paging.as_ref().map(|paging| paging.value.as_str()) {
         Some("ept") => Paging::Ept,
+        Some("shadow") => Paging::Shadow,
         _ => Paging::Auto,
     }
 }

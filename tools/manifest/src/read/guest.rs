@@ -3,6 +3,8 @@
 use super::{console, restart, schedule, table::TableReader};
 use crate::model::{Disk, Guest, Located};
 
+/// Memory for shadow tables, unless the manifest says otherwise.
+const SHADOW_MEMORY: u64 = 4 << 20;
 /// Heap of a guest's monitor, unless the manifest says otherwise.
 const MONITOR_HEAP: u64 = 1 << 20;
 
@@ -29,6 +31,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         firmware,
         hpet: table.boolean("hpet", false),
         paging: table.string("paging"),
+        shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(SHADOW_MEMORY)),
         restart: restart(&table),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),

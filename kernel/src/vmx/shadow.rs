@@ -1,0 +1,278 @@
+//! Shadow paging of guests: what the engine ([`bulkhead_core::shadow`]) decides is done with the VMCS.
+//!
+//! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
+//! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
+
+use crate::lock::kernel_lock;
+use crate::vmx::controls::{CR0_WP, CR4_PAE};
+use crate::vmx::exit::{Outcome, VALID, reason};
+use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::state::{State, get, put};
+use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vmcs::Vmcs;
+use bulkhead_abi::{PAGE_SIZE, Rights, StateGroups};
+use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
+use bulkhead_core::phys::{HostPhysical, Ref, window_base};
+use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
+use core::arch::x86_64::__cpuid;
+use core::cell::Cell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use x86::vmx::vmcs::{control, guest, ro};
+
+/// CR4.PSE, SMEP and SMAP.
+const CR4_PSE: u64 = 1 << 4;
+const CR4_SMEP: u64 = 1 << 20;
+const CR4_SMAP: u64 = 1 << 21;
+/// EFER.LMA and NXE.
+const EFER_LMA: u64 = 1 << 10;
+const EFER_NXE: u64 = 1 << 11;
+/// RFLAGS.AC.
+const ALIGNMENT_CHECK: u64 = 1 << 18;
+/// Interruption information: type and vector, and that there is an error code.
+const TYPE_AND_VECTOR: u64 = 0x7ff;
+const ERROR_CODE: u64 = 1 << 11;
+/// Interruption information: the fault was IRET's, which had ended the blocking of NMIs; and that blocking.
+const UNBLOCKED_NMI: u64 = 1 << 12;
+const BLOCKING_BY_NMI: u64 = 1 << 3;
+/// Event information: a page fault, and a double fault.
+const PAGE_FAULT: u64 = VALID | 3 << 8 | 14;
+const DOUBLE_FAULT: u64 = VALID | 3 << 8 | 8;
+/// Qualification of EPT violations: read, write, fetch; the rights of the address; a linear address is known, and the access
+/// was to what it translates to.
+const READ: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const FETCH: u64 = 1 << 2;
+const RIGHTS: u32 = 3;
+const LINEAR: u64 = 1 << 7;
+const TRANSLATED: u64 = 1 << 8;
+
+/// What a vCPU with shadow paging keeps.
+#[repr(C, align(32))]
+pub struct Shadowed {
+    /// The upper entries, for the hardware in PAE mode.
+    upper: [Cell<u64>; 4],
+    /// It has shadow paging.
+    pub(super) on: Cell<bool>,
+    /// Its number among the processors of its guest.
+    number: Cell<u32>,
+    /// The paging state that it is in.
+    paging: Cell<Paging>,
+}
+
+/// The machine of a guest, for the engine.
+struct Memory(Ref<GuestSpace>);
+
+impl Memory {
+    fn pointer<T>(at: HostPhysical) -> *mut T {
+        at.0.wrapping_add(window_base()) as *mut T
+    }
+}
+
+impl Machine for Memory {
+    fn translate(&self, address: u64) -> Option<Translation> {
+        if address >> 47 != 0 { None } else { PageTable::<Ept>::new(self.0.root()).translate(address) }
+    }
+
+    fn read(&self, at: HostPhysical, width: u64) -> u64 {
+        // SAFETY: the engine reads entries of guest tables, in pages that the space maps as memory: the window has all RAM. The
+        // guest may be writing to them, so they are read as atomics.
+        unsafe {
+            match width {
+                4 => u64::from((*Self::pointer::<AtomicU32>(at)).load(Ordering::Acquire)),
+                _ => (*Self::pointer::<AtomicU64>(at)).load(Ordering::Acquire),
+            }
+        }
+    }
+
+    fn exchange(&self, at: HostPhysical, width: u64, old: u64, new: u64) -> bool {
+        let (done, other) = (Ordering::AcqRel, Ordering::Relaxed);
+        // SAFETY: as above; the space maps the page writable.
+        unsafe {
+            match width {
+                4 => (*Self::pointer::<AtomicU32>(at)).compare_exchange(old as u32, new as u32, done, other).is_ok(),
+                _ => (*Self::pointer::<AtomicU64>(at)).compare_exchange(old, new, done, other).is_ok(),
+            }
+        }
+    }
+
+    // The next entry does.
+    fn flush(&self) {}
+
+    fn pool(&self) -> &Pool {
+        self.0.pool()
+    }
+}
+
+/// Forgets all translations of a guest's processors, since its memory map has lost a page. Those that are in the guest have to be
+/// interrupted.
+pub fn forget_shadows(space: Ref<GuestSpace>) {
+    for number in 0..shadow::MOST_PROCESSORS as u32 {
+        space.shadow.forget(number, &Memory(space));
+    }
+}
+
+impl Vcpu {
+    /// Notes how the space is translated, as one of so many processors.
+    pub(super) fn initialise_shadow(&self, space: Ref<GuestSpace>) {
+        self.shadowed.on.set(space.is_shadowed.get());
+        self.shadowed.number.set(space.processors.replace(space.processors.get() + 1));
+    }
+
+    /// Loads paging state that the monitor or the guest changed. The guest's control registers are in the shared page.
+    pub(super) fn load_paging(&self, vmcs: Vmcs, state: State, groups: StateGroups) -> Result<(), StateGroups> {
+        let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
+        let mode = match (efer & EFER_LMA != 0, cr4 & CR4_PAE != 0) {
+            (true, _) => Mode::FourLevel,
+            (false, true) => Mode::Pae,
+            (false, false) => Mode::TwoLevel,
+        };
+        let mut features = Features::HUGE_PAGES;
+        features.set(Features::LARGE_PAGES, cr4 & CR4_PSE != 0);
+        features.set(Features::NO_EXECUTE, efer & EFER_NXE != 0);
+        features.set(Features::WRITE_PROTECT, cr0 & CR0_WP != 0);
+        features.set(Features::SMEP, cr4 & CR4_SMEP != 0);
+        features.set(Features::SMAP, cr4 & CR4_SMAP != 0);
+        let pdptes =
+            if groups.contains(StateGroups::PDPTES) { get!(state, pdptes) } else { self.shadowed.paging.get().pdptes };
+        let physical_bits = (__cpuid(0x8000_0008).eax & 0xff).min(47);
+        let paging = Paging { mode, features, cr3: get!(state, cr3), pdptes, physical_bits };
+        self.shadowed.paging.set(paging);
+        let values = self.cr4.get().merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
+        vmcs.set_guest::<{ guest::CR4 }>(values);
+        vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
+        // All segments: the monitor has interpreted instructions, which may have written to guest tables without a trace.
+        self.load_root(vmcs, groups.contains(StateGroups::SEGMENTS)).ok_or(StateGroups::CONTROL_REGISTERS)
+    }
+
+    fn load_root(&self, vmcs: Vmcs, distrust: bool) -> Option<()> {
+        let _lock = kernel_lock();
+        let space = self.space.get()?;
+        let (shadowed, machine) = (&self.shadowed, Memory(space));
+        if !space.shadow.is_built() {
+            space.shadow.build(space.pool(), space.processors.get()).ok()?;
+        }
+        if distrust {
+            space.shadow.distrust();
+        }
+        let paging = shadowed.paging.get();
+        let mut root = space.shadow.load(shadowed.number.get(), paging, &machine)?.0;
+        if paging.mode != Mode::FourLevel {
+            self.load_upper_entries(space);
+            root = self.physical() + offset_of!(Self, shadowed) as u64 + offset_of!(Shadowed, upper) as u64;
+            // The hardware has CR3 of 32 bits in this mode.
+            u32::try_from(root).ok()?;
+        }
+        vmcs.set_guest::<{ guest::CR3 }>(root);
+        Some(())
+    }
+
+    fn load_upper_entries(&self, space: Ref<GuestSpace>) {
+        let entries = space.shadow.upper_entries(self.shadowed.number.get());
+        for (place, entry) in self.shadowed.upper.iter().zip(entries) {
+            place.set(entry);
+        }
+    }
+
+    /// CR3 and EFER as the guest sees them.
+    pub(super) fn store_paging(&self, vmcs: Vmcs, state: State) {
+        let paging = self.shadowed.paging.get();
+        let no_execute = if paging.features.contains(Features::NO_EXECUTE) { EFER_NXE } else { 0 };
+        put!(state, cr3, paging.cr3);
+        put!(state, efer, vmcs.read(guest::IA32_EFER_FULL) & !EFER_NXE | no_execute);
+    }
+
+    /// INVLPG.
+    pub(super) fn invalidate_page(&self, vmcs: Vmcs) -> Outcome {
+        let _lock = kernel_lock();
+        if let Some(space) = self.space.get() {
+            let linear = vmcs.read(ro::EXIT_QUALIFICATION);
+            space.shadow.invalidate(self.shadowed.number.get(), linear, &Memory(space));
+            self.load_upper_entries(space);
+        }
+        crate::vmx::exit::skip_instruction(vmcs);
+        Outcome::Again
+    }
+
+    /// Whether the exit is a page fault.
+    pub(super) fn is_page_fault(&self, vmcs: Vmcs) -> bool {
+        self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT
+    }
+
+    /// A page fault: the guest's, the engine's, or an access to a device.
+    pub(super) fn page_fault(&self, vmcs: Vmcs, state: State) -> Outcome {
+        let linear = vmcs.read(ro::EXIT_QUALIFICATION);
+        let error = vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32;
+        let access = Access::new(error, vmcs.read(guest::RFLAGS) & ALIGNMENT_CHECK != 0);
+        let Some(outcome) = self.ask(linear, access) else {
+            return Outcome::Again;
+        };
+        let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
+        let unblocked = vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0;
+        if unblocked {
+            let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
+            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
+        }
+        match outcome {
+            shadow::Outcome::Retry => {
+                if vectoring & VALID != 0 {
+                    repeat_event(vmcs, vectoring);
+                }
+                Outcome::Again
+            }
+            shadow::Outcome::Fault(code) => {
+                put!(state, cr2, linear);
+                match vectoring & (VALID | TYPE_AND_VECTOR) {
+                    // Faults whose delivery faults (SDM vol. 3, table 7-5).
+                    DOUBLE_FAULT => return self.everything(vmcs, state, reason::TRIPLE_FAULT),
+                    PAGE_FAULT => inject(vmcs, DOUBLE_FAULT | ERROR_CODE, 0),
+                    _ => inject(vmcs, PAGE_FAULT | ERROR_CODE, u64::from(code)),
+                }
+                Outcome::Again
+            }
+            shadow::Outcome::Violation { physical, write, walking } => {
+                let found = self.space.get().and_then(|space| Memory(space).translate(physical));
+                let rights = found.map_or(Rights::empty(), |found| found.attributes.rights);
+                let mut qualification = LINEAR | if walking { READ } else { TRANSLATED };
+                qualification |= if access.fetch && !walking {
+                    FETCH
+                } else if write {
+                    WRITE
+                } else {
+                    READ
+                };
+                for (bit, right) in (RIGHTS..).zip([Rights::READ, Rights::WRITE, Rights::EXECUTE]) {
+                    qualification |= u64::from(rights.contains(right)) << bit;
+                }
+                let offset = if walking { 0 } else { linear & (PAGE_SIZE - 1) };
+                put!(state, guest_physical, physical | offset);
+                put!(state, guest_linear, linear);
+                self.memory_exit(vmcs, state, reason::EPT_VIOLATION, qualification)
+            }
+            shadow::Outcome::Interpret => self.everything(vmcs, state, reason::EXCEPTION),
+        }
+    }
+
+    fn ask(&self, linear: u64, access: Access) -> Option<shadow::Outcome> {
+        let _lock = kernel_lock();
+        let space = self.space.get()?;
+        let outcome = space.shadow.fault(self.shadowed.number.get(), linear, access, &Memory(space));
+        self.load_upper_entries(space);
+        Some(outcome)
+    }
+}
+
+/// An event whose delivery the exit interrupted is delivered again.
+fn repeat_event(vmcs: Vmcs, vectoring: u64) {
+    inject(vmcs, vectoring & (VALID | ERROR_CODE | TYPE_AND_VECTOR), vmcs.read(ro::IDT_VECTORING_ERR_CODE));
+    // SAFETY: the length of the instruction that caused the event.
+    unsafe { vmcs.write(control::VMENTRY_INSTRUCTION_LEN, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN)) };
+}
+
+fn inject(vmcs: Vmcs, information: u64, error_code: u64) {
+    // SAFETY: an exception of the guest's, or an event that the hardware was delivering.
+    unsafe {
+        vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, information);
+        vmcs.write(control::VMENTRY_EXCEPTION_ERR_CODE, error_code);
+    }
+}
