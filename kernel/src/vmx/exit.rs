@@ -260,6 +260,11 @@ impl Vcpu {
             },
             reason::PREEMPTION_TIMER => self.time_is_up(vmcs, cpu),
             reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
+                if reason == reason::CONTROL_REGISTER
+                    && let Some(outcome) = self.move_to_cr3(vmcs, state)
+                {
+                    return outcome;
+                }
                 store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
                 let outcome = self.instruction(vmcs, state, reason);
                 self.fetch_groups(vmcs, StateGroups::RSP | StateGroups::CONTROL_REGISTERS);

@@ -10,7 +10,7 @@ use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{PAGE_SIZE, Rights, StateGroups};
+use bulkhead_abi::{PAGE_SIZE, Rights, StateGroups, register};
 use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
 use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
@@ -38,6 +38,9 @@ const BLOCKING_BY_NMI: u64 = 1 << 3;
 /// Event information: a page fault, and a double fault.
 const PAGE_FAULT: u64 = VALID | 3 << 8 | 14;
 const DOUBLE_FAULT: u64 = VALID | 3 << 8 | 8;
+/// Qualification of accesses to control registers: number and kind of access; and those of MOV to CR3.
+const ACCESS: u64 = 0x3f;
+const MOVE_TO_CR3: u64 = 3;
 /// Qualification of EPT violations: read, write, fetch; the rights of the address; a linear address is known, and the access
 /// was to what it translates to.
 const READ: u64 = 1 << 0;
@@ -180,6 +183,29 @@ impl Vcpu {
         let no_execute = if paging.features.contains(Features::NO_EXECUTE) { EFER_NXE } else { 0 };
         put!(state, cr3, paging.cr3);
         put!(state, efer, vmcs.read(guest::IA32_EFER_FULL) & !EFER_NXE | no_execute);
+    }
+
+    /// MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
+    pub(super) fn move_to_cr3(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
+        let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
+        let mut paging = self.shadowed.paging.get();
+        if qualification & ACCESS != MOVE_TO_CR3 || !self.shadowed.on.get() || paging.mode == Mode::Pae {
+            return None;
+        }
+        paging.cr3 = match (qualification >> 8) as usize & 15 {
+            register::RSP => vmcs.read(guest::RSP),
+            number => state.register(number),
+        };
+        if paging.mode == Mode::TwoLevel {
+            paging.cr3 &= 0xffff_ffff;
+        }
+        if paging.cr3 >> paging.physical_bits != 0 {
+            return None;
+        }
+        self.shadowed.paging.set(paging);
+        self.load_root(vmcs, false)?;
+        crate::vmx::exit::skip_instruction(vmcs);
+        Some(Outcome::Again)
     }
 
     /// INVLPG.

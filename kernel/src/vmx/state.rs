@@ -30,6 +30,12 @@ impl State {
         unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index & 7) }
     }
 
+    /// A general register, but for RSP.
+    pub fn register(self, index: usize) -> u64 {
+        // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
+        unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
+    }
+
     /// A word of the vectors whose end exits.
     pub fn eoi_exits(self, index: usize) -> u64 {
         // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
