@@ -25,8 +25,9 @@ pub fn run(variant: &str) {
     measure("guest.nothing", variant, || {});
 }
 
+/// Measures an operation.
 #[inline(always)]
-fn measure(name: &str, variant: &str, mut operation: impl FnMut()) {
+pub fn measure(name: &str, variant: &str, mut operation: impl FnMut()) {
     for _ in 0..WARM_UP {
         operation();
     }

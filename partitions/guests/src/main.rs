@@ -39,6 +39,7 @@ mod machine;
 mod modes;
 mod priorities;
 mod receiver;
+mod shadow_bench;
 mod smp;
 mod smp_memory;
 mod startup;
@@ -73,6 +74,8 @@ extern "C" fn guest_main(start_information: u32) -> ! {
             let count = words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
             ipi::run(count, words.next() != Some("maskable"));
         }
+        Some("ipi") => ipi::run(words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000)),
+        Some("shadow-bench") => shadow_bench::run(),
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
         Some("corner") => corner::run(words),

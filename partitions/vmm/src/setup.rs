@@ -77,11 +77,14 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let parameters = parameters(&ram, processors.len(), offered.hpet);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { disks, input });
-    let virtual_apics = space.map_apic_page();
+    let is_shadowed = offered.paging == Paging::Shadow;
+    // An interrupt that the processor delivers by itself can fault in the shadow tables. Bochs then reports an event of the past as
+    // the interrupted one, and the interrupt is lost; so with shadow paging the monitor injects them.
+    let virtual_apics = !is_shadowed && space.map_apic_page();
     let deaf = AtomicUsize::new(0);
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
     // With shadow paging the hardware does not run code without paging either.
-    if offered.paging == Paging::Shadow {
+    if is_shadowed {
         features.remove(CpuFeatures::UNRESTRICTED_GUEST);
     }
     Ok((Guest { machine, ram, space, features, virtual_apics, processors, links, end: Once::new(), deaf }, state))
