@@ -120,6 +120,13 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
         Outcome::MachineCheck => crate::panic::fatal("machine check while a guest ran"),
         Outcome::Doorbell(port) => ring(vcpu, port),
         Outcome::Timer => time::expire(cpu),
+        Outcome::Paging => {
+            // The vCPU may have been destroyed while the lock was another's.
+            if let Some(reason) = thread.vcpu.get().and_then(|vcpu| vcpu.serve_paging()) {
+                end(thread, reason);
+                return Some(thread);
+            }
+        }
         Outcome::Again | Outcome::Vmm(_) => {}
     }
     if thread.vcpu.get().is_none() {

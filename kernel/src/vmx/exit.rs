@@ -102,6 +102,8 @@ pub enum Outcome {
     Doorbell(u16),
     /// The limit of the run has been reached: see what the kernel's timer is for, then run again.
     Timer,
+    /// Let the vCPU serve its shadow paging, then run again.
+    Paging,
     /// Run again.
     Again,
     /// Return to the monitor.
@@ -154,8 +156,8 @@ impl Vcpu {
                 self.store_interrupt_state(vmcs, state);
                 Outcome::Vmm(ExitReason::Hardware)
             }
-            reason::EXCEPTION if self.is_page_fault(vmcs) => self.page_fault(vmcs, state),
-            reason::INVLPG => self.invalidate_page(vmcs),
+            reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging,
+            reason::INVLPG => self.invalidate_page(),
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));

@@ -151,7 +151,10 @@ impl Vcpu {
             vmcs.write(control::CR4_READ_SHADOW, cr4);
             vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
         }
-        if self.shadowed.on.get() { self.load_paging(vmcs, state, groups) } else { Ok(()) }
+        if self.shadowed.on.get() {
+            self.load_paging(vmcs, state, groups);
+        }
+        Ok(())
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {

@@ -3,14 +3,13 @@
 //! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
 //! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
 
-use crate::lock::kernel_lock;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
-use crate::vmx::exit::{Outcome, VALID, reason};
+use crate::vmx::exit::{Outcome, VALID, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{PAGE_SIZE, Rights, StateGroups, register};
+use bulkhead_abi::{ExitReason, PAGE_SIZE, Rights, StateGroups, register};
 use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
 use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
@@ -61,6 +60,22 @@ pub struct Shadowed {
     number: Cell<u32>,
     /// The paging state that it is in.
     paging: Cell<Paging>,
+    /// What is to be done before it goes on.
+    pending: Cell<Pending>,
+}
+
+/// What has to be done under the kernel lock, see [`Vcpu::serve_paging`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pending {
+    Nothing,
+    /// The paging state was loaded.
+    Load,
+    /// The same, and the monitor has interpreted instructions, which may have written to guest tables without a trace.
+    LoadAnew,
+    /// The last exit was a page fault.
+    Fault,
+    /// It was INVLPG.
+    Invalidate,
 }
 
 /// The machine of a guest, for the engine.
@@ -123,7 +138,7 @@ impl Vcpu {
     }
 
     /// Loads paging state that the monitor or the guest changed. The guest's control registers are in the shared page.
-    pub(super) fn load_paging(&self, vmcs: Vmcs, state: State, groups: StateGroups) -> Result<(), StateGroups> {
+    pub(super) fn load_paging(&self, vmcs: Vmcs, state: State, groups: StateGroups) {
         let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
         let mode = match (efer & EFER_LMA != 0, cr4 & CR4_PAE != 0) {
             (true, _) => Mode::FourLevel,
@@ -144,14 +159,46 @@ impl Vcpu {
         let values = self.cr4.get().merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
-        // All segments: the monitor has interpreted instructions, which may have written to guest tables without a trace.
-        self.load_root(vmcs, groups.contains(StateGroups::SEGMENTS)).ok_or(StateGroups::CONTROL_REGISTERS)
+        let anew = groups.contains(StateGroups::SEGMENTS);
+        self.shadowed.pending.set(if anew { Pending::LoadAnew } else { Pending::Load });
     }
 
-    fn load_root(&self, vmcs: Vmcs, distrust: bool) -> Option<()> {
-        let _lock = kernel_lock();
+    /// There is something to do for [`Self::serve_paging`].
+    #[inline(always)]
+    pub(super) fn has_pending_paging(&self) -> bool {
+        self.shadowed.pending.get() != Pending::Nothing
+    }
+
+    /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. A reason if the run ends.
+    pub fn serve_paging(&self) -> Option<ExitReason> {
+        // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
+        let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
-        let (shadowed, machine) = (&self.shadowed, Memory(space));
+        let outcome = match self.shadowed.pending.replace(Pending::Nothing) {
+            Pending::Nothing => None,
+            Pending::Fault => self.page_fault(vmcs, space),
+            Pending::Invalidate => {
+                let linear = vmcs.read(ro::EXIT_QUALIFICATION);
+                space.shadow.invalidate(self.shadowed.number.get(), linear, &Memory(space));
+                skip_instruction(vmcs);
+                None
+            }
+            load => match self.load_root(vmcs, space, load == Pending::LoadAnew) {
+                Some(()) => None,
+                None => Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits())),
+            },
+        };
+        if self.shadowed.paging.get().mode != Mode::FourLevel {
+            self.load_upper_entries(space);
+        }
+        match outcome {
+            Some(Outcome::Vmm(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn load_root(&self, vmcs: Vmcs, space: Ref<GuestSpace>, distrust: bool) -> Option<()> {
+        let shadowed = &self.shadowed;
         if !space.shadow.is_built() {
             space.shadow.build(space.pool(), space.processors.get()).ok()?;
         }
@@ -159,9 +206,8 @@ impl Vcpu {
             space.shadow.distrust();
         }
         let paging = shadowed.paging.get();
-        let mut root = space.shadow.load(shadowed.number.get(), paging, &machine)?.0;
+        let mut root = space.shadow.load(shadowed.number.get(), paging, &Memory(space))?.0;
         if paging.mode != Mode::FourLevel {
-            self.load_upper_entries(space);
             root = self.physical() + offset_of!(Self, shadowed) as u64 + offset_of!(Shadowed, upper) as u64;
             // The hardware has CR3 of 32 bits in this mode.
             u32::try_from(root).ok()?;
@@ -203,36 +249,35 @@ impl Vcpu {
             return None;
         }
         self.shadowed.paging.set(paging);
-        self.load_root(vmcs, false)?;
-        crate::vmx::exit::skip_instruction(vmcs);
-        Some(Outcome::Again)
+        self.shadowed.pending.set(Pending::Load);
+        skip_instruction(vmcs);
+        Some(Outcome::Paging)
     }
 
     /// INVLPG.
-    pub(super) fn invalidate_page(&self, vmcs: Vmcs) -> Outcome {
-        let _lock = kernel_lock();
-        if let Some(space) = self.space.get() {
-            let linear = vmcs.read(ro::EXIT_QUALIFICATION);
-            space.shadow.invalidate(self.shadowed.number.get(), linear, &Memory(space));
-            self.load_upper_entries(space);
-        }
-        crate::vmx::exit::skip_instruction(vmcs);
-        Outcome::Again
+    pub(super) fn invalidate_page(&self) -> Outcome {
+        self.shadowed.pending.set(Pending::Invalidate);
+        Outcome::Paging
     }
 
-    /// Whether the exit is a page fault.
+    /// Whether the exception that exited is a page fault, which is noted.
+    #[inline(always)]
     pub(super) fn is_page_fault(&self, vmcs: Vmcs) -> bool {
-        self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT
+        let is_fault =
+            self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT;
+        if is_fault {
+            self.shadowed.pending.set(Pending::Fault);
+        }
+        is_fault
     }
 
-    /// A page fault: the guest's, the engine's, or an access to a device.
-    pub(super) fn page_fault(&self, vmcs: Vmcs, state: State) -> Outcome {
+    /// A page fault: the guest's, the engine's, or an access to a device. Something if it is the monitor's affair.
+    fn page_fault(&self, vmcs: Vmcs, space: Ref<GuestSpace>) -> Option<Outcome> {
+        let state = self.state();
         let linear = vmcs.read(ro::EXIT_QUALIFICATION);
         let error = vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32;
         let access = Access::new(error, vmcs.read(guest::RFLAGS) & ALIGNMENT_CHECK != 0);
-        let Some(outcome) = self.ask(linear, access) else {
-            return Outcome::Again;
-        };
+        let outcome = space.shadow.fault(self.shadowed.number.get(), linear, access, &Memory(space));
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
         let unblocked = vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0;
         if unblocked {
@@ -244,20 +289,20 @@ impl Vcpu {
                 if vectoring & VALID != 0 {
                     repeat_event(vmcs, vectoring);
                 }
-                Outcome::Again
+                None
             }
             shadow::Outcome::Fault(code) => {
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
                     // Faults whose delivery faults (SDM vol. 3, table 7-5).
-                    DOUBLE_FAULT => return self.everything(vmcs, state, reason::TRIPLE_FAULT),
+                    DOUBLE_FAULT => return Some(self.everything(vmcs, state, reason::TRIPLE_FAULT)),
                     PAGE_FAULT => inject(vmcs, DOUBLE_FAULT | ERROR_CODE, 0),
                     _ => inject(vmcs, PAGE_FAULT | ERROR_CODE, u64::from(code)),
                 }
-                Outcome::Again
+                None
             }
             shadow::Outcome::Violation { physical, write, walking } => {
-                let found = self.space.get().and_then(|space| Memory(space).translate(physical));
+                let found = Memory(space).translate(physical);
                 let rights = found.map_or(Rights::empty(), |found| found.attributes.rights);
                 let mut qualification = LINEAR | if walking { READ } else { TRANSLATED };
                 qualification |= if access.fetch && !walking {
@@ -273,18 +318,10 @@ impl Vcpu {
                 let offset = if walking { 0 } else { linear & (PAGE_SIZE - 1) };
                 put!(state, guest_physical, physical | offset);
                 put!(state, guest_linear, linear);
-                self.memory_exit(vmcs, state, reason::EPT_VIOLATION, qualification)
+                Some(self.memory_exit(vmcs, state, reason::EPT_VIOLATION, qualification))
             }
-            shadow::Outcome::Interpret => self.everything(vmcs, state, reason::EXCEPTION),
+            shadow::Outcome::Interpret => Some(self.everything(vmcs, state, reason::EXCEPTION)),
         }
-    }
-
-    fn ask(&self, linear: u64, access: Access) -> Option<shadow::Outcome> {
-        let _lock = kernel_lock();
-        let space = self.space.get()?;
-        let outcome = space.shadow.fault(self.shadowed.number.get(), linear, access, &Memory(space));
-        self.load_upper_entries(space);
-        Some(outcome)
     }
 }
 
