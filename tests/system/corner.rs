@@ -8,10 +8,14 @@ use crate::machine::{has, run};
 const LEAST: u32 = 4000;
 
 fn passes(arguments: &[&str]) {
+    passes_as("tests/manifests/corner.toml", arguments);
+}
+
+fn passes_as(manifest: &str, arguments: &[&str]) {
     if !has(Backend::Bochs) {
         return;
     }
-    let outcome = run("tests/manifests/corner.toml", Backend::Bochs, arguments).expect_status(0);
+    let outcome = run(manifest, Backend::Bochs, arguments).expect_status(0);
     for guest in ["first", "second"] {
         let lines = outcome.lines_of(guest);
         let summary = lines.iter().find_map(|line| line.strip_prefix("corner: ")?.strip_suffix(" checks, 0 failed"));
@@ -29,4 +33,10 @@ fn corner_cases() {
 #[test]
 fn corner_cases_on_an_older_processor() {
     passes(&["--cpu", "corei7_sandy_bridge_2600k"]);
+}
+
+/// Guests must not be able to tell shadow tables from extended page tables.
+#[test]
+fn corner_cases_with_shadow_paging() {
+    passes_as("tests/manifests/corner-shadow.toml", &["--cpu", "corei7_skylake_x"]);
 }
