@@ -11,6 +11,7 @@
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
 //! - `ipi [COUNT [maskable]]`: sends interrupts between processors in every mode, and counts what comes; or all but NMIs;
+//! - `shadow-bench`: measures changes of page tables;
 //! - `ipi-bench`: measures interrupts between processors;
 //! - `smp-memory BASE LENGTH SECONDS`: all processors use that part of guest-physical memory (in hexadecimal) at once;
 //! - `exit N`: ends by the exit port with code N.
@@ -74,7 +75,6 @@ extern "C" fn guest_main(start_information: u32) -> ! {
             let count = words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
             ipi::run(count, words.next() != Some("maskable"));
         }
-        Some("ipi") => ipi::run(words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000)),
         Some("shadow-bench") => shadow_bench::run(),
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
