@@ -3,6 +3,7 @@
 //! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
 //! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
 
+use crate::object::engine;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
 use crate::vmx::exit::{Outcome, VALID, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
@@ -10,6 +11,7 @@ use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::{ExitReason, PAGE_SIZE, Rights, StateGroups, register};
+use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
 use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
@@ -92,9 +94,13 @@ impl Machine for Memory {
         if address >> 47 != 0 { None } else { PageTable::<Ept>::new(self.0.root()).translate(address) }
     }
 
+    fn is_memory(&self, page: HostPhysical) -> bool {
+        FrameRange::page(page).is_ok_and(|page| engine().frames().is_partition_ram(page))
+    }
+
     fn read(&self, at: HostPhysical, width: u64) -> u64 {
-        // SAFETY: the engine reads entries of guest tables, in pages that the space maps as memory: the window has all RAM. The
-        // guest may be writing to them, so they are read as atomics.
+        // SAFETY: the engine reads entries of guest tables, in pages for which `is_memory` was true and which the space still
+        // maps: the window has all RAM. The guest may be writing to them, so they are read as atomics.
         unsafe {
             match width {
                 4 => u64::from((*Self::pointer::<AtomicU32>(at)).load(Ordering::Acquire)),
@@ -125,6 +131,9 @@ impl Machine for Memory {
 /// Forgets all translations of a guest's processors, since its memory map has lost a page. Those that are in the guest have to be
 /// interrupted.
 pub fn forget_shadows(space: Ref<GuestSpace>) {
+    if !space.is_shadowed.get() {
+        return;
+    }
     for number in 0..shadow::MOST_PROCESSORS as u32 {
         space.shadow.forget(number, &Memory(space));
     }

@@ -5,7 +5,7 @@ use super::mode::{
     index,
 };
 use super::synchronise::is_valid;
-use super::table::{ENTRIES, LARGE_BYTES, LISTED, Role, Table, TableId};
+use super::table::{LARGE_BYTES, LISTED, Role, Table, TableId};
 use super::{Machine, Work, count};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
@@ -63,16 +63,17 @@ struct Walk {
     above: Allows,
     /// Guest-physical address of the 4 KiB that contain what was looked for.
     page: u64,
-    /// The shadow tables had all entries above the last.
-    is_linked: bool,
+    /// The shadow table for the last entry, if all entries above are there.
+    linked: Option<Ref<Table>>,
 }
 
 impl<M: Machine> Work<'_, M> {
-    /// The page of a guest table, if it is ordinary memory.
+    /// The page of a guest table, if it is memory.
     pub(super) fn table_frame(&self, guest: u64) -> Option<u64> {
         let found = self.machine.translate(guest)?;
-        let usable = found.attributes.rights.contains(Rights::READ) && !found.attributes.uncached;
-        usable.then_some(found.physical.0 & !(PAGE_SIZE - 1))
+        let page = HostPhysical(found.physical.0 & !(PAGE_SIZE - 1));
+        let usable = found.attributes.rights.contains(Rights::READ) && self.machine.is_memory(page);
+        usable.then_some(page.0)
     }
 
     /// Follows the guest's tables as they are now, and removes what shadow entries on the way were made from something else.
@@ -85,7 +86,7 @@ impl<M: Machine> Work<'_, M> {
             allows: Allows::ALL,
             above: Allows::ALL,
             page: 0,
-            is_linked: true,
+            linked: None,
         };
         let mut shadow = self.shadow.table(self.processor.root.get());
         let (mut guest, mut part, mut level) = (paging.root() & !(PAGE_SIZE - 1), 0, paging.top());
@@ -123,12 +124,12 @@ impl<M: Machine> Work<'_, M> {
                 Meaning::Absent => return Err(Outcome::Fault(access.error(paging, false, false))),
                 Meaning::Reserved => return Err(Outcome::Fault(access.error(paging, true, true))),
                 Meaning::Page(base, size) => {
+                    walk.linked = shadow;
                     walk.page = base | linear & (size - 1) & !(PAGE_SIZE - 1);
                     return Ok(walk);
                 }
                 Meaning::Table(address) => guest = address,
             }
-            walk.is_linked &= below != 0;
             part = mode.part_below(level, index);
             shadow = self.shadow.table(below);
             level = level.saturating_sub(1);
@@ -152,22 +153,31 @@ impl<M: Machine> Work<'_, M> {
         };
         let backing = self.backing(walk.page, access)?;
         let entry = self.leaf(last, 0, walk.allows, backing, access)?;
-        let mut table = self.shadow.table(self.processor.root.get()).ok_or(Outcome::Retry)?;
+        let table = match walk.linked {
+            Some(table) => table,
+            None => self.link(upper, steps).ok_or(Outcome::Retry)?,
+        };
+        let changed = self.map(table, last, linear, &walk, entry, backing, access)?;
+        if !changed && walk.linked.is_some() && access.protection {
+            // The hardware refuses what the entry allows: an implicit access under SMAP.
+            return Ok(Outcome::Fault(access.error(&self.paging, true, false)));
+        }
+        count(&self.shadow.counters.fills);
+        Ok(Outcome::Retry)
+    }
+
+    /// The shadow table for the last entry of a walk, with all entries above.
+    fn link(&self, upper: &[Step], steps: &[Step]) -> Option<Ref<Table>> {
+        let mut table = self.shadow.table(self.processor.root.get())?;
         let mut allows = Allows::ALL;
         for (step, next) in upper.iter().zip(steps.iter().skip(1)) {
             if !self.paging.mode.is_latched(step.level) {
                 allows = allows.and(step.value);
             }
             let role = Role::new(self.number, next.level, next.part, allows, &self.paging);
-            table = self.below(table, step.index, step.value, next.frame, role).ok_or(Outcome::Retry)?;
+            table = self.below(table, step.index, step.value, next.frame, role)?;
         }
-        let changed = self.map(table, last, linear, &walk, entry, backing, access)?;
-        if !changed && walk.is_linked && access.protection {
-            // The hardware refuses what the entry allows: an implicit access under SMAP.
-            return Ok(Outcome::Fault(access.error(&self.paging, true, false)));
-        }
-        count(&self.shadow.counters.fills);
-        Ok(Outcome::Retry)
+        Some(table)
     }
 
     /// Sets the accessed bits of the entries on the way, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
@@ -300,7 +310,8 @@ impl<M: Machine> Work<'_, M> {
     /// Makes the entries beside one that was missing, where the guest has used them before.
     fn map_neighbours(&self, table: Ref<Table>, index: u64, above: Allows) {
         let first = index & !(NEIGHBOURS - 1);
-        for at in (first..first + NEIGHBOURS).filter(|&at| at < ENTRIES && table.entry(at) & PRESENT == 0) {
+        let live = table.live_group(first);
+        for at in (0..NEIGHBOURS).filter(|number| live >> number & 1 == 0).map(|number| first + number) {
             let (value, place) = self.guest_entry(&table, at);
             if value & ACCESSED == 0 {
                 continue;

@@ -66,6 +66,8 @@ const REGIONS: u64 = 512;
 pub trait Machine {
     /// Where a guest-physical address is, and what the guest may do there.
     fn translate(&self, address: u64) -> Option<Translation>;
+    /// Whether a page is RAM that is not the kernel's, so that guest tables may be read there.
+    fn is_memory(&self, page: HostPhysical) -> bool;
     /// Reads an entry of 4 or 8 bytes from the guest's memory.
     fn read(&self, at: HostPhysical, width: u64) -> u64;
     /// Replaces an entry of 4 or 8 bytes in the guest's memory if it still has the old value.

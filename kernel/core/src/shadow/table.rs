@@ -193,6 +193,12 @@ impl Table {
         if entry & PRESENT == 0 || self.is_page(entry) { 0 } else { self.link(index) }
     }
 
+    /// Which entries are present, from this one on, as far as they are in the same word.
+    #[inline(always)]
+    pub(super) fn live_group(&self, first: u64) -> u64 {
+        self.live.get((first / 64) as usize).map_or(0, |word| word.get() >> (first % 64))
+    }
+
     /// Calls the function for the index of each entry that is present.
     #[inline(always)]
     pub(super) fn each_live(&self, mut visit: impl FnMut(u64)) {

@@ -49,6 +49,9 @@ impl Machine for Seen<'_> {
     fn translate(&self, address: u64) -> Option<Translation> {
         memory::translate(address)
     }
+    fn is_memory(&self, page: HostPhysical) -> bool {
+        page.0 >> 32 != 0
+    }
     fn read(&self, at: HostPhysical, width: u64) -> u64 {
         self.world.memory.borrow().read(at.0, width)
     }
