@@ -141,7 +141,6 @@ impl Vcpu {
             return Err(StateGroups::CONTROL_REGISTERS);
         }
         vmcs.set_guest::<{ guest::CR0 }>(self.cr0.get().merge(cr0));
-        vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
         let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
@@ -152,7 +151,10 @@ impl Vcpu {
             vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
         }
         if self.shadowed.on.get() {
-            self.load_paging(vmcs, state, groups);
+            // The hardware's CR3 is the engine's affair.
+            self.load_paging(vmcs, [cr0, cr4, efer], state, groups);
+        } else {
+            vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         }
         Ok(())
     }

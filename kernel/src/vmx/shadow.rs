@@ -143,12 +143,16 @@ impl Vcpu {
     /// Notes how the space is translated, as one of so many processors.
     pub(super) fn initialise_shadow(&self, space: Ref<GuestSpace>) {
         self.shadowed.on.set(space.is_shadowed.get());
+        if space.is_shadowed.get() {
+            // Before anything else there must be a root: the field of the VMCS is 0 at first.
+            self.shadowed.pending.set(Pending::Load);
+        }
         self.shadowed.number.set(space.processors.replace(space.processors.get() + 1));
     }
 
-    /// Loads paging state that the monitor or the guest changed. The guest's control registers are in the shared page.
-    pub(super) fn load_paging(&self, vmcs: Vmcs, state: State, groups: StateGroups) {
-        let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
+    /// Notes paging state that the monitor changed: CR0, CR4 and EFER as they were loaded, since the hardware must walk tables of
+    /// the mode that it is in.
+    pub(super) fn load_paging(&self, vmcs: Vmcs, [cr0, cr4, efer]: [u64; 3], state: State, groups: StateGroups) {
         let mode = match (efer & EFER_LMA != 0, cr4 & CR4_PAE != 0) {
             (true, _) => Mode::FourLevel,
             (false, true) => Mode::Pae,
@@ -194,7 +198,11 @@ impl Vcpu {
             }
             load => match self.load_root(vmcs, space, load == Pending::LoadAnew) {
                 Some(()) => None,
-                None => Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits())),
+                None => {
+                    // Without tables of its own the guest must never be entered.
+                    self.shadowed.pending.set(load);
+                    Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()))
+                }
             },
         };
         if self.shadowed.paging.get().mode != Mode::FourLevel {

@@ -229,9 +229,9 @@ impl Vcpu {
                 return self.refuse(refused.bits());
             }
             put!(state, dirty, 0);
-            if self.has_pending_paging() {
-                return Outcome::Paging;
-            }
+        }
+        if self.has_pending_paging() {
+            return Outcome::Paging;
         }
         self.take_posted(vmcs, state);
         self.refresh(vmcs);
