@@ -26,6 +26,7 @@ use bulkhead_core::queue::{Linked, Links};
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
+use x86::msr::IA32_EFER;
 use x86::vmx::vmcs::{control, guest, host};
 
 /// A guest processor. Eight pages.
@@ -177,6 +178,10 @@ impl Vcpu {
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
     pub fn pass_msr(&self, register: u32, read: bool, write: bool) -> Result<(), Error> {
+        if self.shadowed.on.get() && register == IA32_EFER {
+            // The hardware's has a bit that the guest's may not have.
+            return Ok(());
+        }
         self.msrs.pass(&self.msr_bitmap, register, read, write, self.complete.get())
     }
 

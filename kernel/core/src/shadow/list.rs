@@ -91,7 +91,7 @@ impl<M: Machine> Work<'_, M> {
         self.each_mapping(frame, 1, |table, index| self.shadow.list(table, index));
         self.each_mapping(frame & !(LARGE_BYTES - 1), ENTRIES, |table, index| {
             if table.role.get().processor() == self.number {
-                // The whole region may have been written to, but nothing of it was tracked, but for what is marked now.
+                // If other processors had guest tables there already it was listed, and what it says is noted.
                 self.remove(table, index, true);
             } else {
                 self.shadow.list(table, index);

@@ -5,6 +5,8 @@ use crate::{files::ImageKind, read::show_size};
 
 /// Values of `paging`.
 const PAGING: [&str; 3] = ["auto", "ept", "shadow"];
+/// Least memory for the shadow tables of a processor: what any one instruction uses must fit in.
+const MIN_SHADOW_MEMORY: u64 = 512 << 10;
 /// Memory that a Linux kernel needs beyond what its image says, to reach user space.
 const LINUX_EXTRA: u64 = 16 << 20;
 /// Smallest guest.
@@ -20,6 +22,22 @@ pub(super) fn paging_is_known(context: &Context<'_>) {
                 .reporter
                 .error("guests::paging_unknown", &paging.span, format!("there is no paging `{}`", paging.value))
                 .help(r#"write "auto", "ept" or "shadow""#);
+        }
+    }
+}
+
+/// There is enough memory for shadow tables.
+pub(super) fn shadow_memory_is_enough(context: &Context<'_>) {
+    for guest in &context.manifest.guests {
+        let least = MIN_SHADOW_MEMORY * guest.cpus.len() as u64;
+        let is_shadowed = guest.paging.as_ref().is_some_and(|paging| paging.value == "shadow");
+        if is_shadowed && guest.shadow_memory.value < least {
+            let given = show_size(guest.shadow_memory.value);
+            let message = format!("{given} are too little for the shadow tables of {} processors", guest.cpus.len());
+            context
+                .reporter
+                .error("guests::shadow_memory", &guest.shadow_memory.span, message)
+                .help(format!("write at least {}", show_size(least)));
         }
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn all(context: &Context<'_>) {
         devices::descriptions_are_possible,
         devices::resources_are_apart,
         guests::paging_is_known,
+        guests::shadow_memory_is_enough,
         guests::memory_holds_the_kernel,
         guests::initrd_needs_linux,
         firmware::firmware_is_alone,
