@@ -34,7 +34,7 @@ const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32)
 }
 
 /// The processor delivers interrupts in this mode.
-const fn delivers(mode: ApicMode) -> bool {
+pub(super) const fn delivers(mode: ApicMode) -> bool {
     matches!(mode, ApicMode::Xapic | ApicMode::X2apic)
 }
 
@@ -97,16 +97,16 @@ impl Vcpu {
         unsafe { AtomicU32::from_ptr(self.virtual_apic.pointer().cast::<u32>().add(index % 1024)) }
     }
 
-    /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6), and guards what is
-    /// requested.
+    /// Not 0 if something is posted.
     #[inline(always)]
-    pub(super) fn take_posted(&self, vmcs: Vmcs, state: State) {
-        let posted = self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed);
-        if posted | self.requested.get() != 0 && delivers(self.apic_mode.get()) {
-            if posted != 0 {
-                self.request_posted(vmcs);
-            }
-            self.guard_requests(vmcs, state);
+    pub(super) fn posted(&self) -> u32 {
+        self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed)
+    }
+
+    /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
+    pub(super) fn take_posted(&self, vmcs: Vmcs) {
+        if self.posted() != 0 && delivers(self.apic_mode.get()) {
+            self.request_posted(vmcs);
         }
     }
 
@@ -118,7 +118,6 @@ impl Vcpu {
         })
     }
 
-    #[inline(never)]
     fn request_posted(&self, vmcs: Vmcs) {
         // First, so that what comes later is told of anew.
         self.apic_word(POSTED + POSTED_WORDS).swap(0, Ordering::AcqRel);
@@ -144,7 +143,7 @@ impl Vcpu {
     pub(super) fn load_interrupt_status(&self, vmcs: Vmcs, state: State) {
         if delivers(self.apic_mode.get()) {
             vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(u64::from(get!(state, interrupt_status) & 0xffff));
-            self.requested.set(1);
+            self.attention.set(1);
         }
     }
 }

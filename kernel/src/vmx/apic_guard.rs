@@ -5,7 +5,7 @@
 //! entered with a request that it cannot take: it exits instead when it can, and at an end of interrupt that would uncover
 //! one. A processor that processes posted interrupts runs none of this.
 
-use crate::vmx::apic::{EOI_EXITS, HARDWARE_POSTING};
+use crate::vmx::apic::{EOI_EXITS, HARDWARE_POSTING, delivers};
 use crate::vmx::load::INTERRUPT_WINDOW;
 use crate::vmx::state::State;
 use crate::vmx::vcpu::Vcpu;
@@ -29,15 +29,13 @@ pub enum Guard {
 
 impl Vcpu {
     /// Guards the requests of the entry to come, and of the one after it if there are any.
-    #[inline(never)]
     pub(super) fn guard_requests(&self, vmcs: Vmcs, state: State) {
-        if self.pin.get() & HARDWARE_POSTING != 0 {
-            self.requested.set(0);
+        if !delivers(self.apic_mode.get()) || self.pin.get() & HARDWARE_POSTING != 0 {
             return;
         }
         let status = vmcs.read(guest::INTERRUPT_STATUS);
         let (highest, in_service) = (status & 0xff, status >> 8 & 0xff);
-        self.requested.set((highest != 0).into());
+        self.attention.set((highest != 0).into());
         let guard = if highest == 0 {
             Guard::None
         } else if vmcs.read(guest::RFLAGS) & INTERRUPT_FLAG == 0 {

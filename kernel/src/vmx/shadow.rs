@@ -145,7 +145,7 @@ impl Vcpu {
         self.shadowed.on.set(space.is_shadowed.get());
         if space.is_shadowed.get() {
             // Before anything else there must be a root: the field of the VMCS is 0 at first.
-            self.shadowed.pending.set(Pending::Load);
+            self.ask_for_paging(Pending::Load);
         }
         self.shadowed.number.set(space.processors.replace(space.processors.get() + 1));
     }
@@ -173,13 +173,18 @@ impl Vcpu {
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
-        self.shadowed.pending.set(if anew { Pending::LoadAnew } else { Pending::Load });
+        self.ask_for_paging(if anew { Pending::LoadAnew } else { Pending::Load });
     }
 
     /// There is something to do for [`Self::serve_paging`].
     #[inline(always)]
     pub(super) fn has_pending_paging(&self) -> bool {
         self.shadowed.pending.get() != Pending::Nothing
+    }
+
+    fn ask_for_paging(&self, pending: Pending) {
+        self.shadowed.pending.set(pending);
+        self.attention.set(1);
     }
 
     /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. A reason if the run ends.
@@ -200,7 +205,7 @@ impl Vcpu {
                 Some(()) => None,
                 None => {
                     // Without tables of its own the guest must never be entered.
-                    self.shadowed.pending.set(load);
+                    self.ask_for_paging(load);
                     Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()))
                 }
             },
@@ -266,14 +271,14 @@ impl Vcpu {
             return None;
         }
         self.shadowed.paging.set(paging);
-        self.shadowed.pending.set(Pending::Load);
+        self.ask_for_paging(Pending::Load);
         skip_instruction(vmcs);
         Some(Outcome::Paging)
     }
 
     /// INVLPG.
     pub(super) fn invalidate_page(&self) -> Outcome {
-        self.shadowed.pending.set(Pending::Invalidate);
+        self.ask_for_paging(Pending::Invalidate);
         Outcome::Paging
     }
 
@@ -283,7 +288,7 @@ impl Vcpu {
         let is_fault =
             self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT;
         if is_fault {
-            self.shadowed.pending.set(Pending::Fault);
+            self.ask_for_paging(Pending::Fault);
         }
         is_fault
     }

@@ -64,8 +64,8 @@ pub struct Vcpu {
     /// With posted-interrupt processing, if the processor has it.
     pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
-    /// Not 0: the guest may have interrupts requested.
-    pub(super) requested: Cell<u32>,
+    /// Not 0: before the next entry, see to shadow paging or to requested interrupts.
+    pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
@@ -235,10 +235,11 @@ impl Vcpu {
             }
             put!(state, dirty, 0);
         }
-        if self.has_pending_paging() {
-            return Outcome::Paging;
+        if self.posted() | self.attention.get() != 0
+            && let Some(outcome) = self.attend(vmcs, state)
+        {
+            return outcome;
         }
-        self.take_posted(vmcs, state);
         self.refresh(vmcs);
         load_fault_address(get!(state, cr2));
         // SAFETY: the VMCS is complete since `bind`; its host state is this processor's, its stack the caller's.
@@ -250,6 +251,18 @@ impl Vcpu {
         put!(state, cr2, fault_address());
         cpu.host.after_exit();
         self.exited(vmcs, cpu)
+    }
+
+    /// Sees to what is seldom to be seen to before an entry.
+    #[inline(never)]
+    fn attend(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
+        if self.has_pending_paging() {
+            return Some(Outcome::Paging);
+        }
+        self.attention.set(0);
+        self.take_posted(vmcs);
+        self.guard_requests(vmcs, state);
+        None
     }
 
     /// Brings the host's address space up to date.
