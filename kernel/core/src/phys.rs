@@ -141,8 +141,9 @@ impl<T: TypedObject> Ref<T> {
 }
 
 impl<T> Ref<T> {
+    /// The physical address.
     #[inline(always)]
-    fn place(self) -> HostPhysical {
+    pub(crate) fn place(self) -> HostPhysical {
         HostPhysical(self.address().wrapping_sub(window_base()))
     }
 }
@@ -151,20 +152,6 @@ impl Ref<PageWords> {
     /// The page's physical address.
     #[inline(always)]
     pub fn physical(self) -> HostPhysical {
-        self.place()
-    }
-}
-
-impl Ref<Table> {
-    /// The page's physical address.
-    pub(crate) fn page(self) -> HostPhysical {
-        self.place()
-    }
-}
-
-impl Ref<Processor> {
-    /// The page's physical address.
-    pub(crate) fn page(self) -> HostPhysical {
         self.place()
     }
 }
@@ -262,10 +249,10 @@ impl HostPhysical {
         unsafe { self.object() }
     }
 
-    /// What is known about a shadow table, in a page that was taken from a pool for that alone.
+    /// What is known about a shadow table, in a page that was taken from a pool for such alone.
     #[inline(always)]
     pub(crate) fn shadow_table(self) -> Ref<Table> {
-        // SAFETY: by the rule above, the page is RAM in the window; the type fits in it, and zero is a valid value.
+        // SAFETY: by the rule above, the page is RAM in the window; the type fits in its part, and zero is a valid value.
         unsafe { self.object() }
     }
 

@@ -28,8 +28,6 @@ const CR4_SMAP: u64 = 1 << 21;
 /// EFER.LMA and NXE.
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
-/// RFLAGS.AC.
-const ALIGNMENT_CHECK: u64 = 1 << 18;
 /// Interruption information: type and vector, and that there is an error code.
 const TYPE_AND_VECTOR: u64 = 0x7ff;
 const ERROR_CODE: u64 = 1 << 11;
@@ -197,7 +195,8 @@ impl Vcpu {
             Pending::Fault => self.page_fault(vmcs, space),
             Pending::Invalidate => {
                 let linear = vmcs.read(ro::EXIT_QUALIFICATION);
-                space.shadow.invalidate(self.shadowed.number.get(), linear, &Memory(space));
+                let paging = self.shadowed.paging.get();
+                space.shadow.invalidate(self.shadowed.number.get(), &paging, linear, &Memory(space));
                 skip_instruction(vmcs);
                 None
             }
@@ -228,7 +227,7 @@ impl Vcpu {
             space.shadow.distrust();
         }
         let paging = shadowed.paging.get();
-        let mut root = space.shadow.load(shadowed.number.get(), paging, &Memory(space))?.0;
+        let mut root = space.shadow.load(shadowed.number.get(), &paging, &Memory(space))?.0;
         if paging.mode != Mode::FourLevel {
             root = self.physical() + offset_of!(Self, shadowed) as u64 + offset_of!(Shadowed, upper) as u64;
             // The hardware has CR3 of 32 bits in this mode.
@@ -298,8 +297,10 @@ impl Vcpu {
         let state = self.state();
         let linear = vmcs.read(ro::EXIT_QUALIFICATION);
         let error = vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32;
-        let access = Access::new(error, vmcs.read(guest::RFLAGS) & ALIGNMENT_CHECK != 0);
-        let outcome = space.shadow.fault(self.shadowed.number.get(), linear, access, &Memory(space));
+        let alignment_check = vmcs.read(guest::RFLAGS) as u32 & Access::ALIGNMENT_CHECK.bits();
+        let access = Access::from_bits_truncate(error | alignment_check);
+        let paging = self.shadowed.paging.get();
+        let outcome = space.shadow.fault(self.shadowed.number.get(), &paging, linear, access, &Memory(space));
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
         let unblocked = vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0;
         if unblocked {
@@ -327,7 +328,7 @@ impl Vcpu {
                 let found = Memory(space).translate(physical);
                 let rights = found.map_or(Rights::empty(), |found| found.attributes.rights);
                 let mut qualification = LINEAR | if walking { READ } else { TRANSLATED };
-                qualification |= if access.fetch && !walking {
+                qualification |= if access.contains(Access::FETCH) && !walking {
                     FETCH
                 } else if write {
                     WRITE

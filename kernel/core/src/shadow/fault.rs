@@ -4,8 +4,7 @@ use super::mode::{
     ACCESSED, ADDRESS, Access, Allows, CACHING, DIRTY, Features, LARGE, Meaning, NO_EXECUTE, PAT, PRESENT, USER, WRITE,
     index,
 };
-use super::synchronise::is_valid;
-use super::table::{LARGE_BYTES, LISTED, Role, Table, TableId};
+use super::table::{LARGE_BYTES, LISTED, Role, Table, table};
 use super::{Machine, Work, count};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
@@ -37,163 +36,166 @@ pub enum Outcome {
     Interpret,
 }
 
-/// An entry that the walk came by.
+/// An entry that a walk came by.
 #[derive(Clone, Copy, Default)]
 struct Step {
-    level: u32,
-    index: u64,
-    /// The guest's entry.
+    /// The guest's entry, and where it is.
     value: u64,
     at: HostPhysical,
-    /// Guest-physical address of its page.
+    /// The guest table: its guest-physical address, its page, and the role of its shadow.
     guest: u64,
-    /// The page of the guest table that the entry is in.
     frame: u64,
-    /// The part of that table.
-    part: u64,
+    role: Role,
 }
 
-/// A walk through the guest's tables that found a page.
-struct Walk {
-    steps: [Step; LEVELS],
-    length: usize,
-    /// What all entries allow together.
-    allows: Allows,
-    /// What those above the last allow.
-    above: Allows,
+/// A page that a walk has found.
+struct Found {
+    /// Level of the entry that maps it.
+    level: u32,
     /// Guest-physical address of the 4 KiB that contain what was looked for.
     page: u64,
-    /// The shadow table for the last entry, if all entries above are there.
-    linked: Option<Ref<Table>>,
+    /// What all entries allow together.
+    allows: Allows,
 }
 
 impl<M: Machine> Work<'_, M> {
-    /// The page of a guest table, if it is memory.
-    pub(super) fn table_frame(&self, guest: u64) -> Option<u64> {
-        let found = self.machine.translate(guest)?;
-        let page = HostPhysical(found.physical.0 & !(PAGE_SIZE - 1));
-        let usable = found.attributes.rights.contains(Rights::READ) && self.machine.is_memory(page);
-        usable.then_some(page.0)
-    }
-
-    /// Follows the guest's tables as they are now, and removes what shadow entries on the way were made from something else.
-    fn walk(&self, linear: u64, access: Access) -> Result<Walk, Outcome> {
-        let paging = &self.paging;
-        let mode = paging.mode;
-        let mut walk = Walk {
-            steps: Default::default(),
-            length: 0,
-            allows: Allows::ALL,
-            above: Allows::ALL,
-            page: 0,
-            linked: None,
-        };
-        let mut shadow = self.shadow.table(self.processor.root.get());
-        let (mut guest, mut part, mut level) = (paging.root() & !(PAGE_SIZE - 1), 0, paging.top());
-        loop {
-            let index = index(level, linear);
-            let offset = mode.offset(level, part, index);
-            let latched = paging.latched(level, index);
-            let known = shadow.map(|table| table.frame.get()).or_else(|| self.table_frame(guest));
-            let (frame, value) = match (known, latched) {
-                (_, Some(value)) => (0, value),
-                (Some(frame), None) => (frame, self.machine.read(HostPhysical(frame + offset), mode.width())),
-                (None, None) => {
-                    return Err(Outcome::Violation { physical: guest + offset, write: false, walking: true });
-                }
-            };
-            let at = HostPhysical(frame + offset);
-            let mut below: TableId = 0;
-            if let Some(table) = shadow {
-                if is_valid(table.source(index), value) {
-                    below = table.below(index);
-                } else {
-                    self.remove(table, index, true);
-                }
-            }
-            let step = Step { level, index, value, at, guest, frame, part };
-            if let Some(place) = walk.steps.get_mut(walk.length) {
-                *place = step;
-            }
-            walk.length += 1;
-            walk.above = walk.allows;
-            if latched.is_none() {
-                walk.allows = walk.allows.and(value);
-            }
-            match paging.meaning(level, value) {
-                Meaning::Absent => return Err(Outcome::Fault(access.error(paging, false, false))),
-                Meaning::Reserved => return Err(Outcome::Fault(access.error(paging, true, true))),
-                Meaning::Page(base, size) => {
-                    walk.linked = shadow;
-                    walk.page = base | linear & (size - 1) & !(PAGE_SIZE - 1);
-                    return Ok(walk);
-                }
-                Meaning::Table(address) => guest = address,
-            }
-            part = mode.part_below(level, index);
-            shadow = self.shadow.table(below);
-            level = level.saturating_sub(1);
-        }
-    }
-
     /// Answers a fault.
     pub(super) fn fill(&self, linear: u64, access: Access) -> Outcome {
-        self.try_to_fill(linear, access).unwrap_or_else(|outcome| outcome)
+        let outcome = self.known_table(linear).and_then(|table| self.fill_known(table, linear, access));
+        outcome.unwrap_or_else(|| self.fill_anew(linear, access).unwrap_or_else(|outcome| outcome))
     }
 
-    fn try_to_fill(&self, linear: u64, access: Access) -> Result<Outcome, Outcome> {
-        let mut walk = self.walk(linear, access)?;
-        if !access.allowed(walk.allows, self.paging.features) {
-            return Ok(Outcome::Fault(access.error(&self.paging, true, false)));
+    /// The lowest shadow table for an address, if all entries above are there. They are what a processor may have in its
+    /// paging-structure caches, so what the guest has now does not matter until the next INVLPG, which empties those caches
+    /// (SDM vol. 3, 4.10.4.1), or a fault that is the guest's.
+    #[inline(always)]
+    fn known_table(&self, linear: u64) -> Option<Ref<Table>> {
+        if self.processor.invalidated.get() && !self.compare(linear) {
+            return None;
         }
-        self.set_guest_bits(&mut walk, access)?;
-        let steps = walk.steps.get(..walk.length).unwrap_or_default();
-        let Some((last, upper)) = steps.split_last() else {
+        let mut found = table(self.processor.root.get())?;
+        while found.level() > 0 {
+            found = found.below(index(found.level(), linear))?;
+        }
+        (found.frame.get() != 0).then_some(found)
+    }
+
+    /// Answers a fault by the guest's last entry, if that is enough to know.
+    #[inline(always)]
+    fn fill_known(&self, table: Ref<Table>, linear: u64, access: Access) -> Option<Outcome> {
+        let index = index(0, linear);
+        let (value, at) = self.guest_entry(&table, index);
+        let role = table.role.get();
+        let allows = role.allows().and(value);
+        let cause = match self.paging.meaning(0, value) {
+            Meaning::Page(page, _) if access.allowed(allows, self.paging.features) => {
+                let bits = ACCESSED | if access.contains(Access::WRITE) { DIRTY } else { 0 };
+                let is_set = value & bits == bits
+                    || role.is_writable() && self.machine.exchange(at, role.mode().width(), value, value | bits);
+                let backing = self.backing(page, access).ok()?;
+                let entry = self.leaf(value | bits, [0, 0], allows, backing, access).ok()?;
+                if !is_set || !self.set(table, index, entry, value | bits) {
+                    return None;
+                }
+                self.map_neighbours(table, index);
+                count(&self.shadow.counters.fills);
+                return Some(Outcome::Retry);
+            }
+            Meaning::Page(..) => Access::PROTECTION,
+            Meaning::Reserved => Access::PROTECTION | Access::RESERVED,
+            Meaning::Absent | Meaning::Table(_) => Access::empty(),
+        };
+        self.compare(linear).then(|| Outcome::Fault(access.error(self.paging, cause)))
+    }
+
+    /// Answers a fault by the guest's tables as they are now.
+    #[inline(never)]
+    fn fill_anew(&self, linear: u64, access: Access) -> Result<Outcome, Outcome> {
+        let mut steps = [Step::default(); LEVELS];
+        let found = self.walk(linear, access, &mut steps)?;
+        let steps = steps.get_mut(found.level as usize..=self.paging.top() as usize).unwrap_or_default();
+        self.set_guest_bits(steps, access)?;
+        let Some((last, upper)) = steps.split_first() else {
             return Ok(Outcome::Retry);
         };
-        let backing = self.backing(walk.page, access)?;
-        let entry = self.leaf(last, 0, walk.allows, backing, access)?;
-        let table = match walk.linked {
-            Some(table) => table,
-            None => self.link(upper, steps).ok_or(Outcome::Retry)?,
-        };
-        let changed = self.map(table, last, linear, &walk, entry, backing, access)?;
-        if !changed && walk.linked.is_some() && access.protection {
-            // The hardware refuses what the entry allows: an implicit access under SMAP.
-            return Ok(Outcome::Fault(access.error(&self.paging, true, false)));
+        let backing = self.backing(found.page, access)?;
+        // It may have to be interpreted, and then nothing is to change.
+        self.leaf(last.value, [found.level, 0], found.allows, backing, access)?;
+        let mut table = table(self.processor.root.get()).ok_or(Outcome::Retry)?;
+        for (step, next) in upper.iter().zip(steps.iter()).rev() {
+            let at = index(step.role.level(), linear);
+            table = self.below(table, at, step.value, next.frame, next.role).ok_or(Outcome::Retry)?;
+        }
+        let changed = self.map(table, last.value, linear, &found, backing, access)?;
+        if !changed && access.contains(Access::PROTECTION) && !self.processor.flush.get() {
+            // The hardware refuses what the entries allow: an implicit access under SMAP.
+            return Ok(Outcome::Fault(access.error(self.paging, Access::PROTECTION)));
         }
         count(&self.shadow.counters.fills);
         Ok(Outcome::Retry)
     }
 
-    /// The shadow table for the last entry of a walk, with all entries above.
-    fn link(&self, upper: &[Step], steps: &[Step]) -> Option<Ref<Table>> {
-        let mut table = self.shadow.table(self.processor.root.get())?;
-        let mut allows = Allows::ALL;
-        for (step, next) in upper.iter().zip(steps.iter().skip(1)) {
-            if !self.paging.mode.is_latched(step.level) {
-                allows = allows.and(step.value);
-            }
-            let role = Role::new(self.number, next.level, next.part, allows, &self.paging);
-            table = self.below(table, step.index, step.value, next.frame, role)?;
-        }
-        Some(table)
+    /// The page of a guest table, if it is memory, and whether the guest may write to it.
+    pub(super) fn table_frame(&self, guest: u64) -> Option<(u64, bool)> {
+        let found = self.machine.translate(guest)?;
+        let page = HostPhysical(found.physical.0 & !(PAGE_SIZE - 1));
+        let rights = found.attributes.rights;
+        let usable = rights.contains(Rights::READ) && self.machine.is_memory(page);
+        usable.then_some((page.0, rights.contains(Rights::WRITE)))
     }
 
-    /// Sets the accessed bits of the entries on the way, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
-    fn set_guest_bits(&self, walk: &mut Walk, access: Access) -> Result<(), Outcome> {
-        let last = walk.length.saturating_sub(1);
-        for (number, step) in walk.steps.iter_mut().enumerate().take(walk.length) {
-            if self.paging.mode.is_latched(step.level) {
-                continue;
+    /// Follows the guest's tables as they are now. If the fault is the guest's, nothing remains of other entries for the address.
+    fn walk(&self, linear: u64, access: Access, steps: &mut [Step; LEVELS]) -> Result<Found, Outcome> {
+        let paging = self.paging;
+        let (mut guest, mut part, mut allows) = (paging.root() & !(PAGE_SIZE - 1), 0, Allows::ALL);
+        let cause = 'fault: {
+            for level in (0..=paging.top()).rev() {
+                let index = index(level, linear);
+                let offset = paging.mode.offset(level, part, index);
+                let role = Role::new(self.number, level, part, allows, paging);
+                let mut step = Step { guest, role, ..Step::default() };
+                match paging.latched(level, index) {
+                    Some(value) => step.value = value,
+                    None => {
+                        let nothing = Outcome::Violation { physical: guest + offset, write: false, walking: true };
+                        let (frame, writable) = self.table_frame(guest).ok_or(nothing)?;
+                        step.at = HostPhysical(frame + offset);
+                        step.value = self.machine.read(step.at, paging.mode.width());
+                        (step.frame, step.role) = (frame, role.writable(writable));
+                        allows = allows.and(step.value);
+                    }
+                }
+                if let Some(place) = steps.get_mut(level as usize) {
+                    *place = step;
+                }
+                match paging.meaning(level, step.value) {
+                    Meaning::Absent => break 'fault Access::empty(),
+                    Meaning::Reserved => break 'fault Access::PROTECTION | Access::RESERVED,
+                    Meaning::Page(base, size) if access.allowed(allows, paging.features) => {
+                        return Ok(Found { level, page: base | linear & (size - 1) & !(PAGE_SIZE - 1), allows });
+                    }
+                    Meaning::Page(..) => break 'fault Access::PROTECTION,
+                    Meaning::Table(address) => guest = address,
+                }
+                part = paging.mode.part_below(level, index);
             }
-            let dirty = if number == last && access.write { DIRTY } else { 0 };
+            Access::empty()
+        };
+        self.compare(linear);
+        Err(Outcome::Fault(access.error(paging, cause)))
+    }
+
+    /// Sets the accessed bits of the entries on the way, from above, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
+    fn set_guest_bits(&self, steps: &mut [Step], access: Access) -> Result<(), Outcome> {
+        let last = steps.first().map_or(0, |last| last.role.level());
+        for step in steps.iter_mut().rev() {
+            let level = step.role.level();
+            let dirty = if level == last && access.contains(Access::WRITE) { DIRTY } else { 0 };
             let wanted = step.value | ACCESSED | dirty;
-            if wanted == step.value {
+            if wanted == step.value || self.paging.mode.is_latched(level) {
                 continue;
             }
-            let rights = self.machine.translate(step.guest).map(|found| found.attributes.rights);
-            if !rights.is_some_and(|rights| rights.contains(Rights::WRITE)) {
+            if !step.role.is_writable() {
                 let physical = step.guest + (step.at.0 & (PAGE_SIZE - 1));
                 return Err(Outcome::Violation { physical, write: true, walking: true });
             }
@@ -206,44 +208,54 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// Where a page of the guest's memory is.
+    #[inline(always)]
     fn backing(&self, page: u64, access: Access) -> Result<Translation, Outcome> {
+        let write = access.contains(Access::WRITE);
         let needed = match access {
-            Access { fetch: true, .. } => Rights::EXECUTE,
-            Access { write: true, .. } => Rights::WRITE,
+            access if access.contains(Access::FETCH) => Rights::EXECUTE,
+            _ if write => Rights::WRITE,
             _ => Rights::READ,
         };
         match self.machine.translate(page) {
             Some(found) if found.attributes.rights.contains(needed) => Ok(found),
-            _ => Err(Outcome::Violation { physical: page, write: access.write, walking: false }),
+            _ => Err(Outcome::Violation { physical: page, write, walking: false }),
         }
     }
 
-    /// The shadow entry for 4 KiB (level 0) or 2 MiB (level 1) of a guest page, without its LARGE bit.
-    fn leaf(&self, guest: &Step, level: u32, by: Allows, backing: Translation, access: Access) -> Result<u64, Outcome> {
-        let Allows { mut write, mut user, mut execute } = by;
-        let features = self.paging.features;
-        if access.write && !access.user && !write {
+    /// The shadow entry made from a guest's entry of one level for another level, 4 KiB (level 0) or 2 MiB (level 1), without its
+    /// LARGE bit.
+    #[inline(always)]
+    fn leaf(
+        &self,
+        value: u64,
+        [from, to]: [u32; 2],
+        by: Allows,
+        backing: Translation,
+        access: Access,
+    ) -> Result<u64, Outcome> {
+        let mut allows = by.bits();
+        if !by.write() && access & (Access::WRITE | Access::USER) == Access::WRITE {
             // CR0.WP is clear in the guest, but not in the hardware: the page is the system's until a program needs it.
-            if user && features.contains(Features::SMAP) {
+            let features = self.paging.features;
+            if by.user() && features.contains(Features::SMAP) {
                 return Err(Outcome::Interpret);
             }
-            execute &= !(user && features.contains(Features::SMEP));
-            (write, user) = (true, false);
+            if by.user() && features.contains(Features::SMEP) {
+                allows &= !NO_EXECUTE;
+            }
+            allows = allows & !USER | WRITE;
         }
         let rights = backing.attributes.rights;
-        let mut entry = backing.physical.0 & ADDRESS | PRESENT | guest.value & CACHING;
-        if write && guest.value & DIRTY != 0 && rights.contains(Rights::WRITE) {
-            entry |= WRITE;
+        if value & DIRTY == 0 || !rights.contains(Rights::WRITE) {
+            allows &= !WRITE;
         }
-        if user {
-            entry |= USER;
+        if !rights.contains(Rights::EXECUTE) {
+            allows &= !NO_EXECUTE;
         }
-        if !execute || !rights.contains(Rights::EXECUTE) {
-            entry |= NO_EXECUTE;
-        }
+        let mut entry = backing.physical.0 & ADDRESS | PRESENT | value & CACHING | allows ^ NO_EXECUTE;
         let [small, large] = PAT;
-        if guest.value & if guest.level > 0 { large } else { small } != 0 {
-            entry |= if level > 0 { large } else { small };
+        if value & if from > 0 { large } else { small } != 0 {
+            entry |= if to > 0 { large } else { small };
         }
         if backing.attributes.uncached {
             entry |= CACHING;
@@ -251,55 +263,56 @@ impl<M: Machine> Work<'_, M> {
         Ok(entry)
     }
 
-    /// Makes the entry for a page in the table that corresponds to the guest's last. False if it was there already.
-    #[expect(clippy::too_many_arguments, reason = "the results of the walk")]
+    /// Makes the entry for a page in or below the table that corresponds to the guest's last. False if it was there already.
     fn map(
         &self,
         mut table: Ref<Table>,
-        last: &Step,
+        value: u64,
         linear: u64,
-        walk: &Walk,
-        entry: u64,
+        found: &Found,
         backing: Translation,
         access: Access,
     ) -> Result<bool, Outcome> {
-        let mut level = last.level;
+        let mut level = found.level;
         while level > 0 {
             let at = index(level, linear);
-            let is_split = table.below(at) != 0 && is_valid(table.source(at), last.value);
-            if level == 1 && !is_split && self.fits_large(entry, linear, backing, walk.page) {
+            let is_split = self.linked(table, at, value).is_some();
+            if level == 1 && !is_split && self.fits_large(linear, backing, found.page) {
                 let first = Translation { physical: HostPhysical(backing.physical.0 & !(LARGE_BYTES - 1)), ..backing };
-                let large = self.leaf(last, 1, walk.allows, first, access)? | LARGE;
-                return Ok(self.set(table, at, large, last.value));
+                let large = self.leaf(value, [found.level, 1], found.allows, first, access)? | LARGE;
+                if large & WRITE == 0 || !self.shadow.is_region_tracked(first.physical.0) {
+                    return Ok(self.set(table, at, large, value));
+                }
             }
             level -= 1;
-            let role = Role::new(self.number, level, 0, walk.allows, &self.paging);
-            table = self.below(table, at, last.value, 0, role).ok_or(Outcome::Retry)?;
+            let role = Role::new(self.number, level, 0, found.allows, self.paging);
+            table = self.below(table, at, value, 0, role).ok_or(Outcome::Retry)?;
         }
-        let changed = self.set(table, index(0, linear), entry, last.value);
-        if last.level == 0 {
-            self.map_neighbours(table, index(0, linear), walk.above);
+        let entry = self.leaf(value, [found.level, 0], found.allows, backing, access)?;
+        let changed = self.set(table, index(0, linear), entry, value);
+        if found.level == 0 {
+            self.map_neighbours(table, index(0, linear));
         }
         Ok(changed)
     }
 
     /// Whether 2 MiB can be mapped at once: the backing is as large, and if they are writable no guest table is among them.
-    fn fits_large(&self, entry: u64, linear: u64, backing: Translation, page: u64) -> bool {
-        let aligned = [linear, page].map(|address| address & (LARGE_BYTES - 1) & !(PAGE_SIZE - 1));
-        let [linear, page] = aligned;
-        backing.size != PageSize::Small
-            && linear == page
-            && backing.physical.0 & (LARGE_BYTES - 1) == page
-            && (entry & WRITE == 0 || !self.shadow.is_region_tracked(backing.physical.0))
+    fn fits_large(&self, linear: u64, backing: Translation, page: u64) -> bool {
+        let [linear, page] = [linear, page].map(|address| address & (LARGE_BYTES - 1) & !(PAGE_SIZE - 1));
+        backing.size != PageSize::Small && linear == page && backing.physical.0 & (LARGE_BYTES - 1) == page
     }
 
     /// Sets an entry that maps a page. False if it was there already.
+    #[inline(always)]
     fn set(&self, table: Ref<Table>, index: u64, entry: u64, source: u64) -> bool {
         table.set_source(index, source);
-        if (table.entry(index) ^ entry) & !(ACCESSED | DIRTY | LISTED) == 0 {
+        let old = table.entry(index);
+        if (old ^ entry) & !(ACCESSED | DIRTY | LISTED) == 0 {
             return false;
         }
-        self.remove(table, index, true);
+        if old & PRESENT != 0 {
+            self.remove(table, index, true);
+        }
         table.swap(index, entry);
         if entry & WRITE != 0 {
             self.shadow.mapped(table, index, entry);
@@ -308,25 +321,33 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// Makes the entries beside one that was missing, where the guest has used them before.
-    fn map_neighbours(&self, table: Ref<Table>, index: u64, above: Allows) {
+    #[inline(always)]
+    fn map_neighbours(&self, table: Ref<Table>, index: u64) {
         let first = index & !(NEIGHBOURS - 1);
         let live = table.live_group(first);
-        for at in (0..NEIGHBOURS).filter(|number| live >> number & 1 == 0).map(|number| first + number) {
-            let (value, place) = self.guest_entry(&table, at);
-            if value & ACCESSED == 0 {
-                continue;
-            }
-            let Meaning::Page(page, _) = self.paging.meaning(0, value) else {
-                continue;
-            };
-            let read = Access::default();
-            let step = Step { value, at: place, ..Step::default() };
-            if let Ok(backing) = self.backing(page, read)
-                && let Ok(entry) = self.leaf(&step, 0, above.and(value), backing, read)
-            {
-                self.set(table, at, entry, value);
-                count(&self.shadow.counters.neighbours);
-            }
+        for number in (0..NEIGHBOURS).filter(|number| live >> number & 1 == 0) {
+            self.map_used(table, first + number);
+        }
+    }
+
+    /// Makes the entry for a page that the guest has used before, where there is none.
+    #[inline(always)]
+    pub(super) fn map_used(&self, table: Ref<Table>, index: u64) {
+        let (value, _) = self.guest_entry(&table, index);
+        if value & (PRESENT | ACCESSED) == PRESENT | ACCESSED {
+            self.map_again(table, index, value);
+        }
+    }
+
+    #[inline(never)]
+    fn map_again(&self, table: Ref<Table>, index: u64, value: u64) {
+        let (read, allows) = (Access::empty(), table.role.get().allows().and(value));
+        if let Meaning::Page(page, _) = self.paging.meaning(0, value)
+            && let Ok(backing) = self.backing(page, read)
+            && let Ok(entry) = self.leaf(value, [0, 0], allows, backing, read)
+        {
+            self.set(table, index, entry, value);
+            count(&self.shadow.counters.neighbours);
         }
     }
 }

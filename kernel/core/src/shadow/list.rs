@@ -1,13 +1,14 @@
 //! The active entry list, and the reverse map by which the entries for it are found: from a page of the host's memory to the
 //! shadow entries that map it writable.
 
-use super::cache::place;
+use super::cache::{own_tables, place};
 use super::mode::{ACCESSED, ADDRESS, DIRTY, WRITE};
 use super::record::Changed;
-use super::table::{ENTRIES, EntryId, LARGE_BYTES, LISTED, Table};
+use super::table::{ENTRIES, LARGE_BYTES, LISTED, Table, entry};
 use super::{Machine, Shadow, Work};
 use crate::phys::Ref;
 use bulkhead_abi::PAGE_SIZE;
+use core::cell::Cell;
 
 impl Shadow {
     /// The place in the reverse map for the pages of an entry.
@@ -16,29 +17,29 @@ impl Shadow {
     }
 
     /// Enters an entry that maps a page writable.
-    pub(super) fn mapped(&self, table: Ref<Table>, index: u64, entry: u64) {
-        let (first, pages) = table.pages(entry);
+    pub(super) fn mapped(&self, table: Ref<Table>, index: u64, value: u64) {
+        let (first, pages) = table.pages(value);
         let place = self.mapping_place(first, pages);
-        table.set_link(index, self.mappings.get(place) as EntryId);
-        self.mappings.set(place, u64::from(table.entry_id(index)));
+        table.set_link(index, self.mappings.get(place));
+        self.mappings.set(place, table.entry_id(index));
         if pages == 1 && self.is_tracked(first) {
             self.list(table, index);
         }
     }
 
     /// An entry that mapped a page is gone: what it says about its page's changes is noted.
-    pub(super) fn unmapped(&self, table: Ref<Table>, index: u64, entry: u64) {
-        if entry & WRITE == 0 {
+    pub(super) fn unmapped(&self, table: Ref<Table>, index: u64, value: u64) {
+        if value & WRITE == 0 {
             return;
         }
-        let (first, pages) = table.pages(entry);
+        let (first, pages) = table.pages(value);
         let place = self.mapping_place(first, pages);
         let (gone, rest) = (table.entry_id(index), table.link(index));
-        let mut id = self.mappings.get(place) as EntryId;
+        let mut id = self.mappings.get(place);
         if id == gone {
-            self.mappings.set(place, u64::from(rest));
+            self.mappings.set(place, rest);
         } else {
-            while let Some((one, index)) = self.entry(id) {
+            while let Some((one, index)) = entry(id) {
                 id = one.link(index);
                 if id == gone {
                     one.set_link(index, rest);
@@ -46,7 +47,7 @@ impl Shadow {
                 }
             }
         }
-        if entry & LISTED != 0 && entry & DIRTY != 0 {
+        if value & LISTED != 0 && value & DIRTY != 0 {
             self.changed(first, pages, None);
         }
     }
@@ -69,17 +70,13 @@ impl Shadow {
         if pages > 1 && !self.is_region_tracked(first) {
             return;
         }
-        for page in 0..pages {
-            self.each_of(first + page * PAGE_SIZE, |table| self.mark_stale(table, only));
-        }
-    }
-
-    fn mark_stale(&self, table: Ref<Table>, only: Option<u32>) {
-        let number = table.role.get().processor();
-        if only.is_none_or(|only| only == number)
-            && let Some(processor) = self.processor(number)
-        {
-            processor.push_stale(table);
+        for table in (0..pages).flat_map(|page| self.tables_of(first + page * PAGE_SIZE)) {
+            let number = table.role.get().processor();
+            if only.is_none_or(|only| only == number)
+                && let Some(processor) = self.processor(number)
+            {
+                processor.push_stale(table);
+            }
         }
     }
 }
@@ -101,8 +98,8 @@ impl<M: Machine> Work<'_, M> {
 
     /// Calls the function for the entries that map these pages writable.
     fn each_mapping(&self, first: u64, pages: u64, visit: impl Fn(Ref<Table>, u64)) {
-        let mut id = self.shadow.mappings.get(self.shadow.mapping_place(first, pages)) as EntryId;
-        while let Some((table, index)) = self.shadow.entry(id) {
+        let mut id = self.shadow.mappings.get(self.shadow.mapping_place(first, pages));
+        while let Some((table, index)) = entry(id) {
             id = table.link(index);
             if table.pages(table.entry(index)) == (first, pages) {
                 visit(table, index);
@@ -112,19 +109,16 @@ impl<M: Machine> Work<'_, M> {
 
     /// Learns from the list which guest tables may have changed. The processor's TLB must be flushed afterwards.
     pub(super) fn harvest(&self) {
-        for (number, owner) in (0..).zip(&self.shadow.processors) {
-            let Some(owner) = owner.get() else {
-                continue;
-            };
+        for (number, owner) in (0..).zip(self.shadow.processors.iter().map_while(Cell::get)) {
             if number == self.number {
                 self.harvest_own();
                 continue;
             }
             if owner.overflow.get() {
-                self.each_own(|table| self.processor.push_stale(table));
+                own_tables(self.processor).for_each(|table| self.processor.push_stale(table));
             }
             for place in 0..owner.listed.get() {
-                if let Some((table, index)) = self.shadow.entry(owner.listed(place))
+                if let Some((table, index)) = entry(owner.listed(place))
                     && table.entry(index) & LISTED != 0
                     && table.learn(index, false) == Changed::This
                 {
@@ -141,7 +135,7 @@ impl<M: Machine> Work<'_, M> {
             self.forget();
         }
         for place in (0..owner.listed.get()).rev() {
-            let keep = self.shadow.entry(owner.listed(place)).is_some_and(|(table, index)| self.retain(table, index));
+            let keep = entry(owner.listed(place)).is_some_and(|(table, index)| self.retain(table, index));
             if !keep {
                 owner.remove_listed(place);
             }

@@ -42,7 +42,8 @@ mod words;
 use crate::Progress;
 use crate::page_table::{Pool, Translation};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::Error;
+use bulkhead_abi::{Error, PAGE_SIZE};
+use cache::own_tables;
 use core::cell::Cell;
 use words::{Words, give_back};
 
@@ -104,8 +105,6 @@ fn count(counter: &Cell<u64>) {
 #[derive(Default)]
 #[repr(C)]
 pub struct Shadow {
-    /// Pages of the tables by their numbers.
-    tables: Words,
     /// Hash table of guest tables: the first shadow table.
     by_frame: Words,
     /// Hash table of pages that are mapped writable: the first entry.
@@ -122,7 +121,7 @@ struct Work<'a, M> {
     shadow: &'a Shadow,
     processor: Ref<Processor>,
     number: u32,
-    paging: Paging,
+    paging: &'a Paging,
     machine: &'a M,
 }
 
@@ -133,27 +132,25 @@ impl Shadow {
         if processors == 0 || processors as usize > MOST_PROCESSORS {
             return Err(Error::BadArgument);
         }
-        let own = 2 * u64::from(processors);
-        // A table takes three pages and less than a seventh of one in the arrays, which are rounded up to pages.
-        let tables = pool.count().saturating_sub(own + 12) * 7 / 22;
+        let own = 3 * u64::from(processors);
+        // A table takes three pages, an eighth of one, and as much in the arrays, which are rounded up to pages.
+        let tables = pool.count().saturating_sub(own + 12) * 10 / 33;
         let quota = tables.min(MOST_TABLES) / u64::from(processors);
         if quota < LEAST_TABLES {
             return Err(Error::PoolExhausted);
         }
         let tables = quota * u64::from(processors);
-        let mappings = (tables * MAPPINGS_PER_TABLE).next_power_of_two() / 2;
-        let built = self.tables.build(tables + 1, pool)
-            && self.by_frame.build(tables.next_power_of_two(), pool)
-            && self.mappings.build(mappings, pool)
+        let mut built = self.by_frame.build(tables.next_power_of_two(), pool)
+            && self.mappings.build((tables * MAPPINGS_PER_TABLE).next_power_of_two() / 2, pool)
             && self.regions.build(REGIONS, pool);
-        for (number, place) in self.processors.iter().enumerate().take(processors as usize) {
+        for place in self.processors.iter().take(processors as usize) {
             let (Some(page), Some(empty)) = (pool.take(), pool.take()) else {
-                return Err(Error::PoolExhausted);
+                built = false;
+                break;
             };
             let processor = page.shadow_processor();
             processor.empty_page.set(empty);
-            processor.first.set(1 + number as u32 * quota as u32);
-            processor.quota.set(quota as u32);
+            processor.quota.set(quota);
             place.set(Some(processor));
         }
         if built { Ok(()) } else { Err(Error::PoolExhausted) }
@@ -161,35 +158,39 @@ impl Shadow {
 
     /// Whether [`Shadow::build`] has been done.
     pub fn is_built(&self) -> bool {
-        self.tables.length() != 0
+        self.regions.length() != 0
     }
 
     /// Guest tables may have been changed by somebody else than the guest's processors.
     pub fn distrust(&self) {
-        for table in (1..self.tables.length()).filter_map(|id| self.table(id as u32)) {
-            if let Some(processor) = self.processor(table.role.get().processor()) {
-                processor.push_stale(table);
-            }
+        for processor in self.processors.iter().map_while(Cell::get) {
+            own_tables(processor).for_each(|table| processor.push_stale(table));
         }
     }
 
     /// Gives a few pages back to the pool; `Done` when all are there. No processor may walk the tables any more.
     pub fn destroy_step(&self, pool: &Pool) -> Progress {
-        for processor in self.processors.iter().filter_map(Cell::take) {
-            give_back(processor.empty_page.get(), pool);
-            give_back(processor.page(), pool);
-        }
-        // The last table of the array first: the array shrinks.
-        if let Some(table) = self.tables.pop() {
-            if table != 0 {
-                let table = HostPhysical(table).shadow_table();
-                give_back(table.entries_page.get(), pool);
-                give_back(table.sources_page.get(), pool);
-                give_back(table.page(), pool);
+        for place in &self.processors {
+            let Some(processor) = place.get() else {
+                continue;
+            };
+            let Some(table) = table::table(processor.last.get()) else {
+                place.set(None);
+                give_back(processor.empty_page.get(), pool);
+                give_back(processor.place(), pool);
+                return Progress::Again;
+            };
+            processor.last.set(table.earlier.get());
+            for page in [&table.entries_page, &table.sources_page, &table.links_page] {
+                give_back(page.get(), pool);
+            }
+            // The first of those that are in one page is the last to go.
+            if table.id().is_multiple_of(PAGE_SIZE) {
+                give_back(table.place(), pool);
             }
             return Progress::Again;
         }
-        for words in [&self.tables, &self.by_frame, &self.mappings, &self.regions] {
+        for words in [&self.by_frame, &self.mappings, &self.regions] {
             if words.destroy_step(pool) == Progress::Again {
                 return Progress::Again;
             }
@@ -199,20 +200,18 @@ impl Shadow {
 
     /// The processor's paging state has changed, or CR3 was loaded: what flushes a TLB. Answers the page that is to be the root
     /// of the hardware's tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
-    pub fn load(&self, number: u32, paging: Paging, machine: &impl Machine) -> Option<HostPhysical> {
-        let work = self.work(number, machine)?;
-        work.processor.paging.set(paging);
-        let work = Work { paging, ..work };
+    pub fn load(&self, number: u32, paging: &Paging, machine: &impl Machine) -> Option<HostPhysical> {
+        let work = self.work(number, paging, machine)?;
         work.renew();
         work.activate();
         work.finish();
-        let root = self.table(work.processor.root.get());
+        let root = table::table(work.processor.root.get());
         Some(root.map_or(work.processor.empty_page.get(), |root| root.entries_page.get()))
     }
 
     /// INVLPG: the translation of this address is as the guest's tables have it now, or absent.
-    pub fn invalidate(&self, number: u32, linear: u64, machine: &impl Machine) {
-        if let Some(work) = self.work(number, machine) {
+    pub fn invalidate(&self, number: u32, paging: &Paging, linear: u64, machine: &impl Machine) {
+        if let Some(work) = self.work(number, paging, machine) {
             work.processor.invalidated.set(true);
             work.compare(linear);
             work.finish();
@@ -220,8 +219,8 @@ impl Shadow {
     }
 
     /// The hardware found no translation of an address that allows this access.
-    pub fn fault(&self, number: u32, linear: u64, access: Access, machine: &impl Machine) -> Outcome {
-        let Some(work) = self.work(number, machine) else {
+    pub fn fault(&self, number: u32, paging: &Paging, linear: u64, access: Access, machine: &impl Machine) -> Outcome {
+        let Some(work) = self.work(number, paging, machine) else {
             return Outcome::Retry;
         };
         let outcome = work.fill(linear, access);
@@ -231,7 +230,7 @@ impl Shadow {
 
     /// Forgets all translations of a processor.
     pub fn forget(&self, number: u32, machine: &impl Machine) {
-        if let Some(work) = self.work(number, machine) {
+        if let Some(work) = self.work(number, &Paging::default(), machine) {
             work.forget();
             work.finish();
         }
@@ -240,26 +239,19 @@ impl Shadow {
     /// The upper entries of the shadow tables in use, for a processor in PAE or two-level paging: the hardware reads them at VM
     /// entry, from below 4 GiB.
     pub fn upper_entries(&self, number: u32) -> [u64; 4] {
-        let root = self.processor(number).and_then(|processor| self.table(processor.root.get()));
+        let root = self.processor(number).and_then(|processor| table::table(processor.root.get()));
         core::array::from_fn(|index| root.map_or(0, |root| root.entry(index as u64)) & (mode::ADDRESS | mode::PRESENT))
     }
 
-    fn work<'a, M: Machine>(&'a self, number: u32, machine: &'a M) -> Option<Work<'a, M>> {
+    #[inline(always)]
+    fn work<'a, M: Machine>(&'a self, number: u32, paging: &'a Paging, machine: &'a M) -> Option<Work<'a, M>> {
         let processor = self.processor(number)?;
-        Some(Work { shadow: self, processor, number, paging: processor.paging.get(), machine })
+        Some(Work { shadow: self, processor, number, paging, machine })
     }
 
     #[inline(always)]
     fn processor(&self, number: u32) -> Option<Ref<Processor>> {
         self.processors.get(number as usize)?.get()
-    }
-
-    #[inline(always)]
-    fn table(&self, id: table::TableId) -> Option<Ref<Table>> {
-        match self.tables.get(u64::from(id)) {
-            0 => None,
-            page => Some(HostPhysical(page).shadow_table()),
-        }
     }
 }
 

@@ -199,104 +199,97 @@ impl Paging {
     }
 }
 
-/// What the entries of a walk allow together.
+/// What the entries of a walk allow together, as bits of an entry: [`WRITE`], [`USER`], and [`NO_EXECUTE`] for execution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Allows {
-    /// Writes.
-    pub write: bool,
-    /// Programs.
-    pub user: bool,
-    /// Instruction fetches.
-    pub execute: bool,
-}
+pub struct Allows(u64);
 
 impl Allows {
     /// Everything: before the first entry.
-    pub const ALL: Self = Self { write: true, user: true, execute: true };
+    pub const ALL: Self = Self(WRITE | USER | NO_EXECUTE);
+
+    /// What is allowed by these bits, the others being of no concern.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits & Self::ALL.0)
+    }
 
     /// And this entry besides.
     #[must_use]
+    #[inline(always)]
     pub const fn and(self, entry: u64) -> Self {
-        Self {
-            write: self.write && entry & WRITE != 0,
-            user: self.user && entry & USER != 0,
-            execute: self.execute && entry & NO_EXECUTE == 0,
-        }
+        Self(self.0 & (entry ^ NO_EXECUTE))
+    }
+
+    /// The bits.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Writes.
+    #[inline(always)]
+    pub const fn write(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
+    /// Programs.
+    #[inline(always)]
+    pub const fn user(self) -> bool {
+        self.0 & USER != 0
+    }
+
+    /// Instruction fetches.
+    #[inline(always)]
+    pub const fn execute(self) -> bool {
+        self.0 & NO_EXECUTE != 0
     }
 }
 
-/// An access that the hardware refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Access {
-    /// A write.
-    pub write: bool,
-    /// A program's.
-    pub user: bool,
-    /// An instruction fetch.
-    pub fetch: bool,
-    /// EFLAGS.AC: the system may touch programs' pages in spite of SMAP.
-    pub alignment_check: bool,
-    /// The hardware had found a translation, which does not allow the access.
-    pub protection: bool,
+bitflags! {
+    /// An access that the hardware refused, or why the guest's page fault is delivered: error code of page faults (SDM vol. 3,
+    /// 4.7), and EFLAGS.AC.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Access: u32 {
+        /// There is a translation, which does not allow the access.
+        const PROTECTION = 1 << 0;
+        /// A write.
+        const WRITE = 1 << 1;
+        /// A program's.
+        const USER = 1 << 2;
+        /// A reserved bit is set.
+        const RESERVED = 1 << 3;
+        /// An instruction fetch.
+        const FETCH = 1 << 4;
+        /// EFLAGS.AC: the system may touch programs' pages in spite of SMAP.
+        const ALIGNMENT_CHECK = 1 << 18;
+    }
 }
-
-/// Error code of page faults: the page is present.
-const ERROR_PROTECTION: u32 = 1 << 0;
-/// Error code: write.
-const ERROR_WRITE: u32 = 1 << 1;
-/// Error code: program.
-const ERROR_USER: u32 = 1 << 2;
-/// Error code: a reserved bit is set.
-const ERROR_RESERVED: u32 = 1 << 3;
-/// Error code: instruction fetch.
-const ERROR_FETCH: u32 = 1 << 4;
 
 impl Access {
-    /// From the error code that the hardware gave, and EFLAGS.AC.
-    pub const fn new(error: u32, alignment_check: bool) -> Self {
-        Self {
-            write: error & ERROR_WRITE != 0,
-            user: error & ERROR_USER != 0,
-            fetch: error & ERROR_FETCH != 0,
-            protection: error & ERROR_PROTECTION != 0,
-            alignment_check,
-        }
-    }
-
     /// Whether a page with these rights may be accessed so (SDM vol. 3, 4.6).
-    pub const fn allowed(&self, by: Allows, features: Features) -> bool {
-        if self.fetch {
-            let smep = features.contains(Features::SMEP) && by.user && !self.user;
-            return by.execute && !smep && (by.user || !self.user);
+    #[inline(always)]
+    pub const fn allowed(self, by: Allows, features: Features) -> bool {
+        let user = self.contains(Self::USER);
+        if self.contains(Self::FETCH) {
+            let smep = features.contains(Features::SMEP) && by.user() && !user;
+            return by.execute() && !smep && (by.user() || !user);
         }
-        if self.user {
-            return by.user && (by.write || !self.write);
+        let write = self.contains(Self::WRITE);
+        if user {
+            return by.user() && (by.write() || !write);
         }
-        let smap = features.contains(Features::SMAP) && by.user && !self.alignment_check;
-        !smap && (!self.write || by.write || !features.contains(Features::WRITE_PROTECT))
+        let smap = features.contains(Features::SMAP) && by.user() && !self.contains(Self::ALIGNMENT_CHECK);
+        !smap && (!write || by.write() || !features.contains(Features::WRITE_PROTECT))
     }
 
-    /// The error code of the guest's page fault: for a missing page, a forbidden access, or a reserved bit (SDM vol. 3, 4.7).
-    pub const fn error(&self, paging: &Paging, protection: bool, reserved: bool) -> u32 {
+    /// The error code of the guest's page fault, for [`Access::PROTECTION`], [`Access::RESERVED`] or neither.
+    pub const fn error(self, paging: &Paging, cause: Self) -> u32 {
         let no_execute = paging.features.contains(Features::NO_EXECUTE) && !matches!(paging.mode, Mode::TwoLevel);
-        let fetch = self.fetch && (no_execute || paging.features.contains(Features::SMEP));
-        let mut error = 0;
-        if protection || reserved {
-            error |= ERROR_PROTECTION;
+        let mut told = Self::WRITE.union(Self::USER);
+        if no_execute || paging.features.contains(Features::SMEP) {
+            told = told.union(Self::FETCH);
         }
-        if self.write {
-            error |= ERROR_WRITE;
-        }
-        if self.user {
-            error |= ERROR_USER;
-        }
-        if reserved {
-            error |= ERROR_RESERVED;
-        }
-        if fetch {
-            error |= ERROR_FETCH;
-        }
-        error
+        self.intersection(told).union(cause).bits()
     }
 }
 

@@ -1,26 +1,24 @@
 //! What the engine keeps for each of the guest's processors.
 
-use super::mode::Paging;
-use super::table::{EntryId, TableId};
-use super::{Shadow, Table};
+use super::Table;
+use super::table::{EntryId, TableId, table};
 use crate::phys::{HostPhysical, Ref};
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
-const MOST_LISTED: usize = if cfg!(test) { 6 } else { 768 };
+const MOST_LISTED: usize = if cfg!(test) { 6 } else { 480 };
 
 /// The shadow paging of one processor. One page.
 #[repr(C)]
 pub struct Processor {
-    pub(super) paging: Cell<Paging>,
     /// The root of the space that is in use; 0 if its guest table is not memory.
     pub(super) root: Cell<TableId>,
     /// A page without entries, for the hardware when there is no root.
     pub(super) empty_page: Cell<HostPhysical>,
-    /// The processor's tables: number of the first, how many there may be, how many have been made.
-    pub(super) first: Cell<TableId>,
-    pub(super) quota: Cell<u32>,
-    pub(super) made: Cell<u32>,
+    /// The processor's tables: the one made last, how many have been made, how many there may be.
+    pub(super) last: Cell<TableId>,
+    pub(super) made: Cell<u64>,
+    pub(super) quota: Cell<u64>,
     /// The tables without references: roots of the kept spaces, and what nobody needs.
     oldest: Cell<TableId>,
     newest: Cell<TableId>,
@@ -69,55 +67,55 @@ impl Processor {
     /// Notes that a table's guest table may have changed.
     pub(super) fn push_stale(&self, table: Ref<Table>) {
         if !table.stale.replace(true) {
-            table.next_stale.set(self.first_stale.replace(table.id.get()));
+            table.next_stale.set(self.first_stale.replace(table.id()));
         }
     }
 
     /// Takes a table whose guest table may have changed.
-    pub(super) fn pop_stale(&self, shadow: &Shadow) -> Option<Ref<Table>> {
-        let table = shadow.table(self.first_stale.get())?;
+    pub(super) fn pop_stale(&self) -> Option<Ref<Table>> {
+        let table = table(self.first_stale.get())?;
         self.first_stale.set(table.next_stale.get());
         table.stale.set(false);
         Some(table)
     }
 
     /// The least recently used table without references, other than the root in use.
-    pub(super) fn oldest_idle(&self, shadow: &Shadow) -> Option<Ref<Table>> {
-        let table = shadow.table(self.oldest.get())?;
-        if table.id == self.root { shadow.table(table.newer.get()) } else { Some(table) }
+    pub(super) fn oldest_idle(&self) -> Option<Ref<Table>> {
+        let oldest = table(self.oldest.get())?;
+        if oldest.id() == self.root.get() { table(oldest.newer.get()) } else { Some(oldest) }
     }
 
     /// Puts a table that has no references into their list, as the one used last or first.
-    pub(super) fn add_idle(&self, shadow: &Shadow, table: Ref<Table>, last: bool) {
-        self.remove_idle(shadow, table);
-        table.idle.set(true);
-        let id = table.id.get();
-        let (older, newer) = if last { (self.newest.replace(id), 0) } else { (0, self.oldest.replace(id)) };
-        table.older.set(older);
-        table.newer.set(newer);
-        match shadow.table(older) {
-            Some(older) => older.newer.set(id),
-            None => self.oldest.set(id),
-        }
-        match shadow.table(newer) {
-            Some(newer) => newer.older.set(id),
-            None => self.newest.set(id),
-        }
+    pub(super) fn add_idle(&self, idle: Ref<Table>, last: bool) {
+        self.remove_idle(idle);
+        idle.idle.set(true);
+        let id = idle.id();
+        let (older, newer) = if last { (self.newest.get(), 0) } else { (0, self.oldest.get()) };
+        idle.older.set(older);
+        idle.newer.set(newer);
+        self.set_newer(older, id);
+        self.set_older(newer, id);
     }
 
     /// Takes a table out of the list of those without references, if it is there.
-    pub(super) fn remove_idle(&self, shadow: &Shadow, table: Ref<Table>) {
-        if !table.idle.replace(false) {
-            return;
+    #[inline(always)]
+    pub(super) fn remove_idle(&self, idle: Ref<Table>) {
+        if idle.idle.replace(false) {
+            let (older, newer) = (idle.older.get(), idle.newer.get());
+            self.set_newer(older, newer);
+            self.set_older(newer, older);
         }
-        let (older, newer) = (table.older.get(), table.newer.get());
-        match shadow.table(older) {
-            Some(older) => older.newer.set(newer),
-            None => self.oldest.set(newer),
-        }
-        match shadow.table(newer) {
-            Some(newer) => newer.older.set(older),
-            None => self.newest.set(older),
-        }
+    }
+
+    /// What comes after a table of the list, or first.
+    #[inline(always)]
+    fn set_newer(&self, id: TableId, newer: TableId) {
+        table(id).as_deref().map_or(&self.oldest, |table| &table.newer).set(newer);
+    }
+
+    /// What comes before a table of the list, or last.
+    #[inline(always)]
+    fn set_older(&self, id: TableId, older: TableId) {
+        table(id).as_deref().map_or(&self.newest, |table| &table.older).set(older);
     }
 }

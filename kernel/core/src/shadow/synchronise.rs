@@ -1,12 +1,13 @@
 //! Shadow tables are compared with the guest's.
 
-use super::mode::{DIRTY, Mode};
-use super::table::Table;
+use super::mode::{DIRTY, Mode, index};
+use super::table::{Table, table};
 use super::{Machine, Work, count};
 use crate::phys::{HostPhysical, Ref};
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
 /// changes nothing: the shadow entry allows no writes yet.
+#[inline(always)]
 pub(super) fn is_valid(source: u64, now: u64) -> bool {
     let difference = source ^ now;
     difference & !DIRTY == 0 && source & difference == 0
@@ -24,7 +25,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// Compares the tables that are marked as stale with the guest's, and removes what is different.
     pub(super) fn synchronise(&self) {
-        while let Some(table) = self.processor.pop_stale(self.shadow) {
+        while let Some(table) = self.processor.pop_stale() {
             let role = table.role.get();
             if table.frame.get() == 0 || role.mode().is_latched(role.level()) {
                 continue;
@@ -35,32 +36,42 @@ impl<M: Machine> Work<'_, M> {
                 continue;
             }
             count(&self.shadow.counters.synchronised);
-            table.each_live(|index| self.compare_entry(table, index));
+            table.each_live(|index| {
+                self.compare_entry(table, index);
+            });
         }
     }
 
-    /// Compares the entries for one address, and removes the first that is different.
-    pub(super) fn compare(&self, linear: u64) {
+    /// Compares the entries for one address, and replaces the first that is different. False if one was above the lowest level.
+    pub(super) fn compare(&self, linear: u64) -> bool {
         let mode = self.paging.mode;
-        let mut at = self.shadow.table(self.processor.root.get());
+        let mut at = table(self.processor.root.get());
+        let mut same = true;
         // A part of a large page is as valid as the entry above it.
         while let Some(table) = at.filter(|table| table.frame.get() != 0) {
             let level = table.level();
-            let index = super::mode::index(level, linear);
-            if !mode.is_latched(level) {
-                self.compare_entry(table, index);
-                if mode == Mode::TwoLevel && level == 1 {
-                    // The other half of 4 MiB.
-                    self.compare_entry(table, index ^ 1);
-                }
+            let index = index(level, linear);
+            if mode == Mode::TwoLevel && level == 1 {
+                // The other half of 4 MiB.
+                same &= self.compare_entry(table, index ^ 1);
             }
-            at = self.shadow.table(table.below(index));
+            if !mode.is_latched(level) && !self.compare_entry(table, index) {
+                if level == 0 {
+                    self.map_used(table, index);
+                }
+                same &= level == 0;
+            }
+            at = table.below(index);
         }
+        same
     }
 
-    fn compare_entry(&self, table: Ref<Table>, index: u64) {
-        if !is_valid(table.source(index), self.guest_entry(&table, index).0) {
+    #[inline(always)]
+    fn compare_entry(&self, table: Ref<Table>, index: u64) -> bool {
+        let same = is_valid(table.source(index), self.guest_entry(&table, index).0);
+        if !same {
             self.remove(table, index, true);
         }
+        same
     }
 }

@@ -1,5 +1,5 @@
-//! Shadow tables: three pages each, for the hardware's entries, for the guest's entries that they were made from, and for
-//! what is to be known about the table.
+//! Shadow tables: pages for the hardware's entries, for the guest's entries that they were made from and for links, and what
+//! is to be known about the table.
 
 use super::mode::{ADDRESS, Allows, LARGE, Mode, PRESENT, Paging};
 use super::record::{Changed, learn};
@@ -7,14 +7,18 @@ use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
 use crate::sync::Ordering;
 use core::cell::Cell;
 
-/// Number of a table; 0 is none.
-pub(super) type TableId = u32;
+/// A table: its address; 0 is none.
+pub(super) type TableId = u64;
 
-/// Number of an entry: of its table, and its index.
-pub(super) type EntryId = u32;
+/// An entry: its table, and its index in the low bits.
+pub(super) type EntryId = u64;
 
 /// Entries of a table.
 pub(super) const ENTRIES: u64 = 512;
+/// Bytes of a [`Table`]: its address has room for an index.
+pub(super) const TABLE_BYTES: u64 = ENTRIES;
+/// Bytes of a large page in shadow tables.
+pub(super) const LARGE_BYTES: u64 = 2 << 20;
 
 /// Software's bit of a shadow entry: it is in the active entry list.
 pub(super) const LISTED: u64 = 1 << 9;
@@ -25,22 +29,45 @@ pub(super) const LISTED: u64 = 1 << 9;
 pub(super) struct Role(u64);
 
 impl Role {
+    /// The guest may write to its table, and so may the engine for it.
+    const WRITABLE: u64 = 1 << 62;
+
+    /// The role of a table of this level under entries that allow so much. Bits 1, 2 and 63 are those of [`Allows`].
+    #[inline(always)]
     pub fn new(processor: u32, level: u32, part: u64, allows: Allows, paging: &Paging) -> Self {
-        let allowed = u64::from(allows.write) | u64::from(allows.user) << 1 | u64::from(allows.execute) << 2;
         let meaning = u64::from(paging.features.bits()) << 2 | paging.mode as u64;
-        Self(u64::from(level) | part << 2 | allowed << 9 | u64::from(processor) << 12 | meaning << 20)
+        Self(allows.bits() | u64::from(level) << 3 | part << 5 | u64::from(processor) << 12 | meaning << 20)
+    }
+
+    /// The same for a guest table that may be written to, or not.
+    #[must_use]
+    #[inline(always)]
+    pub const fn writable(self, writable: bool) -> Self {
+        Self(self.0 | if writable { Self::WRITABLE } else { 0 })
+    }
+
+    /// Whether the guest table may be written to.
+    #[inline(always)]
+    pub const fn is_writable(self) -> bool {
+        self.0 & Self::WRITABLE != 0
+    }
+
+    /// What the entries above allow.
+    #[inline(always)]
+    pub const fn allows(self) -> Allows {
+        Allows::from_bits(self.0)
     }
 
     /// The level, 0 for the lowest.
     #[inline(always)]
     pub const fn level(self) -> u32 {
-        self.0 as u32 & 3
+        self.0 as u32 >> 3 & 3
     }
 
     /// The part of the guest table.
     #[inline(always)]
     pub const fn part(self) -> u64 {
-        self.0 >> 2 & 0x7f
+        self.0 >> 5 & 0x7f
     }
 
     /// The processor that walks the table.
@@ -56,35 +83,63 @@ impl Role {
     }
 }
 
-/// What is known about a shadow table. One page.
+/// What is known about a shadow table.
 #[repr(C)]
 pub struct Table {
-    pub(super) id: Cell<TableId>,
     /// Shadow entries that point to the table.
-    pub(super) references: Cell<u32>,
+    pub(super) references: Cell<u64>,
     /// The guest table's page, or 0: the table shows a part of a large guest page.
     pub(super) frame: Cell<u64>,
     pub(super) role: Cell<Role>,
     /// The page that the hardware walks.
     pub(super) entries_page: Cell<HostPhysical>,
+    /// For each entry the guest's that it was made from.
     pub(super) sources_page: Cell<HostPhysical>,
+    /// For an entry that maps a page writable: the next entry with the same hash of the page. For one that points to a table:
+    /// the table.
+    pub(super) links_page: Cell<HostPhysical>,
+    /// The table of the same processor that was made before this one.
+    pub(super) earlier: Cell<TableId>,
     /// The next table with the same hash of its guest table.
     pub(super) next_same: Cell<TableId>,
     /// The guest table may have changed; the table is in its processor's list of such tables.
     pub(super) stale: Cell<bool>,
-    pub(super) next_stale: Cell<TableId>,
     /// In the list of tables without references, from the least recently used on.
     pub(super) idle: Cell<bool>,
+    pub(super) next_stale: Cell<TableId>,
     pub(super) older: Cell<TableId>,
     pub(super) newer: Cell<TableId>,
     /// Which entries are present.
-    pub(super) live: [Cell<u64>; 8],
-    /// For an entry that maps a page writable: the next entry with the same hash of the page. For one that points to a table:
-    /// the table.
-    links: [Cell<u32>; 512],
+    live: [Cell<u64>; 8],
 }
 
-const _: () = assert!(size_of::<Table>() <= 4096);
+const _: () = assert!(size_of::<Table>() as u64 <= TABLE_BYTES);
+
+impl Ref<Table> {
+    /// The table's name.
+    #[inline(always)]
+    pub(super) fn id(self) -> TableId {
+        self.place().0
+    }
+
+    /// The name of an entry.
+    #[inline(always)]
+    pub(super) fn entry_id(self, index: u64) -> EntryId {
+        self.id() | index
+    }
+}
+
+/// The table of this name.
+#[inline(always)]
+pub(super) fn table(id: TableId) -> Option<Ref<Table>> {
+    (id != 0).then(|| HostPhysical(id).shadow_table())
+}
+
+/// The table and index of an entry.
+#[inline(always)]
+pub(super) fn entry(id: EntryId) -> Option<(Ref<Table>, u64)> {
+    Some((table(id & !(ENTRIES - 1))?, id & (ENTRIES - 1)))
+}
 
 impl Table {
     /// The level, 0 for the lowest.
@@ -95,13 +150,18 @@ impl Table {
 
     /// The entries as the hardware sees them.
     #[inline(always)]
-    pub(super) fn entries(&self) -> Ref<ShadowEntries> {
+    fn entries(&self) -> Ref<ShadowEntries> {
         self.entries_page.get().shadow_entries()
     }
 
     #[inline(always)]
     fn sources(&self) -> Ref<PageWords> {
         self.sources_page.get().page_words()
+    }
+
+    #[inline(always)]
+    fn links(&self) -> Ref<PageWords> {
+        self.links_page.get().page_words()
     }
 
     /// An entry, with the accessed and dirty bits that the hardware has set until now.
@@ -113,8 +173,7 @@ impl Table {
     /// Changes an entry and answers what it was.
     #[inline(always)]
     pub(super) fn swap(&self, index: u64, value: u64) -> u64 {
-        let word = (index / 64) as usize;
-        if let Some(live) = self.live.get(word) {
+        if let Some(live) = self.live.get((index / 64) as usize) {
             let bit = 1 << (index % 64);
             live.set(if value & PRESENT != 0 { live.get() | bit } else { live.get() & !bit });
         }
@@ -133,6 +192,7 @@ impl Table {
     }
 
     /// What an entry of the list says about its page.
+    #[inline(always)]
     pub(super) fn learn(&self, index: u64, own: bool) -> Changed {
         self.entries().get(index as usize).map_or(Changed::Nobodys, |word| learn(word, own))
     }
@@ -153,28 +213,16 @@ impl Table {
 
     /// The link of an entry.
     #[inline(always)]
-    pub(super) fn link(&self, index: u64) -> u32 {
-        self.links.get(index as usize).map_or(0, Cell::get)
+    pub(super) fn link(&self, index: u64) -> u64 {
+        self.links().get(index as usize).map_or(0, Cell::get)
     }
 
     /// Sets the link of an entry.
     #[inline(always)]
-    pub(super) fn set_link(&self, index: u64, link: u32) {
-        if let Some(word) = self.links.get(index as usize) {
+    pub(super) fn set_link(&self, index: u64, link: u64) {
+        if let Some(word) = self.links().get(index as usize) {
             word.set(link);
         }
-    }
-
-    /// The number of an entry.
-    #[inline(always)]
-    pub(super) fn entry_id(&self, index: u64) -> EntryId {
-        self.id.get() * ENTRIES as u32 + index as u32
-    }
-
-    /// Whether an entry of this table maps a page.
-    #[inline(always)]
-    pub(super) fn is_page(&self, entry: u64) -> bool {
-        entry & PRESENT != 0 && (self.level() == 0 || entry & LARGE != 0)
     }
 
     /// The pages that an entry maps: address of the first, and number.
@@ -186,11 +234,11 @@ impl Table {
         }
     }
 
-    /// The table that an entry points to; 0 if it does not.
+    /// The table that an entry points to, if it does.
     #[inline(always)]
-    pub(super) fn below(&self, index: u64) -> TableId {
-        let entry = self.entry(index);
-        if entry & PRESENT == 0 || self.is_page(entry) { 0 } else { self.link(index) }
+    pub(super) fn below(&self, index: u64) -> Option<Ref<Table>> {
+        let is_link = self.level() > 0 && self.entry(index) & (PRESENT | LARGE) == PRESENT;
+        if is_link { table(self.link(index)) } else { None }
     }
 
     /// Which entries are present, from this one on, as far as they are in the same word.
@@ -211,6 +259,3 @@ impl Table {
         }
     }
 }
-
-/// Bytes of a large page in shadow tables.
-pub(super) const LARGE_BYTES: u64 = 2 << 20;

@@ -63,14 +63,6 @@ impl Words {
         page.get((index % PER_PAGE) as usize).map(use_it)
     }
 
-    /// Takes the last word off the array.
-    pub fn pop(&self) -> Option<u64> {
-        let last = self.length.get().checked_sub(1)?;
-        let word = self.get(last);
-        self.length.set(last);
-        Some(word)
-    }
-
     /// Gives a page back to the pool; `Done` when the array is empty.
     pub fn destroy_step(&self, pool: &Pool) -> Progress {
         if self.root.get() == 0 {

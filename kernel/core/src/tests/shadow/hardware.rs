@@ -45,7 +45,7 @@ impl Hardware {
                 self.tlb.retain(|found| found.page != page);
                 return Err(Self::error(access, true));
             }
-            if !access.write || found.dirty {
+            if !access.contains(Access::WRITE) || found.dirty {
                 return Ok(found.host);
             }
             self.tlb.retain(|found| found.page != page);
@@ -80,19 +80,24 @@ impl Hardware {
 
     fn error(access: Access, protection: bool) -> u32 {
         u32::from(protection)
-            | u32::from(access.write) << 1
-            | u32::from(access.user) << 2
-            | u32::from(access.fetch) << 4
+            | u32::from(access.contains(Access::WRITE)) << 1
+            | u32::from(access.contains(Access::USER)) << 2
+            | u32::from(access.contains(Access::FETCH)) << 4
     }
 
     /// CR0.WP and EFER.NXE are set.
     fn allows(&self, [write, user, execute]: [bool; 3], access: Access) -> bool {
-        if access.user && !user || access.write && !write || access.fetch && !execute {
+        if access.contains(Access::USER) && !user
+            || access.contains(Access::WRITE) && !write
+            || access.contains(Access::FETCH) && !execute
+        {
             return false;
         }
-        let smep = access.fetch && self.features.contains(Features::SMEP);
-        let smap = !access.fetch && !access.alignment_check && self.features.contains(Features::SMAP);
-        access.user || !user || !smep && !smap
+        let smep = access.contains(Access::FETCH) && self.features.contains(Features::SMEP);
+        let smap = !access.contains(Access::FETCH)
+            && !access.contains(Access::ALIGNMENT_CHECK)
+            && self.features.contains(Features::SMAP);
+        access.contains(Access::USER) || !user || !smep && !smap
     }
 
     /// Walks the tables, and sets bits if the access is allowed.
@@ -123,7 +128,7 @@ impl Hardware {
             let pat = if level > 0 { 1 << 12 } else { 0 };
             assert_eq!(entry & ADDRESS & (size - 1) & !pat, 0, "a reserved bit of an entry is set");
             let host = (entry & ADDRESS & !(size - 1)) | (linear & (size - 1) & !0xfff);
-            let write = access.is_some_and(|access| access.write);
+            let write = access.is_some_and(|access| access.contains(Access::WRITE));
             if access.is_none_or(|access| self.allows(rights, access)) {
                 place.fetch_or(if write { ACCESSED | DIRTY } else { ACCESSED }, Ordering::Relaxed);
             }

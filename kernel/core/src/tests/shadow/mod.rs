@@ -43,6 +43,8 @@ struct Seen<'a> {
     number: usize,
     /// Entries that may get bits set, and the bits.
     allowed: &'a [(u64, u64)],
+    /// The access for which they are set.
+    access: Option<(u64, Access)>,
 }
 
 impl Machine for Seen<'_> {
@@ -62,6 +64,15 @@ impl Machine for Seen<'_> {
             return false;
         }
         let bits = self.allowed.iter().filter(|allowed| allowed.0 == at.0).fold(0, |bits, allowed| bits | allowed.1);
+        let processor = &self.world.processors[self.number];
+        let bits = match self.access {
+            Some((linear, access))
+                if oracle::may_mark(&memory, &processor.paging, &processor.flushes, linear, access, at.0) =>
+            {
+                bits | mark(access)
+            }
+            _ => bits,
+        };
         assert_eq!(old & !new | new & !old & !bits, 0, "bits of an entry were changed: {old:x} {new:x}");
         memory.write(at.0, width, new);
         true
@@ -92,7 +103,7 @@ impl World {
     }
 
     fn seen<'a>(&'a self, number: usize, allowed: &'a [(u64, u64)]) -> Seen<'a> {
-        Seen { world: self, number, allowed }
+        Seen { world: self, number, allowed, access: None }
     }
 
     /// The hardware reads the upper entries at VM entry.
@@ -115,7 +126,7 @@ impl World {
         let processor = &mut self.processors[number];
         processor.paging = paging;
         processor.flushes = Flushes { all: now, addresses: Vec::new() };
-        let root = self.shadow.load(number as u32, paging, &self.seen(number, &[])).expect("a processor");
+        let root = self.shadow.load(number as u32, &paging, &self.seen(number, &[])).expect("a processor");
         let mut hardware = self.processors[number].hardware.borrow_mut();
         assert!(hardware.tlb.is_empty(), "the TLB was not flushed");
         hardware.root = root;
@@ -127,7 +138,7 @@ impl World {
     fn invalidate(&mut self, number: usize, linear: u64) {
         let now = self.memory.get_mut().now;
         self.processors[number].flushes.addresses.push((linear, now));
-        self.shadow.invalidate(number as u32, linear, &self.seen(number, &[]));
+        self.shadow.invalidate(number as u32, &self.processors[number].paging, linear, &self.seen(number, &[]));
         self.enter(number);
     }
 
@@ -147,9 +158,9 @@ impl World {
             };
             let fresh = oracle::walk(&self.memory.borrow(), &processor.paging, linear, access);
             let allowed = allowed_bits(&fresh, access);
-            let seen = self.seen(number, &allowed);
-            let access = Access::new(error, access.alignment_check);
-            let outcome = self.shadow.fault(number as u32, linear, access, &seen);
+            let seen = Seen { access: Some((linear, access)), ..self.seen(number, &allowed) };
+            let access = Access::from_bits_retain(error) | access & Access::ALIGNMENT_CHECK;
+            let outcome = self.shadow.fault(number as u32, &processor.paging, linear, access, &seen);
             self.enter(number);
             match outcome {
                 Outcome::Retry => continue,
@@ -163,19 +174,19 @@ impl World {
                     assert!(!rights.contains(Rights::WRITE) && entry.2 & 0x60 != 0x60);
                 }
                 Outcome::Violation { physical, walking: false, write } => {
-                    assert_eq!((End::Page(physical), write), (fresh.end, access.write));
-                    let needed = match access {
-                        Access { write: true, .. } => Rights::WRITE,
-                        Access { fetch: true, .. } => Rights::EXECUTE,
-                        _ => Rights::READ,
-                    };
+                    assert_eq!((End::Page(physical), write), (fresh.end, access.contains(Access::WRITE)));
+                    let needed = oracle::needed(access);
                     let found = memory::translate(physical);
                     assert!(found.is_none_or(|found| !found.attributes.rights.contains(needed)));
                 }
                 Outcome::Interpret => {
                     let features = processor.paging.features;
                     assert!(features.contains(Features::SMAP) && !features.contains(Features::WRITE_PROTECT));
-                    assert!(matches!(fresh.end, End::Page(_)) && access.write && !access.user);
+                    assert!(
+                        matches!(fresh.end, End::Page(_))
+                            && access.contains(Access::WRITE)
+                            && !access.contains(Access::USER)
+                    );
                     assert!(!fresh.rights[0] && fresh.rights[1]);
                 }
             }
@@ -185,14 +196,18 @@ impl World {
     }
 }
 
+/// The bits that an access sets in the entry that maps the page.
+fn mark(access: Access) -> u64 {
+    if access.contains(Access::WRITE) { 1 << 5 | 1 << 6 } else { 1 << 5 }
+}
+
 /// Which accessed and dirty bits an access may set.
 fn allowed_bits(fresh: &oracle::FreshWalk, access: Access) -> Vec<(u64, u64)> {
     let mut allowed: Vec<(u64, u64)> = Vec::new();
     if let End::Page(_) = fresh.end {
         let last = fresh.entries.len() - 1;
         for (number, entry) in fresh.entries.iter().enumerate() {
-            let dirty = if number == last && access.write { 1 << 6 } else { 0 };
-            allowed.push((entry.0, 1 << 5 | dirty));
+            allowed.push((entry.0, if number == last { mark(access) } else { 1 << 5 }));
         }
     }
     allowed
@@ -211,13 +226,14 @@ fn random_address(random: &mut Random, mode: Mode) -> u64 {
 
 fn random_access(random: &mut Random) -> Access {
     let kind = random.below(8);
-    Access {
-        write: kind < 3,
-        fetch: kind == 7,
-        user: random.one_in(3),
-        alignment_check: random.one_in(2),
-        protection: false,
-    }
+    let mut access = match kind {
+        0..3 => Access::WRITE,
+        7 => Access::FETCH,
+        _ => Access::empty(),
+    };
+    access.set(Access::USER, random.one_in(3));
+    access.set(Access::ALIGNMENT_CHECK, random.one_in(2));
+    access
 }
 
 fn random_features(random: &mut Random) -> Features {
@@ -251,7 +267,7 @@ fn step(world: &mut World, random: &mut Random) {
             world.access(number, linear, access, !random.one_in(4));
         }
         55..80 => {
-            let access = Access { write: true, ..Access::default() };
+            let access = Access::WRITE;
             if let Some(host) = world.access(number, linear, access, !random.one_in(4))
                 && memory::table_of(host).is_some()
             {

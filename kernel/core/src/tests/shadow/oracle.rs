@@ -122,23 +122,23 @@ fn and(rights: [bool; 3], entry: u64) -> [bool; 3] {
 pub fn is_allowed(paging: &Paging, rights: [bool; 3], access: Access) -> bool {
     let [write, user, execute] = rights;
     let has = |feature| paging.features.contains(feature);
-    match (access.user, access.fetch) {
+    match (access.contains(Access::USER), access.contains(Access::FETCH)) {
         (true, true) => user && execute,
-        (true, false) => user && (write || !access.write),
+        (true, false) => user && (write || !access.contains(Access::WRITE)),
         (false, true) => execute && !(user && has(Features::SMEP)),
         (false, false) => {
-            let denied = user && has(Features::SMAP) && !access.alignment_check;
-            !denied && (!access.write || write || !has(Features::WRITE_PROTECT))
+            let denied = user && has(Features::SMAP) && !access.contains(Access::ALIGNMENT_CHECK);
+            !denied && (!access.contains(Access::WRITE) || write || !has(Features::WRITE_PROTECT))
         }
     }
 }
 
 fn error_code(paging: &Paging, access: Access, present: bool, reserved: bool) -> u32 {
     let no_execute = paging.mode != Mode::TwoLevel && paging.features.contains(Features::NO_EXECUTE);
-    let fetch = access.fetch && (no_execute || paging.features.contains(Features::SMEP));
+    let fetch = access.contains(Access::FETCH) && (no_execute || paging.features.contains(Features::SMEP));
     u32::from(present)
-        | u32::from(access.write) << 1
-        | u32::from(access.user) << 2
+        | u32::from(access.contains(Access::WRITE)) << 1
+        | u32::from(access.contains(Access::USER)) << 2
         | u32::from(reserved) << 3
         | u32::from(fetch) << 4
 }
@@ -182,6 +182,11 @@ pub struct Flushes {
 }
 
 impl Flushes {
+    /// The last flush of the paging-structure caches: INVLPG empties them for all addresses (SDM vol. 3, 4.10.4.1).
+    fn of_caches(&self) -> u64 {
+        self.addresses.iter().map(|flush| flush.1).fold(self.all, u64::max)
+    }
+
     /// The last flush of a translation that covers `1 << shift` bytes around this address.
     fn last(&self, linear: u64, shift: u32) -> u64 {
         let covering = self.addresses.iter().filter(|flush| flush.0 >> shift == linear >> shift);
@@ -206,6 +211,22 @@ pub fn may_translate(
     })
 }
 
+/// Whether an access may set bits in the entry at this address of the host: it maps the page for a walk whose upper entries may
+/// be of the paging-structure caches.
+pub fn may_mark(memory: &Memory, paging: &Paging, flushes: &Flushes, linear: u64, access: Access, at: u64) -> bool {
+    let search = Search { memory, paging, linear, access, host: at, size: 0, since: flushes.of_caches() };
+    search.reaches(first(paging, linear), [true; 3])
+}
+
+/// What the guest needs to be allowed by the host.
+pub fn needed(access: Access) -> Rights {
+    match access {
+        access if access.contains(Access::WRITE) => Rights::WRITE,
+        access if access.contains(Access::FETCH) => Rights::EXECUTE,
+        _ => Rights::READ,
+    }
+}
+
 struct Search<'a> {
     memory: &'a Memory,
     paging: &'a Paging,
@@ -228,18 +249,37 @@ impl Search<'_> {
         values.iter().filter(|&&value| value >> 5 & 1 == 1).any(|&value| self.entry(level, value, and(rights, value)))
     }
 
+    fn reaches(&self, level: Level, rights: [bool; 3]) -> bool {
+        let (values, is_marked) = match level.address.map(translate) {
+            Some(None) => return false,
+            Some(Some(found)) => {
+                let at = found.physical.0;
+                let now = self.memory.read(at, width(self.paging));
+                let allowed = is_allowed(self.paging, and(rights, now), self.access);
+                let is_marked = at == self.host && allowed && matches!(says(self.paging, level, now), Says::Page(_));
+                (self.memory.values_since(at, width(self.paging), self.since), is_marked)
+            }
+            // It has no accessed bit.
+            None => (std::vec![level.latched | 1 << 5], false),
+        };
+        is_marked
+            || values.iter().filter(|&&value| value >> 5 & 1 == 1).any(|&value| match says(self.paging, level, value) {
+                Says::Table(table) => {
+                    let rights = if level.address.is_some() { and(rights, value) } else { rights };
+                    self.reaches(next(self.paging, level, table, self.linear), rights)
+                }
+                _ => false,
+            })
+    }
+
     fn entry(&self, level: Level, value: u64, rights: [bool; 3]) -> bool {
         match says(self.paging, level, value) {
             Says::Table(table) => self.level(next(self.paging, level, table, self.linear), rights),
             Says::Page(base) => {
                 let page = base + (self.linear % (1 << level.shift)) / PAGE_SIZE * PAGE_SIZE;
-                let needed = match self.access {
-                    Access { write: true, .. } => Rights::WRITE,
-                    Access { fetch: true, .. } => Rights::EXECUTE,
-                    _ => Rights::READ,
-                };
+                let needed = needed(self.access);
                 level.shift == self.size
-                    && (!self.access.write || value >> 6 & 1 == 1)
+                    && (!self.access.contains(Access::WRITE) || value >> 6 & 1 == 1)
                     && is_allowed(self.paging, rights, self.access)
                     && translate(page)
                         .is_some_and(|found| found.physical.0 == self.host && found.attributes.rights.contains(needed))
