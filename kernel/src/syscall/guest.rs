@@ -7,7 +7,7 @@ use crate::lock::kernel_lock;
 use crate::object::notification::Notification;
 use crate::object::thread::{Resume, Thread};
 use crate::object::{bound, lookup};
-use crate::vmx::{self, Outcome, Vcpu};
+use crate::vmx::{self, Duty, Outcome, Vcpu};
 use crate::{schedule, time};
 use bulkhead_abi::{Error, ExitReason, Rights};
 use bulkhead_core::phys::Ref;
@@ -84,7 +84,13 @@ fn end(thread: Ref<Thread>, reason: ExitReason) {
 #[inline(always)]
 fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
     loop {
-        let outcome = vcpu.run(&cpu.vmx, cpu.armed.get());
+        let outcome = match vcpu.run(&cpu.vmx, cpu.armed.get()) {
+            Outcome::Paging(duty) => match serve_paging(thread, duty) {
+                None => continue,
+                Some(outcome) => outcome,
+            },
+            outcome => outcome,
+        };
         if let Outcome::Vmm(reason) = outcome {
             let _lock = kernel_lock();
             // The vCPU may have been destroyed just now, and the thread been told so.
@@ -96,6 +102,17 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
         if let Some(next) = interlude(cpu, thread, vcpu, outcome) {
             return next;
         }
+    }
+}
+
+/// The commonest of what the kernel does by itself. Nothing that another thread waits for: signals interrupt the guest.
+#[inline(always)]
+fn serve_paging(thread: Ref<Thread>, duty: Duty) -> Option<Outcome> {
+    let _lock = kernel_lock();
+    // The vCPU may have been destroyed while the lock was another's.
+    match thread.vcpu.get() {
+        Some(vcpu) => vcpu.serve_paging(duty).map(Outcome::Vmm),
+        None => Some(Outcome::Again),
     }
 }
 
@@ -120,14 +137,7 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
         Outcome::MachineCheck => crate::panic::fatal("machine check while a guest ran"),
         Outcome::Doorbell(port) => ring(vcpu, port),
         Outcome::Timer => time::expire(cpu),
-        Outcome::Paging => {
-            // The vCPU may have been destroyed while the lock was another's.
-            if let Some(reason) = thread.vcpu.get().and_then(|vcpu| vcpu.serve_paging()) {
-                end(thread, reason);
-                return Some(thread);
-            }
-        }
-        Outcome::Again | Outcome::Vmm(_) => {}
+        Outcome::Again | Outcome::Paging(_) | Outcome::Vmm(_) => {}
     }
     if thread.vcpu.get().is_none() {
         return Some(schedule::next(cpu));

@@ -16,6 +16,7 @@
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::load::end_shadow;
+use crate::vmx::shadow::Duty;
 use crate::vmx::state::{State, put, store};
 use crate::vmx::store::INTERRUPT_STATE;
 use crate::vmx::vcpu::Vcpu;
@@ -102,8 +103,8 @@ pub enum Outcome {
     Doorbell(u16),
     /// The limit of the run has been reached: see what the kernel's timer is for, then run again.
     Timer,
-    /// Let the vCPU serve its shadow paging, then run again.
-    Paging,
+    /// Let the vCPU do this for its shadow paging, then run again.
+    Paging(Duty),
     /// Run again.
     Again,
     /// Return to the monitor.
@@ -156,8 +157,9 @@ impl Vcpu {
                 self.store_interrupt_state(vmcs, state);
                 Outcome::Vmm(ExitReason::Hardware)
             }
-            reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging,
-            reason::INVLPG => self.invalidate_page(),
+            reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging(Duty::Fault),
+            reason::INVLPG => Outcome::Paging(Duty::Invalidate),
+            reason::CONTROL_REGISTER if self.move_to_cr3(vmcs, state) => Outcome::Paging(Duty::Load),
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));
@@ -262,11 +264,6 @@ impl Vcpu {
             },
             reason::PREEMPTION_TIMER => self.time_is_up(vmcs, cpu),
             reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
-                if reason == reason::CONTROL_REGISTER
-                    && let Some(outcome) = self.move_to_cr3(vmcs, state)
-                {
-                    return outcome;
-                }
                 store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
                 let outcome = self.instruction(vmcs, state, reason);
                 self.fetch_groups(vmcs, StateGroups::RSP | StateGroups::CONTROL_REGISTERS);

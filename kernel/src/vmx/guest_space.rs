@@ -2,6 +2,7 @@
 
 use crate::vmx::invalidate::invalidate_guest_space;
 use crate::vmx::page::Page;
+use crate::vmx::shadow::Recent;
 use crate::vmx::vcpu::{InSpace, Vcpu};
 use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS, PAGE_SIZE, Rights};
 use bulkhead_core::object::ObjectHeader;
@@ -36,6 +37,7 @@ pub struct GuestSpace {
     /// It is translated by shadow tables; the extended page tables are only the memory map.
     pub(super) is_shadowed: Cell<bool>,
     pub(super) shadow: Shadow,
+    pub(super) recent: Recent,
     /// How many vCPUs it has had.
     pub(super) processors: Cell<u32>,
     /// Which processors have nothing outdated cached of the extended page tables.

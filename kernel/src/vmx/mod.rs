@@ -36,6 +36,7 @@ pub use destroy::{begin_run, destroy_guest_space, destroy_vcpu, end_run, resume_
 pub use enable::{EnableError, enable};
 pub use exit::Outcome;
 pub use guest_space::{GuestSpace, forget_guest_space};
+pub use shadow::Duty;
 pub use shadow::forget_shadows;
 pub use vcpu::{MappedHere, Vcpu};
 

@@ -12,7 +12,7 @@ use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::{ExitReason, PAGE_SIZE, Rights, StateGroups, register};
 use bulkhead_core::frames::FrameRange;
-use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
+use bulkhead_core::page_table::{Attributes, Ept, PageSize, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
 use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
 use core::arch::x86_64::__cpuid;
@@ -49,6 +49,24 @@ const RIGHTS: u32 = 3;
 const LINEAR: u64 = 1 << 7;
 const TRANSLATED: u64 = 1 << 8;
 
+/// Bytes of a large page.
+const LARGE_BYTES: u64 = 2 << 20;
+/// How many regions of the memory map are remembered.
+const RECENT: usize = 64;
+/// What is remembered: memory that is mapped by large pages without restrictions.
+const LARGE_RAM: Translation = Translation {
+    physical: HostPhysical(0),
+    attributes: Attributes {
+        rights: Rights::READ.union(Rights::WRITE).union(Rights::EXECUTE),
+        uncached: false,
+        user: true,
+    },
+    size: PageSize::Large,
+};
+
+/// The regions of 2 MiB of a guest's memory that were looked up last, by number from 1 on, with their addresses of the host.
+pub type Recent = [Cell<(u64, u64)>; RECENT];
+
 /// What a vCPU with shadow paging keeps.
 #[repr(C, align(32))]
 pub struct Shadowed {
@@ -60,14 +78,13 @@ pub struct Shadowed {
     number: Cell<u32>,
     /// The paging state that it is in.
     paging: Cell<Paging>,
-    /// What is to be done before it goes on.
-    pending: Cell<Pending>,
+    /// What is to be done before the next entry.
+    pub(super) duty: Cell<Option<Duty>>,
 }
 
 /// What has to be done under the kernel lock, see [`Vcpu::serve_paging`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pending {
-    Nothing,
+pub enum Duty {
     /// The paging state was loaded.
     Load,
     /// The same, and the monitor has interpreted instructions, which may have written to guest tables without a trace.
@@ -85,11 +102,32 @@ impl Memory {
     fn pointer<T>(at: HostPhysical) -> *mut T {
         at.0.wrapping_add(window_base()) as *mut T
     }
+
+    /// What the memory map says, which is remembered for 2 MiB of ordinary memory.
+    #[inline(never)]
+    fn look_up(&self, address: u64, recent: &Cell<(u64, u64)>) -> Option<Translation> {
+        if address >> 47 != 0 {
+            return None;
+        }
+        let found = PageTable::<Ept>::new(self.0.root()).translate(address)?;
+        if found.size != PageSize::Small && found.attributes == LARGE_RAM.attributes && self.is_memory(found.physical) {
+            recent.set((address / LARGE_BYTES + 1, found.physical.0 - address % LARGE_BYTES));
+        }
+        Some(found)
+    }
 }
 
 impl Machine for Memory {
+    #[inline(always)]
     fn translate(&self, address: u64) -> Option<Translation> {
-        if address >> 47 != 0 { None } else { PageTable::<Ept>::new(self.0.root()).translate(address) }
+        let region = address / LARGE_BYTES + 1;
+        let recent = self.0.recent.get(region as usize % RECENT)?;
+        match recent.get() {
+            (known, first) if known == region => {
+                Some(Translation { physical: HostPhysical(first + address % LARGE_BYTES), ..LARGE_RAM })
+            }
+            _ => self.look_up(address, recent),
+        }
     }
 
     fn is_memory(&self, page: HostPhysical) -> bool {
@@ -132,6 +170,9 @@ pub fn forget_shadows(space: Ref<GuestSpace>) {
     if !space.is_shadowed.get() {
         return;
     }
+    for region in &space.recent {
+        region.set((0, 0));
+    }
     for number in 0..shadow::MOST_PROCESSORS as u32 {
         space.shadow.forget(number, &Memory(space));
     }
@@ -143,7 +184,7 @@ impl Vcpu {
         self.shadowed.on.set(space.is_shadowed.get());
         if space.is_shadowed.get() {
             // Before anything else there must be a root: the field of the VMCS is 0 at first.
-            self.ask_for_paging(Pending::Load);
+            self.delay(Duty::Load);
         }
         self.shadowed.number.set(space.processors.replace(space.processors.get() + 1));
     }
@@ -171,45 +212,39 @@ impl Vcpu {
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
-        self.ask_for_paging(if anew { Pending::LoadAnew } else { Pending::Load });
+        self.delay(if anew { Duty::LoadAnew } else { Duty::Load });
     }
 
-    /// There is something to do for [`Self::serve_paging`].
-    #[inline(always)]
-    pub(super) fn has_pending_paging(&self) -> bool {
-        self.shadowed.pending.get() != Pending::Nothing
-    }
-
-    fn ask_for_paging(&self, pending: Pending) {
-        self.shadowed.pending.set(pending);
+    /// There is something to do before the next entry.
+    fn delay(&self, duty: Duty) {
+        self.shadowed.duty.set(Some(duty));
         self.attention.set(1);
     }
 
     /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. A reason if the run ends.
-    pub fn serve_paging(&self) -> Option<ExitReason> {
+    pub fn serve_paging(&self, duty: Duty) -> Option<ExitReason> {
         // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
         let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
-        let outcome = match self.shadowed.pending.replace(Pending::Nothing) {
-            Pending::Nothing => None,
-            Pending::Fault => self.page_fault(vmcs, space),
-            Pending::Invalidate => {
+        let shadowed = &self.shadowed;
+        let outcome = match duty {
+            Duty::Fault => self.page_fault(vmcs, space),
+            Duty::Invalidate => {
                 let linear = vmcs.read(ro::EXIT_QUALIFICATION);
-                let paging = self.shadowed.paging.get();
-                space.shadow.invalidate(self.shadowed.number.get(), &paging, linear, &Memory(space));
+                space.shadow.invalidate(shadowed.number.get(), &shadowed.paging, linear, &Memory(space));
                 skip_instruction(vmcs);
                 None
             }
-            load => match self.load_root(vmcs, space, load == Pending::LoadAnew) {
+            load => match self.load_root(vmcs, space, load == Duty::LoadAnew) {
                 Some(()) => None,
                 None => {
                     // Without tables of its own the guest must never be entered.
-                    self.ask_for_paging(load);
+                    self.delay(load);
                     Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()))
                 }
             },
         };
-        if self.shadowed.paging.get().mode != Mode::FourLevel {
+        if shadowed.paging.get().mode != Mode::FourLevel {
             self.load_upper_entries(space);
         }
         match outcome {
@@ -226,9 +261,8 @@ impl Vcpu {
         if distrust {
             space.shadow.distrust();
         }
-        let paging = shadowed.paging.get();
-        let mut root = space.shadow.load(shadowed.number.get(), &paging, &Memory(space))?.0;
-        if paging.mode != Mode::FourLevel {
+        let mut root = space.shadow.load(shadowed.number.get(), &shadowed.paging, &Memory(space))?.0;
+        if shadowed.paging.get().mode != Mode::FourLevel {
             root = self.physical() + offset_of!(Self, shadowed) as u64 + offset_of!(Shadowed, upper) as u64;
             // The hardware has CR3 of 32 bits in this mode.
             u32::try_from(root).ok()?;
@@ -252,12 +286,13 @@ impl Vcpu {
         put!(state, efer, vmcs.read(guest::IA32_EFER_FULL) & !EFER_NXE | no_execute);
     }
 
-    /// MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
-    pub(super) fn move_to_cr3(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
+    /// Takes the guest past MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
+    #[inline(always)]
+    pub(super) fn move_to_cr3(&self, vmcs: Vmcs, state: State) -> bool {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         let mut paging = self.shadowed.paging.get();
         if qualification & ACCESS != MOVE_TO_CR3 || !self.shadowed.on.get() || paging.mode == Mode::Pae {
-            return None;
+            return false;
         }
         paging.cr3 = match (qualification >> 8) as usize & 15 {
             register::RSP => vmcs.read(guest::RSP),
@@ -267,29 +302,17 @@ impl Vcpu {
             paging.cr3 &= 0xffff_ffff;
         }
         if paging.cr3 >> paging.physical_bits != 0 {
-            return None;
+            return false;
         }
         self.shadowed.paging.set(paging);
-        self.ask_for_paging(Pending::Load);
         skip_instruction(vmcs);
-        Some(Outcome::Paging)
+        true
     }
 
-    /// INVLPG.
-    pub(super) fn invalidate_page(&self) -> Outcome {
-        self.ask_for_paging(Pending::Invalidate);
-        Outcome::Paging
-    }
-
-    /// Whether the exception that exited is a page fault, which is noted.
+    /// Whether the exception that exited is a page fault, for the engine to see to.
     #[inline(always)]
     pub(super) fn is_page_fault(&self, vmcs: Vmcs) -> bool {
-        let is_fault =
-            self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT;
-        if is_fault {
-            self.ask_for_paging(Pending::Fault);
-        }
-        is_fault
+        self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT
     }
 
     /// A page fault: the guest's, the engine's, or an access to a device. Something if it is the monitor's affair.
@@ -299,8 +322,8 @@ impl Vcpu {
         let error = vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32;
         let alignment_check = vmcs.read(guest::RFLAGS) as u32 & Access::ALIGNMENT_CHECK.bits();
         let access = Access::from_bits_truncate(error | alignment_check);
-        let paging = self.shadowed.paging.get();
-        let outcome = space.shadow.fault(self.shadowed.number.get(), &paging, linear, access, &Memory(space));
+        let Shadowed { number, paging, .. } = &self.shadowed;
+        let outcome = space.shadow.fault(number.get(), paging, linear, access, &Memory(space));
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
         let unblocked = vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0;
         if unblocked {

@@ -256,8 +256,8 @@ impl Vcpu {
     /// Sees to what is seldom to be seen to before an entry.
     #[inline(never)]
     fn attend(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
-        if self.has_pending_paging() {
-            return Some(Outcome::Paging);
+        if let Some(duty) = self.shadowed.duty.take() {
+            return Some(Outcome::Paging(duty));
         }
         self.attention.set(0);
         self.take_posted(vmcs);

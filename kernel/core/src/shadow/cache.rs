@@ -79,7 +79,7 @@ impl<M: Machine> Work<'_, M> {
     /// memory is used up by the space itself, emptied.
     fn obtain(&self, frame: u64, role: Role) -> Option<Ref<Table>> {
         // A part of a large page has no frame, and is nobody else's.
-        let found = if frame == 0 { None } else { self.shadow.tables_of(frame).find(|one| one.role.get() == role) };
+        let found = if frame == 0 { None } else { self.shadow.tables_of(frame).find(|one| one.role() == role) };
         if found.is_some() && self.processor.invalidated.get() {
             // INVLPG has looked at entries that were in use. Entries of this table, or below it, may be such as it should have
             // removed, at an address for which the guest had other tables meanwhile.
@@ -93,7 +93,7 @@ impl<M: Machine> Work<'_, M> {
             self.forget();
             return None;
         };
-        table.role.set(role);
+        table.set_role(role);
         if frame != 0 {
             let was_tracked = self.shadow.is_tracked(frame);
             self.shadow.enter(table, frame);
@@ -196,7 +196,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// Makes the space that CR3 names the one in use.
     pub(super) fn activate(&self) {
-        let paging = self.paging;
+        let paging = &self.paging.get();
         let top = paging.top();
         // Any other table may go for it.
         self.processor.root.set(0);

@@ -4,14 +4,14 @@ use super::mode::{
     ACCESSED, ADDRESS, Access, Allows, CACHING, DIRTY, Features, LARGE, Meaning, NO_EXECUTE, PAT, PRESENT, USER, WRITE,
     index,
 };
-use super::table::{LARGE_BYTES, LISTED, Role, Table, table};
+use super::table::{ENTRIES, LARGE_BYTES, LISTED, Role, Table, table};
 use super::{Machine, Work, count};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
 use bulkhead_abi::{PAGE_SIZE, Rights};
 
-/// Entries of a group of neighbours that are made together.
-const NEIGHBOURS: u64 = 8;
+/// Entries that a fault makes beside the missing one, at most.
+const NEIGHBOURS: u64 = 15;
 /// Levels of the deepest tables.
 const LEVELS: usize = 4;
 
@@ -84,14 +84,15 @@ impl<M: Machine> Work<'_, M> {
     #[inline(always)]
     fn fill_known(&self, table: Ref<Table>, linear: u64, access: Access) -> Option<Outcome> {
         let index = index(0, linear);
-        let (value, at) = self.guest_entry(&table, index);
-        let role = table.role.get();
+        let (at, width) = table.guest_place(index);
+        let value = self.machine.read(at, width);
+        let role = table.role();
         let allows = role.allows().and(value);
-        let cause = match self.paging.meaning(0, value) {
-            Meaning::Page(page, _) if access.allowed(allows, self.paging.features) => {
+        let cause = match self.paging.get().meaning(0, value) {
+            Meaning::Page(page, _) if access.allowed(allows, self.paging.get().features) => {
                 let bits = ACCESSED | if access.contains(Access::WRITE) { DIRTY } else { 0 };
-                let is_set = value & bits == bits
-                    || role.is_writable() && self.machine.exchange(at, role.mode().width(), value, value | bits);
+                let is_set =
+                    value & bits == bits || role.is_writable() && self.machine.exchange(at, width, value, value | bits);
                 let backing = self.backing(page, access).ok()?;
                 let entry = self.leaf(value | bits, [0, 0], allows, backing, access).ok()?;
                 if !is_set || !self.set(table, index, entry, value | bits) {
@@ -105,7 +106,7 @@ impl<M: Machine> Work<'_, M> {
             Meaning::Reserved => Access::PROTECTION | Access::RESERVED,
             Meaning::Absent | Meaning::Table(_) => Access::empty(),
         };
-        self.compare(linear).then(|| Outcome::Fault(access.error(self.paging, cause)))
+        self.compare(linear).then(|| Outcome::Fault(access.error(&self.paging.get(), cause)))
     }
 
     /// Answers a fault by the guest's tables as they are now.
@@ -113,7 +114,7 @@ impl<M: Machine> Work<'_, M> {
     fn fill_anew(&self, linear: u64, access: Access) -> Result<Outcome, Outcome> {
         let mut steps = [Step::default(); LEVELS];
         let found = self.walk(linear, access, &mut steps)?;
-        let steps = steps.get_mut(found.level as usize..=self.paging.top() as usize).unwrap_or_default();
+        let steps = steps.get_mut(found.level as usize..=self.paging.get().top() as usize).unwrap_or_default();
         self.set_guest_bits(steps, access)?;
         let Some((last, upper)) = steps.split_first() else {
             return Ok(Outcome::Retry);
@@ -129,7 +130,7 @@ impl<M: Machine> Work<'_, M> {
         let changed = self.map(table, last.value, linear, &found, backing, access)?;
         if !changed && access.contains(Access::PROTECTION) && !self.processor.flush.get() {
             // The hardware refuses what the entries allow: an implicit access under SMAP.
-            return Ok(Outcome::Fault(access.error(self.paging, Access::PROTECTION)));
+            return Ok(Outcome::Fault(access.error(&self.paging.get(), Access::PROTECTION)));
         }
         count(&self.shadow.counters.fills);
         Ok(Outcome::Retry)
@@ -146,12 +147,13 @@ impl<M: Machine> Work<'_, M> {
 
     /// Follows the guest's tables as they are now. If the fault is the guest's, nothing remains of other entries for the address.
     fn walk(&self, linear: u64, access: Access, steps: &mut [Step; LEVELS]) -> Result<Found, Outcome> {
-        let paging = self.paging;
+        let paging = &self.paging.get();
         let (mut guest, mut part, mut allows) = (paging.root() & !(PAGE_SIZE - 1), 0, Allows::ALL);
         let cause = 'fault: {
             for level in (0..=paging.top()).rev() {
                 let index = index(level, linear);
-                let offset = paging.mode.offset(level, part, index);
+                let layout = paging.mode.layout(level, part);
+                let offset = layout.offset(index);
                 let role = Role::new(self.number, level, part, allows, paging);
                 let mut step = Step { guest, role, ..Step::default() };
                 match paging.latched(level, index) {
@@ -160,7 +162,7 @@ impl<M: Machine> Work<'_, M> {
                         let nothing = Outcome::Violation { physical: guest + offset, write: false, walking: true };
                         let (frame, writable) = self.table_frame(guest).ok_or(nothing)?;
                         step.at = HostPhysical(frame + offset);
-                        step.value = self.machine.read(step.at, paging.mode.width());
+                        step.value = self.machine.read(step.at, layout.width());
                         (step.frame, step.role) = (frame, role.writable(writable));
                         allows = allows.and(step.value);
                     }
@@ -188,18 +190,19 @@ impl<M: Machine> Work<'_, M> {
     /// Sets the accessed bits of the entries on the way, from above, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
     fn set_guest_bits(&self, steps: &mut [Step], access: Access) -> Result<(), Outcome> {
         let last = steps.first().map_or(0, |last| last.role.level());
+        let width = self.paging.get().mode.layout(0, 0).width();
         for step in steps.iter_mut().rev() {
             let level = step.role.level();
             let dirty = if level == last && access.contains(Access::WRITE) { DIRTY } else { 0 };
             let wanted = step.value | ACCESSED | dirty;
-            if wanted == step.value || self.paging.mode.is_latched(level) {
+            if wanted == step.value || self.paging.get().mode.is_latched(level) {
                 continue;
             }
             if !step.role.is_writable() {
                 let physical = step.guest + (step.at.0 & (PAGE_SIZE - 1));
                 return Err(Outcome::Violation { physical, write: true, walking: true });
             }
-            if !self.machine.exchange(step.at, self.paging.mode.width(), step.value, wanted) {
+            if !self.machine.exchange(step.at, width, step.value, wanted) {
                 return Err(Outcome::Retry);
             }
             step.value = wanted;
@@ -236,7 +239,7 @@ impl<M: Machine> Work<'_, M> {
         let mut allows = by.bits();
         if !by.write() && access & (Access::WRITE | Access::USER) == Access::WRITE {
             // CR0.WP is clear in the guest, but not in the hardware: the page is the system's until a program needs it.
-            let features = self.paging.features;
+            let features = self.paging.get().features;
             if by.user() && features.contains(Features::SMAP) {
                 return Err(Outcome::Interpret);
             }
@@ -285,7 +288,7 @@ impl<M: Machine> Work<'_, M> {
                 }
             }
             level -= 1;
-            let role = Role::new(self.number, level, 0, found.allows, self.paging);
+            let role = Role::new(self.number, level, 0, found.allows, &self.paging.get());
             table = self.below(table, at, value, 0, role).ok_or(Outcome::Retry)?;
         }
         let entry = self.leaf(value, [found.level, 0], found.allows, backing, access)?;
@@ -320,34 +323,33 @@ impl<M: Machine> Work<'_, M> {
         true
     }
 
-    /// Makes the entries beside one that was missing, where the guest has used them before.
+    /// Makes the entries after one that was missing, as far as the guest has used them before.
     #[inline(always)]
     fn map_neighbours(&self, table: Ref<Table>, index: u64) {
-        let first = index & !(NEIGHBOURS - 1);
-        let live = table.live_group(first);
-        for number in (0..NEIGHBOURS).filter(|number| live >> number & 1 == 0) {
-            self.map_used(table, first + number);
+        let mut next = index + 1;
+        while next <= (index + NEIGHBOURS).min(ENTRIES - 1) && self.map_used(table, next) {
+            next += 1;
         }
     }
 
-    /// Makes the entry for a page that the guest has used before, where there is none.
+    /// Makes the entry for a page that the guest has used before, if none is there. Answers whether it was made.
     #[inline(always)]
-    pub(super) fn map_used(&self, table: Ref<Table>, index: u64) {
-        let (value, _) = self.guest_entry(&table, index);
-        if value & (PRESENT | ACCESSED) == PRESENT | ACCESSED {
-            self.map_again(table, index, value);
-        }
+    pub(super) fn map_used(&self, table: Ref<Table>, index: u64) -> bool {
+        let value = self.guest_entry(&table, index);
+        value & (PRESENT | ACCESSED) == PRESENT | ACCESSED && self.map_again(table, index, value)
     }
 
     #[inline(never)]
-    fn map_again(&self, table: Ref<Table>, index: u64, value: u64) {
-        let (read, allows) = (Access::empty(), table.role.get().allows().and(value));
-        if let Meaning::Page(page, _) = self.paging.meaning(0, value)
+    fn map_again(&self, table: Ref<Table>, index: u64, value: u64) -> bool {
+        let (read, allows) = (Access::empty(), table.role().allows().and(value));
+        if table.entry(index) & PRESENT == 0
+            && let Meaning::Page(page, _) = self.paging.get().meaning(0, value)
             && let Ok(backing) = self.backing(page, read)
             && let Ok(entry) = self.leaf(value, [0, 0], allows, backing, read)
         {
-            self.set(table, index, entry, value);
             count(&self.shadow.counters.neighbours);
+            return self.set(table, index, entry, value);
         }
+        false
     }
 }

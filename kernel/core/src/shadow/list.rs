@@ -58,7 +58,7 @@ impl Shadow {
             return;
         }
         table.set_listed(index, true);
-        if let Some(owner) = self.processor(table.role.get().processor()) {
+        if let Some(owner) = self.processor(table.role().processor()) {
             owner.push_listed(table.entry_id(index));
             let longest = &self.counters.longest_list;
             longest.set(longest.get().max(u64::from(owner.listed.get())));
@@ -71,7 +71,7 @@ impl Shadow {
             return;
         }
         for table in (0..pages).flat_map(|page| self.tables_of(first + page * PAGE_SIZE)) {
-            let number = table.role.get().processor();
+            let number = table.role().processor();
             if only.is_none_or(|only| only == number)
                 && let Some(processor) = self.processor(number)
             {
@@ -87,7 +87,7 @@ impl<M: Machine> Work<'_, M> {
     pub(super) fn track(&self, frame: u64) {
         self.each_mapping(frame, 1, |table, index| self.shadow.list(table, index));
         self.each_mapping(frame & !(LARGE_BYTES - 1), ENTRIES, |table, index| {
-            if table.role.get().processor() == self.number {
+            if table.role().processor() == self.number {
                 // If other processors had guest tables there already it was listed, and what it says is noted.
                 self.remove(table, index, true);
             } else {

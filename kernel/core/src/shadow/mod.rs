@@ -121,7 +121,7 @@ struct Work<'a, M> {
     shadow: &'a Shadow,
     processor: Ref<Processor>,
     number: u32,
-    paging: &'a Paging,
+    paging: &'a Cell<Paging>,
     machine: &'a M,
 }
 
@@ -200,7 +200,7 @@ impl Shadow {
 
     /// The processor's paging state has changed, or CR3 was loaded: what flushes a TLB. Answers the page that is to be the root
     /// of the hardware's tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
-    pub fn load(&self, number: u32, paging: &Paging, machine: &impl Machine) -> Option<HostPhysical> {
+    pub fn load(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
         let work = self.work(number, paging, machine)?;
         work.renew();
         work.activate();
@@ -210,7 +210,7 @@ impl Shadow {
     }
 
     /// INVLPG: the translation of this address is as the guest's tables have it now, or absent.
-    pub fn invalidate(&self, number: u32, paging: &Paging, linear: u64, machine: &impl Machine) {
+    pub fn invalidate(&self, number: u32, paging: &Cell<Paging>, linear: u64, machine: &impl Machine) {
         if let Some(work) = self.work(number, paging, machine) {
             work.processor.invalidated.set(true);
             work.compare(linear);
@@ -219,7 +219,14 @@ impl Shadow {
     }
 
     /// The hardware found no translation of an address that allows this access.
-    pub fn fault(&self, number: u32, paging: &Paging, linear: u64, access: Access, machine: &impl Machine) -> Outcome {
+    pub fn fault(
+        &self,
+        number: u32,
+        paging: &Cell<Paging>,
+        linear: u64,
+        access: Access,
+        machine: &impl Machine,
+    ) -> Outcome {
         let Some(work) = self.work(number, paging, machine) else {
             return Outcome::Retry;
         };
@@ -230,7 +237,7 @@ impl Shadow {
 
     /// Forgets all translations of a processor.
     pub fn forget(&self, number: u32, machine: &impl Machine) {
-        if let Some(work) = self.work(number, &Paging::default(), machine) {
+        if let Some(work) = self.work(number, &Cell::default(), machine) {
             work.forget();
             work.finish();
         }
@@ -244,7 +251,7 @@ impl Shadow {
     }
 
     #[inline(always)]
-    fn work<'a, M: Machine>(&'a self, number: u32, paging: &'a Paging, machine: &'a M) -> Option<Work<'a, M>> {
+    fn work<'a, M: Machine>(&'a self, number: u32, paging: &'a Cell<Paging>, machine: &'a M) -> Option<Work<'a, M>> {
         let processor = self.processor(number)?;
         Some(Work { shadow: self, processor, number, paging, machine })
     }

@@ -73,20 +73,12 @@ impl Mode {
         level == 2 && !matches!(self, Self::FourLevel)
     }
 
-    /// Bytes of an entry.
-    pub const fn width(self) -> u64 {
+    /// Where the guest's entries are for those of a shadow table that shows this part of the guest's.
+    pub const fn layout(self, level: u32, part: u64) -> Layout {
         match self {
-            Self::TwoLevel => 4,
-            _ => 8,
-        }
-    }
-
-    /// Where the guest's entry is in its page for this entry of a shadow table, which shows this part of the guest's.
-    pub const fn offset(self, level: u32, part: u64, index: u64) -> u64 {
-        match self {
-            Self::TwoLevel if level == 1 => part * 1024 + (index >> 1) * 4,
-            Self::TwoLevel => part * 2048 + index * 4,
-            _ => index * 8,
+            Self::TwoLevel if level == 1 => Layout { first: part * 1024, scale: 1 },
+            Self::TwoLevel => Layout { first: part * 2048, scale: 2 },
+            _ => Layout { first: 0, scale: 3 },
         }
     }
 
@@ -97,6 +89,29 @@ impl Mode {
             Self::TwoLevel => index & 1,
             _ => 0,
         }
+    }
+}
+
+/// Where the entries of a guest table are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Layout {
+    /// Byte at which they begin in the page.
+    first: u64,
+    /// How far the index of a shadow entry is shifted.
+    scale: u32,
+}
+
+impl Layout {
+    /// Byte at which the entry is in the page.
+    #[inline(always)]
+    pub const fn offset(self, index: u64) -> u64 {
+        self.first + (index << (self.scale & 3) & !3)
+    }
+
+    /// Bytes of an entry.
+    #[inline(always)]
+    pub const fn width(self) -> u64 {
+        if self.scale == 3 { 8 } else { 4 }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::mode::{DIRTY, Mode, index};
 use super::table::{Table, table};
 use super::{Machine, Work, count};
-use crate::phys::{HostPhysical, Ref};
+use crate::phys::Ref;
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
 /// changes nothing: the shadow entry allows no writes yet.
@@ -14,23 +14,22 @@ pub(super) fn is_valid(source: u64, now: u64) -> bool {
 }
 
 impl<M: Machine> Work<'_, M> {
-    /// What the guest's table has now for an entry of a shadow table, and where. Not for upper entries that are not read from
-    /// memory, or for parts of large pages.
+    /// What the guest's table has now for an entry of a shadow table. Not for upper entries that are not read from memory, or for
+    /// parts of large pages.
     #[inline(always)]
-    pub(super) fn guest_entry(&self, table: &Table, index: u64) -> (u64, HostPhysical) {
-        let role = table.role.get();
-        let at = HostPhysical(table.frame.get() + role.mode().offset(role.level(), role.part(), index));
-        (self.machine.read(at, role.mode().width()), at)
+    pub(super) fn guest_entry(&self, table: &Table, index: u64) -> u64 {
+        let (at, width) = table.guest_place(index);
+        self.machine.read(at, width)
     }
 
     /// Compares the tables that are marked as stale with the guest's, and removes what is different.
     pub(super) fn synchronise(&self) {
         while let Some(table) = self.processor.pop_stale() {
-            let role = table.role.get();
+            let role = table.role();
             if table.frame.get() == 0 || role.mode().is_latched(role.level()) {
                 continue;
             }
-            if table.references.get() == 0 && role.level() < self.paging.top() {
+            if table.references.get() == 0 && role.level() < self.paging.get().top() {
                 // It is no space's, and may never be needed again.
                 table.each_live(|index| self.remove(table, index, false));
                 continue;
@@ -44,7 +43,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// Compares the entries for one address, and replaces the first that is different. False if one was above the lowest level.
     pub(super) fn compare(&self, linear: u64) -> bool {
-        let mode = self.paging.mode;
+        let mode = self.paging.get().mode;
         let mut at = table(self.processor.root.get());
         let mut same = true;
         // A part of a large page is as valid as the entry above it.
@@ -68,7 +67,7 @@ impl<M: Machine> Work<'_, M> {
 
     #[inline(always)]
     fn compare_entry(&self, table: Ref<Table>, index: u64) -> bool {
-        let same = is_valid(table.source(index), self.guest_entry(&table, index).0);
+        let same = is_valid(table.source(index), self.guest_entry(&table, index));
         if !same {
             self.remove(table, index, true);
         }

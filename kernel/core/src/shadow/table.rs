@@ -1,7 +1,7 @@
 //! Shadow tables: pages for the hardware's entries, for the guest's entries that they were made from and for links, and what
 //! is to be known about the table.
 
-use super::mode::{ADDRESS, Allows, LARGE, Mode, PRESENT, Paging};
+use super::mode::{ADDRESS, Allows, LARGE, Layout, Mode, PRESENT, Paging};
 use super::record::{Changed, learn};
 use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
 use crate::sync::Ordering;
@@ -90,7 +90,10 @@ pub struct Table {
     pub(super) references: Cell<u64>,
     /// The guest table's page, or 0: the table shows a part of a large guest page.
     pub(super) frame: Cell<u64>,
-    pub(super) role: Cell<Role>,
+    role: Cell<Role>,
+    /// The level, 0 for the lowest.
+    level: Cell<u32>,
+    layout: Cell<Layout>,
     /// The page that the hardware walks.
     pub(super) entries_page: Cell<HostPhysical>,
     /// For each entry the guest's that it was made from.
@@ -142,10 +145,30 @@ pub(super) fn entry(id: EntryId) -> Option<(Ref<Table>, u64)> {
 }
 
 impl Table {
+    /// What the table stands for.
+    #[inline(always)]
+    pub(super) fn role(&self) -> Role {
+        self.role.get()
+    }
+
+    /// Makes the table stand for something else.
+    pub(super) fn set_role(&self, role: Role) {
+        self.role.set(role);
+        self.level.set(role.level());
+        self.layout.set(role.mode().layout(role.level(), role.part()));
+    }
+
     /// The level, 0 for the lowest.
     #[inline(always)]
     pub(super) fn level(&self) -> u32 {
-        self.role.get().level()
+        self.level.get()
+    }
+
+    /// Where the guest's entry is for an entry, and of how many bytes.
+    #[inline(always)]
+    pub(super) fn guest_place(&self, index: u64) -> (HostPhysical, u64) {
+        let layout = self.layout.get();
+        (HostPhysical(self.frame.get() + layout.offset(index)), layout.width())
     }
 
     /// The entries as the hardware sees them.
@@ -239,12 +262,6 @@ impl Table {
     pub(super) fn below(&self, index: u64) -> Option<Ref<Table>> {
         let is_link = self.level() > 0 && self.entry(index) & (PRESENT | LARGE) == PRESENT;
         if is_link { table(self.link(index)) } else { None }
-    }
-
-    /// Which entries are present, from this one on, as far as they are in the same word.
-    #[inline(always)]
-    pub(super) fn live_group(&self, first: u64) -> u64 {
-        self.live.get((first / 64) as usize).map_or(0, |word| word.get() >> (first % 64))
     }
 
     /// Calls the function for the index of each entry that is present.

@@ -12,7 +12,7 @@ use crate::page_table::{Pool, Translation};
 use crate::phys::HostPhysical;
 use crate::shadow::{Access, Features, Machine, Mode, Outcome, Paging, Shadow};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use hardware::Hardware;
 use memory::{Memory, TABLE_PAGES, TABLES, WORDS, random_entry};
 use oracle::{End, Flushes};
@@ -126,7 +126,7 @@ impl World {
         let processor = &mut self.processors[number];
         processor.paging = paging;
         processor.flushes = Flushes { all: now, addresses: Vec::new() };
-        let root = self.shadow.load(number as u32, &paging, &self.seen(number, &[])).expect("a processor");
+        let root = self.shadow.load(number as u32, &Cell::new(paging), &self.seen(number, &[])).expect("a processor");
         let mut hardware = self.processors[number].hardware.borrow_mut();
         assert!(hardware.tlb.is_empty(), "the TLB was not flushed");
         hardware.root = root;
@@ -138,7 +138,12 @@ impl World {
     fn invalidate(&mut self, number: usize, linear: u64) {
         let now = self.memory.get_mut().now;
         self.processors[number].flushes.addresses.push((linear, now));
-        self.shadow.invalidate(number as u32, &self.processors[number].paging, linear, &self.seen(number, &[]));
+        self.shadow.invalidate(
+            number as u32,
+            &Cell::new(self.processors[number].paging),
+            linear,
+            &self.seen(number, &[]),
+        );
         self.enter(number);
     }
 
@@ -160,7 +165,7 @@ impl World {
             let allowed = allowed_bits(&fresh, access);
             let seen = Seen { access: Some((linear, access)), ..self.seen(number, &allowed) };
             let access = Access::from_bits_retain(error) | access & Access::ALIGNMENT_CHECK;
-            let outcome = self.shadow.fault(number as u32, &processor.paging, linear, access, &seen);
+            let outcome = self.shadow.fault(number as u32, &Cell::new(processor.paging), linear, access, &seen);
             self.enter(number);
             match outcome {
                 Outcome::Retry => continue,
