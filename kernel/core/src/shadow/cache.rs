@@ -176,6 +176,7 @@ impl<M: Machine> Work<'_, M> {
         self.processor.flush.set(true);
         match below {
             Some(below) => {
+                self.processor.way.forget();
                 let references = below.references.get().saturating_sub(1);
                 below.references.set(references);
                 if references == 0 {
@@ -200,6 +201,7 @@ impl<M: Machine> Work<'_, M> {
         let top = paging.top();
         // Any other table may go for it.
         self.processor.root.set(0);
+        self.processor.way.forget();
         let latched = paging.mode.is_latched(top);
         let part = if latched { paging.root() >> 5 & 0x7f } else { 0 };
         let found =

@@ -65,21 +65,6 @@ impl<M: Machine> Work<'_, M> {
         outcome.unwrap_or_else(|| self.fill_anew(linear, access).unwrap_or_else(|outcome| outcome))
     }
 
-    /// The lowest shadow table for an address, if all entries above are there. They are what a processor may have in its
-    /// paging-structure caches, so what the guest has now does not matter until the next INVLPG, which empties those caches
-    /// (SDM vol. 3, 4.10.4.1), or a fault that is the guest's.
-    #[inline(always)]
-    fn known_table(&self, linear: u64) -> Option<Ref<Table>> {
-        if self.processor.invalidated.get() && !self.compare(linear) {
-            return None;
-        }
-        let mut found = table(self.processor.root.get())?;
-        while found.level() > 0 {
-            found = found.below(index(found.level(), linear))?;
-        }
-        (found.frame.get() != 0).then_some(found)
-    }
-
     /// Answers a fault by the guest's last entry, if that is enough to know.
     #[inline(always)]
     fn fill_known(&self, table: Ref<Table>, linear: u64, access: Access) -> Option<Outcome> {
@@ -190,7 +175,7 @@ impl<M: Machine> Work<'_, M> {
     /// Sets the accessed bits of the entries on the way, from above, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
     fn set_guest_bits(&self, steps: &mut [Step], access: Access) -> Result<(), Outcome> {
         let last = steps.first().map_or(0, |last| last.role.level());
-        let width = self.paging.get().mode.layout(0, 0).width();
+        let width = self.paging.get().mode.width();
         for step in steps.iter_mut().rev() {
             let level = step.role.level();
             let dirty = if level == last && access.contains(Access::WRITE) { DIRTY } else { 0 };

@@ -37,6 +37,7 @@ mod processor;
 pub mod record;
 mod synchronise;
 mod table;
+mod way;
 mod words;
 
 use crate::Progress;

@@ -73,6 +73,12 @@ impl Mode {
         level == 2 && !matches!(self, Self::FourLevel)
     }
 
+    /// Bytes of an entry.
+    #[inline(always)]
+    pub const fn width(self) -> u64 {
+        self.layout(0, 0).width()
+    }
+
     /// Where the guest's entries are for those of a shadow table that shows this part of the guest's.
     pub const fn layout(self, level: u32, part: u64) -> Layout {
         match self {

@@ -2,11 +2,12 @@
 
 use super::Table;
 use super::table::{EntryId, TableId, table};
+use super::way::Way;
 use crate::phys::{HostPhysical, Ref};
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
-const MOST_LISTED: usize = if cfg!(test) { 6 } else { 480 };
+const MOST_LISTED: usize = if cfg!(test) { 6 } else { 470 };
 
 /// The shadow paging of one processor. One page.
 #[repr(C)]
@@ -24,6 +25,8 @@ pub struct Processor {
     newest: Cell<TableId>,
     /// The tables whose guest table may have changed.
     first_stale: Cell<TableId>,
+    /// The way to the table that was used last.
+    pub(super) way: Way,
     /// The hardware may hold translations that the tables no longer have.
     pub(super) flush: Cell<bool>,
     /// There was an INVLPG since all tables were compared with the guest's.

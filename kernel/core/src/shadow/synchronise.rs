@@ -44,6 +44,12 @@ impl<M: Machine> Work<'_, M> {
     /// Compares the entries for one address, and replaces the first that is different. False if one was above the lowest level.
     pub(super) fn compare(&self, linear: u64) -> bool {
         let mode = self.paging.get().mode;
+        if mode != Mode::TwoLevel
+            && let Some(table) = self.current_table(linear)
+        {
+            self.compare_last(table, index(0, linear));
+            return true;
+        }
         let mut at = table(self.processor.root.get());
         let mut same = true;
         // A part of a large page is as valid as the entry above it.
@@ -54,15 +60,22 @@ impl<M: Machine> Work<'_, M> {
                 // The other half of 4 MiB.
                 same &= self.compare_entry(table, index ^ 1);
             }
-            if !mode.is_latched(level) && !self.compare_entry(table, index) {
-                if level == 0 {
-                    self.map_used(table, index);
-                }
-                same &= level == 0;
+            if level == 0 {
+                self.compare_last(table, index);
+            } else if !mode.is_latched(level) {
+                same &= self.compare_entry(table, index);
             }
             at = table.below(index);
         }
         same
+    }
+
+    /// Compares an entry for a page, and replaces it if the guest has used what it has now.
+    #[inline(always)]
+    fn compare_last(&self, table: Ref<Table>, index: u64) {
+        if !self.compare_entry(table, index) {
+            self.map_used(table, index);
+        }
     }
 
     #[inline(always)]
