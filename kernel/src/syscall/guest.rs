@@ -84,13 +84,7 @@ fn end(thread: Ref<Thread>, reason: ExitReason) {
 #[inline(always)]
 fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
     loop {
-        let outcome = match vcpu.run(&cpu.vmx, cpu.armed.get()) {
-            Outcome::Paging(duty) => match serve_paging(thread, duty) {
-                None => continue,
-                Some(outcome) => outcome,
-            },
-            outcome => outcome,
-        };
+        let outcome = vcpu.run(&cpu.vmx, cpu.armed.get());
         if let Outcome::Vmm(reason) = outcome {
             let _lock = kernel_lock();
             // The vCPU may have been destroyed just now, and the thread been told so.
@@ -99,20 +93,32 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
             }
             return thread;
         }
+        if let Outcome::Paging(duty) = outcome
+            && serve_paging(thread, duty)
+        {
+            continue;
+        }
         if let Some(next) = interlude(cpu, thread, vcpu, outcome) {
             return next;
         }
     }
 }
 
-/// The commonest of what the kernel does by itself. Nothing that another thread waits for: signals interrupt the guest.
-#[inline(always)]
-fn serve_paging(thread: Ref<Thread>, duty: Duty) -> Option<Outcome> {
+/// The commonest of what the kernel does by itself, without a look at what other threads want: signals interrupt the guest. Answers
+/// whether the guest can go on.
+#[inline(never)]
+fn serve_paging(thread: Ref<Thread>, duty: Duty) -> bool {
     let _lock = kernel_lock();
     // The vCPU may have been destroyed while the lock was another's.
-    match thread.vcpu.get() {
-        Some(vcpu) => vcpu.serve_paging(duty).map(Outcome::Vmm),
-        None => Some(Outcome::Again),
+    let Some(vcpu) = thread.vcpu.get() else {
+        return false;
+    };
+    match vcpu.serve_paging(duty) {
+        Some(reason) => {
+            end(thread, reason);
+            false
+        }
+        None => true,
     }
 }
 

@@ -79,12 +79,15 @@ pub struct Shadowed {
     /// The paging state that it is in.
     paging: Cell<Paging>,
     /// What is to be done before the next entry.
-    pub(super) duty: Cell<Option<Duty>>,
+    pub(super) duty: Cell<Duty>,
 }
 
 /// What has to be done under the kernel lock, see [`Vcpu::serve_paging`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Duty {
+    /// Nothing.
+    #[default]
+    Nothing,
     /// The paging state was loaded.
     Load,
     /// The same, and the monitor has interpreted instructions, which may have written to guest tables without a trace.
@@ -217,17 +220,19 @@ impl Vcpu {
 
     /// There is something to do before the next entry.
     fn delay(&self, duty: Duty) {
-        self.shadowed.duty.set(Some(duty));
+        self.shadowed.duty.set(duty);
         self.attention.set(1);
     }
 
     /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. A reason if the run ends.
+    #[inline(always)]
     pub fn serve_paging(&self, duty: Duty) -> Option<ExitReason> {
         // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
         let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
         let shadowed = &self.shadowed;
         let outcome = match duty {
+            Duty::Nothing => None,
             Duty::Fault => self.page_fault(vmcs, space),
             Duty::Invalidate => {
                 let linear = vmcs.read(ro::EXIT_QUALIFICATION);
@@ -253,6 +258,7 @@ impl Vcpu {
         }
     }
 
+    #[inline(never)]
     fn load_root(&self, vmcs: Vmcs, space: Ref<GuestSpace>, distrust: bool) -> Option<()> {
         let shadowed = &self.shadowed;
         if !space.shadow.is_built() {
@@ -271,6 +277,7 @@ impl Vcpu {
         Some(())
     }
 
+    #[inline(never)]
     fn load_upper_entries(&self, space: Ref<GuestSpace>) {
         let entries = space.shadow.upper_entries(self.shadowed.number.get());
         for (place, entry) in self.shadowed.upper.iter().zip(entries) {
@@ -287,7 +294,7 @@ impl Vcpu {
     }
 
     /// Takes the guest past MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn move_to_cr3(&self, vmcs: Vmcs, state: State) -> bool {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         let mut paging = self.shadowed.paging.get();
@@ -316,6 +323,7 @@ impl Vcpu {
     }
 
     /// A page fault: the guest's, the engine's, or an access to a device. Something if it is the monitor's affair.
+    #[inline(always)]
     fn page_fault(&self, vmcs: Vmcs, space: Ref<GuestSpace>) -> Option<Outcome> {
         let state = self.state();
         let linear = vmcs.read(ro::EXIT_QUALIFICATION);

@@ -15,7 +15,7 @@ use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::invalidate::invalidate_vpid;
 use crate::vmx::msr::MsrAreas;
 use crate::vmx::page::Page;
-use crate::vmx::shadow::Shadowed;
+use crate::vmx::shadow::{Duty, Shadowed};
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
@@ -256,7 +256,8 @@ impl Vcpu {
     /// Sees to what is seldom to be seen to before an entry.
     #[inline(never)]
     fn attend(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
-        if let Some(duty) = self.shadowed.duty.take() {
+        let duty = self.shadowed.duty.take();
+        if duty != Duty::Nothing {
             return Some(Outcome::Paging(duty));
         }
         self.attention.set(0);

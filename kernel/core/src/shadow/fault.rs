@@ -60,6 +60,7 @@ struct Found {
 
 impl<M: Machine> Work<'_, M> {
     /// Answers a fault.
+    #[inline(always)]
     pub(super) fn fill(&self, linear: u64, access: Access) -> Outcome {
         let outcome = self.known_table(linear).and_then(|table| self.fill_known(table, linear, access));
         outcome.unwrap_or_else(|| self.fill_anew(linear, access).unwrap_or_else(|outcome| outcome))

@@ -201,6 +201,7 @@ impl Shadow {
 
     /// The processor's paging state has changed, or CR3 was loaded: what flushes a TLB. Answers the page that is to be the root
     /// of the hardware's tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
+    #[inline(never)]
     pub fn load(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
         let work = self.work(number, paging, machine)?;
         work.renew();
@@ -211,6 +212,7 @@ impl Shadow {
     }
 
     /// INVLPG: the translation of this address is as the guest's tables have it now, or absent.
+    #[inline(always)]
     pub fn invalidate(&self, number: u32, paging: &Cell<Paging>, linear: u64, machine: &impl Machine) {
         if let Some(work) = self.work(number, paging, machine) {
             work.processor.invalidated.set(true);
@@ -220,6 +222,7 @@ impl Shadow {
     }
 
     /// The hardware found no translation of an address that allows this access.
+    #[inline(always)]
     pub fn fault(
         &self,
         number: u32,
@@ -272,6 +275,7 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// Brings the hardware's TLB up to date.
+    #[inline(always)]
     fn finish(&self) {
         if self.processor.flush.take() {
             count(&self.shadow.counters.flushes);

@@ -178,6 +178,7 @@ impl Paging {
     }
 
     /// What an entry of a level means.
+    #[inline(always)]
     pub fn meaning(&self, level: u32, entry: u64) -> Meaning {
         if entry & PRESENT == 0 {
             return Meaning::Absent;

@@ -60,8 +60,13 @@ impl<M: Machine> Work<'_, M> {
     fn is_current(&self) -> bool {
         let Way { length, upper, .. } = &self.processor.way;
         let width = self.paging.get().mode.width();
-        let mut upper = upper.iter().take(length.get() as usize).map(Cell::get);
-        upper.all(|(at, value)| self.machine.read(at, width) == value)
+        for (place, _) in upper.iter().zip(0..length.get()) {
+            let (at, value) = place.get();
+            if self.machine.read(at, width) != value {
+                return false;
+            }
+        }
+        true
     }
 
     #[inline(never)]
