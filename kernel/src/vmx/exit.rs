@@ -159,7 +159,7 @@ impl Vcpu {
             }
             reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging(Duty::Fault),
             reason::INVLPG => Outcome::Paging(Duty::Invalidate),
-            reason::CONTROL_REGISTER if self.move_to_cr3(vmcs, state) => Outcome::Paging(Duty::Load),
+            reason::CONTROL_REGISTER if self.move_to_cr3(vmcs, state) => Outcome::Paging(Duty::Switch),
             reason::HLT => self.halt(vmcs, state),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));

@@ -92,7 +92,9 @@ pub enum Duty {
     Load,
     /// The same, and the monitor has interpreted instructions, which may have written to guest tables without a trace.
     LoadAnew,
-    /// The last exit was a page fault.
+    /// The last exit was MOV to CR3, without PAE.
+    Switch,
+    /// It was a page fault.
     Fault,
     /// It was INVLPG.
     Invalidate,
@@ -238,6 +240,13 @@ impl Vcpu {
                 let linear = vmcs.read(ro::EXIT_QUALIFICATION);
                 space.shadow.invalidate(shadowed.number.get(), &shadowed.paging, linear, &Memory(space));
                 skip_instruction(vmcs);
+                None
+            }
+            Duty::Switch => {
+                let root = space.shadow.switch(shadowed.number.get(), &shadowed.paging, &Memory(space))?;
+                if shadowed.paging.get().mode == Mode::FourLevel {
+                    vmcs.set_guest::<{ guest::CR3 }>(root.0);
+                }
                 None
             }
             load => match self.load_root(vmcs, space, load == Duty::LoadAnew) {

@@ -126,6 +126,7 @@ impl<M: Machine> Work<'_, M> {
     fn evict(&self) -> Option<Ref<Table>> {
         let table = self.processor.oldest_idle()?;
         count(&self.shadow.counters.evictions);
+        self.processor.forget_roots();
         // What only it pointed to goes next.
         table.each_live(|index| self.remove(table, index, false));
         self.processor.remove_idle(table);
@@ -195,13 +196,28 @@ impl<M: Machine> Work<'_, M> {
         self.processor.flush.set(true);
     }
 
+    #[inline(always)]
+    fn take_root(&self, root: Ref<Table>) {
+        root.used.set(true);
+        self.processor.root.set(root.id());
+    }
+
     /// Makes the space that CR3 names the one in use.
+    #[inline(always)]
     pub(super) fn activate(&self) {
-        let paging = &self.paging.get();
-        let top = paging.top();
-        // Any other table may go for it.
+        // Any table may go for it.
         self.processor.root.set(0);
         self.processor.way.forget();
+        match self.processor.root_of(self.paging.get().root()) {
+            Some(root) => self.take_root(root),
+            None => self.find_root(),
+        }
+    }
+
+    #[inline(never)]
+    fn find_root(&self) {
+        let paging = &self.paging.get();
+        let top = paging.top();
         let latched = paging.mode.is_latched(top);
         let part = if latched { paging.root() >> 5 & 0x7f } else { 0 };
         let found =
@@ -213,8 +229,11 @@ impl<M: Machine> Work<'_, M> {
         let Some(root) = self.obtain(frame, role) else {
             return;
         };
-        self.processor.add_idle(root, true);
-        self.processor.root.set(root.id());
+        if !root.idle.get() {
+            self.processor.add_idle(root, true);
+        }
+        self.processor.remember_root(paging.root(), root);
+        self.take_root(root);
         if latched {
             root.each_live(|index| {
                 if paging.latched(top, index) != Some(root.source(index)) {

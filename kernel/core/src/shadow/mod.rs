@@ -199,10 +199,16 @@ impl Shadow {
         Progress::Done
     }
 
-    /// The processor's paging state has changed, or CR3 was loaded: what flushes a TLB. Answers the page that is to be the root
-    /// of the hardware's tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
-    #[inline(never)]
+    /// The processor's paging state has changed, which flushes its TLB. Answers the page that is to be the root of the hardware's
+    /// tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
     pub fn load(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
+        self.processor(number)?.forget_roots();
+        self.switch(number, paging, machine)
+    }
+
+    /// The same for CR3 alone, and not in PAE mode.
+    #[inline(always)]
+    pub fn switch(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
         let work = self.work(number, paging, machine)?;
         work.renew();
         work.activate();
@@ -239,9 +245,10 @@ impl Shadow {
         outcome
     }
 
-    /// Forgets all translations of a processor.
+    /// Forgets all translations of a processor, and where its guest tables are.
     pub fn forget(&self, number: u32, machine: &impl Machine) {
         if let Some(work) = self.work(number, &Cell::default(), machine) {
+            work.processor.forget_roots();
             work.forget();
             work.finish();
         }

@@ -7,7 +7,10 @@ use crate::phys::{HostPhysical, Ref};
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
-const MOST_LISTED: usize = if cfg!(test) { 6 } else { 470 };
+const MOST_LISTED: usize = if cfg!(test) { 6 } else { 430 };
+
+/// How many roots are found at once.
+const ROOTS: usize = 16;
 
 /// The shadow paging of one processor. One page.
 #[repr(C)]
@@ -25,6 +28,8 @@ pub struct Processor {
     newest: Cell<TableId>,
     /// The tables whose guest table may have changed.
     first_stale: Cell<TableId>,
+    /// Roots by what CR3 said of them, in the paging mode that the processor is in.
+    roots: [Cell<(u64, TableId)>; ROOTS],
     /// The way to the table that was used last.
     pub(super) way: Way,
     /// The hardware may hold translations that the tables no longer have.
@@ -82,10 +87,39 @@ impl Processor {
         Some(table)
     }
 
-    /// The least recently used table without references, other than the root in use.
+    /// The root that was in use for this address in CR3.
+    #[inline(always)]
+    pub(super) fn root_of(&self, address: u64) -> Option<Ref<Table>> {
+        let (known, root) = self.roots.get((address >> 12) as usize % ROOTS)?.get();
+        if known == address | 1 { table(root) } else { None }
+    }
+
+    /// Notes the root that is in use for this address in CR3.
+    pub(super) fn remember_root(&self, address: u64, root: Ref<Table>) {
+        if let Some(place) = self.roots.get((address >> 12) as usize % ROOTS) {
+            place.set((address | 1, root.id()));
+        }
+    }
+
+    /// Forgets which roots are in use for which addresses.
+    pub(super) fn forget_roots(&self) {
+        self.roots.iter().for_each(|place| place.set((0, 0)));
+    }
+
+    /// A table without references, other than the root in use: the least recently used one, but for roots that have been in use
+    /// since they were looked at last.
     pub(super) fn oldest_idle(&self) -> Option<Ref<Table>> {
-        let oldest = table(self.oldest.get())?;
-        if oldest.id() == self.root.get() { table(oldest.newer.get()) } else { Some(oldest) }
+        loop {
+            let oldest = table(self.oldest.get())?;
+            let in_use = oldest.id() == self.root.get();
+            if in_use && oldest.newer.get() == 0 {
+                return None;
+            }
+            if !in_use && !oldest.used.take() {
+                return Some(oldest);
+            }
+            self.add_idle(oldest, true);
+        }
     }
 
     /// Puts a table that has no references into their list, as the one used last or first.

@@ -109,6 +109,8 @@ pub struct Table {
     pub(super) stale: Cell<bool>,
     /// In the list of tables without references, from the least recently used on.
     pub(super) idle: Cell<bool>,
+    /// It has been in use as a root.
+    pub(super) used: Cell<bool>,
     pub(super) next_stale: Cell<TableId>,
     pub(super) older: Cell<TableId>,
     pub(super) newer: Cell<TableId>,

@@ -113,7 +113,8 @@ impl World {
         processor.hardware.borrow_mut().upper = upper;
     }
 
-    fn load(&mut self, number: usize, mut paging: Paging) {
+    /// Loads the paging state, or only CR3 if that is all that changes.
+    fn load(&mut self, number: usize, mut paging: Paging, switch: bool) {
         let memory = self.memory.get_mut();
         if paging.mode == Mode::Pae {
             for (index, entry) in paging.pdptes.iter_mut().enumerate() {
@@ -126,7 +127,13 @@ impl World {
         let processor = &mut self.processors[number];
         processor.paging = paging;
         processor.flushes = Flushes { all: now, addresses: Vec::new() };
-        let root = self.shadow.load(number as u32, &Cell::new(paging), &self.seen(number, &[])).expect("a processor");
+        let (state, machine) = (Cell::new(paging), self.seen(number, &[]));
+        let root = if switch && paging.mode != Mode::Pae {
+            self.shadow.switch(number as u32, &state, &machine)
+        } else {
+            self.shadow.load(number as u32, &state, &machine)
+        };
+        let root = root.expect("a processor");
         let mut hardware = self.processors[number].hardware.borrow_mut();
         assert!(hardware.tlb.is_empty(), "the TLB was not flushed");
         hardware.root = root;
@@ -296,7 +303,7 @@ fn step(world: &mut World, random: &mut Random) {
         87..93 => {
             let old = world.processors[number].paging;
             let cr3 = random_root(random, mode);
-            world.load(number, Paging { cr3, ..old });
+            world.load(number, Paging { cr3, ..old }, random.one_in(2));
         }
         93 => {
             let mode = if random.one_in(8) {
@@ -307,7 +314,7 @@ fn step(world: &mut World, random: &mut Random) {
             let features = random_features(random);
             let cr3 = random_root(random, mode);
             let physical_bits = PHYSICAL_BITS;
-            world.load(number, Paging { mode, features, cr3, pdptes: [0; 4], physical_bits });
+            world.load(number, Paging { mode, features, cr3, pdptes: [0; 4], physical_bits }, false);
         }
         94 => world.shadow.forget(number as u32, &world.seen(number, &[])),
         _ => world.processors[number].hardware.borrow_mut().speculate(linear),
@@ -330,7 +337,7 @@ fn begin(world: &mut World, random: &mut Random) {
     for number in 0..world.processors.len() {
         let features = if random.one_in(2) { Features::all() } else { random_features(random) };
         let cr3 = random_root(random, mode);
-        world.load(number, Paging { mode, features, cr3, pdptes: [0; 4], physical_bits: PHYSICAL_BITS });
+        world.load(number, Paging { mode, features, cr3, pdptes: [0; 4], physical_bits: PHYSICAL_BITS }, false);
     }
 }
 
