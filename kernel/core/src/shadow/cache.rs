@@ -30,14 +30,12 @@ pub(super) fn own_tables(processor: Ref<Processor>) -> impl Iterator<Item = Ref<
 
 impl Shadow {
     /// The shadow tables of a guest table.
-    #[inline(always)]
     pub(super) fn tables_of(&self, frame: u64) -> impl Iterator<Item = Ref<Table>> {
         let first = table(self.by_frame.get(place(&self.by_frame, frame)));
         successors(first, |one| table(one.next_same.get())).filter(move |one| one.frame.get() == frame)
     }
 
     /// Whether a page is a guest table with shadow tables.
-    #[inline(always)]
     pub(super) fn is_tracked(&self, frame: u64) -> bool {
         self.tables_of(frame).next().is_some()
     }
@@ -196,14 +194,12 @@ impl<M: Machine> Work<'_, M> {
         self.processor.flush.set(true);
     }
 
-    #[inline(always)]
     fn take_root(&self, root: Ref<Table>) {
         root.used.set(true);
         self.processor.root.set(root.id());
     }
 
     /// Makes the space that CR3 names the one in use.
-    #[inline(always)]
     pub(super) fn activate(&self) {
         // Any table may go for it.
         self.processor.root.set(0);

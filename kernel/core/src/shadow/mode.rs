@@ -74,7 +74,6 @@ impl Mode {
     }
 
     /// Bytes of an entry.
-    #[inline(always)]
     pub const fn width(self) -> u64 {
         self.layout(0, 0).width()
     }
@@ -109,13 +108,11 @@ pub struct Layout {
 
 impl Layout {
     /// Byte at which the entry is in the page.
-    #[inline(always)]
     pub const fn offset(self, index: u64) -> u64 {
         self.first + (index << (self.scale & 3) & !3)
     }
 
     /// Bytes of an entry.
-    #[inline(always)]
     pub const fn width(self) -> u64 {
         if self.scale == 3 { 8 } else { 4 }
     }
@@ -230,38 +227,32 @@ impl Allows {
     pub const ALL: Self = Self(WRITE | USER | NO_EXECUTE);
 
     /// What is allowed by these bits, the others being of no concern.
-    #[inline(always)]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & Self::ALL.0)
     }
 
     /// And this entry besides.
     #[must_use]
-    #[inline(always)]
     pub const fn and(self, entry: u64) -> Self {
         Self(self.0 & (entry ^ NO_EXECUTE))
     }
 
     /// The bits.
-    #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
     /// Writes.
-    #[inline(always)]
     pub const fn write(self) -> bool {
         self.0 & WRITE != 0
     }
 
     /// Programs.
-    #[inline(always)]
     pub const fn user(self) -> bool {
         self.0 & USER != 0
     }
 
     /// Instruction fetches.
-    #[inline(always)]
     pub const fn execute(self) -> bool {
         self.0 & NO_EXECUTE != 0
     }
@@ -289,7 +280,6 @@ bitflags! {
 
 impl Access {
     /// Whether a page with these rights may be accessed so (SDM vol. 3, 4.6).
-    #[inline(always)]
     pub const fn allowed(self, by: Allows, features: Features) -> bool {
         let user = self.contains(Self::USER);
         if self.contains(Self::FETCH) {

@@ -88,7 +88,6 @@ impl Processor {
     }
 
     /// The root that was in use for this address in CR3.
-    #[inline(always)]
     pub(super) fn root_of(&self, address: u64) -> Option<Ref<Table>> {
         let (known, root) = self.roots.get((address >> 12) as usize % ROOTS)?.get();
         if known == address | 1 { table(root) } else { None }
@@ -135,7 +134,6 @@ impl Processor {
     }
 
     /// Takes a table out of the list of those without references, if it is there.
-    #[inline(always)]
     pub(super) fn remove_idle(&self, idle: Ref<Table>) {
         if idle.idle.replace(false) {
             let (older, newer) = (idle.older.get(), idle.newer.get());
@@ -145,13 +143,11 @@ impl Processor {
     }
 
     /// What comes after a table of the list, or first.
-    #[inline(always)]
     fn set_newer(&self, id: TableId, newer: TableId) {
         table(id).as_deref().map_or(&self.oldest, |table| &table.newer).set(newer);
     }
 
     /// What comes before a table of the list, or last.
-    #[inline(always)]
     fn set_older(&self, id: TableId, older: TableId) {
         table(id).as_deref().map_or(&self.newest, |table| &table.older).set(older);
     }

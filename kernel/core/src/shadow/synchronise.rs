@@ -7,7 +7,6 @@ use crate::phys::Ref;
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
 /// changes nothing: the shadow entry allows no writes yet.
-#[inline(always)]
 pub(super) fn is_valid(source: u64, now: u64) -> bool {
     let difference = source ^ now;
     difference & !DIRTY == 0 && source & difference == 0
@@ -16,7 +15,6 @@ pub(super) fn is_valid(source: u64, now: u64) -> bool {
 impl<M: Machine> Work<'_, M> {
     /// What the guest's table has now for an entry of a shadow table. Not for upper entries that are not read from memory, or for
     /// parts of large pages.
-    #[inline(always)]
     pub(super) fn guest_entry(&self, table: &Table, index: u64) -> u64 {
         let (at, width) = table.guest_place(index);
         self.machine.read(at, width)
@@ -71,14 +69,12 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// Compares an entry for a page, and replaces it if the guest has used what it has now.
-    #[inline(always)]
     fn compare_last(&self, table: Ref<Table>, index: u64) {
         if !self.compare_entry(table, index) {
             self.map_used(table, index);
         }
     }
 
-    #[inline(always)]
     fn compare_entry(&self, table: Ref<Table>, index: u64) -> bool {
         let same = is_valid(table.source(index), self.guest_entry(&table, index));
         if !same {

@@ -33,7 +33,6 @@ impl Role {
     const WRITABLE: u64 = 1 << 62;
 
     /// The role of a table of this level under entries that allow so much. Bits 1, 2 and 63 are those of [`Allows`].
-    #[inline(always)]
     pub fn new(processor: u32, level: u32, part: u64, allows: Allows, paging: &Paging) -> Self {
         let meaning = u64::from(paging.features.bits()) << 2 | paging.mode as u64;
         Self(allows.bits() | u64::from(level) << 3 | part << 5 | u64::from(processor) << 12 | meaning << 20)
@@ -41,43 +40,36 @@ impl Role {
 
     /// The same for a guest table that may be written to, or not.
     #[must_use]
-    #[inline(always)]
     pub const fn writable(self, writable: bool) -> Self {
         Self(self.0 | if writable { Self::WRITABLE } else { 0 })
     }
 
     /// Whether the guest table may be written to.
-    #[inline(always)]
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITABLE != 0
     }
 
     /// What the entries above allow.
-    #[inline(always)]
     pub const fn allows(self) -> Allows {
         Allows::from_bits(self.0)
     }
 
     /// The level, 0 for the lowest.
-    #[inline(always)]
     pub const fn level(self) -> u32 {
         self.0 as u32 >> 3 & 3
     }
 
     /// The part of the guest table.
-    #[inline(always)]
     pub const fn part(self) -> u64 {
         self.0 >> 5 & 0x7f
     }
 
     /// The processor that walks the table.
-    #[inline(always)]
     pub const fn processor(self) -> u32 {
         self.0 as u32 >> 12 & 0xff
     }
 
     /// The paging mode.
-    #[inline(always)]
     pub const fn mode(self) -> Mode {
         Mode::from_number(self.0 >> 20 & 3)
     }
@@ -122,33 +114,28 @@ const _: () = assert!(size_of::<Table>() as u64 <= TABLE_BYTES);
 
 impl Ref<Table> {
     /// The table's name.
-    #[inline(always)]
     pub(super) fn id(self) -> TableId {
         self.place().0
     }
 
     /// The name of an entry.
-    #[inline(always)]
     pub(super) fn entry_id(self, index: u64) -> EntryId {
         self.id() | index
     }
 }
 
 /// The table of this name.
-#[inline(always)]
 pub(super) fn table(id: TableId) -> Option<Ref<Table>> {
     (id != 0).then(|| HostPhysical(id).shadow_table())
 }
 
 /// The table and index of an entry.
-#[inline(always)]
 pub(super) fn entry(id: EntryId) -> Option<(Ref<Table>, u64)> {
     Some((table(id & !(ENTRIES - 1))?, id & (ENTRIES - 1)))
 }
 
 impl Table {
     /// What the table stands for.
-    #[inline(always)]
     pub(super) fn role(&self) -> Role {
         self.role.get()
     }
@@ -161,42 +148,35 @@ impl Table {
     }
 
     /// The level, 0 for the lowest.
-    #[inline(always)]
     pub(super) fn level(&self) -> u32 {
         self.level.get()
     }
 
     /// Where the guest's entry is for an entry, and of how many bytes.
-    #[inline(always)]
     pub(super) fn guest_place(&self, index: u64) -> (HostPhysical, u64) {
         let layout = self.layout.get();
         (HostPhysical(self.frame.get() + layout.offset(index)), layout.width())
     }
 
     /// The entries as the hardware sees them.
-    #[inline(always)]
     fn entries(&self) -> Ref<ShadowEntries> {
         self.entries_page.get().shadow_entries()
     }
 
-    #[inline(always)]
     fn sources(&self) -> Ref<PageWords> {
         self.sources_page.get().page_words()
     }
 
-    #[inline(always)]
     fn links(&self) -> Ref<PageWords> {
         self.links_page.get().page_words()
     }
 
     /// An entry, with the accessed and dirty bits that the hardware has set until now.
-    #[inline(always)]
     pub(super) fn entry(&self, index: u64) -> u64 {
         self.entries().get(index as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Changes an entry and answers what it was.
-    #[inline(always)]
     pub(super) fn swap(&self, index: u64, value: u64) -> u64 {
         if let Some(live) = self.live.get((index / 64) as usize) {
             let bit = 1 << (index % 64);
@@ -217,19 +197,16 @@ impl Table {
     }
 
     /// What an entry of the list says about its page.
-    #[inline(always)]
     pub(super) fn learn(&self, index: u64, own: bool) -> Changed {
         self.entries().get(index as usize).map_or(Changed::Nobodys, |word| learn(word, own))
     }
 
     /// The guest's entry that an entry was made from.
-    #[inline(always)]
     pub(super) fn source(&self, index: u64) -> u64 {
         self.sources().get(index as usize).map_or(0, Cell::get)
     }
 
     /// Notes what an entry was made from.
-    #[inline(always)]
     pub(super) fn set_source(&self, index: u64, value: u64) {
         if let Some(word) = self.sources().get(index as usize) {
             word.set(value);
@@ -237,13 +214,11 @@ impl Table {
     }
 
     /// The link of an entry.
-    #[inline(always)]
     pub(super) fn link(&self, index: u64) -> u64 {
         self.links().get(index as usize).map_or(0, Cell::get)
     }
 
     /// Sets the link of an entry.
-    #[inline(always)]
     pub(super) fn set_link(&self, index: u64, link: u64) {
         if let Some(word) = self.links().get(index as usize) {
             word.set(link);
@@ -251,7 +226,6 @@ impl Table {
     }
 
     /// The pages that an entry maps: address of the first, and number.
-    #[inline(always)]
     pub(super) fn pages(&self, entry: u64) -> (u64, u64) {
         match self.level() {
             0 => (entry & ADDRESS, 1),
@@ -260,14 +234,12 @@ impl Table {
     }
 
     /// The table that an entry points to, if it does.
-    #[inline(always)]
     pub(super) fn below(&self, index: u64) -> Option<Ref<Table>> {
         let is_link = self.level() > 0 && self.entry(index) & (PRESENT | LARGE) == PRESENT;
         if is_link { table(self.link(index)) } else { None }
     }
 
     /// Calls the function for the index of each entry that is present.
-    #[inline(always)]
     pub(super) fn each_live(&self, mut visit: impl FnMut(u64)) {
         for (word, live) in self.live.iter().enumerate() {
             let mut bits = live.get();

@@ -42,18 +42,15 @@ impl Words {
     }
 
     /// A word; 0 beyond the end.
-    #[inline(always)]
     pub fn get(&self, index: u64) -> u64 {
         self.with(index, Cell::get).unwrap_or(0)
     }
 
     /// Sets a word.
-    #[inline(always)]
     pub fn set(&self, index: u64, value: u64) {
         let _ = self.with(index, |word| word.set(value));
     }
 
-    #[inline(always)]
     fn with<R>(&self, index: u64, use_it: impl FnOnce(&Cell<u64>) -> R) -> Option<R> {
         if index >= self.length.get() {
             return None;
