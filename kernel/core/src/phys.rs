@@ -4,7 +4,7 @@
 
 use crate::frames::Group;
 use crate::object::ObjectHeader;
-use crate::shadow::{Processor, Table};
+use crate::shadow::{Table, WorkingSet};
 use crate::slot::Slot;
 use bulkhead_abi::{ObjectType, PAGE_SIZE};
 use core::cell::Cell;
@@ -223,7 +223,7 @@ unsafe impl KernelObject for ShadowEntries {}
 // SAFETY: cells of plain integers, and of integers with names.
 unsafe impl KernelObject for Table {}
 // SAFETY: cells of plain integers, of booleans, and of an enum with a variant of value 0.
-unsafe impl KernelObject for Processor {}
+unsafe impl KernelObject for WorkingSet {}
 // SAFETY: a cell of a plain integer.
 unsafe impl KernelObject for Cell<u32> {}
 // SAFETY: cells of plain integers.
@@ -256,9 +256,9 @@ impl HostPhysical {
         unsafe { self.object() }
     }
 
-    /// The shadow paging of a processor, in a page that was taken from a pool for that alone.
+    /// The working set of shadow tables of a processor, in a page that was taken from a pool for that alone.
     #[inline(always)]
-    pub(crate) fn shadow_processor(self) -> Ref<Processor> {
+    pub(crate) fn working_set(self) -> Ref<WorkingSet> {
         // SAFETY: as above.
         unsafe { self.object() }
     }

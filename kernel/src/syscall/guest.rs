@@ -114,11 +114,11 @@ fn serve_paging(thread: Ref<Thread>, duty: Duty) -> bool {
         return false;
     };
     match vcpu.serve_paging(duty) {
-        Some(reason) => {
+        Some(Outcome::Vmm(reason)) => {
             end(thread, reason);
             false
         }
-        None => true,
+        _ => true,
     }
 }
 

@@ -127,8 +127,8 @@ const MACHINE_CHECK: u64 = 3 << 8 | 18;
 const IO_IN: u64 = 1 << 3;
 /// I/O qualification: string instruction.
 const IO_STRING: u64 = 1 << 4;
-/// EPT qualification: the access was IRET's, which had ended the blocking of NMIs.
-const UNBLOCKED_NMI: u64 = 1 << 12;
+/// EPT qualification, and interruption information: the access was IRET's, which had ended the blocking of NMIs.
+pub(super) const UNBLOCKED_NMI: u64 = 1 << 12;
 /// Interruptibility: blocking by NMI.
 const BLOCKING_BY_NMI: u64 = 1 << 3;
 /// RFLAGS.TF.
@@ -223,8 +223,7 @@ impl Vcpu {
         store!(vmcs, state, guest_physical, ro::GUEST_PHYSICAL_ADDR_FULL);
         store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
         if qualification & UNBLOCKED_NMI != 0 && vectoring & VALID == 0 && reason == reason::EPT_VIOLATION {
-            let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
-            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
+            block_nmis(vmcs);
         }
         self.memory_exit(vmcs, state, reason, qualification)
     }
@@ -336,6 +335,12 @@ impl Vcpu {
 fn drop_injection(vmcs: Vmcs) {
     // SAFETY: no event.
     unsafe { vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0) };
+}
+
+/// The blocking of NMIs that IRET ended is there again, since IRET will be executed again.
+pub(super) fn block_nmis(vmcs: Vmcs) {
+    let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
+    vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
 }
 
 /// Moves the guest past the instruction that exited, which the kernel has completed.

@@ -2,7 +2,7 @@
 
 use crate::vmx::invalidate::invalidate_guest_space;
 use crate::vmx::page::Page;
-use crate::vmx::shadow::Recent;
+use crate::vmx::shadow_memory::Recent;
 use crate::vmx::vcpu::{InSpace, Vcpu};
 use bulkhead_abi::{Error, GuestPaging, MAX_DOORBELLS, PAGE_SIZE, Rights};
 use bulkhead_core::object::ObjectHeader;

@@ -24,6 +24,7 @@ mod load;
 mod msr;
 mod page;
 mod shadow;
+mod shadow_memory;
 mod state;
 mod store;
 mod vcpu;
@@ -37,7 +38,7 @@ pub use enable::{EnableError, enable};
 pub use exit::Outcome;
 pub use guest_space::{GuestSpace, forget_guest_space};
 pub use shadow::Duty;
-pub use shadow::forget_shadows;
+pub use shadow_memory::forget_shadows;
 pub use vcpu::{MappedHere, Vcpu};
 
 use bulkhead_abi::{Error, GuestPaging};

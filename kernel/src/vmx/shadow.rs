@@ -3,75 +3,45 @@
 //! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
 //! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
 
-use crate::object::engine;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
-use crate::vmx::exit::{Outcome, VALID, reason, skip_instruction};
+use crate::vmx::exit::{Outcome, UNBLOCKED_NMI, VALID, block_nmis, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::shadow_memory::Memory;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{ExitReason, PAGE_SIZE, Rights, StateGroups, register};
-use bulkhead_core::frames::FrameRange;
-use bulkhead_core::page_table::{Attributes, Ept, PageSize, PageTable, Pool, Translation};
-use bulkhead_core::phys::{HostPhysical, Ref, window_base};
-use bulkhead_core::shadow::{self, Access, Features, Machine, Mode, Paging};
+use bulkhead_abi::{PAGE_SIZE, StateGroups, register};
+use bulkhead_core::phys::Ref;
+use bulkhead_core::shadow::{Access, Fault, Features, Mode, Paging, Processor};
 use core::arch::x86_64::__cpuid;
 use core::cell::Cell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use x86::controlregs::Cr4;
 use x86::vmx::vmcs::{control, guest, ro};
 
-/// CR4.PSE, SMEP and SMAP.
-const CR4_PSE: u64 = 1 << 4;
-const CR4_SMEP: u64 = 1 << 20;
-const CR4_SMAP: u64 = 1 << 21;
 /// EFER.LMA and NXE.
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 /// Interruption information: type and vector, and that there is an error code.
 const TYPE_AND_VECTOR: u64 = 0x7ff;
 const ERROR_CODE: u64 = 1 << 11;
-/// Interruption information: the fault was IRET's, which had ended the blocking of NMIs; and that blocking.
-const UNBLOCKED_NMI: u64 = 1 << 12;
-const BLOCKING_BY_NMI: u64 = 1 << 3;
 /// Event information: a page fault, and a double fault.
 const PAGE_FAULT: u64 = VALID | 3 << 8 | 14;
 const DOUBLE_FAULT: u64 = VALID | 3 << 8 | 8;
 /// Qualification of accesses to control registers: number and kind of access; and those of MOV to CR3.
 const ACCESS: u64 = 0x3f;
 const MOVE_TO_CR3: u64 = 3;
-/// Qualification of EPT violations: read, write, fetch; the rights of the address; a linear address is known, and the access
-/// was to what it translates to.
+/// Qualification of EPT violations: read, write; a linear address is known, and the access was to what it translates to.
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-const FETCH: u64 = 1 << 2;
-const RIGHTS: u32 = 3;
 const LINEAR: u64 = 1 << 7;
 const TRANSLATED: u64 = 1 << 8;
-
-/// Bytes of a large page.
-const LARGE_BYTES: u64 = 2 << 20;
-/// How many regions of the memory map are remembered.
-const RECENT: usize = 64;
-/// What is remembered: memory that is mapped by large pages without restrictions.
-const LARGE_RAM: Translation = Translation {
-    physical: HostPhysical(0),
-    attributes: Attributes {
-        rights: Rights::READ.union(Rights::WRITE).union(Rights::EXECUTE),
-        uncached: false,
-        user: true,
-    },
-    size: PageSize::Large,
-};
-
-/// The regions of 2 MiB of a guest's memory that were looked up last, by number from 1 on, with their addresses of the host.
-pub type Recent = [Cell<(u64, u64)>; RECENT];
 
 /// What a vCPU with shadow paging keeps.
 #[repr(C, align(32))]
 pub struct Shadowed {
     /// The upper entries, for the hardware in PAE mode.
-    upper: [Cell<u64>; 4],
+    upper: Cell<[u64; 4]>,
     /// It has shadow paging.
     pub(super) on: Cell<bool>,
     /// Its number among the processors of its guest.
@@ -100,89 +70,6 @@ pub enum Duty {
     Invalidate,
 }
 
-/// The machine of a guest, for the engine.
-struct Memory(Ref<GuestSpace>);
-
-impl Memory {
-    fn pointer<T>(at: HostPhysical) -> *mut T {
-        at.0.wrapping_add(window_base()) as *mut T
-    }
-
-    /// What the memory map says, which is remembered for 2 MiB of ordinary memory.
-    #[inline(never)]
-    fn look_up(&self, address: u64, recent: &Cell<(u64, u64)>) -> Option<Translation> {
-        if address >> 47 != 0 {
-            return None;
-        }
-        let found = PageTable::<Ept>::new(self.0.root()).translate(address)?;
-        if found.size != PageSize::Small && found.attributes == LARGE_RAM.attributes && self.is_memory(found.physical) {
-            recent.set((address / LARGE_BYTES + 1, found.physical.0 - address % LARGE_BYTES));
-        }
-        Some(found)
-    }
-}
-
-impl Machine for Memory {
-    #[inline(always)]
-    fn translate(&self, address: u64) -> Option<Translation> {
-        let region = address / LARGE_BYTES + 1;
-        let recent = self.0.recent.get(region as usize % RECENT)?;
-        match recent.get() {
-            (known, first) if known == region => {
-                Some(Translation { physical: HostPhysical(first + address % LARGE_BYTES), ..LARGE_RAM })
-            }
-            _ => self.look_up(address, recent),
-        }
-    }
-
-    fn is_memory(&self, page: HostPhysical) -> bool {
-        FrameRange::page(page).is_ok_and(|page| engine().frames().is_partition_ram(page))
-    }
-
-    fn read(&self, at: HostPhysical, width: u64) -> u64 {
-        // SAFETY: the engine reads entries of guest tables, in pages for which `is_memory` was true and which the space still
-        // maps: the window has all RAM. The guest may be writing to them, so they are read as atomics.
-        unsafe {
-            match width {
-                4 => u64::from((*Self::pointer::<AtomicU32>(at)).load(Ordering::Acquire)),
-                _ => (*Self::pointer::<AtomicU64>(at)).load(Ordering::Acquire),
-            }
-        }
-    }
-
-    fn exchange(&self, at: HostPhysical, width: u64, old: u64, new: u64) -> bool {
-        let (done, other) = (Ordering::AcqRel, Ordering::Relaxed);
-        // SAFETY: as above; the space maps the page writable.
-        unsafe {
-            match width {
-                4 => (*Self::pointer::<AtomicU32>(at)).compare_exchange(old as u32, new as u32, done, other).is_ok(),
-                _ => (*Self::pointer::<AtomicU64>(at)).compare_exchange(old, new, done, other).is_ok(),
-            }
-        }
-    }
-
-    // The next entry does.
-    fn flush(&self) {}
-
-    fn pool(&self) -> &Pool {
-        self.0.pool()
-    }
-}
-
-/// Forgets all translations of a guest's processors, since its memory map has lost a page. Those that are in the guest have to be
-/// interrupted.
-pub fn forget_shadows(space: Ref<GuestSpace>) {
-    if !space.is_shadowed.get() {
-        return;
-    }
-    for region in &space.recent {
-        region.set((0, 0));
-    }
-    for number in 0..shadow::MOST_PROCESSORS as u32 {
-        space.shadow.forget(number, &Memory(space));
-    }
-}
-
 impl Vcpu {
     /// Notes how the space is translated, as one of so many processors.
     pub(super) fn initialise_shadow(&self, space: Ref<GuestSpace>) {
@@ -202,18 +89,19 @@ impl Vcpu {
             (false, true) => Mode::Pae,
             (false, false) => Mode::TwoLevel,
         };
+        let has = |bit: Cr4| cr4 & bit.bits() as u64 != 0;
         let mut features = Features::HUGE_PAGES;
-        features.set(Features::LARGE_PAGES, cr4 & CR4_PSE != 0);
+        features.set(Features::LARGE_PAGES, has(Cr4::CR4_ENABLE_PSE));
+        features.set(Features::SMEP, has(Cr4::CR4_ENABLE_SMEP));
+        features.set(Features::SMAP, has(Cr4::CR4_ENABLE_SMAP));
         features.set(Features::NO_EXECUTE, efer & EFER_NXE != 0);
         features.set(Features::WRITE_PROTECT, cr0 & CR0_WP != 0);
-        features.set(Features::SMEP, cr4 & CR4_SMEP != 0);
-        features.set(Features::SMAP, cr4 & CR4_SMAP != 0);
         let pdptes =
             if groups.contains(StateGroups::PDPTES) { get!(state, pdptes) } else { self.shadowed.paging.get().pdptes };
         let physical_bits = (__cpuid(0x8000_0008).eax & 0xff).min(47);
         let paging = Paging { mode, features, cr3: get!(state, cr3), pdptes, physical_bits };
         self.shadowed.paging.set(paging);
-        let values = self.cr4.get().merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
+        let values = self.cr4.get().merge(cr4) | cr4 & (Cr4::CR4_ENABLE_SMEP | Cr4::CR4_ENABLE_SMAP).bits() as u64;
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
@@ -226,72 +114,54 @@ impl Vcpu {
         self.attention.set(1);
     }
 
-    /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. A reason if the run ends.
+    /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. Something if the run ends.
     #[inline(always)]
-    pub fn serve_paging(&self, duty: Duty) -> Option<ExitReason> {
+    pub fn serve_paging(&self, duty: Duty) -> Option<Outcome> {
         // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
         let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
-        let shadowed = &self.shadowed;
+        let (shadowed, memory) = (&self.shadowed, Memory(space));
+        let at = || space.shadow.at(shadowed.number.get(), &shadowed.paging, &memory);
+        let first = || space.shadow.build(space.pool(), space.processors.get()).ok().and_then(|()| at());
+        let Some(processor) = at().or_else(first) else {
+            // Without tables of its own the guest must never be entered.
+            self.delay(duty);
+            return Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()));
+        };
+        let mode = shadowed.paging.get().mode;
         let outcome = match duty {
             Duty::Nothing => None,
-            Duty::Fault => self.page_fault(vmcs, space),
+            Duty::Fault => self.page_fault(vmcs, &processor),
             Duty::Invalidate => {
-                let linear = vmcs.read(ro::EXIT_QUALIFICATION);
-                space.shadow.invalidate(shadowed.number.get(), &shadowed.paging, linear, &Memory(space));
+                processor.invalidate(vmcs.read(ro::EXIT_QUALIFICATION));
                 skip_instruction(vmcs);
                 None
             }
             Duty::Switch => {
-                let root = space.shadow.switch(shadowed.number.get(), &shadowed.paging, &Memory(space))?;
-                if shadowed.paging.get().mode == Mode::FourLevel {
+                let root = processor.switch();
+                if mode == Mode::FourLevel {
                     vmcs.set_guest::<{ guest::CR3 }>(root.0);
                 }
                 None
             }
-            load => match self.load_root(vmcs, space, load == Duty::LoadAnew) {
-                Some(()) => None,
-                None => {
-                    // Without tables of its own the guest must never be entered.
-                    self.delay(load);
-                    Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()))
+            Duty::Load | Duty::LoadAnew => {
+                if duty == Duty::LoadAnew {
+                    space.shadow.distrust();
                 }
-            },
+                let root = processor.load();
+                let upper = self.physical() + (offset_of!(Self, shadowed) + offset_of!(Shadowed, upper)) as u64;
+                vmcs.set_guest::<{ guest::CR3 }>(if mode == Mode::FourLevel { root.0 } else { upper });
+                // The hardware has CR3 of 32 bits in the other modes.
+                (mode != Mode::FourLevel && upper >> 32 != 0).then(|| {
+                    self.delay(duty);
+                    self.refuse(StateGroups::CONTROL_REGISTERS.bits())
+                })
+            }
         };
-        if shadowed.paging.get().mode != Mode::FourLevel {
-            self.load_upper_entries(space);
+        if mode != Mode::FourLevel {
+            shadowed.upper.set(processor.upper_entries());
         }
-        match outcome {
-            Some(Outcome::Vmm(reason)) => Some(reason),
-            _ => None,
-        }
-    }
-
-    #[inline(never)]
-    fn load_root(&self, vmcs: Vmcs, space: Ref<GuestSpace>, distrust: bool) -> Option<()> {
-        let shadowed = &self.shadowed;
-        if !space.shadow.is_built() {
-            space.shadow.build(space.pool(), space.processors.get()).ok()?;
-        }
-        if distrust {
-            space.shadow.distrust();
-        }
-        let mut root = space.shadow.load(shadowed.number.get(), &shadowed.paging, &Memory(space))?.0;
-        if shadowed.paging.get().mode != Mode::FourLevel {
-            root = self.physical() + offset_of!(Self, shadowed) as u64 + offset_of!(Shadowed, upper) as u64;
-            // The hardware has CR3 of 32 bits in this mode.
-            u32::try_from(root).ok()?;
-        }
-        vmcs.set_guest::<{ guest::CR3 }>(root);
-        Some(())
-    }
-
-    #[inline(never)]
-    fn load_upper_entries(&self, space: Ref<GuestSpace>) {
-        let entries = space.shadow.upper_entries(self.shadowed.number.get());
-        for (place, entry) in self.shadowed.upper.iter().zip(entries) {
-            place.set(entry);
-        }
+        outcome
     }
 
     /// CR3 and EFER as the guest sees them.
@@ -333,62 +203,50 @@ impl Vcpu {
 
     /// A page fault: the guest's, the engine's, or an access to a device. Something if it is the monitor's affair.
     #[inline(always)]
-    fn page_fault(&self, vmcs: Vmcs, space: Ref<GuestSpace>) -> Option<Outcome> {
+    fn page_fault(&self, vmcs: Vmcs, processor: &Processor<'_, Memory>) -> Option<Outcome> {
         let state = self.state();
         let linear = vmcs.read(ro::EXIT_QUALIFICATION);
         let error = vmcs.read(ro::VMEXIT_INTERRUPTION_ERR_CODE) as u32;
         let alignment_check = vmcs.read(guest::RFLAGS) as u32 & Access::ALIGNMENT_CHECK.bits();
-        let access = Access::from_bits_truncate(error | alignment_check);
-        let Shadowed { number, paging, .. } = &self.shadowed;
-        let outcome = space.shadow.fault(number.get(), paging, linear, access, &Memory(space));
+        let fault = processor.fault(linear, Access::from_bits_truncate(error | alignment_check));
         let vectoring = vmcs.read(ro::IDT_VECTORING_INFO);
-        let unblocked = vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0;
-        if unblocked {
-            let interruptibility = vmcs.read(guest::INTERRUPTIBILITY_STATE);
-            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(interruptibility | BLOCKING_BY_NMI);
+        if vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & UNBLOCKED_NMI != 0 && vectoring & VALID == 0 {
+            block_nmis(vmcs);
         }
-        match outcome {
-            shadow::Outcome::Retry => {
+        Some(match fault {
+            Fault::Retry => {
                 if vectoring & VALID != 0 {
                     repeat_event(vmcs, vectoring);
                 }
-                None
+                return None;
             }
-            shadow::Outcome::Fault(code) => {
+            Fault::Guests(code) => {
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
                     // Faults whose delivery faults (SDM vol. 3, table 7-5).
-                    DOUBLE_FAULT => return Some(self.everything(vmcs, state, reason::TRIPLE_FAULT)),
-                    PAGE_FAULT => inject(vmcs, DOUBLE_FAULT | ERROR_CODE, 0),
-                    _ => inject(vmcs, PAGE_FAULT | ERROR_CODE, u64::from(code)),
+                    DOUBLE_FAULT => self.everything(vmcs, state, reason::TRIPLE_FAULT),
+                    first => {
+                        let is_second = first == PAGE_FAULT;
+                        let (event, code) = if is_second { (DOUBLE_FAULT, 0) } else { (PAGE_FAULT, code) };
+                        inject(vmcs, event | ERROR_CODE, u64::from(code));
+                        return None;
+                    }
                 }
-                None
             }
-            shadow::Outcome::Violation { physical, write, walking } => {
-                let found = Memory(space).translate(physical);
-                let rights = found.map_or(Rights::empty(), |found| found.attributes.rights);
-                let mut qualification = LINEAR | if walking { READ } else { TRANSLATED };
-                qualification |= if access.contains(Access::FETCH) && !walking {
-                    FETCH
-                } else if write {
-                    WRITE
-                } else {
-                    READ
-                };
-                for (bit, right) in (RIGHTS..).zip([Rights::READ, Rights::WRITE, Rights::EXECUTE]) {
-                    qualification |= u64::from(rights.contains(right)) << bit;
-                }
-                let offset = if walking { 0 } else { linear & (PAGE_SIZE - 1) };
+            Fault::Violation { physical, write, walking } => {
+                let access = if write { WRITE } else { READ };
+                let (kind, offset) = if walking { (0, 0) } else { (TRANSLATED, linear & (PAGE_SIZE - 1)) };
                 put!(state, guest_physical, physical | offset);
                 put!(state, guest_linear, linear);
-                Some(self.memory_exit(vmcs, state, reason::EPT_VIOLATION, qualification))
+                self.memory_exit(vmcs, state, reason::EPT_VIOLATION, access | LINEAR | kind)
             }
-            shadow::Outcome::Interpret => Some(self.everything(vmcs, state, reason::EXCEPTION)),
-        }
+            Fault::Interpret => self.everything(vmcs, state, reason::EXCEPTION),
+        })
     }
 }
 
 /// An event whose delivery the exit interrupted is delivered again.
+#[cold]
 fn repeat_event(vmcs: Vmcs, vectoring: u64) {
     inject(vmcs, vectoring & (VALID | ERROR_CODE | TYPE_AND_VECTOR), vmcs.read(ro::IDT_VECTORING_ERR_CODE));
     // SAFETY: the length of the instruction that caused the event.

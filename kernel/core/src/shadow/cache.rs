@@ -1,38 +1,36 @@
 //! Shadow tables as a cache: found by the guest table that they were made from, linked, and replaced.
 
-use super::mode::{ACCESSED, ADDRESS, Allows, PRESENT, USER, WRITE};
+use super::fault::Step;
+use super::mode::{ACCESSED, ADDRESS, Allows, Layout, PRESENT, USER, WRITE};
 use super::synchronise::is_valid;
-use super::table::{LARGE_BYTES, Role, TABLE_BYTES, Table, table};
-use super::words::Words;
-use super::{Machine, Processor, Shadow, Work, count};
+use super::table::{Role, TABLE_BYTES, Table, table};
+use super::{Machine, Processor, Shadow, WorkingSet, count};
 use crate::phys::{HostPhysical, Ref};
 use bulkhead_abi::PAGE_SIZE;
 use core::iter::successors;
 
 /// With this bit, the guest-physical address of upper entries that are not read from memory at each walk stands for a frame.
-const NO_FRAME: u64 = 1 << 63;
+pub(super) const NO_FRAME: u64 = 1 << 63;
 
 /// What is known about so many tables is in one page.
 pub(super) const TABLES_PER_PAGE: u64 = PAGE_SIZE / TABLE_BYTES;
 /// Most pages that a new table takes.
 const PAGES_OF_TABLE: u64 = 4;
 
-/// The place for an address in a hash table.
-pub(super) fn place(words: &Words, address: u64) -> u64 {
-    // Fibonacci hashing; lengths are powers of two.
-    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) & words.length().wrapping_sub(1)
-}
-
 /// The tables of a processor.
-pub(super) fn own_tables(processor: Ref<Processor>) -> impl Iterator<Item = Ref<Table>> {
-    successors(table(processor.last.get()), |one| table(one.earlier.get()))
+pub(super) fn own_tables(set: Ref<WorkingSet>) -> impl Iterator<Item = Ref<Table>> {
+    successors(table(set.last.get()), |one| table(one.earlier.get()))
 }
 
 impl Shadow {
     /// The shadow tables of a guest table.
     pub(super) fn tables_of(&self, frame: u64) -> impl Iterator<Item = Ref<Table>> {
-        let first = table(self.by_frame.get(place(&self.by_frame, frame)));
-        successors(first, |one| table(one.next_same.get())).filter(move |one| one.frame.get() == frame)
+        self.tables_like(frame).filter(move |one| one.frame.get() == frame)
+    }
+
+    /// The shadow tables of guest tables with the same hash.
+    fn tables_like(&self, frame: u64) -> impl Iterator<Item = Ref<Table>> {
+        successors(table(self.heads.get(self.heads.table_place(frame))), |one| table(one.next_same.get()))
     }
 
     /// Whether a page is a guest table with shadow tables.
@@ -40,18 +38,11 @@ impl Shadow {
         self.tables_of(frame).next().is_some()
     }
 
-    /// Whether the large page that contains this address may contain guest tables.
-    pub(super) fn is_region_tracked(&self, address: u64) -> bool {
-        self.regions.get(place(&self.regions, address / LARGE_BYTES)) != 0
-    }
-
     fn enter(&self, table: Ref<Table>, frame: u64) {
         table.frame.set(frame);
-        let bucket = place(&self.by_frame, frame);
-        table.next_same.set(self.by_frame.get(bucket));
-        self.by_frame.set(bucket, table.id());
-        let region = place(&self.regions, frame / LARGE_BYTES);
-        self.regions.set(region, self.regions.get(region).wrapping_add(1));
+        let place = self.heads.table_place(frame);
+        table.next_same.set(self.heads.get(place));
+        self.heads.set(place, table.id());
     }
 
     fn withdraw(&self, gone: Ref<Table>) {
@@ -59,26 +50,21 @@ impl Shadow {
         if frame == 0 {
             return;
         }
-        let bucket = place(&self.by_frame, frame);
-        let (id, rest) = (gone.id(), gone.next_same.get());
-        let before = successors(table(self.by_frame.get(bucket)), |one| table(one.next_same.get()));
-        match before.take_while(|one| one.id() != id).last() {
-            Some(one) => one.next_same.set(rest),
-            None => self.by_frame.set(bucket, rest),
+        match self.tables_like(frame).take_while(|one| *one != gone).last() {
+            Some(one) => one.next_same.set(gone.next_same.get()),
+            None => self.heads.set(self.heads.table_place(frame), gone.next_same.get()),
         }
-        let region = place(&self.regions, frame / LARGE_BYTES);
-        self.regions.set(region, self.regions.get(region).wrapping_sub(1));
     }
 }
 
-impl<M: Machine> Work<'_, M> {
+impl<M: Machine> Processor<'_, M> {
     /// The shadow table of this role for a guest table, or for a part of a large page if `frame` is 0; a new one if need be.
     /// Nothing if tables have changed, so that the walk has to begin again: all have been compared with the guest's, or, if the
     /// memory is used up by the space itself, emptied.
-    fn obtain(&self, frame: u64, role: Role) -> Option<Ref<Table>> {
+    fn obtain(&self, frame: u64, role: Role, layout: Layout) -> Option<Ref<Table>> {
         // A part of a large page has no frame, and is nobody else's.
         let found = if frame == 0 { None } else { self.shadow.tables_of(frame).find(|one| one.role() == role) };
-        if found.is_some() && self.processor.invalidated.get() {
+        if found.is_some() && self.set.invalidated.get() {
             // INVLPG has looked at entries that were in use. Entries of this table, or below it, may be such as it should have
             // removed, at an address for which the guest had other tables meanwhile.
             self.renew();
@@ -88,10 +74,11 @@ impl<M: Machine> Work<'_, M> {
             return found;
         }
         let Some(table) = self.fresh().or_else(|| self.evict()) else {
-            self.forget();
+            self.empty();
             return None;
         };
-        table.set_role(role);
+        table.role.set(role);
+        table.layout.set(layout);
         if frame != 0 {
             let was_tracked = self.shadow.is_tracked(frame);
             self.shadow.enter(table, frame);
@@ -104,7 +91,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// A table that has never been used.
     fn fresh(&self) -> Option<Ref<Table>> {
-        let Processor { last, made, quota, .. } = &*self.processor;
+        let WorkingSet { last, made, quota, .. } = &*self.set;
         let pool = self.machine.pool();
         if made.get() >= quota.get() || pool.count() < PAGES_OF_TABLE {
             return None;
@@ -122,12 +109,12 @@ impl<M: Machine> Work<'_, M> {
 
     /// Empties the table that has not been needed for longest.
     fn evict(&self) -> Option<Ref<Table>> {
-        let table = self.processor.oldest_idle()?;
+        let table = self.set.oldest_idle()?;
         count(&self.shadow.counters.evictions);
-        self.processor.forget_roots();
+        self.set.forget_roots();
         // What only it pointed to goes next.
         table.each_live(|index| self.remove(table, index, false));
-        self.processor.remove_idle(table);
+        self.set.remove_idle(table);
         self.shadow.withdraw(table);
         Some(table)
     }
@@ -138,29 +125,19 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// The table below an entry, for a guest table or for a part of a large page; made and linked if need be.
-    pub(super) fn below(
-        &self,
-        upper: Ref<Table>,
-        index: u64,
-        source: u64,
-        frame: u64,
-        role: Role,
-    ) -> Option<Ref<Table>> {
+    pub(super) fn below(&self, upper: Ref<Table>, index: u64, source: u64, next: &Step) -> Option<Ref<Table>> {
         let linked = self.linked(upper, index, source);
-        let table = match linked {
-            Some(table) => table,
-            None => {
-                self.remove(upper, index, true);
-                self.obtain(frame, role)?
-            }
-        };
-        upper.set_source(index, source);
-        if linked.is_none() {
-            self.processor.remove_idle(table);
-            table.references.set(table.references.get() + 1);
-            upper.set_link(index, table.id());
-            upper.swap(index, table.entries_page.get().0 | PRESENT | WRITE | USER | ACCESSED);
+        if linked.is_some() {
+            upper.set_source(index, source);
+            return linked;
         }
+        self.remove(upper, index, true);
+        let table = self.obtain(next.frame, next.role, next.layout)?;
+        self.set.remove_idle(table);
+        table.references.set(table.references.get() + 1);
+        upper.set_source(index, source);
+        upper.set_link(index, table.id());
+        upper.swap(index, table.entries_page.get().0 | PRESENT | WRITE | USER | ACCESSED);
         Some(table)
     }
 
@@ -172,39 +149,39 @@ impl<M: Machine> Work<'_, M> {
         if entry & PRESENT == 0 {
             return;
         }
-        self.processor.flush.set(true);
+        self.set.flush.set(true);
         match below {
             Some(below) => {
-                self.processor.way.forget();
+                self.set.way.forget();
                 let references = below.references.get().saturating_sub(1);
                 below.references.set(references);
                 if references == 0 {
-                    self.processor.add_idle(below, keep && below.frame.get() != 0);
+                    self.set.add_idle(below, keep && below.frame.get() != 0);
                 }
             }
             None => self.shadow.unmapped(table, index, entry),
         }
     }
 
-    /// Forgets all translations.
-    pub(super) fn forget(&self) {
-        for table in own_tables(self.processor) {
+    /// Takes all entries out of the processor's tables.
+    pub(super) fn empty(&self) {
+        for table in own_tables(self.set) {
             table.each_live(|index| self.remove(table, index, true));
         }
-        self.processor.flush.set(true);
+        self.set.flush.set(true);
     }
 
     fn take_root(&self, root: Ref<Table>) {
         root.used.set(true);
-        self.processor.root.set(root.id());
+        self.set.root.set(root.id());
     }
 
     /// Makes the space that CR3 names the one in use.
     pub(super) fn activate(&self) {
         // Any table may go for it.
-        self.processor.root.set(0);
-        self.processor.way.forget();
-        match self.processor.root_of(self.paging.get().root()) {
+        self.set.root.set(0);
+        self.set.way.forget();
+        match self.set.root_of(self.paging.get().root()) {
             Some(root) => self.take_root(root),
             None => self.find_root(),
         }
@@ -221,14 +198,14 @@ impl<M: Machine> Work<'_, M> {
         let Some((frame, writable)) = found else {
             return;
         };
-        let role = Role::new(self.number, top, part, Allows::ALL, paging).writable(writable);
-        let Some(root) = self.obtain(frame, role) else {
+        let role = Role::new(self.number, top, part, Allows::all(), paging).writable(writable);
+        let Some(root) = self.obtain(frame, role, paging.mode.layout(top, part)) else {
             return;
         };
         if !root.idle.get() {
-            self.processor.add_idle(root, true);
+            self.set.add_idle(root, true);
         }
-        self.processor.remember_root(paging.root(), root);
+        self.set.remember_root(paging.root(), root);
         self.take_root(root);
         if latched {
             root.each_live(|index| {

@@ -1,11 +1,11 @@
 //! Page faults of the hardware: the guest's own, or the engine's to answer with an entry.
 
 use super::mode::{
-    ACCESSED, ADDRESS, Access, Allows, CACHING, DIRTY, Features, LARGE, Meaning, NO_EXECUTE, PAT, PRESENT, USER, WRITE,
-    index,
+    ACCESSED, ADDRESS, Access, Allows, CACHING, DIRTY, Features, LARGE, Layout, Meaning, NO_EXECUTE, PAT, PRESENT,
+    USER, WRITE, index,
 };
 use super::table::{ENTRIES, LARGE_BYTES, LISTED, Role, Table, table};
-use super::{Machine, Work, count};
+use super::{Machine, Processor, count};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
 use bulkhead_abi::{PAGE_SIZE, Rights};
@@ -15,13 +15,13 @@ const NEIGHBOURS: u64 = 15;
 /// Levels of the deepest tables.
 const LEVELS: usize = 4;
 
-/// What has become of a fault.
+/// What has become of a fault of the hardware.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum Fault {
     /// The guest is to try again.
     Retry,
-    /// The fault is the guest's, with this error code.
-    Fault(u32),
+    /// It is the guest's, with this error code.
+    Guests(u32),
     /// Nothing is at this guest-physical address, or nothing that may be accessed so.
     Violation {
         /// The address.
@@ -36,39 +36,30 @@ pub enum Outcome {
     Interpret,
 }
 
-/// An entry that a walk came by.
+/// An entry that a walk came by, and what stands for its guest table.
 #[derive(Clone, Copy, Default)]
-struct Step {
+pub(super) struct Step {
     /// The guest's entry, and where it is.
     value: u64,
     at: HostPhysical,
-    /// The guest table: its guest-physical address, its page, and the role of its shadow.
+    /// The guest table: its guest-physical address and its page, the role of its shadow and the place of entries.
     guest: u64,
-    frame: u64,
-    role: Role,
+    pub frame: u64,
+    pub role: Role,
+    pub layout: Layout,
 }
 
-/// A page that a walk has found.
-struct Found {
-    /// Level of the entry that maps it.
-    level: u32,
-    /// Guest-physical address of the 4 KiB that contain what was looked for.
-    page: u64,
-    /// What all entries allow together.
-    allows: Allows,
-}
-
-impl<M: Machine> Work<'_, M> {
+impl<M: Machine> Processor<'_, M> {
     /// Answers a fault.
     #[inline(always)]
-    pub(super) fn fill(&self, linear: u64, access: Access) -> Outcome {
+    pub(super) fn fill(&self, linear: u64, access: Access) -> Fault {
         let outcome = self.known_table(linear).and_then(|table| self.fill_known(table, linear, access));
         outcome.unwrap_or_else(|| self.fill_anew(linear, access).unwrap_or_else(|outcome| outcome))
     }
 
     /// Answers a fault by the guest's last entry, if that is enough to know.
     #[inline(always)]
-    fn fill_known(&self, table: Ref<Table>, linear: u64, access: Access) -> Option<Outcome> {
+    fn fill_known(&self, table: Ref<Table>, linear: u64, access: Access) -> Option<Fault> {
         let index = index(0, linear);
         let (at, width) = table.guest_place(index);
         let value = self.machine.read(at, width);
@@ -86,40 +77,56 @@ impl<M: Machine> Work<'_, M> {
                 }
                 self.map_neighbours(table, index);
                 count(&self.shadow.counters.fills);
-                return Some(Outcome::Retry);
+                return Some(Fault::Retry);
             }
             Meaning::Page(..) => Access::PROTECTION,
             Meaning::Reserved => Access::PROTECTION | Access::RESERVED,
             Meaning::Absent | Meaning::Table(_) => Access::empty(),
         };
-        self.compare(linear).then(|| Outcome::Fault(access.error(&self.paging.get(), cause)))
+        self.compare(linear).then(|| Fault::Guests(access.error(&self.paging.get(), cause)))
     }
 
     /// Answers a fault by the guest's tables as they are now.
     #[inline(never)]
-    fn fill_anew(&self, linear: u64, access: Access) -> Result<Outcome, Outcome> {
+    fn fill_anew(&self, linear: u64, access: Access) -> Result<Fault, Fault> {
         let mut steps = [Step::default(); LEVELS];
-        let found = self.walk(linear, access, &mut steps)?;
-        let steps = steps.get_mut(found.level as usize..=self.paging.get().top() as usize).unwrap_or_default();
+        let (page, allows, lowest) = self.walk(linear, access, &mut steps)?;
+        let steps = steps.get_mut(lowest as usize..=self.paging.get().top() as usize).unwrap_or_default();
         self.set_guest_bits(steps, access)?;
-        let Some((last, upper)) = steps.split_first() else {
-            return Ok(Outcome::Retry);
-        };
-        let backing = self.backing(found.page, access)?;
-        // It may have to be interpreted, and then nothing is to change.
-        self.leaf(last.value, [found.level, 0], found.allows, backing, access)?;
-        let mut table = table(self.processor.root.get()).ok_or(Outcome::Retry)?;
+        let (last, upper) = steps.split_first().ok_or(Fault::Retry)?;
+        let backing = self.backing(page, access)?;
+        let mut entry = self.leaf(last.value, [lowest, 0], allows, backing, access)?;
+        let mut table = table(self.set.root.get()).ok_or(Fault::Retry)?;
         for (step, next) in upper.iter().zip(steps.iter()).rev() {
-            let at = index(step.role.level(), linear);
-            table = self.below(table, at, step.value, next.frame, next.role).ok_or(Outcome::Retry)?;
+            table = self.below(table, index(step.role.level(), linear), step.value, next).ok_or(Fault::Retry)?;
         }
-        let changed = self.map(table, last.value, linear, &found, backing, access)?;
-        if !changed && access.contains(Access::PROTECTION) && !self.processor.flush.get() {
+        let mut level = lowest;
+        while level > 0 {
+            let at = index(level, linear);
+            let is_split = self.linked(table, at, last.value).is_some();
+            if level == 1 && !is_split && fits_large(linear, backing, page) {
+                let first = Translation { physical: HostPhysical(backing.physical.0 & !(LARGE_BYTES - 1)), ..backing };
+                let large = self.leaf(last.value, [lowest, 1], allows, first, access)? | LARGE;
+                if large & WRITE == 0 || !self.shadow.is_any_tracked(first.physical.0, ENTRIES) {
+                    entry = large;
+                    break;
+                }
+            }
+            level -= 1;
+            let role = Role::new(self.number, level, 0, allows, &self.paging.get());
+            let part = Step { role, ..Step::default() };
+            table = self.below(table, at, last.value, &part).ok_or(Fault::Retry)?;
+        }
+        let changed = self.set(table, index(level, linear), entry, last.value);
+        if lowest == 0 {
+            self.map_neighbours(table, index(0, linear));
+        }
+        if !changed && access.contains(Access::PROTECTION) && !self.set.flush.get() {
             // The hardware refuses what the entries allow: an implicit access under SMAP.
-            return Ok(Outcome::Fault(access.error(&self.paging.get(), Access::PROTECTION)));
+            return Ok(Fault::Guests(access.error(&self.paging.get(), Access::PROTECTION)));
         }
         count(&self.shadow.counters.fills);
-        Ok(Outcome::Retry)
+        Ok(Fault::Retry)
     }
 
     /// The page of a guest table, if it is memory, and whether the guest may write to it.
@@ -132,20 +139,21 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// Follows the guest's tables as they are now. If the fault is the guest's, nothing remains of other entries for the address.
-    fn walk(&self, linear: u64, access: Access, steps: &mut [Step; LEVELS]) -> Result<Found, Outcome> {
+    /// Answers the guest-physical 4 KiB, what all entries allow together, and the level of the last.
+    fn walk(&self, linear: u64, access: Access, steps: &mut [Step; LEVELS]) -> Result<(u64, Allows, u32), Fault> {
         let paging = &self.paging.get();
-        let (mut guest, mut part, mut allows) = (paging.root() & !(PAGE_SIZE - 1), 0, Allows::ALL);
+        let (mut guest, mut part, mut allows) = (paging.root() & !(PAGE_SIZE - 1), 0, Allows::all());
         let cause = 'fault: {
             for level in (0..=paging.top()).rev() {
                 let index = index(level, linear);
                 let layout = paging.mode.layout(level, part);
                 let offset = layout.offset(index);
                 let role = Role::new(self.number, level, part, allows, paging);
-                let mut step = Step { guest, role, ..Step::default() };
+                let mut step = Step { guest, role, layout, ..Step::default() };
                 match paging.latched(level, index) {
                     Some(value) => step.value = value,
                     None => {
-                        let nothing = Outcome::Violation { physical: guest + offset, write: false, walking: true };
+                        let nothing = Fault::Violation { physical: guest + offset, write: false, walking: true };
                         let (frame, writable) = self.table_frame(guest).ok_or(nothing)?;
                         step.at = HostPhysical(frame + offset);
                         step.value = self.machine.read(step.at, layout.width());
@@ -160,7 +168,7 @@ impl<M: Machine> Work<'_, M> {
                     Meaning::Absent => break 'fault Access::empty(),
                     Meaning::Reserved => break 'fault Access::PROTECTION | Access::RESERVED,
                     Meaning::Page(base, size) if access.allowed(allows, paging.features) => {
-                        return Ok(Found { level, page: base | linear & (size - 1) & !(PAGE_SIZE - 1), allows });
+                        return Ok((base | linear & (size - 1) & !(PAGE_SIZE - 1), allows, level));
                     }
                     Meaning::Page(..) => break 'fault Access::PROTECTION,
                     Meaning::Table(address) => guest = address,
@@ -170,11 +178,11 @@ impl<M: Machine> Work<'_, M> {
             Access::empty()
         };
         self.compare(linear);
-        Err(Outcome::Fault(access.error(paging, cause)))
+        Err(Fault::Guests(access.error(paging, cause)))
     }
 
     /// Sets the accessed bits of the entries on the way, from above, and the dirty bit of the last for a write (SDM vol. 3, 4.8).
-    fn set_guest_bits(&self, steps: &mut [Step], access: Access) -> Result<(), Outcome> {
+    fn set_guest_bits(&self, steps: &mut [Step], access: Access) -> Result<(), Fault> {
         let last = steps.first().map_or(0, |last| last.role.level());
         let width = self.paging.get().mode.width();
         for step in steps.iter_mut().rev() {
@@ -186,10 +194,10 @@ impl<M: Machine> Work<'_, M> {
             }
             if !step.role.is_writable() {
                 let physical = step.guest + (step.at.0 & (PAGE_SIZE - 1));
-                return Err(Outcome::Violation { physical, write: true, walking: true });
+                return Err(Fault::Violation { physical, write: true, walking: true });
             }
             if !self.machine.exchange(step.at, width, step.value, wanted) {
-                return Err(Outcome::Retry);
+                return Err(Fault::Retry);
             }
             step.value = wanted;
         }
@@ -198,7 +206,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// Where a page of the guest's memory is.
     #[inline(always)]
-    fn backing(&self, page: u64, access: Access) -> Result<Translation, Outcome> {
+    fn backing(&self, page: u64, access: Access) -> Result<Translation, Fault> {
         let write = access.contains(Access::WRITE);
         let needed = match access {
             access if access.contains(Access::FETCH) => Rights::EXECUTE,
@@ -207,7 +215,7 @@ impl<M: Machine> Work<'_, M> {
         };
         match self.machine.translate(page) {
             Some(found) if found.attributes.rights.contains(needed) => Ok(found),
-            _ => Err(Outcome::Violation { physical: page, write, walking: false }),
+            _ => Err(Fault::Violation { physical: page, write, walking: false }),
         }
     }
 
@@ -221,15 +229,15 @@ impl<M: Machine> Work<'_, M> {
         by: Allows,
         backing: Translation,
         access: Access,
-    ) -> Result<u64, Outcome> {
+    ) -> Result<u64, Fault> {
         let mut allows = by.bits();
-        if !by.write() && access & (Access::WRITE | Access::USER) == Access::WRITE {
+        if !by.contains(Allows::WRITE) && access & (Access::WRITE | Access::USER) == Access::WRITE {
             // CR0.WP is clear in the guest, but not in the hardware: the page is the system's until a program needs it.
             let features = self.paging.get().features;
-            if by.user() && features.contains(Features::SMAP) {
-                return Err(Outcome::Interpret);
+            if by.contains(Allows::USER) && features.contains(Features::SMAP) {
+                return Err(Fault::Interpret);
             }
-            if by.user() && features.contains(Features::SMEP) {
+            if by.contains(Allows::USER) && features.contains(Features::SMEP) {
                 allows &= !NO_EXECUTE;
             }
             allows = allows & !USER | WRITE;
@@ -250,45 +258,6 @@ impl<M: Machine> Work<'_, M> {
             entry |= CACHING;
         }
         Ok(entry)
-    }
-
-    /// Makes the entry for a page in or below the table that corresponds to the guest's last. False if it was there already.
-    fn map(
-        &self,
-        mut table: Ref<Table>,
-        value: u64,
-        linear: u64,
-        found: &Found,
-        backing: Translation,
-        access: Access,
-    ) -> Result<bool, Outcome> {
-        let mut level = found.level;
-        while level > 0 {
-            let at = index(level, linear);
-            let is_split = self.linked(table, at, value).is_some();
-            if level == 1 && !is_split && self.fits_large(linear, backing, found.page) {
-                let first = Translation { physical: HostPhysical(backing.physical.0 & !(LARGE_BYTES - 1)), ..backing };
-                let large = self.leaf(value, [found.level, 1], found.allows, first, access)? | LARGE;
-                if large & WRITE == 0 || !self.shadow.is_region_tracked(first.physical.0) {
-                    return Ok(self.set(table, at, large, value));
-                }
-            }
-            level -= 1;
-            let role = Role::new(self.number, level, 0, found.allows, &self.paging.get());
-            table = self.below(table, at, value, 0, role).ok_or(Outcome::Retry)?;
-        }
-        let entry = self.leaf(value, [found.level, 0], found.allows, backing, access)?;
-        let changed = self.set(table, index(0, linear), entry, value);
-        if found.level == 0 {
-            self.map_neighbours(table, index(0, linear));
-        }
-        Ok(changed)
-    }
-
-    /// Whether 2 MiB can be mapped at once: the backing is as large, and if they are writable no guest table is among them.
-    fn fits_large(&self, linear: u64, backing: Translation, page: u64) -> bool {
-        let [linear, page] = [linear, page].map(|address| address & (LARGE_BYTES - 1) & !(PAGE_SIZE - 1));
-        backing.size != PageSize::Small && linear == page && backing.physical.0 & (LARGE_BYTES - 1) == page
     }
 
     /// Sets an entry that maps a page. False if it was there already.
@@ -338,4 +307,10 @@ impl<M: Machine> Work<'_, M> {
         }
         false
     }
+}
+
+/// Whether 2 MiB can be mapped at once, by what lies where.
+fn fits_large(linear: u64, backing: Translation, page: u64) -> bool {
+    let [linear, page] = [linear, page].map(|address| address & (LARGE_BYTES - 1) & !(PAGE_SIZE - 1));
+    backing.size != PageSize::Small && linear == page && backing.physical.0 & (LARGE_BYTES - 1) == page
 }

@@ -1,27 +1,22 @@
 //! The active entry list, and the reverse map by which the entries for it are found: from a page of the host's memory to the
 //! shadow entries that map it writable.
 
-use super::cache::{own_tables, place};
+use super::cache::own_tables;
 use super::mode::{ACCESSED, ADDRESS, DIRTY, WRITE};
 use super::record::Changed;
 use super::table::{ENTRIES, LARGE_BYTES, LISTED, Table, entry};
-use super::{Machine, Shadow, Work};
+use super::{Machine, Processor, Shadow};
 use crate::phys::Ref;
 use bulkhead_abi::PAGE_SIZE;
 use core::cell::Cell;
 
 impl Shadow {
-    /// The place in the reverse map for the pages of an entry.
-    fn mapping_place(&self, first: u64, pages: u64) -> u64 {
-        place(&self.mappings, first | u64::from(pages > 1))
-    }
-
     /// Enters an entry that maps a page writable.
     pub(super) fn mapped(&self, table: Ref<Table>, index: u64, value: u64) {
         let (first, pages) = table.pages(value);
-        let place = self.mapping_place(first, pages);
-        table.set_link(index, self.mappings.get(place));
-        self.mappings.set(place, table.entry_id(index));
+        let place = self.heads.mapping_place(first | u64::from(pages > 1));
+        table.set_link(index, self.heads.get(place));
+        self.heads.set(place, table.entry_id(index));
         if pages == 1 && self.is_tracked(first) {
             self.list(table, index);
         }
@@ -33,11 +28,11 @@ impl Shadow {
             return;
         }
         let (first, pages) = table.pages(value);
-        let place = self.mapping_place(first, pages);
+        let place = self.heads.mapping_place(first | u64::from(pages > 1));
         let (gone, rest) = (table.entry_id(index), table.link(index));
-        let mut id = self.mappings.get(place);
+        let mut id = self.heads.get(place);
         if id == gone {
-            self.mappings.set(place, rest);
+            self.heads.set(place, rest);
         } else {
             while let Some((one, index)) = entry(id) {
                 id = one.link(index);
@@ -58,30 +53,32 @@ impl Shadow {
             return;
         }
         table.set_listed(index, true);
-        if let Some(owner) = self.processor(table.role().processor()) {
+        if let Some(owner) = self.set(table.role().processor()) {
             owner.push_listed(table.entry_id(index));
             let longest = &self.counters.longest_list;
             longest.set(longest.get().max(u64::from(owner.listed.get())));
         }
     }
 
+    /// Whether one of these pages is a guest table with shadow tables.
+    pub(super) fn is_any_tracked(&self, first: u64, pages: u64) -> bool {
+        (0..pages).any(|page| self.is_tracked(first + page * PAGE_SIZE))
+    }
+
     /// Marks the tables made from these pages as stale: those of one processor, or all.
     fn changed(&self, first: u64, pages: u64, only: Option<u32>) {
-        if pages > 1 && !self.is_region_tracked(first) {
-            return;
-        }
         for table in (0..pages).flat_map(|page| self.tables_of(first + page * PAGE_SIZE)) {
             let number = table.role().processor();
             if only.is_none_or(|only| only == number)
-                && let Some(processor) = self.processor(number)
+                && let Some(set) = self.set(number)
             {
-                processor.push_stale(table);
+                set.push_stale(table);
             }
         }
     }
 }
 
-impl<M: Machine> Work<'_, M> {
+impl<M: Machine> Processor<'_, M> {
     /// A page has become a guest table with a shadow: entries that map it writable are listed. A large page of this processor's
     /// that contains it goes instead, so that its parts can be told apart; another processor's goes at its next flush.
     pub(super) fn track(&self, frame: u64) {
@@ -98,7 +95,7 @@ impl<M: Machine> Work<'_, M> {
 
     /// Calls the function for the entries that map these pages writable.
     fn each_mapping(&self, first: u64, pages: u64, visit: impl Fn(Ref<Table>, u64)) {
-        let mut id = self.shadow.mappings.get(self.shadow.mapping_place(first, pages));
+        let mut id = self.shadow.heads.get(self.shadow.heads.mapping_place(first | u64::from(pages > 1)));
         while let Some((table, index)) = entry(id) {
             id = table.link(index);
             if table.pages(table.entry(index)) == (first, pages) {
@@ -109,13 +106,13 @@ impl<M: Machine> Work<'_, M> {
 
     /// Learns from the list which guest tables may have changed. The processor's TLB must be flushed afterwards.
     pub(super) fn harvest(&self) {
-        for (number, owner) in (0..).zip(self.shadow.processors.iter().map_while(Cell::get)) {
+        for (number, owner) in (0..).zip(self.shadow.sets.iter().map_while(Cell::get)) {
             if number == self.number {
                 self.harvest_own();
                 continue;
             }
             if owner.overflow.get() {
-                own_tables(self.processor).for_each(|table| self.processor.push_stale(table));
+                own_tables(self.set).for_each(|table| self.set.push_stale(table));
             }
             for place in 0..owner.listed.get() {
                 if let Some((table, index)) = entry(owner.listed(place))
@@ -130,9 +127,9 @@ impl<M: Machine> Work<'_, M> {
     }
 
     fn harvest_own(&self) {
-        let owner = self.processor;
+        let owner = self.set;
         if owner.overflow.take() {
-            self.forget();
+            self.empty();
         }
         for place in (0..owner.listed.get()).rev() {
             let keep = entry(owner.listed(place)).is_some_and(|(table, index)| self.retain(table, index));

@@ -31,14 +31,14 @@
 
 mod cache;
 mod fault;
+mod heads;
 mod list;
 mod mode;
-mod processor;
 pub mod record;
 mod synchronise;
 mod table;
 mod way;
-mod words;
+mod working_set;
 
 use crate::Progress;
 use crate::page_table::{Pool, Translation};
@@ -46,23 +46,21 @@ use crate::phys::{HostPhysical, Ref};
 use bulkhead_abi::{Error, PAGE_SIZE};
 use cache::own_tables;
 use core::cell::Cell;
-use words::{Words, give_back};
+use heads::{Heads, give_back};
 
-pub use fault::Outcome;
+pub use fault::Fault;
 pub use mode::{Access, Features, Mode, Paging};
-pub use processor::Processor;
 pub use table::Table;
+pub use working_set::WorkingSet;
 
 /// Most processors of a guest.
 pub const MOST_PROCESSORS: usize = 16;
 /// Most tables of all processors together.
-const MOST_TABLES: u64 = Words::MOST / MAPPINGS_PER_TABLE;
+const MOST_TABLES: u64 = Heads::MOST / MAPPINGS_PER_TABLE;
 /// Least tables of a processor: a root, a path to a page, and one that the root's last path still holds.
 const LEAST_TABLES: u64 = 5;
 /// Places in the reverse map for each table, at most.
 const MAPPINGS_PER_TABLE: u64 = 64;
-/// Places where large regions that contain guest tables are counted.
-const REGIONS: u64 = 512;
 
 /// What the engine needs of the machine, for the processor at hand.
 pub trait Machine {
@@ -106,21 +104,16 @@ fn count(counter: &Cell<u64>) {
 #[derive(Default)]
 #[repr(C)]
 pub struct Shadow {
-    /// Hash table of guest tables: the first shadow table.
-    by_frame: Words,
-    /// Hash table of pages that are mapped writable: the first entry.
-    mappings: Words,
-    /// How many guest tables there are in large regions with the same hash.
-    regions: Words,
-    processors: [Cell<Option<Ref<Processor>>>; MOST_PROCESSORS],
+    heads: Heads,
+    sets: [Cell<Option<Ref<WorkingSet>>>; MOST_PROCESSORS],
     /// What has been done.
     pub counters: Counters,
 }
 
-/// An operation for a processor.
-struct Work<'a, M> {
+/// The shadow paging of one processor: what its hardware and its guest ask for.
+pub struct Processor<'a, M> {
     shadow: &'a Shadow,
-    processor: Ref<Processor>,
+    set: Ref<WorkingSet>,
     number: u32,
     paging: &'a Cell<Paging>,
     machine: &'a M,
@@ -133,158 +126,129 @@ impl Shadow {
         if processors == 0 || processors as usize > MOST_PROCESSORS {
             return Err(Error::BadArgument);
         }
-        let own = 3 * u64::from(processors);
-        // A table takes three pages, an eighth of one, and as much in the arrays, which are rounded up to pages.
-        let tables = pool.count().saturating_sub(own + 12) * 10 / 33;
+        if self.heads.is_built() {
+            return Err(Error::WrongState);
+        }
+        // A table takes three pages, an eighth of one, and as much in the heads, which are rounded up to pages.
+        let tables = pool.count().saturating_sub(12 + 3 * u64::from(processors)) * 10 / 33;
         let quota = tables.min(MOST_TABLES) / u64::from(processors);
         if quota < LEAST_TABLES {
             return Err(Error::PoolExhausted);
         }
-        let tables = quota * u64::from(processors);
-        let mut built = self.by_frame.build(tables.next_power_of_two(), pool)
-            && self.mappings.build((tables * MAPPINGS_PER_TABLE).next_power_of_two() / 2, pool)
-            && self.regions.build(REGIONS, pool);
-        for place in self.processors.iter().take(processors as usize) {
-            let (Some(page), Some(empty)) = (pool.take(), pool.take()) else {
-                built = false;
-                break;
-            };
-            let processor = page.shadow_processor();
-            processor.empty_page.set(empty);
-            processor.quota.set(quota);
-            place.set(Some(processor));
+        let mappings = (quota * u64::from(processors) * MAPPINGS_PER_TABLE).next_power_of_two() / 2;
+        self.heads.build(mappings, pool).ok_or(Error::PoolExhausted)?;
+        for place in self.sets.iter().take(processors as usize) {
+            let set = pool.take().ok_or(Error::PoolExhausted)?.working_set();
+            set.empty_page.set(pool.take().ok_or(Error::PoolExhausted)?);
+            set.quota.set(quota);
+            place.set(Some(set));
         }
-        if built { Ok(()) } else { Err(Error::PoolExhausted) }
-    }
-
-    /// Whether [`Shadow::build`] has been done.
-    pub fn is_built(&self) -> bool {
-        self.regions.length() != 0
+        Ok(())
     }
 
     /// Guest tables may have been changed by somebody else than the guest's processors.
     pub fn distrust(&self) {
-        for processor in self.processors.iter().map_while(Cell::get) {
-            own_tables(processor).for_each(|table| processor.push_stale(table));
+        for set in self.sets.iter().map_while(Cell::get) {
+            own_tables(set).for_each(|table| set.push_stale(table));
         }
     }
 
     /// Gives a few pages back to the pool; `Done` when all are there. No processor may walk the tables any more.
     pub fn destroy_step(&self, pool: &Pool) -> Progress {
-        for place in &self.processors {
-            let Some(processor) = place.get() else {
-                continue;
-            };
-            let Some(table) = table::table(processor.last.get()) else {
-                place.set(None);
-                give_back(processor.empty_page.get(), pool);
-                give_back(processor.place(), pool);
-                return Progress::Again;
-            };
-            processor.last.set(table.earlier.get());
-            for page in [&table.entries_page, &table.sources_page, &table.links_page] {
-                give_back(page.get(), pool);
-            }
+        let Some((place, set)) = self.sets.iter().find_map(|place| Some((place, place.get()?))) else {
+            return self.heads.destroy_step(pool);
+        };
+        let give = |page| give_back(page, pool);
+        if let Some(table) = table::table(set.last.get()) {
+            set.last.set(table.earlier.get());
+            [&table.entries_page, &table.sources_page, &table.links_page].into_iter().for_each(|page| give(page.get()));
             // The first of those that are in one page is the last to go.
             if table.id().is_multiple_of(PAGE_SIZE) {
-                give_back(table.place(), pool);
+                give(table.place());
             }
-            return Progress::Again;
+        } else {
+            place.set(None);
+            [set.empty_page.get(), set.place()].into_iter().for_each(give);
         }
-        for words in [&self.by_frame, &self.mappings, &self.regions] {
-            if words.destroy_step(pool) == Progress::Again {
-                return Progress::Again;
-            }
-        }
-        Progress::Done
+        Progress::Again
     }
 
-    /// The processor's paging state has changed, which flushes its TLB. Answers the page that is to be the root of the hardware's
-    /// tables; with PAE and two-level paging, [`Shadow::upper_entries`] have to be copied from it.
-    pub fn load(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
-        self.processor(number)?.forget_roots();
-        self.switch(number, paging, machine)
+    /// A processor, if there are so many, in the paging state that it is in.
+    #[inline(always)]
+    pub fn at<'a, M: Machine>(
+        &'a self,
+        number: u32,
+        paging: &'a Cell<Paging>,
+        machine: &'a M,
+    ) -> Option<Processor<'a, M>> {
+        Some(Processor { shadow: self, set: self.set(number)?, number, paging, machine })
+    }
+
+    #[inline(always)]
+    fn set(&self, number: u32) -> Option<Ref<WorkingSet>> {
+        self.sets.get(number as usize)?.get()
+    }
+}
+
+impl<M: Machine> Processor<'_, M> {
+    /// The paging state has changed, which flushes the TLB. Answers the page that is to be the root of the hardware's tables; with
+    /// PAE and two-level paging, [`Processor::upper_entries`] have to be copied from it.
+    pub fn load(&self) -> HostPhysical {
+        self.set.forget_roots();
+        self.switch()
     }
 
     /// The same for CR3 alone, and not in PAE mode.
     #[inline(always)]
-    pub fn switch(&self, number: u32, paging: &Cell<Paging>, machine: &impl Machine) -> Option<HostPhysical> {
-        let work = self.work(number, paging, machine)?;
-        work.renew();
-        work.activate();
-        work.finish();
-        let root = table::table(work.processor.root.get());
-        Some(root.map_or(work.processor.empty_page.get(), |root| root.entries_page.get()))
+    pub fn switch(&self) -> HostPhysical {
+        self.renew();
+        self.activate();
+        self.finish();
+        let root = table::table(self.set.root.get());
+        root.map_or(self.set.empty_page.get(), |root| root.entries_page.get())
     }
 
     /// INVLPG: the translation of this address is as the guest's tables have it now, or absent.
     #[inline(always)]
-    pub fn invalidate(&self, number: u32, paging: &Cell<Paging>, linear: u64, machine: &impl Machine) {
-        if let Some(work) = self.work(number, paging, machine) {
-            work.processor.invalidated.set(true);
-            work.compare(linear);
-            work.finish();
-        }
+    pub fn invalidate(&self, linear: u64) {
+        self.set.invalidated.set(true);
+        self.compare(linear);
+        self.finish();
     }
 
     /// The hardware found no translation of an address that allows this access.
     #[inline(always)]
-    pub fn fault(
-        &self,
-        number: u32,
-        paging: &Cell<Paging>,
-        linear: u64,
-        access: Access,
-        machine: &impl Machine,
-    ) -> Outcome {
-        let Some(work) = self.work(number, paging, machine) else {
-            return Outcome::Retry;
-        };
-        let outcome = work.fill(linear, access);
-        work.finish();
+    pub fn fault(&self, linear: u64, access: Access) -> Fault {
+        let outcome = self.fill(linear, access);
+        self.finish();
         outcome
     }
 
-    /// Forgets all translations of a processor, and where its guest tables are.
-    pub fn forget(&self, number: u32, machine: &impl Machine) {
-        if let Some(work) = self.work(number, &Cell::default(), machine) {
-            work.processor.forget_roots();
-            work.forget();
-            work.finish();
-        }
+    /// Forgets all translations, and where the guest's tables are.
+    pub fn forget(&self) {
+        self.set.forget_roots();
+        self.empty();
+        self.finish();
     }
 
-    /// The upper entries of the shadow tables in use, for a processor in PAE or two-level paging: the hardware reads them at VM
-    /// entry, from below 4 GiB.
-    pub fn upper_entries(&self, number: u32) -> [u64; 4] {
-        let root = self.processor(number).and_then(|processor| table::table(processor.root.get()));
+    /// The upper entries of the shadow tables in use, in PAE or two-level paging: the hardware reads them at VM entry, from below
+    /// 4 GiB.
+    pub fn upper_entries(&self) -> [u64; 4] {
+        let root = table::table(self.set.root.get());
         core::array::from_fn(|index| root.map_or(0, |root| root.entry(index as u64)) & (mode::ADDRESS | mode::PRESENT))
     }
 
-    #[inline(always)]
-    fn work<'a, M: Machine>(&'a self, number: u32, paging: &'a Cell<Paging>, machine: &'a M) -> Option<Work<'a, M>> {
-        let processor = self.processor(number)?;
-        Some(Work { shadow: self, processor, number, paging, machine })
-    }
-
-    #[inline(always)]
-    fn processor(&self, number: u32) -> Option<Ref<Processor>> {
-        self.processors.get(number as usize)?.get()
-    }
-}
-
-impl<M: Machine> Work<'_, M> {
     /// Brings all tables up to date, as for a flush of the TLB.
     fn renew(&self) {
         self.harvest();
         self.synchronise();
-        self.processor.invalidated.set(false);
+        self.set.invalidated.set(false);
     }
 
     /// Brings the hardware's TLB up to date.
     #[inline(always)]
     fn finish(&self) {
-        if self.processor.flush.take() {
+        if self.set.flush.take() {
             count(&self.shadow.counters.flushes);
             self.machine.flush();
         }

@@ -59,15 +59,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The mode of this number.
-    pub const fn from_number(number: u64) -> Self {
-        match number {
-            0 => Self::TwoLevel,
-            1 => Self::Pae,
-            _ => Self::FourLevel,
-        }
-    }
-
     /// Whether the entries of this level are not read from memory at each walk.
     pub const fn is_latched(self, level: u32) -> bool {
         level == 2 && !matches!(self, Self::FourLevel)
@@ -218,43 +209,24 @@ impl Paging {
     }
 }
 
-/// What the entries of a walk allow together, as bits of an entry: [`WRITE`], [`USER`], and [`NO_EXECUTE`] for execution.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Allows(u64);
+bitflags! {
+    /// What the entries of a walk allow together, by bits that entries have.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Allows: u64 {
+        /// Writes.
+        const WRITE = WRITE;
+        /// Programs.
+        const USER = USER;
+        /// Instruction fetches, which entries forbid by this bit.
+        const EXECUTE = NO_EXECUTE;
+    }
+}
 
 impl Allows {
-    /// Everything: before the first entry.
-    pub const ALL: Self = Self(WRITE | USER | NO_EXECUTE);
-
-    /// What is allowed by these bits, the others being of no concern.
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits & Self::ALL.0)
-    }
-
     /// And this entry besides.
     #[must_use]
     pub const fn and(self, entry: u64) -> Self {
-        Self(self.0 & (entry ^ NO_EXECUTE))
-    }
-
-    /// The bits.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Writes.
-    pub const fn write(self) -> bool {
-        self.0 & WRITE != 0
-    }
-
-    /// Programs.
-    pub const fn user(self) -> bool {
-        self.0 & USER != 0
-    }
-
-    /// Instruction fetches.
-    pub const fn execute(self) -> bool {
-        self.0 & NO_EXECUTE != 0
+        Self::from_bits_truncate(self.bits() & (entry ^ NO_EXECUTE))
     }
 }
 
@@ -280,18 +252,19 @@ bitflags! {
 
 impl Access {
     /// Whether a page with these rights may be accessed so (SDM vol. 3, 4.6).
-    pub const fn allowed(self, by: Allows, features: Features) -> bool {
-        let user = self.contains(Self::USER);
+    pub fn allowed(self, by: Allows, features: Features) -> bool {
+        let of_program = self.contains(Self::USER);
+        let [write, user, execute] = [Allows::WRITE, Allows::USER, Allows::EXECUTE].map(|right| by.contains(right));
         if self.contains(Self::FETCH) {
-            let smep = features.contains(Features::SMEP) && by.user() && !user;
-            return by.execute() && !smep && (by.user() || !user);
+            let smep = features.contains(Features::SMEP) && user && !of_program;
+            return execute && !smep && (user || !of_program);
         }
-        let write = self.contains(Self::WRITE);
-        if user {
-            return by.user() && (by.write() || !write);
+        let refused = self.contains(Self::WRITE) && !write;
+        if of_program {
+            return user && !refused;
         }
-        let smap = features.contains(Features::SMAP) && by.user() && !self.contains(Self::ALIGNMENT_CHECK);
-        !smap && (!write || by.write() || !features.contains(Features::WRITE_PROTECT))
+        let smap = features.contains(Features::SMAP) && user && !self.contains(Self::ALIGNMENT_CHECK);
+        !(smap || refused && features.contains(Features::WRITE_PROTECT))
     }
 
     /// The error code of the guest's page fault, for [`Access::PROTECTION`], [`Access::RESERVED`] or neither.

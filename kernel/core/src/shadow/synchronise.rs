@@ -1,8 +1,9 @@
 //! Shadow tables are compared with the guest's.
 
+use super::cache::NO_FRAME;
 use super::mode::{DIRTY, Mode, index};
 use super::table::{Table, table};
-use super::{Machine, Work, count};
+use super::{Machine, Processor, count};
 use crate::phys::Ref;
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
@@ -12,7 +13,7 @@ pub(super) fn is_valid(source: u64, now: u64) -> bool {
     difference & !DIRTY == 0 && source & difference == 0
 }
 
-impl<M: Machine> Work<'_, M> {
+impl<M: Machine> Processor<'_, M> {
     /// What the guest's table has now for an entry of a shadow table. Not for upper entries that are not read from memory, or for
     /// parts of large pages.
     pub(super) fn guest_entry(&self, table: &Table, index: u64) -> u64 {
@@ -22,12 +23,11 @@ impl<M: Machine> Work<'_, M> {
 
     /// Compares the tables that are marked as stale with the guest's, and removes what is different.
     pub(super) fn synchronise(&self) {
-        while let Some(table) = self.processor.pop_stale() {
-            let role = table.role();
-            if table.frame.get() == 0 || role.mode().is_latched(role.level()) {
+        while let Some(table) = self.set.pop_stale() {
+            if table.frame.get() == 0 || table.frame.get() & NO_FRAME != 0 {
                 continue;
             }
-            if table.references.get() == 0 && role.level() < self.paging.get().top() {
+            if table.references.get() == 0 && table.level() < self.paging.get().top() {
                 // It is no space's, and may never be needed again.
                 table.each_live(|index| self.remove(table, index, false));
                 continue;
@@ -48,7 +48,7 @@ impl<M: Machine> Work<'_, M> {
             self.compare_last(table, index(0, linear));
             return true;
         }
-        let mut at = table(self.processor.root.get());
+        let mut at = table(self.set.root.get());
         let mut same = true;
         // A part of a large page is as valid as the entry above it.
         while let Some(table) = at.filter(|table| table.frame.get() != 0) {

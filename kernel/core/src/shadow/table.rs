@@ -1,7 +1,7 @@
 //! Shadow tables: pages for the hardware's entries, for the guest's entries that they were made from and for links, and what
 //! is to be known about the table.
 
-use super::mode::{ADDRESS, Allows, LARGE, Layout, Mode, PRESENT, Paging};
+use super::mode::{ADDRESS, Allows, LARGE, Layout, PRESENT, Paging};
 use super::record::{Changed, learn};
 use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
 use crate::sync::Ordering;
@@ -51,7 +51,7 @@ impl Role {
 
     /// What the entries above allow.
     pub const fn allows(self) -> Allows {
-        Allows::from_bits(self.0)
+        Allows::from_bits_truncate(self.0)
     }
 
     /// The level, 0 for the lowest.
@@ -59,19 +59,9 @@ impl Role {
         self.0 as u32 >> 3 & 3
     }
 
-    /// The part of the guest table.
-    pub const fn part(self) -> u64 {
-        self.0 >> 5 & 0x7f
-    }
-
     /// The processor that walks the table.
     pub const fn processor(self) -> u32 {
         self.0 as u32 >> 12 & 0xff
-    }
-
-    /// The paging mode.
-    pub const fn mode(self) -> Mode {
-        Mode::from_number(self.0 >> 20 & 3)
     }
 }
 
@@ -82,10 +72,9 @@ pub struct Table {
     pub(super) references: Cell<u64>,
     /// The guest table's page, or 0: the table shows a part of a large guest page.
     pub(super) frame: Cell<u64>,
-    role: Cell<Role>,
-    /// The level, 0 for the lowest.
-    level: Cell<u32>,
-    layout: Cell<Layout>,
+    pub(super) role: Cell<Role>,
+    /// Where the guest's entries are in the page.
+    pub(super) layout: Cell<Layout>,
     /// The page that the hardware walks.
     pub(super) entries_page: Cell<HostPhysical>,
     /// For each entry the guest's that it was made from.
@@ -140,16 +129,9 @@ impl Table {
         self.role.get()
     }
 
-    /// Makes the table stand for something else.
-    pub(super) fn set_role(&self, role: Role) {
-        self.role.set(role);
-        self.level.set(role.level());
-        self.layout.set(role.mode().layout(role.level(), role.part()));
-    }
-
     /// The level, 0 for the lowest.
     pub(super) fn level(&self) -> u32 {
-        self.level.get()
+        self.role().level()
     }
 
     /// Where the guest's entry is for an entry, and of how many bytes.

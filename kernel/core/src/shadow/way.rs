@@ -2,7 +2,7 @@
 
 use super::mode::index;
 use super::table::{Table, TableId, table};
-use super::{Machine, Work};
+use super::{Machine, Processor};
 use crate::phys::{HostPhysical, Ref};
 use core::cell::Cell;
 
@@ -34,14 +34,14 @@ impl Way {
     }
 }
 
-impl<M: Machine> Work<'_, M> {
+impl<M: Machine> Processor<'_, M> {
     /// The lowest shadow table for an address, if all entries above are there. They are what a processor may have in its
     /// paging-structure caches, so what the guest has now does not matter until the next INVLPG, which empties those caches
     /// (SDM vol. 3, 4.10.4.1), or a fault that is the guest's.
     #[inline(always)]
     pub(super) fn known_table(&self, linear: u64) -> Option<Ref<Table>> {
         let table = self.find_table(linear)?;
-        (!self.processor.invalidated.get() || self.is_current()).then_some(table)
+        (!self.set.invalidated.get() || self.is_current()).then_some(table)
     }
 
     /// The same, if the guest has the upper entries now as well.
@@ -52,13 +52,13 @@ impl<M: Machine> Work<'_, M> {
 
     #[inline(always)]
     fn find_table(&self, linear: u64) -> Option<Ref<Table>> {
-        let way = &self.processor.way;
+        let way = &self.set.way;
         if way.region.get() == region(linear) { table(way.table.get()) } else { self.find_way(linear) }
     }
 
     #[inline(always)]
     fn is_current(&self) -> bool {
-        let Way { length, upper, .. } = &self.processor.way;
+        let Way { length, upper, .. } = &self.set.way;
         let width = self.paging.get().mode.width();
         for (place, _) in upper.iter().zip(0..length.get()) {
             let (at, value) = place.get();
@@ -71,9 +71,9 @@ impl<M: Machine> Work<'_, M> {
 
     #[inline(never)]
     fn find_way(&self, linear: u64) -> Option<Ref<Table>> {
-        let way = &self.processor.way;
+        let way = &self.set.way;
         way.forget();
-        let mut found = table(self.processor.root.get())?;
+        let mut found = table(self.set.root.get())?;
         let mode = self.paging.get().mode;
         way.length.set(if mode.is_latched(found.level()) { found.level() - 1 } else { found.level() });
         while found.level() > 0 {

@@ -10,7 +10,7 @@ use super::random::{Random, operations};
 use crate::Progress;
 use crate::page_table::{Pool, Translation};
 use crate::phys::HostPhysical;
-use crate::shadow::{Access, Features, Machine, Mode, Outcome, Paging, Shadow};
+use crate::shadow::{self, Access, Fault, Features, Machine, Mode, Paging, Shadow};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::{Cell, RefCell};
 use hardware::Hardware;
@@ -102,6 +102,12 @@ impl World {
         Self { shadow, pool, memory: RefCell::new(Memory::new()), processors }
     }
 
+    /// Does something with a processor's shadow paging.
+    fn shadow<R>(&self, seen: &Seen<'_>, action: impl FnOnce(&shadow::Processor<'_, Seen<'_>>) -> R) -> R {
+        let paging = Cell::new(self.processors[seen.number].paging);
+        action(&self.shadow.at(seen.number as u32, &paging, seen).expect("a processor"))
+    }
+
     fn seen<'a>(&'a self, number: usize, allowed: &'a [(u64, u64)]) -> Seen<'a> {
         Seen { world: self, number, allowed, access: None }
     }
@@ -109,7 +115,8 @@ impl World {
     /// The hardware reads the upper entries at VM entry.
     fn enter(&self, number: usize) {
         let processor = &self.processors[number];
-        let upper = (processor.paging.mode != Mode::FourLevel).then(|| self.shadow.upper_entries(number as u32));
+        let upper = (processor.paging.mode != Mode::FourLevel)
+            .then(|| self.shadow(&self.seen(number, &[]), |processor| processor.upper_entries()));
         processor.hardware.borrow_mut().upper = upper;
     }
 
@@ -127,13 +134,9 @@ impl World {
         let processor = &mut self.processors[number];
         processor.paging = paging;
         processor.flushes = Flushes { all: now, addresses: Vec::new() };
-        let (state, machine) = (Cell::new(paging), self.seen(number, &[]));
-        let root = if switch && paging.mode != Mode::Pae {
-            self.shadow.switch(number as u32, &state, &machine)
-        } else {
-            self.shadow.load(number as u32, &state, &machine)
-        };
-        let root = root.expect("a processor");
+        let only_root = switch && paging.mode != Mode::Pae;
+        let root = self
+            .shadow(&self.seen(number, &[]), |processor| if only_root { processor.switch() } else { processor.load() });
         let mut hardware = self.processors[number].hardware.borrow_mut();
         assert!(hardware.tlb.is_empty(), "the TLB was not flushed");
         hardware.root = root;
@@ -145,12 +148,7 @@ impl World {
     fn invalidate(&mut self, number: usize, linear: u64) {
         let now = self.memory.get_mut().now;
         self.processors[number].flushes.addresses.push((linear, now));
-        self.shadow.invalidate(
-            number as u32,
-            &Cell::new(self.processors[number].paging),
-            linear,
-            &self.seen(number, &[]),
-        );
+        self.shadow(&self.seen(number, &[]), |processor| processor.invalidate(linear));
         self.enter(number);
     }
 
@@ -172,26 +170,26 @@ impl World {
             let allowed = allowed_bits(&fresh, access);
             let seen = Seen { access: Some((linear, access)), ..self.seen(number, &allowed) };
             let access = Access::from_bits_retain(error) | access & Access::ALIGNMENT_CHECK;
-            let outcome = self.shadow.fault(number as u32, &Cell::new(processor.paging), linear, access, &seen);
+            let outcome = self.shadow(&seen, |processor| processor.fault(linear, access));
             self.enter(number);
             match outcome {
-                Outcome::Retry => continue,
-                Outcome::Fault(code) => assert_eq!(End::Fault(code), fresh.end, "{linear:x} {access:?}"),
-                Outcome::Violation { physical, walking: true, write: false } => {
+                Fault::Retry => continue,
+                Fault::Guests(code) => assert_eq!(End::Fault(code), fresh.end, "{linear:x} {access:?}"),
+                Fault::Violation { physical, walking: true, write: false } => {
                     assert_eq!(End::NoTable(physical), fresh.end);
                 }
-                Outcome::Violation { physical, walking: true, write: true } => {
+                Fault::Violation { physical, walking: true, write: true } => {
                     let entry = fresh.entries.iter().find(|entry| entry.1 == physical).expect("an entry of the walk");
                     let rights = memory::translate(physical).expect("memory").attributes.rights;
                     assert!(!rights.contains(Rights::WRITE) && entry.2 & 0x60 != 0x60);
                 }
-                Outcome::Violation { physical, walking: false, write } => {
+                Fault::Violation { physical, walking: false, write } => {
                     assert_eq!((End::Page(physical), write), (fresh.end, access.contains(Access::WRITE)));
                     let needed = oracle::needed(access);
                     let found = memory::translate(physical);
                     assert!(found.is_none_or(|found| !found.attributes.rights.contains(needed)));
                 }
-                Outcome::Interpret => {
+                Fault::Interpret => {
                     let features = processor.paging.features;
                     assert!(features.contains(Features::SMAP) && !features.contains(Features::WRITE_PROTECT));
                     assert!(
@@ -316,7 +314,7 @@ fn step(world: &mut World, random: &mut Random) {
             let physical_bits = PHYSICAL_BITS;
             world.load(number, Paging { mode, features, cr3, pdptes: [0; 4], physical_bits }, false);
         }
-        94 => world.shadow.forget(number as u32, &world.seen(number, &[])),
+        94 => world.shadow(&world.seen(number, &[]), |processor| processor.forget()),
         _ => world.processors[number].hardware.borrow_mut().speculate(linear),
     }
     if world.memory.get_mut().now.is_multiple_of(32) {
@@ -332,7 +330,7 @@ fn begin(world: &mut World, random: &mut Random) {
     world.memory.get_mut().now += 1;
     world.memory.get_mut().reset(random, width);
     for number in 0..world.processors.len() {
-        world.shadow.forget(number as u32, &world.seen(number, &[]));
+        world.shadow(&world.seen(number, &[]), |processor| processor.forget());
     }
     for number in 0..world.processors.len() {
         let features = if random.one_in(2) { Features::all() } else { random_features(random) };

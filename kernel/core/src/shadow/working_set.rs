@@ -12,9 +12,9 @@ const MOST_LISTED: usize = if cfg!(test) { 6 } else { 430 };
 /// How many roots are found at once.
 const ROOTS: usize = 16;
 
-/// The shadow paging of one processor. One page.
+/// The working set of shadow tables of one processor. One page.
 #[repr(C)]
-pub struct Processor {
+pub struct WorkingSet {
     /// The root of the space that is in use; 0 if its guest table is not memory.
     pub(super) root: Cell<TableId>,
     /// A page without entries, for the hardware when there is no root.
@@ -43,9 +43,9 @@ pub struct Processor {
     list: [Cell<EntryId>; MOST_LISTED],
 }
 
-const _: () = assert!(size_of::<Processor>() <= 4096);
+const _: () = assert!(size_of::<WorkingSet>() <= 4096);
 
-impl Processor {
+impl WorkingSet {
     /// An entry of the list.
     pub(super) fn listed(&self, index: u32) -> EntryId {
         self.list.get(index as usize).map_or(0, Cell::get)
