@@ -246,10 +246,11 @@ fn give_way(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
 /// Makes `thread` the current one without asking the ready queue: the hand-over of a call or a reply. Its registers and state
 /// must be set.
 #[inline(always)]
-pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) {
+pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) -> Ref<Thread> {
     thread.state.set(State::Ready);
     cpu.current.set(Some(thread));
     enter_space(cpu, thread);
+    thread
 }
 
 /// Takes a thread off its processor for good or until it is started again. Returns whether it is off; if not, the processor has been told.

@@ -1,9 +1,9 @@
 //! A word of signal bits; the only thing that crosses CPUs.
 
-use crate::arch::traps::vector;
+use crate::arch::{msr, traps::vector};
 use crate::object::thread::{State, Thread};
 use crate::schedule;
-use bulkhead_abi::{Error, SIGNAL_BADGE};
+use bulkhead_abi::{Error, NO_DEADLINE, SIGNAL_BADGE};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use core::cell::Cell;
@@ -72,31 +72,25 @@ impl Notification {
         }
     }
 
-    /// Makes the calling thread wait, or gives it the bits at once. Returns whether it may go on.
-    pub fn wait(
-        self: &Notification,
-        own: Ref<Notification>,
-        thread: Ref<Thread>,
-        deadline: u64,
-        now: u64,
-    ) -> Result<bool, Error> {
-        if self.bits.get() != 0 {
-            thread.set_bits(self.take());
-            return Ok(true);
+    /// Makes the calling thread wait, or gives it the bits at once.
+    pub fn wait(own: Ref<Self>, thread: Ref<Thread>, deadline: u64) -> Result<(), Error> {
+        if own.bits.get() != 0 {
+            thread.set_bits(own.take());
+            return Ok(());
         }
-        if deadline <= now {
+        if deadline <= msr::tsc() {
             return Err(Error::TimedOut);
         }
-        if self.waiter.get().is_some() {
+        if own.waiter.get().is_some() {
             return Err(Error::WrongState);
         }
-        self.waiter.set(Some(thread));
+        own.waiter.set(Some(thread));
         thread.waits_for.set(Some(own));
         thread.state.set(State::Waiting);
-        if deadline != u64::MAX {
+        if deadline != NO_DEADLINE {
             schedule::set_timer(thread, deadline);
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Ends everybody's interest; the notification is being destroyed.

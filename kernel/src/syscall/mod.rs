@@ -41,6 +41,15 @@ fn caller(cpu: &Cpu) -> Ref<Thread> {
     thread
 }
 
+/// What most system calls have in common: done under the kernel lock, an error goes to the caller and it goes on.
+#[inline(always)]
+fn serve(action: impl FnOnce(&'static Cpu, Ref<Thread>) -> Result<Ref<Thread>, Error>) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    action(cpu, thread).unwrap_or_else(|error| refuse(thread, error))
+}
+
 /// Ends a system call with an error, and goes on with the caller.
 #[inline(always)]
 fn refuse(thread: Ref<Thread>, error: Error) -> Ref<Thread> {
@@ -49,15 +58,13 @@ fn refuse(thread: Ref<Thread>, error: Error) -> Ref<Thread> {
 }
 
 extern "C" fn yield_now(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    thread.set_status(Ok(()));
-    schedule::yield_now(cpu, thread)
+    serve(|cpu, thread| {
+        thread.set_status(Ok(()));
+        Ok(schedule::yield_now(cpu, thread))
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn syscall_unknown() -> Ref<Thread> {
-    let _lock = kernel_lock();
-    refuse(caller(cpu::this()), Error::UnknownSyscall)
+    serve(|_, _| Err(Error::UnknownSyscall))
 }

@@ -14,7 +14,7 @@ use bulkhead_core::phys::Ref;
 
 /// A thread begins to run a vCPU; one at a time.
 #[inline(always)]
-pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
+pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<Ref<Vcpu>, Error> {
     if vcpu.cpu.get() != thread.cpu.get() {
         return Err(Error::WrongCpu);
     }
@@ -24,7 +24,7 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
-    Ok(())
+    Ok(vcpu)
 }
 
 /// A thread goes on with a run after its processor did something else.

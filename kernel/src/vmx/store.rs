@@ -13,8 +13,9 @@ pub(super) const INTERRUPT_STATE: StateGroups =
     StateGroups::RIP.union(StateGroups::RFLAGS).union(StateGroups::INTERRUPTIBILITY);
 
 impl Vcpu {
-    /// Stores what a monitor needs that is told of a signal in place of an exit. What earlier exits stored is out of date.
-    pub fn store_for_signal(&self, cpu: &VmxCpu) {
+    /// Tells the monitor which signals ended the run. What earlier exits stored is out of date.
+    pub fn deliver_signals(&self, cpu: &VmxCpu, bits: u64) {
+        put!(self.state(), signals, bits);
         put!(self.state(), valid, 0);
         self.fetch(cpu, INTERRUPT_STATE);
     }

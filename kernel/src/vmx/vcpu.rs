@@ -375,11 +375,6 @@ impl Vcpu {
         HostPhysical(self.physical() + offset_of!(Self, vmcs) as u64)
     }
 
-    /// Tells the monitor which signals ended the run.
-    pub fn deliver_signals(&self, bits: u64) {
-        put!(self.state(), signals, bits);
-    }
-
     /// The shared page.
     #[inline(always)]
     pub(super) fn state(&self) -> State {
