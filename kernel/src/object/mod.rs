@@ -68,3 +68,13 @@ typed! {
     crate::vmx::Vcpu => Vcpu,
     crate::vmx::GuestSpace => GuestSpace,
 }
+
+/// The lists that objects can be in: `object, marker => member that links it;`.
+macro_rules! linked {
+    ($($object:ty, $marker:ty => $member:ident;)*) => { $(
+        impl bulkhead_core::queue::Linked<$marker> for $object {
+            fn links(&self) -> &bulkhead_core::queue::Links<Self> { &self.$member }
+        }
+    )* };
+}
+pub(crate) use linked;

@@ -1,6 +1,7 @@
 //! The guest processor: its pages, its set-up, and a run.
 
 use crate::arch::control::fault_address;
+use crate::object::linked;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::vmx::apic_guard::Guard;
@@ -22,7 +23,7 @@ use crate::vmx::vpid::allocate_vpid;
 use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
-use bulkhead_core::queue::{Linked, Links};
+use bulkhead_core::queue::Links;
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -93,16 +94,9 @@ pub struct InSpace;
 /// Marks the lists of vCPUs whose shared page is mapped in a partition.
 pub struct MappedHere;
 
-impl Linked<InSpace> for Vcpu {
-    fn links(&self) -> &Links<Self> {
-        &self.in_space
-    }
-}
-
-impl Linked<MappedHere> for Vcpu {
-    fn links(&self) -> &Links<Self> {
-        &self.mapped_here
-    }
+linked! {
+    Vcpu, InSpace => in_space;
+    Vcpu, MappedHere => mapped_here;
 }
 
 /// IA32_PAT after reset.

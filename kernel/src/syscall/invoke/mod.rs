@@ -11,9 +11,7 @@ mod partition;
 mod resources;
 mod thread;
 
-use super::caller;
-use crate::arch::cpu;
-use crate::lock::kernel_lock;
+use super::serve;
 use crate::object::thread::Thread;
 use crate::schedule;
 use bulkhead_abi::{Error, FIRST_OWN_METHOD, ObjectType, Syscall};
@@ -71,19 +69,16 @@ pub fn repeat(mut step: impl FnMut() -> Result<Progress, Error>) -> Result<Outco
 
 /// `Invoke`.
 pub extern "C" fn invoke(slot: u64, method: u64, a: u64, b: u64, c: u64, d: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    match dispatch(thread, slot, method, [a, b, c, d]) {
-        Ok(Outcome::Results(results)) => {
-            thread.set_results(results);
-            thread.set_status(Ok(()));
+    serve(|cpu, thread| {
+        match dispatch(thread, slot, method, [a, b, c, d]) {
+            Ok(Outcome::Results(results)) => thread.set_results(results),
+            Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d]),
+            Ok(Outcome::Restarted) => {}
+            Err(error) => thread.set_status(Err(error)),
         }
-        Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d]),
-        Ok(Outcome::Restarted) => {}
-        Err(error) => thread.set_status(Err(error)),
-    }
-    schedule::next(cpu)
+        // Also after an error: steps before it may have stopped the caller.
+        Ok(schedule::next(cpu))
+    })
 }
 
 fn dispatch(thread: Ref<Thread>, index: u64, method: u64, arguments: [u64; 4]) -> Result<Outcome, Error> {
