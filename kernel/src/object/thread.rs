@@ -6,7 +6,7 @@ use crate::object::partition::Partition;
 use crate::object::window::Window;
 use crate::object::{bound, linked};
 use crate::vmx::Vcpu;
-use bulkhead_abi::{Error, MESSAGE_WORDS};
+use bulkhead_abi::{Error, MESSAGE_WORDS, Syscall};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use bulkhead_core::queue::{Links, Timed, Timer};
@@ -229,11 +229,11 @@ impl Thread {
         self.prepared.set(true);
     }
 
-    /// Makes the system call of number `number` happen again, with the same arguments, when the thread next runs: how long
+    /// Makes a system call happen again, with the same arguments, when the thread next runs: how long
     /// operations let interrupts in.
-    pub fn restart_syscall(&self, number: u64, arguments: [u64; 6]) {
+    pub fn restart_syscall(&self, call: Syscall, arguments: [u64; 6]) {
         self.set_results(arguments);
-        self.registers[index::RAX].set(number);
+        self.registers[index::RAX].set(call as u64);
         // SYSCALL is two bytes.
         self.rip.set(self.rip.get().wrapping_sub(2));
     }

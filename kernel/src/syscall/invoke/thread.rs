@@ -55,11 +55,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             }
             rebind(slot, &thread.bound, || notification.bound_to.set(Some(thread)))
         }
-        ThreadMethod::SetFaultNotification => {
-            let slot = call.slot_at(first)?;
-            slot.expect_object::<Notification>(Rights::SIGNAL)?;
-            rebind(slot, &thread.fault, || {})
-        }
+        ThreadMethod::SetFaultNotification => rebind(call.notification(first, Rights::SIGNAL)?, &thread.fault, || {}),
         ThreadMethod::SetReceiveSlot => {
             if first >= 0xffff {
                 return Err(Error::SlotOutOfRange);
@@ -83,7 +79,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
 }
 
 /// Empties a binding and fills it again.
-pub fn rebind(source: Ref<Slot>, binding: &Slot, then: impl FnOnce()) -> Result<Outcome, Error> {
+pub fn rebind<T>(source: Ref<Slot>, binding: &Slot, then: impl FnOnce() -> T) -> Result<Outcome, Error> {
     let binding = embedded(binding);
     if engine().unbind_step(binding, &KernelHooks) == Progress::Again {
         return Ok(Outcome::Again);
