@@ -52,9 +52,7 @@ pub fn expire(cpu: &'static Cpu) {
 fn timed_out(thread: Ref<Thread>) {
     match thread.state.get() {
         State::Waiting => {
-            if let Some(notification) = thread.waits_for.replace(None) {
-                notification.waiter.set(None);
-            }
+            thread.end_wait();
             thread.set_status(Err(Error::TimedOut));
             schedule::wake(thread);
         }

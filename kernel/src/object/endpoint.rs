@@ -25,11 +25,9 @@ pub struct Endpoint {
 unsafe impl KernelObject for Endpoint {}
 
 impl Endpoint {
-    /// Forgets a receiver that gives up.
-    pub fn remove_receiver(&self, thread: Ref<Thread>) {
-        if self.receiver.get() == Some(thread) {
-            self.receiver.set(None);
-        }
+    /// Forgets a thread that waits in it, as receiver or as caller, and gives up.
+    pub fn remove(&self, thread: Ref<Thread>) {
+        if self.receiver.get() == Some(thread) { self.receiver.set(None) } else { self.callers.remove(thread) }
     }
 
     /// Sends everybody away with an error, a bounded number at a time; the endpoint is being destroyed. Returns whether

@@ -85,11 +85,9 @@ impl Hooks for KernelHooks {
         };
         if let Some(partition) = space.downcast::<Partition>() {
             if slot.object_type() == ObjectType::IoPorts {
-                if slot.mapped_length().get() == 0 {
-                    return Progress::Done;
+                if slot.mapped_length().replace(0) != 0 {
+                    partition.deny_ports(slot.first() as u16, slot.count() as u32);
                 }
-                partition.deny_ports(slot.first() as u16, slot.count() as u32);
-                slot.mapped_length().set(0);
                 return Progress::Done;
             }
             let table = PageTable::<Native>::new(partition.root());
@@ -124,13 +122,7 @@ fn release_page(page: HostPhysical) {
 
 /// Returns one page of a pool; whether there was one.
 pub fn drain(pool: &bulkhead_core::page_table::Pool) -> bool {
-    match pool.take() {
-        Some(page) => {
-            release_page(page);
-            true
-        }
-        None => false,
-    }
+    pool.take().map(release_page).is_some()
 }
 
 /// Stops a thread, ends what others expect of it, empties its bindings.
@@ -180,10 +172,9 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         return Progress::Again;
     }
     if let Some(table) = partition.table.get() {
-        if engine().clear_table_step(table, &KernelHooks) == Progress::Again {
-            return Progress::Again;
+        if engine().clear_table_step(table, &KernelHooks) == Progress::Done {
+            partition.table.set(None);
         }
-        partition.table.set(None);
         return Progress::Again;
     }
     if let Some(vcpu) = partition.vcpus.first() {
@@ -191,8 +182,6 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         return Progress::Again;
     }
     partition.forget_loaded();
-    if PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool) == Progress::Again {
-        return Progress::Again;
-    }
-    if drain(&partition.pool) { Progress::Again } else { Progress::Done }
+    let progress = PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool);
+    if progress == Progress::Again || drain(&partition.pool) { Progress::Again } else { Progress::Done }
 }

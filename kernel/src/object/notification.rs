@@ -38,10 +38,9 @@ impl Notification {
 
     /// Whether its bits should end what `thread` does.
     fn bound_thread(&self) -> Option<Ref<Thread>> {
-        let thread = self.bound_to.get()?;
         // Unbinding empties the thread's slot only; notice it here.
         let own = core::ptr::from_ref(self) as u64;
-        if thread.bound_notification().is_some_and(|bound| bound.address() == own) { Some(thread) } else { None }
+        self.bound_to.get().filter(|thread| thread.bound_notification().is_some_and(|bound| bound.address() == own))
     }
 
     /// Adds bits and wakes whom they concern.
@@ -49,8 +48,7 @@ impl Notification {
     pub fn signal(&self, bits: u64) {
         self.bits.set(self.bits.get() | bits);
         if let Some(thread) = self.waiter.get() {
-            self.waiter.set(None);
-            thread.waits_for.set(None);
+            thread.end_wait();
             thread.set_bits(self.take());
             schedule::wake(thread);
             return;
@@ -61,7 +59,7 @@ impl Notification {
         match thread.state.get() {
             State::Receiving => {
                 if let Some(endpoint) = thread.endpoint.replace(None) {
-                    endpoint.remove_receiver(thread);
+                    endpoint.remove(thread);
                 }
                 thread.set_message(SIGNAL_BADGE, 0, [self.take(), 0, 0, 0]);
                 schedule::wake(thread);
@@ -96,8 +94,8 @@ impl Notification {
     /// Ends everybody's interest; the notification is being destroyed.
     pub fn dissolve(&self) {
         self.bound_to.set(None);
-        if let Some(thread) = self.waiter.replace(None) {
-            thread.waits_for.set(None);
+        if let Some(thread) = self.waiter.get() {
+            thread.end_wait();
             thread.set_status(Err(Error::Gone));
             schedule::wake(thread);
         }

@@ -238,10 +238,16 @@ impl Thread {
         self.rip.set(self.rip.get().wrapping_sub(2));
     }
 
+    /// Ends its waiting for a notification.
+    pub fn end_wait(&self) {
+        if let Some(notification) = self.waits_for.replace(None) {
+            notification.waiter.set(None);
+        }
+    }
+
     /// The window that pays for it, if it still exists.
     pub fn paying_window(&self) -> Option<Ref<Window>> {
-        let payer = self.payer.get()?;
-        bound(&payer.window)
+        bound(&self.payer.get()?.window)
     }
 
     /// Its bound notification, if any.

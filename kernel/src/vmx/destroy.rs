@@ -102,12 +102,8 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
             return Progress::Again;
         }
     }
-    if space.shadow.destroy_step(space.pool()) == Progress::Again {
-        return Progress::Again;
-    }
-    let table = PageTable::<Ept>::new(space.root());
-    if table.destroy_step(space.pool()) == Progress::Again || drain(space.pool()) {
-        return Progress::Again;
-    }
-    Progress::Done
+    let again = space.shadow.destroy_step(space.pool()) == Progress::Again
+        || PageTable::<Ept>::new(space.root()).destroy_step(space.pool()) == Progress::Again
+        || drain(space.pool());
+    if again { Progress::Again } else { Progress::Done }
 }
