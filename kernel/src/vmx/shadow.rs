@@ -206,7 +206,7 @@ impl Vcpu {
                 None => {
                     // Without tables of its own the guest must never be entered.
                     self.ask_for_paging(load);
-                    Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()))
+                    Some(self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()))
                 }
             },
         };

@@ -10,7 +10,7 @@ use crate::vmx::controls::{Controls, OwnedBits};
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::debug::DebugRegisters;
 use crate::vmx::entry::{self, EntryState};
-use crate::vmx::exit::Outcome;
+use crate::vmx::exit::{Outcome, reason::INVALID_GUEST_STATE};
 use crate::vmx::fpu;
 use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::invalidate::invalidate_vpid;
@@ -20,7 +20,7 @@ use crate::vmx::shadow::Shadowed;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
-use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
+use bulkhead_abi::{ApicMode, Error, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use bulkhead_core::queue::Links;
@@ -203,7 +203,7 @@ impl Vcpu {
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) {
             if !self.bind(cpu) {
-                return self.refuse(Error::WrongCpu as u64);
+                return self.refuse(INVALID_GUEST_STATE, Error::WrongCpu as u64);
             }
             touch_interrupt_flag();
         }
@@ -225,7 +225,7 @@ impl Vcpu {
             if dirty != StateGroups::RIP.bits()
                 && let Err(refused) = self.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty))
             {
-                return self.refuse(refused.bits());
+                return self.refuse(INVALID_GUEST_STATE, refused.bits());
             }
             put!(state, dirty, 0);
         }
@@ -354,15 +354,6 @@ impl Vcpu {
         // What the monitor has not marked yet is loaded all the same.
         let state = self.state();
         put!(state, dirty, StateGroups::all().bits());
-    }
-
-    /// Reports that the state was refused before the hardware saw it; `what` goes to the qualification.
-    #[cold]
-    pub(super) fn refuse(&self, what: u64) -> Outcome {
-        let state = self.state();
-        put!(state, exit_reason, u64::from(crate::vmx::exit::reason::INVALID_GUEST_STATE));
-        put!(state, exit_qualification, what);
-        Outcome::Vmm(ExitReason::EntryFailed)
     }
 
     fn vmcs_page(&self) -> HostPhysical {
