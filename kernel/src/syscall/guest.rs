@@ -93,7 +93,7 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
 
 /// The guest wrote to a port that is a doorbell.
 fn ring(vcpu: Ref<Vcpu>, port: u16) {
-    let space = vcpu.space();
+    let space = vcpu.space.get();
     if let Some(slot) = space.as_ref().and_then(|space| space.doorbell(port))
         && let Some(notification) = bound::<Notification>(slot)
     {

@@ -66,10 +66,10 @@ impl Vcpu {
                 vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin));
                 vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(primary));
                 vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(secondary));
-                vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic_page().0);
+                vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic.physical().0);
                 vmcs.write(control::APIC_ACCESS_ADDR_FULL, access_page.map_or(0, |page| page.0));
                 vmcs.write(control::POSTED_INTERRUPT_NOTIFICATION_VECTOR, u64::from(vector::POSTED));
-                let descriptor = self.virtual_apic_page().0 + POSTED_INTERRUPTS as u64;
+                let descriptor = self.virtual_apic.physical().0 + POSTED_INTERRUPTS as u64;
                 vmcs.write(control::POSTED_INTERRUPT_DESC_ADDR_FULL, descriptor);
             }
         }

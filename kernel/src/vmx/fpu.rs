@@ -56,7 +56,7 @@ pub fn switch(cpu: &VmxCpu, previous: Option<&Vcpu>, next: Option<&Vcpu>) {
             }
             if let Some(vcpu) = next {
                 asm!("xrstor64 [{}]", in(reg) vcpu.extended_area(), in("eax") low, in("edx") high, options(nostack));
-                write_xcr0(vcpu.xcr0());
+                write_xcr0(vcpu.xcr0.get());
             }
             write_cr4(cpu.host.cr4());
         } else {

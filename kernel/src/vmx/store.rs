@@ -77,7 +77,7 @@ impl Vcpu {
             store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL);
         }
         if groups.contains(StateGroups::XCR0) {
-            put!(state, xcr0, self.xcr0());
+            put!(state, xcr0, self.xcr0.get());
         }
         if groups.contains(StateGroups::PDPTES) {
             let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];

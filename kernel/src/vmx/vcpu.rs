@@ -36,7 +36,8 @@ pub struct Vcpu {
     /// Common to all objects.
     pub header: ObjectHeader,
     pub(super) entry: EntryState,
-    pub(super) space: Cell<Option<Ref<GuestSpace>>>,
+    /// The guest space whose memory it sees.
+    pub space: Cell<Option<Ref<GuestSpace>>>,
     /// Its space is there, and its processor has nothing outdated cached of it: what an entry looks at.
     pub(super) may_enter: Cell<bool>,
     /// Among the vCPUs of its space.
@@ -54,7 +55,7 @@ pub struct Vcpu {
     /// TSC value that ends a run.
     pub(super) deadline: Cell<u64>,
     /// The processor whose VMX state the VMCS is set up for, as an address; 0 while it is clear.
-    home: Cell<u64>,
+    pub(super) home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
     pub(super) shadowed: Shadowed,
@@ -71,7 +72,7 @@ pub struct Vcpu {
     pub(super) entry_controls: Cell<u32>,
     pub(super) cr0: Cell<OwnedBits>,
     pub(super) cr4: Cell<OwnedBits>,
-    xcr0: Cell<u64>,
+    pub(super) xcr0: Cell<u64>,
     pub(super) debug: DebugRegisters,
     pub(super) msrs: MsrAreas,
     vmcs: Page,
@@ -150,24 +151,9 @@ impl Vcpu {
         cpu.current.get().is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
     }
 
-    /// A processor has the vCPU's state.
-    pub(super) fn has_home(&self) -> bool {
-        self.home.get() != 0
-    }
-
     /// The first of the two pages shared with the monitor, to map for it.
     pub fn state_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, state) as u64)
-    }
-
-    /// The virtual-APIC page, which is shared with the monitor, too.
-    pub fn virtual_apic_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, virtual_apic) as u64)
-    }
-
-    /// The guest space whose memory the vCPU sees.
-    pub fn space(&self) -> Option<Ref<GuestSpace>> {
-        self.space.get()
+        self.state.physical()
     }
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
@@ -189,7 +175,7 @@ impl Vcpu {
         }
         if self.home.get() == core::ptr::from_ref(cpu) as u64 {
             // SAFETY: the VMCS is one of this processor, by the comparison.
-            unsafe { Vmcs::clear(self.vmcs_page()) };
+            unsafe { Vmcs::clear(self.vmcs.physical()) };
             self.home.set(0);
             self.entry.reset();
             // Clearing keeps the fields, but the next processor's host state is another.
@@ -281,13 +267,13 @@ impl Vcpu {
         if !cpu.is_enabled() || self.space.get().is_none() || !arrives && self.home.get() != here {
             return false;
         }
-        let region = self.vmcs_page();
-        if arrives {
-            // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
-            unsafe { Vmcs::clear(region) };
+        if !arrives {
+            return self.make_current(cpu).is_some();
         }
-        let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
-            return !arrives && self.make_current(cpu).is_some();
+        // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
+        unsafe { Vmcs::clear(self.vmcs.physical()) };
+        let Some(capabilities) = Capabilities::read() else {
+            return false;
         };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.has_tsc_aux();
@@ -320,7 +306,7 @@ impl Vcpu {
     /// Makes the VMCS current and gives the vCPU the extended-state registers.
     fn make_current(&self, cpu: &VmxCpu) -> Option<Vmcs> {
         // SAFETY: the caller has found the VMCS at home here, or clear.
-        let vmcs = unsafe { Vmcs::load(self.vmcs_page()) }?;
+        let vmcs = unsafe { Vmcs::load(self.vmcs.physical()) }?;
         let previous = cpu.current.replace(Some(self.reference()));
         fpu::switch(cpu, previous.as_deref(), Some(self));
         DebugRegisters::switch(previous.as_deref(), Some(self));
@@ -340,13 +326,12 @@ impl Vcpu {
         // SAFETY: the pages belong to the vCPU and to its space, which outlives it.
         unsafe {
             if let Some(space) = self.space.get() {
-                let [low, high] = space.io_bitmaps();
-                vmcs.write(control::IO_BITMAP_A_ADDR_FULL, low.0);
-                vmcs.write(control::IO_BITMAP_B_ADDR_FULL, high.0);
+                let [low, high] = &space.io_bitmaps;
+                vmcs.write(control::IO_BITMAP_A_ADDR_FULL, low.physical().0);
+                vmcs.write(control::IO_BITMAP_B_ADDR_FULL, high.physical().0);
                 vmcs.write(control::EPTP_FULL, space.ept_pointer());
             }
-            let bitmap = self.physical() + offset_of!(Self, msr_bitmap) as u64;
-            vmcs.write(control::MSR_BITMAPS_ADDR_FULL, bitmap);
+            vmcs.write(control::MSR_BITMAPS_ADDR_FULL, self.msr_bitmap.physical().0);
             vmcs.write(control::VPID, u64::from(self.vpid.get()));
         }
         vmcs.set_guest::<{ guest::LINK_PTR_FULL }>(!0);
@@ -354,10 +339,6 @@ impl Vcpu {
         // What the monitor has not marked yet is loaded all the same.
         let state = self.state();
         put!(state, dirty, StateGroups::all().bits());
-    }
-
-    fn vmcs_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, vmcs) as u64)
     }
 
     /// The shared page.
@@ -370,11 +351,6 @@ impl Vcpu {
     /// Where extended state is kept: page-aligned, `fpu::AREA_BYTES` long.
     pub(super) fn extended_area(&self) -> *mut u8 {
         core::ptr::from_ref(&self.extended).cast::<u8>().cast_mut()
-    }
-
-    /// XCR0 of the guest.
-    pub(super) fn xcr0(&self) -> u64 {
-        self.xcr0.get()
     }
 
     /// Sets XCR0 of the guest, whose extended state the registers hold. False if the processor would not accept it.
