@@ -1,6 +1,6 @@
 //! What VMX keeps per processor.
 
-use crate::arch::msr;
+use crate::arch::{cpu, msr};
 use crate::time;
 use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
@@ -76,7 +76,7 @@ impl VmxCpu {
     pub fn restore_task_limit(&self) -> bool {
         let lost = self.host.task_limit_lost.replace(false);
         if lost {
-            self.host.reload_task_register();
+            cpu::this().descriptors.reload_task();
         }
         lost
     }

@@ -7,7 +7,7 @@
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
-use crate::vmx::state::{State, get};
+use crate::vmx::state::{SEGMENTS, State, get};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -84,13 +84,9 @@ impl Vcpu {
             self.load_interrupt_status(vmcs, state);
         }
         if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..8 {
+            for index in 0..SEGMENTS {
                 vmcs.load_segment(state, index);
             }
-            vmcs.set_guest::<{ guest::GDTR_BASE }>(get!(state, gdtr.base));
-            vmcs.set_guest::<{ guest::GDTR_LIMIT }>(u64::from(get!(state, gdtr.limit)));
-            vmcs.set_guest::<{ guest::IDTR_BASE }>(get!(state, idtr.base));
-            vmcs.set_guest::<{ guest::IDTR_LIMIT }>(u64::from(get!(state, idtr.limit)));
         }
         if groups.contains(StateGroups::SYSTEM_REGISTERS) {
             self.load_system_registers(vmcs, state);

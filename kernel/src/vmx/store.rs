@@ -2,7 +2,7 @@
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
-use crate::vmx::state::{State, get, put, store};
+use crate::vmx::state::{SEGMENTS, State, get, put, store};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -54,20 +54,8 @@ impl Vcpu {
             self.store_control_registers(vmcs, state);
         }
         if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..8 {
+            for index in 0..SEGMENTS {
                 vmcs.store_segment(state, index);
-            }
-            for (place, base, limit) in [
-                (state.descriptor_tables()[0], guest::GDTR_BASE, guest::GDTR_LIMIT),
-                (state.descriptor_tables()[1], guest::IDTR_BASE, guest::IDTR_LIMIT),
-            ] {
-                let value = bulkhead_abi::Segment {
-                    base: vmcs.read(base),
-                    limit: vmcs.read(limit) as u32,
-                    ..Default::default()
-                };
-                // SAFETY: a member of the state page.
-                unsafe { place.write_volatile(value) };
             }
         }
         if groups.contains(StateGroups::SYSTEM_REGISTERS) {

@@ -294,7 +294,7 @@ impl Vcpu {
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
         let areas = self.physical() + offset_of!(Self, msrs) as u64;
-        self.msrs.load(vmcs, &cpu.host, HostPhysical(areas));
+        self.msrs.load(vmcs, HostPhysical(areas));
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
