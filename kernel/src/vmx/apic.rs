@@ -20,7 +20,7 @@ const DELIVERY: u32 =
 const XAPIC: u32 = SecondaryControls::VIRTUALIZE_APIC.bits();
 pub(super) const HARDWARE_POSTING: u32 = PinbasedControls::POSTED_INTERRUPTS.bits();
 const X2APIC: u32 = SecondaryControls::VIRTUALIZE_X2APIC.bits();
-pub(super) const EOI_EXITS: [u32; 4] =
+const EOI_EXITS: [u32; 4] =
     [control::EOI_EXIT0_FULL, control::EOI_EXIT1_FULL, control::EOI_EXIT2_FULL, control::EOI_EXIT3_FULL];
 
 /// The primary and secondary controls for a mode, given those without any virtualization of the local APIC.
@@ -36,6 +36,14 @@ const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32)
 /// The processor delivers interrupts in this mode.
 pub(super) const fn delivers(mode: ApicMode) -> bool {
     matches!(mode, ApicMode::Xapic | ApicMode::X2apic)
+}
+
+/// Has the end of every vector exit, or of those that the monitor asks for.
+pub(super) fn set_eoi_exits(vmcs: Vmcs, state: State, all: bool) {
+    for (index, field) in EOI_EXITS.into_iter().enumerate() {
+        // SAFETY: which ends of interrupts exit is the monitor's business.
+        unsafe { vmcs.write(field, if all { u64::MAX } else { state.eoi_exits(index) }) };
+    }
 }
 
 /// Words of a posted-interrupt descriptor's set of vectors.
@@ -55,8 +63,9 @@ impl Vcpu {
             return Err(StateGroups::APIC);
         }
         if self.apic_mode.replace(mode) != mode {
-            let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
-            let pin = if delivers(mode) { self.pin.get() } else { self.pin.get() & !HARDWARE_POSTING };
+            let controls = self.controls.get();
+            let (primary, secondary) = controls_of(mode, self.primary.get(), controls.secondary);
+            let pin = if delivers(mode) { controls.pin_with_posting } else { controls.pin };
             self.primary.set(primary);
             self.guard.set(Guard::None);
             self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
@@ -77,11 +86,7 @@ impl Vcpu {
         // SAFETY: VM entry refuses a threshold above the task priority.
         unsafe { vmcs.write(control::TPR_THRESHOLD, threshold) };
         if delivers(mode) {
-            for (index, field) in EOI_EXITS.into_iter().enumerate() {
-                let vectors = state.eoi_exits(index);
-                // SAFETY: which ends of interrupts exit is the monitor's business.
-                unsafe { vmcs.write(field, vectors) };
-            }
+            set_eoi_exits(vmcs, state, false);
         }
         if self.guard.get() == Guard::Ends {
             self.guard.set(Guard::None);

@@ -119,7 +119,7 @@ impl Vcpu {
         if get!(state, interrupt_window) != 0 {
             primary |= INTERRUPT_WINDOW;
         }
-        if get!(state, nmi_window) != 0 && self.has_nmi_window.get() {
+        if get!(state, nmi_window) != 0 && self.controls.get().has_nmi_window() {
             primary |= NMI_WINDOW;
         }
         if primary != self.primary.replace(primary) {
@@ -133,18 +133,18 @@ impl Vcpu {
 
     fn load_control_registers(&self, vmcs: Vmcs, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
-        if !self.cr0.get().allows_mode(cr0) {
+        if !self.controls.get().cr0.allows_mode(cr0) {
             return Err(StateGroups::CONTROL_REGISTERS);
         }
-        vmcs.set_guest::<{ guest::CR0 }>(self.cr0.get().merge(cr0));
-        vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
+        vmcs.set_guest::<{ guest::CR0 }>(self.controls.get().cr0.merge(cr0));
+        vmcs.set_guest::<{ guest::CR4 }>(self.controls.get().cr4.merge(cr4));
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
         let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
         // SAFETY: shadows are only read by the guest; the entry control says which mode the guest is in, and entry checks it.
         unsafe {
             vmcs.write(control::CR0_READ_SHADOW, cr0);
             vmcs.write(control::CR4_READ_SHADOW, cr4);
-            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
+            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.controls.get().entry | mode));
         }
         if self.shadowed.on.get() {
             // The hardware's CR3 is the engine's affair.

@@ -169,7 +169,7 @@ impl Vcpu {
         let physical_bits = (__cpuid(0x8000_0008).eax & 0xff).min(47);
         let paging = Paging { mode, features, cr3: get!(state, cr3), pdptes, physical_bits };
         self.shadowed.paging.set(paging);
-        let values = self.cr4.get().merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
+        let values = self.controls.get().cr4.merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);

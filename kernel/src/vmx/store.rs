@@ -92,8 +92,8 @@ impl Vcpu {
 
     #[inline(always)]
     pub(super) fn store_control_registers(&self, vmcs: Vmcs, state: State) {
-        let cr0 = self.cr0.get().view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
-        let cr4 = self.cr4.get().view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
+        let cr0 = self.controls.get().cr0.view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
+        let cr4 = self.controls.get().cr4.view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
         put!(state, cr0, cr0);
         put!(state, cr4, cr4);
         store!(vmcs, state, cr3, guest::CR3);

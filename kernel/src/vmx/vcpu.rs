@@ -6,7 +6,7 @@ use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::capabilities::Capabilities;
-use crate::vmx::controls::{Controls, OwnedBits};
+use crate::vmx::controls::Controls;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::debug::DebugRegisters;
 use crate::vmx::entry::{self, EntryState};
@@ -59,19 +59,14 @@ pub struct Vcpu {
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
     pub(super) shadowed: Shadowed,
-    pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
+    pub(super) controls: Cell<Controls>,
+    /// The primary controls as they are now.
     pub(super) primary: Cell<u32>,
-    pub(super) secondary: Cell<u32>,
-    /// With posted-interrupt processing, if the processor has it.
-    pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
     /// Not 0: before the next entry, see to shadow paging or to requested interrupts.
     pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
-    pub(super) entry_controls: Cell<u32>,
-    pub(super) cr0: Cell<OwnedBits>,
-    pub(super) cr4: Cell<OwnedBits>,
     pub(super) xcr0: Cell<u64>,
     pub(super) debug: DebugRegisters,
     pub(super) msrs: MsrAreas,
@@ -316,12 +311,7 @@ impl Vcpu {
     /// Writes the fields that stay for ever, and notes the controls.
     fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
         self.primary.set(controls.primary);
-        self.secondary.set(controls.secondary);
-        self.pin.set(controls.pin_with_posting);
-        self.entry_controls.set(controls.entry);
-        self.cr0.set(controls.cr0);
-        self.cr4.set(controls.cr4);
-        self.has_nmi_window.set(controls.has_nmi_window());
+        self.controls.set(*controls);
         controls.load(vmcs);
         // SAFETY: the pages belong to the vCPU and to its space, which outlives it.
         unsafe {
