@@ -1,5 +1,6 @@
 //! What the capability engine asks of the kernel: map, unmap, and take objects apart.
 
+use crate::arch::cpu;
 use crate::object::endpoint::Endpoint;
 use crate::object::notification::Notification;
 use crate::object::partition::Partition;
@@ -20,17 +21,6 @@ use bulkhead_core::slot::Slot;
 /// The kernel's hooks; there is no state in them.
 pub struct KernelHooks;
 
-/// Pages that an object of this type has, at least.
-pub fn pages_of(object_type: ObjectType) -> Option<u64> {
-    match object_type {
-        ObjectType::Partition => Some(3),
-        ObjectType::Thread | ObjectType::Endpoint | ObjectType::Notification | ObjectType::Window => Some(1),
-        ObjectType::Vcpu => Some(Vcpu::PAGES),
-        ObjectType::GuestSpace => Some(GuestSpace::PAGES),
-        ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => None,
-    }
-}
-
 fn attributes(slot: &Slot, user: bool) -> Attributes {
     let word = slot.mapped_attributes();
     Attributes { rights: Rights::from_bits_truncate(word as u16), uncached: word & MAP_UNCACHED != 0, user }
@@ -43,7 +33,7 @@ impl Hooks for KernelHooks {
         } else if let Some(partition) = object.downcast::<Partition>() {
             destroy_partition(partition)
         } else if let Some(endpoint) = object.downcast::<Endpoint>() {
-            if endpoint.dissolve() { Progress::Done } else { Progress::Again }
+            endpoint.dissolve_step()
         } else if let Some(notification) = object.downcast::<Notification>() {
             notification.dissolve();
             Progress::Done
@@ -73,7 +63,8 @@ impl Hooks for KernelHooks {
             table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, done)
         } else if let Some(space) = space.downcast::<GuestSpace>() {
             let table = PageTable::<Ept>::new(space.root());
-            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), done)
+            let largest = cpu::this().vmx.largest_page.get().unwrap_or(PageSize::Small);
+            table.map_step(&mapping, attributes(slot, false), space.pool(), largest, done)
         } else {
             Err(Error::WrongType)
         }

@@ -54,7 +54,7 @@ pub fn bound<T: TypedObject>(slot: &Slot) -> Option<Ref<T>> {
 /// Objects and their types.
 macro_rules! typed {
     ($($object:ty => $kind:ident,)*) => { $(
-        // SAFETY: `repr(C)`, the header first, and created with enough pages: see `hooks::pages_of`.
+        // SAFETY: `repr(C)`, the header first, and created with enough pages: see `syscall::invoke::create`.
         unsafe impl TypedObject for $object { const TYPE: ObjectType = ObjectType::$kind; }
     )* };
 }

@@ -40,9 +40,9 @@ pub(super) const fn delivers(mode: ApicMode) -> bool {
 
 /// Has the end of every vector exit, or of those that the monitor asks for.
 pub(super) fn set_eoi_exits(vmcs: Vmcs, state: State, all: bool) {
-    for (index, field) in EOI_EXITS.into_iter().enumerate() {
+    for (field, vectors) in EOI_EXITS.into_iter().zip(get!(state, eoi_exits)) {
         // SAFETY: which ends of interrupts exit is the monitor's business.
-        unsafe { vmcs.write(field, if all { u64::MAX } else { state.eoi_exits(index) }) };
+        unsafe { vmcs.write(field, if all { u64::MAX } else { vectors }) };
     }
 }
 

@@ -26,8 +26,10 @@ pub struct VmxCpu {
     pub(super) timer_shift: Cell<u32>,
     /// Most ticks of the preemption timer in one stay in a guest.
     longest: Cell<u64>,
-    large_pages: Cell<(bool, bool)>,
-    virtual_apic: Cell<bool>,
+    /// The largest page that guest spaces can map; nothing without VMX.
+    pub largest_page: Cell<Option<PageSize>>,
+    /// Local APICs of guests are virtualized.
+    pub has_virtual_apic: Cell<bool>,
     pub(super) tpr_shadow: Cell<bool>,
     enabled: Cell<bool>,
 }
@@ -44,8 +46,8 @@ impl VmxCpu {
         self.timer_shift.set(capabilities.timer_shift);
         let longest = (time::frequency() / STAYS_PER_SECOND) >> capabilities.timer_shift;
         self.longest.set(longest.clamp(1, u64::from(u32::MAX)));
-        self.large_pages.set(capabilities.ept_large_pages());
-        self.virtual_apic.set(capabilities.has_virtual_apic());
+        self.largest_page.set(Some(capabilities.largest_page()));
+        self.has_virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
         let controls = Controls::compute(&capabilities, false, false, self.host.cr4());
         self.enabled.set(controls.is_some());
@@ -54,20 +56,6 @@ impl VmxCpu {
     /// Guests can run here.
     pub fn is_enabled(&self) -> bool {
         self.enabled.get()
-    }
-
-    /// Local APICs of guests are virtualized.
-    pub fn has_virtual_apic(&self) -> bool {
-        self.virtual_apic.get()
-    }
-
-    /// The largest page that guest spaces can map.
-    pub fn largest_page(&self) -> PageSize {
-        match self.large_pages.get() {
-            (_, true) => PageSize::Huge,
-            (true, false) => PageSize::Large,
-            (false, false) => PageSize::Small,
-        }
     }
 
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed

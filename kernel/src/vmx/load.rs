@@ -20,6 +20,9 @@ pub const SHADOW: u64 = 0b11;
 const LAST_ACTIVITY: u32 = 1;
 /// RFLAGS bit 1, which is always 1.
 const RFLAGS_FIXED: u64 = 1 << 1;
+/// DR7: every bit that is defined; of the others bit 10 is 1.
+const DR7_DEFINED: u64 = 0xffff_23ff;
+const DR7_FIXED: u64 = 1 << 10;
 /// EFER.LMA.
 const EFER_LMA: u64 = 1 << 10;
 /// VM-entry control: IA-32e mode guest.
@@ -156,7 +159,7 @@ impl Vcpu {
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {
-        self.debug.load_control(vmcs, get!(state, dr7));
+        vmcs.set_guest::<{ guest::DR7 }>(get!(state, dr7) & DR7_DEFINED | DR7_FIXED);
         vmcs.set_guest::<{ guest::IA32_SYSENTER_CS }>(get!(state, sysenter_cs));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_ESP }>(get!(state, sysenter_esp));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_EIP }>(get!(state, sysenter_eip));

@@ -40,12 +40,6 @@ impl State {
         // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
         unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
     }
-
-    /// A word of the vectors whose end exits.
-    pub fn eoi_exits(self, index: usize) -> u64 {
-        // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
-        unsafe { (&raw const (*self.0).eoi_exits).cast::<u64>().add(index & 3).read_volatile() }
-    }
 }
 
 /// Reads a member of the shared page, once.

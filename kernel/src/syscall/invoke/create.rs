@@ -5,7 +5,7 @@ use crate::arch::cpu;
 use crate::memory;
 use crate::object::endpoint::Endpoint;
 use crate::object::engine;
-use crate::object::hooks::{embedded, pages_of};
+use crate::object::hooks::embedded;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::object::window::Window;
@@ -38,7 +38,9 @@ pub fn create(call: &Call) -> Result<Outcome, Error> {
     let parameters = check(call, object_type, argument)?;
     let least = match parameters {
         Parameters::Partition { slots } => 2 + table_pages(slots),
-        _ => pages_of(object_type).ok_or(Error::BadArgument)?,
+        Parameters::Vcpu { .. } => Vcpu::PAGES,
+        Parameters::GuestSpace(_) => GuestSpace::PAGES,
+        _ => 1,
     };
     let pages = match what >> 8 {
         0 => least,

@@ -27,7 +27,7 @@ pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
             guest::bind_doorbell(guest, port?, call.notification(second, Rights::SIGNAL)?)
         }
         GuestSpaceMethod::UnbindDoorbell => guest::unbind_doorbell(guest, port?),
-        GuestSpaceMethod::MapApicPage if crate::vmx::has_virtual_apic() => {
+        GuestSpaceMethod::MapApicPage if cpu::this().vmx.has_virtual_apic.get() => {
             guest.map_apic_page()?;
             DONE
         }
