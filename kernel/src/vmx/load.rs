@@ -7,7 +7,7 @@
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
-use crate::vmx::state::{SEGMENTS, State, get};
+use crate::vmx::state::{SEGMENTS, State, each, get};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -47,72 +47,47 @@ impl Vcpu {
     #[inline(never)]
     pub(super) fn load(&self, vmcs: Vmcs, cpu: &VmxCpu, groups: StateGroups) -> Result<(), StateGroups> {
         let state = self.state();
-        if groups.contains(StateGroups::RFLAGS) {
-            vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED);
-        }
-        if groups.contains(StateGroups::RSP) {
-            vmcs.set_guest::<{ guest::RSP }>(get!(state, rsp));
-        }
-        if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            let activity = get!(state, activity);
-            if activity > LAST_ACTIVITY {
-                return Err(StateGroups::INTERRUPTIBILITY);
+        for group in each(groups) {
+            match group {
+                StateGroups::RFLAGS => vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED),
+                StateGroups::RSP => vmcs.set_guest::<{ guest::RSP }>(get!(state, rsp)),
+                StateGroups::INJECTION => load_injection(vmcs, state),
+                StateGroups::INTERRUPTIBILITY => {
+                    let activity = get!(state, activity);
+                    if activity > LAST_ACTIVITY {
+                        return Err(group);
+                    }
+                    vmcs.set_guest::<{ guest::ACTIVITY_STATE }>(u64::from(activity));
+                    vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(state, interruptibility)));
+                }
+                StateGroups::WINDOWS => self.load_windows(vmcs, state),
+                StateGroups::CONTROL_REGISTERS => self.load_control_registers(vmcs, state, groups)?,
+                StateGroups::SEGMENTS => (0..SEGMENTS).for_each(|index| vmcs.load_segment(state, index)),
+                StateGroups::SYSTEM_REGISTERS => self.load_system_registers(vmcs, state),
+                StateGroups::TSC_OFFSET => {
+                    let offset = get!(state, tsc_offset);
+                    // SAFETY: any offset will do.
+                    unsafe { vmcs.write(control::TSC_OFFSET_FULL, offset) };
+                }
+                StateGroups::APIC => {
+                    self.load_apic(vmcs, cpu, state)?;
+                    self.load_interrupt_status(vmcs, state);
+                }
+                StateGroups::XCR0 if !self.set_xcr0(cpu, get!(state, xcr0)) => return Err(group),
+                StateGroups::PDPTES => {
+                    let [first, second, third, fourth] = get!(state, pdptes);
+                    vmcs.set_guest::<{ guest::PDPTE0_FULL }>(first);
+                    vmcs.set_guest::<{ guest::PDPTE1_FULL }>(second);
+                    vmcs.set_guest::<{ guest::PDPTE2_FULL }>(third);
+                    vmcs.set_guest::<{ guest::PDPTE3_FULL }>(fourth);
+                }
+                StateGroups::INTERRUPT_STATUS => self.load_interrupt_status(vmcs, state),
+                StateGroups::DEBUG => self.debug.load(state),
+                StateGroups::PENDING_DEBUG => {
+                    vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(get!(state, pending_debug));
+                }
+                _ => {}
             }
-            vmcs.set_guest::<{ guest::ACTIVITY_STATE }>(u64::from(activity));
-            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(state, interruptibility)));
-        }
-        if groups.contains(StateGroups::INJECTION) {
-            load_injection(vmcs, state);
-        }
-        if groups.contains(StateGroups::WINDOWS) {
-            self.load_windows(vmcs, state);
-        }
-        if groups.contains(StateGroups::INTERRUPT_STATUS) {
-            self.load_interrupt_status(vmcs, state);
-        }
-        if groups.bits() >= StateGroups::CONTROL_REGISTERS.bits() {
-            self.load_rare(vmcs, cpu, state, groups)?;
-        }
-        Ok(())
-    }
-
-    /// The groups that change seldom.
-    #[inline(never)]
-    fn load_rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, groups: StateGroups) -> Result<(), StateGroups> {
-        if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.load_control_registers(vmcs, state, groups)?;
-        }
-        if groups.contains(StateGroups::APIC) {
-            self.load_apic(vmcs, cpu, state)?;
-            self.load_interrupt_status(vmcs, state);
-        }
-        if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..SEGMENTS {
-                vmcs.load_segment(state, index);
-            }
-        }
-        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
-            self.load_system_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::TSC_OFFSET) {
-            let offset = get!(state, tsc_offset);
-            // SAFETY: any offset will do.
-            unsafe { vmcs.write(control::TSC_OFFSET_FULL, offset) };
-        }
-        if groups.contains(StateGroups::PDPTES) {
-            vmcs.set_guest::<{ guest::PDPTE0_FULL }>(get!(state, pdptes[0]));
-            vmcs.set_guest::<{ guest::PDPTE1_FULL }>(get!(state, pdptes[1]));
-            vmcs.set_guest::<{ guest::PDPTE2_FULL }>(get!(state, pdptes[2]));
-            vmcs.set_guest::<{ guest::PDPTE3_FULL }>(get!(state, pdptes[3]));
-        }
-        if groups.contains(StateGroups::DEBUG) {
-            self.debug.load(state);
-        }
-        if groups.contains(StateGroups::PENDING_DEBUG) {
-            vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(get!(state, pending_debug));
-        }
-        if groups.contains(StateGroups::XCR0) && !self.set_xcr0(cpu, get!(state, xcr0)) {
-            return Err(StateGroups::XCR0);
         }
         Ok(())
     }

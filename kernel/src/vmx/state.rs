@@ -1,7 +1,7 @@
 //! The page that a vCPU shares with its monitor. The monitor may change it at any moment, on another CPU: every access is
 //! one volatile read or write of a member, and what was read is judged before it is used.
 
-use bulkhead_abi::{Segment, VcpuState};
+use bulkhead_abi::{Segment, StateGroups, VcpuState};
 use core::mem::offset_of;
 
 /// Segment registers, GDTR and IDTR: one behind the other, as in the VMCS.
@@ -40,6 +40,17 @@ impl State {
         // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
         unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
     }
+}
+
+/// The groups of a set, one by one.
+#[inline(always)]
+pub fn each(groups: StateGroups) -> impl Iterator<Item = StateGroups> {
+    let mut rest = groups.bits();
+    core::iter::from_fn(move || {
+        let lowest = rest & rest.wrapping_neg();
+        rest ^= lowest;
+        (lowest != 0).then_some(StateGroups::from_bits_retain(lowest))
+    })
 }
 
 /// Reads a member of the shared page, once.

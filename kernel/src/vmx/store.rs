@@ -2,7 +2,7 @@
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
-use crate::vmx::state::{SEGMENTS, State, get, put, store};
+use crate::vmx::state::{SEGMENTS, State, each, get, put, store};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -34,48 +34,31 @@ impl Vcpu {
     pub(super) fn fetch_groups(&self, vmcs: Vmcs, groups: StateGroups) {
         let state = self.state();
         let groups = groups - StateGroups::from_bits_truncate(get!(state, dirty));
-        if groups.contains(StateGroups::RIP) {
-            store!(vmcs, state, rip, guest::RIP);
-        }
-        if groups.contains(StateGroups::RFLAGS) {
-            store!(vmcs, state, rflags, guest::RFLAGS);
-        }
-        if groups.contains(StateGroups::RSP) {
-            store!(vmcs, state, rsp, guest::RSP);
-        }
-        if groups.contains(StateGroups::INJECTION) {
-            put!(state, injection, vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32);
-        }
-        if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
-            put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
-        }
-        if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.store_control_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..SEGMENTS {
-                vmcs.store_segment(state, index);
+        for group in each(groups) {
+            match group {
+                StateGroups::RIP => store!(vmcs, state, rip, guest::RIP),
+                StateGroups::RFLAGS => store!(vmcs, state, rflags, guest::RFLAGS),
+                StateGroups::RSP => store!(vmcs, state, rsp, guest::RSP),
+                StateGroups::INJECTION => {
+                    put!(state, injection, vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32);
+                }
+                StateGroups::INTERRUPTIBILITY => {
+                    put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
+                    put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
+                }
+                StateGroups::CONTROL_REGISTERS => self.store_control_registers(vmcs, state),
+                StateGroups::SEGMENTS => (0..SEGMENTS).for_each(|index| vmcs.store_segment(state, index)),
+                StateGroups::SYSTEM_REGISTERS => self.store_system_registers(vmcs, state),
+                StateGroups::TSC_OFFSET => store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL),
+                StateGroups::XCR0 => put!(state, xcr0, self.xcr0.get()),
+                StateGroups::PDPTES => {
+                    let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
+                    put!(state, pdptes, entries.map(|field| vmcs.read(field)));
+                }
+                StateGroups::DEBUG => self.debug.store(state),
+                StateGroups::PENDING_DEBUG => store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS),
+                _ => {}
             }
-        }
-        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
-            self.store_system_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::TSC_OFFSET) {
-            store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL);
-        }
-        if groups.contains(StateGroups::XCR0) {
-            put!(state, xcr0, self.xcr0.get());
-        }
-        if groups.contains(StateGroups::PDPTES) {
-            let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
-            put!(state, pdptes, entries.map(|field| vmcs.read(field)));
-        }
-        if groups.contains(StateGroups::DEBUG) {
-            self.debug.store(state);
-        }
-        if groups.contains(StateGroups::PENDING_DEBUG) {
-            store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS);
         }
         put!(state, valid, (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits());
     }
