@@ -5,8 +5,7 @@
 //! | CPUID, RDMSR, WRMSR | RIP, RFLAGS | `instruction_length` |
 //! | HLT, window exits | RIP, RFLAGS, INTERRUPTIBILITY | `instruction_length` (HLT) |
 //! | IN, OUT | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`, `instruction_length` |
-//! | INS, OUTS | the same and CONTROL_REGISTERS | and `guest_linear`, `instruction_information`, `segments[CS]` |
-//! | control and debug registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
+//! | control registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
 //! | EPT violation, misconfiguration | RIP, RFLAGS, RSP, INTERRUPTIBILITY, CONTROL_REGISTERS | `exit_qualification`, `guest_physical`, `guest_linear`, `idt_vectoring`, `segments[CS]` |
 //! | APIC access | the same | `exit_qualification`, `idt_vectoring`, `segments[CS]` |
 //! | APIC write, virtualized EOI, TPR below threshold | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`; the instruction is complete |
@@ -44,8 +43,6 @@ pub mod reason {
     pub const INVLPG: u32 = 14;
     /// Access to a control register.
     pub const CONTROL_REGISTER: u32 = 28;
-    /// Access to a debug register.
-    pub const DEBUG_REGISTER: u32 = 29;
     /// I/O instruction.
     pub const IO: u32 = 30;
     /// RDMSR.
@@ -174,17 +171,13 @@ impl Vcpu {
             skip_instruction(vmcs);
             return Outcome::Doorbell(port);
         }
+        if qualification & IO_STRING != 0 {
+            return self.everything(vmcs, state, reason::IO);
+        }
         put!(state, exit_reason, u64::from(reason::IO));
         put!(state, exit_qualification, qualification);
         self.store_interrupt_state(vmcs, state);
         put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
-        if qualification & IO_STRING != 0 {
-            store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
-            put!(state, instruction_information, vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32);
-            self.store_control_registers(vmcs, state);
-            vmcs.store_segment(state, segment::CS);
-            put!(state, valid, (INTERRUPT_STATE | StateGroups::CONTROL_REGISTERS).bits());
-        }
         Outcome::Vmm(ExitReason::Hardware)
     }
 
@@ -237,10 +230,8 @@ impl Vcpu {
                 _ => self.everything(vmcs, state, reason),
             },
             reason::PREEMPTION_TIMER => self.time_is_up(vmcs, cpu),
-            reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
-                if reason == reason::CONTROL_REGISTER
-                    && let Some(outcome) = self.move_to_cr3(vmcs, state)
-                {
+            reason::CONTROL_REGISTER => {
+                if let Some(outcome) = self.move_to_cr3(vmcs, state) {
                     return outcome;
                 }
                 store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);

@@ -6,6 +6,7 @@
 
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
+use crate::vmx::fpu::set_xcr0;
 use crate::vmx::msr;
 use crate::vmx::state::{SEGMENTS, State, each, get};
 use crate::vmx::vcpu::Vcpu;
@@ -73,7 +74,7 @@ impl Vcpu {
                     self.load_apic(vmcs, cpu, state)?;
                     self.load_interrupt_status(vmcs, state);
                 }
-                StateGroups::XCR0 if !self.set_xcr0(cpu, get!(state, xcr0)) => return Err(group),
+                StateGroups::XCR0 if !set_xcr0(cpu, self, get!(state, xcr0)) => return Err(group),
                 StateGroups::PDPTES => {
                     let [first, second, third, fourth] = get!(state, pdptes);
                     vmcs.set_guest::<{ guest::PDPTE0_FULL }>(first);

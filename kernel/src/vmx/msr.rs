@@ -43,7 +43,8 @@ struct Entry {
 pub struct MsrAreas {
     guest: [Entry; REGISTERS.len()],
     host: [Entry; REGISTERS.len()],
-    with_tsc_aux: Cell<bool>,
+    /// The guest has IA32_TSC_AUX.
+    pub with_tsc_aux: Cell<bool>,
 }
 
 impl MsrAreas {
@@ -66,11 +67,6 @@ impl MsrAreas {
         if let Some(entry) = self.guest.get(register) {
             entry.value.set(value);
         }
-    }
-
-    /// Whether the guest has IA32_TSC_AUX.
-    pub fn has_tsc_aux(&self) -> bool {
-        self.with_tsc_aux.get()
     }
 
     /// Takes the host's values and tells the VMCS where the areas are, `address` being this structure's.

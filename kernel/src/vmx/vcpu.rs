@@ -271,7 +271,7 @@ impl Vcpu {
             return false;
         };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
-        let with_rdtscp = self.msrs.has_tsc_aux();
+        let with_rdtscp = self.msrs.with_tsc_aux.get();
         let Some(mut controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
@@ -341,16 +341,6 @@ impl Vcpu {
     /// Where extended state is kept: page-aligned, `fpu::AREA_BYTES` long.
     pub(super) fn extended_area(&self) -> *mut u8 {
         core::ptr::from_ref(&self.extended).cast::<u8>().cast_mut()
-    }
-
-    /// Sets XCR0 of the guest, whose extended state the registers hold. False if the processor would not accept it.
-    pub(super) fn set_xcr0(&self, cpu: &VmxCpu, value: u64) -> bool {
-        let valid = fpu::is_valid_xcr0(value, cpu.components.get());
-        if valid && value != self.xcr0.replace(value) {
-            fpu::set_xcr0(cpu, value);
-        }
-        // Without XSAVE there is no XCR0; its value after reset stands for that.
-        valid || cpu.components.get() == 0 && value == fpu::X87
     }
 }
 
