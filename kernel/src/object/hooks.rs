@@ -21,6 +21,18 @@ use bulkhead_core::slot::Slot;
 /// The kernel's hooks; there is no state in them.
 pub struct KernelHooks;
 
+/// What things are mapped in.
+enum Space {
+    Partition(Ref<Partition>),
+    Guest(Ref<GuestSpace>),
+}
+
+impl Space {
+    fn of(object: Ref<ObjectHeader>) -> Option<Self> {
+        object.downcast().map(Self::Partition).or_else(|| object.downcast().map(Self::Guest))
+    }
+}
+
 fn attributes(slot: &Slot, user: bool) -> Attributes {
     let word = slot.mapped_attributes();
     Attributes { rights: Rights::from_bits_truncate(word as u16), uncached: word & MAP_UNCACHED != 0, user }
@@ -48,59 +60,56 @@ impl Hooks for KernelHooks {
     }
 
     fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {
-        let space = slot.space().ok_or(Error::Gone)?;
-        if let Some(partition) = space.downcast::<Partition>()
-            && slot.object_type() == ObjectType::IoPorts
-        {
-            partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
-            slot.mapped_length().set(slot.count());
-            return Ok(Progress::Done);
-        }
-        let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+        let space = Space::of(slot.space().ok_or(Error::Gone)?).ok_or(Error::WrongType)?;
         let done = slot.mapped_length();
-        if let Some(partition) = space.downcast::<Partition>() {
-            let table = PageTable::<Native>::new(partition.root());
-            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, done)
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let table = PageTable::<Ept>::new(space.root());
-            let largest = cpu::this().vmx.largest_page.get().unwrap_or(PageSize::Small);
-            table.map_step(&mapping, attributes(slot, false), space.pool(), largest, done)
-        } else {
-            Err(Error::WrongType)
+        let mapping = || Mapping::new(slot.mapped_address(), slot.physical(), slot.count());
+        match space {
+            Space::Partition(partition) if slot.object_type() == ObjectType::IoPorts => {
+                partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
+                done.set(slot.count());
+                Ok(Progress::Done)
+            }
+            Space::Partition(partition) => {
+                let table = PageTable::<Native>::new(partition.root());
+                table.map_step(&mapping()?, attributes(slot, true), &partition.pool, PageSize::Large, done)
+            }
+            Space::Guest(space) => {
+                let table = PageTable::<Ept>::new(space.root());
+                let largest = cpu::this().vmx.largest_page.get().unwrap_or(PageSize::Small);
+                table.map_step(&mapping()?, attributes(slot, false), space.pool(), largest, done)
+            }
         }
     }
 
     fn unmap_step(&self, slot: &Slot) -> Progress {
-        let Some(space) = slot.space() else {
-            return Progress::Done;
-        };
-        if let Some(partition) = space.downcast::<Partition>() {
-            if slot.object_type() == ObjectType::IoPorts {
-                if slot.mapped_length().replace(0) != 0 {
+        let (address, length) = (slot.mapped_address(), slot.mapped_length());
+        match slot.space().and_then(Space::of) {
+            None => Progress::Done,
+            Some(Space::Partition(partition)) if slot.object_type() == ObjectType::IoPorts => {
+                if length.replace(0) != 0 {
                     partition.deny_ports(slot.first() as u16, slot.count() as u32);
                 }
-                return Progress::Done;
+                Progress::Done
             }
-            let table = PageTable::<Native>::new(partition.root());
-            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            shootdown::unmapped_from_partition(partition);
-            progress
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let table = PageTable::<Ept>::new(space.root());
-            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            vmx::forget_shadows(space);
-            shootdown::unmapped_from_guest(space);
-            progress
-        } else {
-            Progress::Done
+            Some(Space::Partition(partition)) => {
+                let progress = PageTable::<Native>::new(partition.root()).unmap_step(address, length);
+                shootdown::unmapped_from_partition(partition);
+                progress
+            }
+            Some(Space::Guest(space)) => {
+                let progress = PageTable::<Ept>::new(space.root()).unmap_step(address, length);
+                vmx::forget_shadows(space);
+                shootdown::unmapped_from_guest(space);
+                progress
+            }
         }
     }
 
     fn give_page(&self, space: Ref<ObjectHeader>, page: HostPhysical) {
-        if let Some(partition) = space.downcast::<Partition>() {
-            partition.pool.give(page);
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            space.pool().give(page);
+        match Space::of(space) {
+            Some(Space::Partition(partition)) => partition.pool.give(page),
+            Some(Space::Guest(space)) => space.pool().give(page),
+            None => {}
         }
     }
 }
