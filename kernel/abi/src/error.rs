@@ -45,7 +45,5 @@ numbered! {
         Sealed = 19,
         /// The processor or machine lacks the feature (VMX, EPT, an interrupt controller input...).
         Unsupported = 20,
-        /// The endpoint's server thread replied to nobody: there is no caller to reply to.
-        NoCaller = 21,
     }
 }

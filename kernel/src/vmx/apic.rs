@@ -110,20 +110,9 @@ impl Vcpu {
 
     /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
     pub(super) fn take_posted(&self, vmcs: Vmcs) {
-        if self.posted() != 0 && delivers(self.apic_mode.get()) {
-            self.request_posted(vmcs);
+        if self.posted() == 0 || !delivers(self.apic_mode.get()) {
+            return;
         }
-    }
-
-    /// Another vector than this one is requested.
-    pub(super) fn is_requested_beside(&self, vector: u64) -> bool {
-        (0..POSTED_WORDS).any(|index| {
-            let own = if index as u64 == vector / 32 { 1 << (vector % 32) } else { 0 };
-            self.apic_word(REQUESTS + 4 * index).load(Ordering::Relaxed) & !own != 0
-        })
-    }
-
-    fn request_posted(&self, vmcs: Vmcs) {
         // First, so that what comes later is told of anew.
         self.apic_word(POSTED + POSTED_WORDS).swap(0, Ordering::AcqRel);
         let mut highest = 0;
@@ -141,6 +130,14 @@ impl Vcpu {
         if highest > status & 0xff {
             vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(status & !0xff | highest);
         }
+    }
+
+    /// Another vector than this one is requested.
+    pub(super) fn is_requested_beside(&self, vector: u64) -> bool {
+        (0..POSTED_WORDS).any(|index| {
+            let own = if index as u64 == vector / 32 { 1 << (vector % 32) } else { 0 };
+            self.apic_word(REQUESTS + 4 * index).load(Ordering::Relaxed) & !own != 0
+        })
     }
 
     /// Loads what is requested and in service: the highest vectors of both.

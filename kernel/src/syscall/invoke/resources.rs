@@ -50,7 +50,6 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
             window.configure(window.cpu.get(), priority, budget, period);
             DONE
         }
-        WindowMethod::Consumed => Ok(Outcome::Results([0, 0, window.consumed.get(), 0, 0, 0])),
         WindowMethod::Seal => {
             if !window.root.get() {
                 return Err(Error::MissingRight);
