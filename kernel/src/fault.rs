@@ -18,10 +18,9 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
         // Perhaps a port of its own; the instruction is tried again.
         return;
     }
-    let address = if number == PAGE_FAULT { fault_address() } else { 0 };
     thread.fault_vector.set(u64::from(number));
     thread.fault_error.set(error);
-    thread.fault_address.set(address);
+    thread.fault_address.set(if number == PAGE_FAULT { fault_address() } else { 0 });
     thread.state.set(State::Faulted);
     cpu.reschedule.set(true);
     match bound::<Notification>(&thread.fault) {

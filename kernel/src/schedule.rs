@@ -15,10 +15,17 @@ use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
 use core::arch::asm;
 
-/// Priority of a thread: that of the window that pays for it. `None`: nothing pays, it cannot run.
-#[inline]
-fn priority(thread: Ref<Thread>) -> Option<Priority> {
-    thread.paying_window().map(|window| window.priority.get())
+/// The processor that a thread belongs to.
+fn home(thread: Ref<Thread>) -> Option<&'static Cpu> {
+    cpu::by_number(thread.cpu.get())
+}
+
+/// Has a processor choose its thread anew.
+fn prompt(home: &Cpu) {
+    home.reschedule.set(true);
+    if !core::ptr::eq(home, cpu::this()) {
+        apic::send(home.apic_id.get(), vector::RESCHEDULE);
+    }
 }
 
 /// Makes a blocked thread ready, on its own processor.
@@ -31,7 +38,7 @@ pub fn wake(thread: Ref<Thread>) {
 /// Takes a thread out of its processor's timer queue.
 fn disarm(thread: Ref<Thread>) {
     if thread.timer.is_armed()
-        && let Some(home) = cpu::by_number(thread.cpu.get())
+        && let Some(home) = home(thread)
     {
         home.timers.disarm(thread);
     }
@@ -39,36 +46,35 @@ fn disarm(thread: Ref<Thread>) {
 
 /// Puts a thread that is `Ready` and not on its processor into the ready queue.
 pub fn make_ready(thread: Ref<Thread>) {
-    if thread.stopping.get() {
-        thread.stopping.set(false);
-        thread.state.set(State::Stopped);
-        return;
+    if let Some(home) = home(thread)
+        && let Some(own) = enqueue(home, thread, false)
+        && (home.current.get().is_none() || home.priority.get() < own)
+    {
+        prompt(home);
     }
-    let Some(home) = cpu::by_number(thread.cpu.get()) else {
-        return;
-    };
-    let Some(own) = priority(thread) else {
-        // Its window is gone: nothing will ever pay for it.
+}
+
+/// Puts a ready thread before or behind its equals. Answers its priority, that of the window that pays for it; nothing if there is
+/// none, or the thread was told to stop: then it stops.
+fn enqueue(home: &Cpu, thread: Ref<Thread>, first: bool) -> Option<Priority> {
+    let stopping = thread.stopping.replace(false);
+    let Some(window) = thread.paying_window().filter(|_| !stopping) else {
         thread.state.set(State::Stopped);
-        return;
+        return None;
     };
-    home.ready.push_back(thread, own);
-    let preempts = match home.current.get() {
-        None => true,
-        Some(_) => home.priority.get() < own,
-    };
-    if preempts {
-        home.reschedule.set(true);
-        if !core::ptr::eq(home, cpu::this()) {
-            apic::send(home.apic_id.get(), vector::RESCHEDULE);
-        }
+    let own = window.priority.get();
+    if first {
+        home.ready.push_front(thread, own)
+    } else {
+        home.ready.push_back(thread, own)
     }
+    Some(own)
 }
 
 /// Interrupts a thread that runs a guest on another processor.
 pub fn interrupt_guest(thread: Ref<Thread>, number: u8) {
     if thread.cpu.get() != cpu::this().number.get()
-        && let Some(home) = cpu::by_number(thread.cpu.get())
+        && let Some(home) = home(thread)
         && home.current.get() == Some(thread)
     {
         apic::send(home.apic_id.get(), number);
@@ -77,7 +83,7 @@ pub fn interrupt_guest(thread: Ref<Thread>, number: u8) {
 
 /// Has the timer wake a thread of this or another processor at `deadline`.
 pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
-    if let Some(home) = cpu::by_number(thread.cpu.get()) {
+    if let Some(home) = home(thread) {
         home.timers.arm(thread, deadline);
         if core::ptr::eq(home, cpu::this()) {
             time::arm(home);
@@ -138,41 +144,14 @@ fn choose(cpu: &'static Cpu) -> Ref<Thread> {
     if let Some(thread) = cpu.current.replace(None)
         && thread.state.get() == State::Ready
     {
-        put_back(cpu, thread, now);
+        // It goes on before its equals if it is preempted, and after them if its time slice is over.
+        enqueue(cpu, thread, thread.slice.get() != 0);
     }
-    match pick(cpu, now) {
-        Some(thread) => thread,
-        None => idle(cpu),
-    }
+    pick(cpu, now).unwrap_or_else(|| idle(cpu))
 }
 
-/// Puts the thread that was running back: to the front if it is preempted, so that it goes on before its equals, to the end
-/// if its time slice is over, and to sleep if its budget is used up.
-fn put_back(cpu: &Cpu, thread: Ref<Thread>, now: u64) {
-    if thread.stopping.get() {
-        thread.stopping.set(false);
-        thread.state.set(State::Stopped);
-        return;
-    }
-    let Some(window) = thread.paying_window() else {
-        thread.state.set(State::Stopped);
-        return;
-    };
-    if window.available(now) == 0 {
-        throttle(cpu, thread, window.refill_at.get());
-    } else if thread.slice.get() == 0 {
-        cpu.ready.push_back(thread, window.priority.get());
-    } else {
-        cpu.ready.push_front(thread, window.priority.get());
-    }
-}
-
-fn throttle(cpu: &Cpu, thread: Ref<Thread>, until: u64) {
-    thread.state.set(State::Throttled);
-    cpu.timers.arm(thread, until);
-}
-
-/// Takes the first thread of the highest priority whose window may pay, and makes it current.
+/// Takes the first thread of the highest priority whose window may pay, and makes it current. Those before it whose budget is used
+/// up sleep until it is filled.
 fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
     while let Some(thread) = cpu.ready.pop() {
         let Some(window) = thread.paying_window() else {
@@ -181,7 +160,8 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         };
         let available = window.available(now);
         if available == 0 {
-            throttle(cpu, thread, window.refill_at.get());
+            thread.state.set(State::Throttled);
+            cpu.timers.arm(thread, window.refill_at.get());
             continue;
         }
         cpu.current.set(Some(thread));
@@ -246,24 +226,21 @@ fn give_way(cpu: &'static Cpu, thread: Ref<Thread>) -> Ref<Thread> {
 /// Makes `thread` the current one without asking the ready queue: the hand-over of a call or a reply. Its registers and state
 /// must be set.
 #[inline(always)]
-pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) {
+pub fn hand_over(cpu: &Cpu, thread: Ref<Thread>) -> Ref<Thread> {
     thread.state.set(State::Ready);
     cpu.current.set(Some(thread));
     enter_space(cpu, thread);
+    thread
 }
 
 /// Takes a thread off its processor for good or until it is started again. Returns whether it is off; if not, the processor has been told.
 pub fn stop(thread: Ref<Thread>) -> bool {
-    let Some(home) = cpu::by_number(thread.cpu.get()) else {
+    let Some(home) = home(thread) else {
         return true;
     };
     if home.current.get() == Some(thread) {
         thread.stopping.set(true);
-        if core::ptr::eq(home, cpu::this()) {
-            home.reschedule.set(true);
-        } else {
-            apic::send(home.apic_id.get(), vector::RESCHEDULE);
-        }
+        prompt(home);
         return false;
     }
     withdraw(home, thread);
@@ -276,14 +253,9 @@ fn withdraw(home: &Cpu, thread: Ref<Thread>) {
     disarm(thread);
     match thread.state.get() {
         State::Ready => home.ready.remove(thread),
-        State::Calling => {
+        State::Calling | State::Receiving => {
             if let Some(endpoint) = thread.endpoint.replace(None) {
-                endpoint.callers.remove(thread);
-            }
-        }
-        State::Receiving => {
-            if let Some(endpoint) = thread.endpoint.replace(None) {
-                endpoint.remove_receiver(thread);
+                endpoint.remove(thread);
             }
         }
         State::AwaitingReply => {
@@ -291,11 +263,7 @@ fn withdraw(home: &Cpu, thread: Ref<Thread>) {
                 crate::syscall::ipc::forget_caller(server, thread);
             }
         }
-        State::Waiting => {
-            if let Some(notification) = thread.waits_for.replace(None) {
-                notification.waiter.set(None);
-            }
-        }
+        State::Waiting => thread.end_wait(),
         State::Stopped | State::Throttled | State::Faulted => {}
     }
     crate::vmx::end_run(thread);

@@ -25,7 +25,7 @@ impl Processor for Cpu {
     fn guest_root(&self) -> u64 {
         // A thread has a guest processor from the beginning of a run to its end; while it is current, its processor is inside.
         let vcpu = self.current.get().and_then(|thread| thread.vcpu.get());
-        vcpu.and_then(|vcpu| vcpu.space()).map_or(0, |space| space.root().0)
+        vcpu.and_then(|vcpu| vcpu.space.get()).map_or(0, |space| space.root().0)
     }
 
     fn mailbox(&self) -> &Mailbox {

@@ -2,10 +2,9 @@
 
 use crate::arch::cpu::Cpu;
 use crate::arch::{apic, msr};
-use crate::object::thread::{State, Thread};
+use crate::object::thread::State;
 use crate::schedule;
 use bulkhead_abi::Error;
-use bulkhead_core::phys::Ref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 static FREQUENCY: AtomicU64 = AtomicU64::new(0);
@@ -40,28 +39,19 @@ pub fn expire(cpu: &'static Cpu) {
     let now = msr::tsc();
     cpu.armed.set(u64::MAX);
     while let Some(thread) = cpu.timers.pop_expired(now) {
-        timed_out(thread);
+        match thread.state.get() {
+            State::Waiting => {
+                thread.end_wait();
+                thread.set_status(Err(Error::TimedOut));
+                schedule::wake(thread);
+            }
+            State::Throttled => schedule::wake(thread),
+            _ => {}
+        }
     }
     if cpu.budget_end.get() <= now {
         cpu.reschedule.set(true);
         cpu.budget_end.set(u64::MAX);
     }
     arm(cpu);
-}
-
-fn timed_out(thread: Ref<Thread>) {
-    match thread.state.get() {
-        State::Waiting => {
-            if let Some(notification) = thread.waits_for.replace(None) {
-                notification.waiter.set(None);
-            }
-            thread.set_status(Err(Error::TimedOut));
-            schedule::wake(thread);
-        }
-        State::Throttled => {
-            thread.state.set(State::Ready);
-            schedule::make_ready(thread);
-        }
-        _ => {}
-    }
 }

@@ -109,8 +109,6 @@ numbered! {
         /// Copy the registers and the fault, as [`crate::FaultReport`], to address `rdx` of the caller's space
         /// (page-aligned, mapped writable). Needs `READ`; the thread must be stopped or faulted.
         ReadFault = 22,
-        /// Move to the window in slot `rdx`; it must be of the same CPU.
-        SetWindow = 23,
     }
 }
 
@@ -180,10 +178,8 @@ numbered! {
         /// `rdx` = CPU, `r10` = priority (0 lowest to 63; at most the parent's), `r8` = budget in TSC ticks per period,
         /// `r9` = period in TSC ticks (0: no limit).
         Configure = 16,
-        /// Returns `rdx` = TSC ticks consumed since boot.
-        Consumed = 17,
         /// On the root window only: seal the system. From then on no object can be created, and no port, interrupt or
         /// window right be derived.
-        Seal = 18,
+        Seal = 17,
     }
 }

@@ -38,9 +38,6 @@ fn plain(documentation: &str) -> String {
 
 /// The name of the table that a line begins.
 fn table_begins(line: &str) -> Option<&str> {
-    if line == "errors! {" {
-        return Some("Error");
-    }
     let rest = line.strip_suffix(" {")?;
     let name = ["pub enum ", "pub struct ", "pub mod "].iter().find_map(|keyword| rest.strip_prefix(keyword))?;
     let name = name.split(':').next()?.trim();

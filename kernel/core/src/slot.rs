@@ -46,7 +46,7 @@ impl Usage {
             2 => Self::Mapped,
             3 => Self::Unmapping,
             4 => Self::Donated,
-            _ => Self::RollingBack(Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
+            _ => Self::RollingBack(Error::from_number(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
         }
     }
 }

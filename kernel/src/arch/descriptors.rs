@@ -135,4 +135,12 @@ impl GlobalDescriptors {
             x86::task::load_tr(x86::segmentation::SegmentSelector::from_raw(TASK));
         }
     }
+
+    /// Loads the task register again, for its full limit.
+    pub fn reload_task(&self) {
+        let [.., task, _, _] = &self.0;
+        task.set(task.get() & !(1 << 41));
+        // SAFETY: the descriptor is that of the task state in use; LTR wants it marked available (SDM vol. 2, LTR).
+        unsafe { core::arch::asm!("ltr {:x}", in(reg) TASK, options(nostack, preserves_flags)) };
+    }
 }

@@ -2,25 +2,18 @@
 #
 # Offsets in `Cpu`: 8 current thread, 16 stack top, 24 scratch. Offsets in `Thread`: T_* below; thread.rs asserts them.
 
-.set T_RAX, 64
-.set T_RCX, 72
-.set T_RDX, 80
-.set T_RBX, 88
-.set T_RSP, 96
-.set T_RBP, 104
-.set T_RSI, 112
-.set T_RDI, 120
-.set T_R8, 128
-.set T_R9, 136
-.set T_R10, 144
-.set T_R11, 152
-.set T_R12, 160
-.set T_R13, 168
-.set T_R14, 176
-.set T_R15, 184
-.set T_RIP, 192
-.set T_RFLAGS, 200
-.set T_RESUME, 208
+.set offset, 64
+.irp name, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags, resume
+.set T_\name, offset
+.set offset, offset + 8
+.endr
+
+# Loads registers of the thread at rax.
+.macro load_registers names:vararg
+.irp name, \names
+    mov \name, [rax + T_\name]
+.endr
+.endm
 
 .section .text.entry, "ax"
 .balign 64
@@ -29,69 +22,41 @@ syscall_entry:
     swapgs
     mov gs:[24], rsp
     mov rsp, gs:[8]
-    mov [rsp + T_RIP], rcx
-    mov [rsp + T_RFLAGS], r11
-    mov [rsp + T_RBX], rbx
-    mov [rsp + T_RBP], rbp
-    mov [rsp + T_R12], r12
-    mov [rsp + T_R13], r13
-    mov [rsp + T_R14], r14
-    mov [rsp + T_R15], r15
+    mov [rsp + T_rip], rcx
+    mov [rsp + T_rflags], r11
+.irp name, rbx, rbp, r12, r13, r14, r15
+    mov [rsp + T_\name], \name
+.endr
     mov rbx, gs:[24]
-    mov [rsp + T_RSP], rbx
+    mov [rsp + T_rsp], rbx
     mov rsp, gs:[16]
     mov rcx, r10
     cmp rax, 6
     ja 1f
     call [syscall_handlers + rax * 8]
+# With a size, for backtraces: the linker script has a name for the same place.
+.size syscall_entry, . - syscall_entry
     # rax = thread to resume.
 resume_thread:
-    cmp dword ptr [rax + T_RESUME], 0
+    cmp dword ptr [rax + T_resume], 0
     jne 2f
-    mov rcx, [rax + T_RIP]
-    mov r11, [rax + T_RFLAGS]
-    mov rbx, [rax + T_RBX]
-    mov rbp, [rax + T_RBP]
-    mov r12, [rax + T_R12]
-    mov r13, [rax + T_R13]
-    mov r14, [rax + T_R14]
-    mov r15, [rax + T_R15]
-    mov rdi, [rax + T_RDI]
-    mov rsi, [rax + T_RSI]
-    mov rdx, [rax + T_RDX]
-    mov r10, [rax + T_R10]
-    mov r8, [rax + T_R8]
-    mov r9, [rax + T_R9]
-    mov rsp, [rax + T_RSP]
-    mov rax, [rax + T_RAX]
+    mov rcx, [rax + T_rip]
+    mov r11, [rax + T_rflags]
+    load_registers rbx, rbp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9, rsp, rax
     swapgs
     sysretq
 1:  call syscall_unknown
     jmp resume_thread
 
-2:  cmp dword ptr [rax + T_RESUME], 1
+2:  cmp dword ptr [rax + T_resume], 1
     jne 3f
     # All registers, by an interrupt return.
     push {user_data}
-    push [rax + T_RSP]
-    push [rax + T_RFLAGS]
+    push [rax + T_rsp]
+    push [rax + T_rflags]
     push {user_code}
-    push [rax + T_RIP]
-    mov rcx, [rax + T_RCX]
-    mov rdx, [rax + T_RDX]
-    mov rbx, [rax + T_RBX]
-    mov rbp, [rax + T_RBP]
-    mov rsi, [rax + T_RSI]
-    mov rdi, [rax + T_RDI]
-    mov r8, [rax + T_R8]
-    mov r9, [rax + T_R9]
-    mov r10, [rax + T_R10]
-    mov r11, [rax + T_R11]
-    mov r12, [rax + T_R12]
-    mov r13, [rax + T_R13]
-    mov r14, [rax + T_R14]
-    mov r15, [rax + T_R15]
-    mov rax, [rax + T_RAX]
+    push [rax + T_rip]
+    load_registers rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rax
     swapgs
     iretq
 
@@ -111,21 +76,9 @@ start_scheduling:
 # Every interrupt and exception: the stub has pushed an error code (or 0) and the vector.
 .balign 64
 trap_common:
-    push rax
-    push rcx
-    push rdx
-    push rbx
-    push rbp
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
+.irp name, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+    push \name
+.endr
     cld
     mov rdi, rsp
     test byte ptr [rsp + 18 * 8], 3
@@ -139,21 +92,9 @@ trap_common:
     and rsp, -16
     call trap_from_kernel
     mov rsp, rbx
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rbp
-    pop rbx
-    pop rdx
-    pop rcx
-    pop rax
+.irp name, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
+    pop \name
+.endr
     add rsp, 16
     iretq
 

@@ -9,7 +9,10 @@ use bulkhead_core::phys::Ref;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
-global_asm!(include_str!("entry.s"), user_data = const USER_DATA, user_code = const USER_CODE);
+global_asm!(
+    include_str!("entry.s"), include_str!("../vmx/entry.s"),
+    user_data = const USER_DATA, user_code = const USER_CODE, host_stack = const x86::vmx::vmcs::host::RSP,
+);
 
 unsafe extern "C" {
     static trap_stubs: [u8; 0];

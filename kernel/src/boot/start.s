@@ -16,6 +16,12 @@ multiboot2_header:
     .long 8
 multiboot2_header_end:
 
+.macro write_port port, value
+    mov dx, \port
+    mov al, \value
+    out dx, al
+.endm
+
 .section .boot.text, "ax"
 .code32
 .global boot_entry
@@ -30,37 +36,31 @@ boot_entry:
     mov dword ptr [boot_information], ebx
     mov esp, offset boot_stack_end
     # First sign of life, before anything that can fail: the UART as the firmware left it, at 115200 baud, 8N1.
-    mov dx, 0x3fb
-    mov al, 0x80
-    out dx, al
-    mov dx, 0x3f8
-    mov al, 1
-    out dx, al
-    inc dx
-    xor al, al
-    out dx, al
-    mov dx, 0x3fb
-    mov al, 3
-    out dx, al
-    dec dx
-    mov al, 7
-    out dx, al
+    write_port 0x3fb, 0x80
+    write_port 0x3f8, 1
+    write_port 0x3f9, 0
+    write_port 0x3fb, 3
+    write_port 0x3fa, 7
     mov esi, offset boot_banner
     call boot_print
 
+    # What is refused next, if something is.
+    mov esi, offset boot_text_not_multiboot2
     cmp dword ptr [boot_magic], 0x36d76289
-    jne boot_not_multiboot2
+    jne boot_fail
     # Long mode is there (CPUID 0x80000001, edx bit 29)?
+    mov esi, offset boot_text_no_long_mode
     mov eax, 0x80000000
     cpuid
     cmp eax, 0x80000001
-    jb boot_no_long_mode
+    jb boot_fail
     mov eax, 0x80000001
     cpuid
     test edx, 1 << 29
-    jz boot_no_long_mode
+    jz boot_fail
+    mov esi, offset boot_text_no_nx
     test edx, 1 << 20
-    jz boot_no_nx
+    jz boot_fail
 
     # Identity, direct map and kernel half share four page directories of 2 MiB pages: the first 4 GiB.
     mov edi, offset boot_directories
@@ -111,14 +111,6 @@ boot_enter_long:
     .long boot_long
     .short 8
 
-boot_not_multiboot2:
-    mov esi, offset boot_text_not_multiboot2
-    jmp boot_fail
-boot_no_nx:
-    mov esi, offset boot_text_no_nx
-    jmp boot_fail
-boot_no_long_mode:
-    mov esi, offset boot_text_no_long_mode
 boot_fail:
     call boot_print
 3:  hlt

@@ -3,6 +3,7 @@
 use crate::object::thread::{Queued, State, Thread};
 use crate::schedule;
 use bulkhead_abi::Error;
+use bulkhead_core::Progress;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use bulkhead_core::queue::List;
@@ -25,33 +26,20 @@ pub struct Endpoint {
 unsafe impl KernelObject for Endpoint {}
 
 impl Endpoint {
-    /// Forgets a receiver that gives up.
-    pub fn remove_receiver(&self, thread: Ref<Thread>) {
-        if self.receiver.get() == Some(thread) {
-            self.receiver.set(None);
-        }
+    /// Forgets a thread that waits in it, as receiver or as caller, and gives up.
+    pub fn remove(&self, thread: Ref<Thread>) {
+        if self.receiver.get() == Some(thread) { self.receiver.set(None) } else { self.callers.remove(thread) }
     }
 
-    /// Sends everybody away with an error, a bounded number at a time; the endpoint is being destroyed. Returns whether
-    /// nobody is left.
-    pub fn dissolve(&self) -> bool {
-        const AT_ONCE: usize = 8;
-        if let Some(thread) = self.receiver.replace(None) {
-            dismiss(thread);
-        }
-        for _ in 0..AT_ONCE {
-            let Some(thread) = self.callers.pop_front() else {
-                return true;
-            };
-            dismiss(thread);
-        }
-        self.callers.is_empty()
+    /// Sends a thread that waits away with an error, if there is one; the endpoint is being destroyed.
+    pub fn dissolve_step(&self) -> Progress {
+        let Some(thread) = self.receiver.replace(None).or_else(|| self.callers.pop_front()) else {
+            return Progress::Done;
+        };
+        debug_assert!(matches!(thread.state.get(), State::Calling | State::Receiving));
+        thread.endpoint.set(None);
+        thread.set_status(Err(Error::Gone));
+        schedule::wake(thread);
+        Progress::Again
     }
-}
-
-fn dismiss(thread: Ref<Thread>) {
-    debug_assert!(matches!(thread.state.get(), State::Calling | State::Receiving));
-    thread.endpoint.set(None);
-    thread.set_status(Err(Error::Gone));
-    schedule::wake(thread);
 }

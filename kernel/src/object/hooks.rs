@@ -1,5 +1,6 @@
 //! What the capability engine asks of the kernel: map, unmap, and take objects apart.
 
+use crate::arch::cpu;
 use crate::object::endpoint::Endpoint;
 use crate::object::notification::Notification;
 use crate::object::partition::Partition;
@@ -20,14 +21,15 @@ use bulkhead_core::slot::Slot;
 /// The kernel's hooks; there is no state in them.
 pub struct KernelHooks;
 
-/// Pages that an object of this type has, at least.
-pub fn pages_of(object_type: ObjectType) -> Option<u64> {
-    match object_type {
-        ObjectType::Partition => Some(3),
-        ObjectType::Thread | ObjectType::Endpoint | ObjectType::Notification | ObjectType::Window => Some(1),
-        ObjectType::Vcpu => Some(Vcpu::PAGES),
-        ObjectType::GuestSpace => Some(GuestSpace::PAGES),
-        ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => None,
+/// What things are mapped in.
+enum Space {
+    Partition(Ref<Partition>),
+    Guest(Ref<GuestSpace>),
+}
+
+impl Space {
+    fn of(object: Ref<ObjectHeader>) -> Option<Self> {
+        object.downcast().map(Self::Partition).or_else(|| object.downcast().map(Self::Guest))
     }
 }
 
@@ -43,7 +45,7 @@ impl Hooks for KernelHooks {
         } else if let Some(partition) = object.downcast::<Partition>() {
             destroy_partition(partition)
         } else if let Some(endpoint) = object.downcast::<Endpoint>() {
-            if endpoint.dissolve() { Progress::Done } else { Progress::Again }
+            endpoint.dissolve_step()
         } else if let Some(notification) = object.downcast::<Notification>() {
             notification.dissolve();
             Progress::Done
@@ -58,60 +60,56 @@ impl Hooks for KernelHooks {
     }
 
     fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {
-        let space = slot.space().ok_or(Error::Gone)?;
-        if let Some(partition) = space.downcast::<Partition>()
-            && slot.object_type() == ObjectType::IoPorts
-        {
-            partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
-            slot.mapped_length().set(slot.count());
-            return Ok(Progress::Done);
-        }
-        let mapping = Mapping::new(slot.mapped_address(), slot.physical(), slot.count())?;
+        let space = Space::of(slot.space().ok_or(Error::Gone)?).ok_or(Error::WrongType)?;
         let done = slot.mapped_length();
-        if let Some(partition) = space.downcast::<Partition>() {
-            let table = PageTable::<Native>::new(partition.root());
-            table.map_step(&mapping, attributes(slot, true), &partition.pool, PageSize::Large, done)
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let table = PageTable::<Ept>::new(space.root());
-            table.map_step(&mapping, attributes(slot, false), space.pool(), vmx::largest_ept_page(), done)
-        } else {
-            Err(Error::WrongType)
+        let mapping = || Mapping::new(slot.mapped_address(), slot.physical(), slot.count());
+        match space {
+            Space::Partition(partition) if slot.object_type() == ObjectType::IoPorts => {
+                partition.allow_ports(slot.first() as u16, slot.count() as u32)?;
+                done.set(slot.count());
+                Ok(Progress::Done)
+            }
+            Space::Partition(partition) => {
+                let table = PageTable::<Native>::new(partition.root());
+                table.map_step(&mapping()?, attributes(slot, true), &partition.pool, PageSize::Large, done)
+            }
+            Space::Guest(space) => {
+                let table = PageTable::<Ept>::new(space.root());
+                let largest = cpu::this().vmx.largest_page.get().unwrap_or(PageSize::Small);
+                table.map_step(&mapping()?, attributes(slot, false), space.pool(), largest, done)
+            }
         }
     }
 
     fn unmap_step(&self, slot: &Slot) -> Progress {
-        let Some(space) = slot.space() else {
-            return Progress::Done;
-        };
-        if let Some(partition) = space.downcast::<Partition>() {
-            if slot.object_type() == ObjectType::IoPorts {
-                if slot.mapped_length().get() == 0 {
-                    return Progress::Done;
+        let (address, length) = (slot.mapped_address(), slot.mapped_length());
+        match slot.space().and_then(Space::of) {
+            None => Progress::Done,
+            Some(Space::Partition(partition)) if slot.object_type() == ObjectType::IoPorts => {
+                if length.replace(0) != 0 {
+                    partition.deny_ports(slot.first() as u16, slot.count() as u32);
                 }
-                partition.deny_ports(slot.first() as u16, slot.count() as u32);
-                slot.mapped_length().set(0);
-                return Progress::Done;
+                Progress::Done
             }
-            let table = PageTable::<Native>::new(partition.root());
-            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            shootdown::unmapped_from_partition(partition);
-            progress
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            let table = PageTable::<Ept>::new(space.root());
-            let progress = table.unmap_step(slot.mapped_address(), slot.mapped_length());
-            vmx::forget_shadows(space);
-            shootdown::unmapped_from_guest(space);
-            progress
-        } else {
-            Progress::Done
+            Some(Space::Partition(partition)) => {
+                let progress = PageTable::<Native>::new(partition.root()).unmap_step(address, length);
+                shootdown::unmapped_from_partition(partition);
+                progress
+            }
+            Some(Space::Guest(space)) => {
+                let progress = PageTable::<Ept>::new(space.root()).unmap_step(address, length);
+                vmx::forget_shadows(space);
+                shootdown::unmapped_from_guest(space);
+                progress
+            }
         }
     }
 
     fn give_page(&self, space: Ref<ObjectHeader>, page: HostPhysical) {
-        if let Some(partition) = space.downcast::<Partition>() {
-            partition.pool.give(page);
-        } else if let Some(space) = space.downcast::<GuestSpace>() {
-            space.pool().give(page);
+        match Space::of(space) {
+            Some(Space::Partition(partition)) => partition.pool.give(page),
+            Some(Space::Guest(space)) => space.pool().give(page),
+            None => {}
         }
     }
 }
@@ -124,13 +122,7 @@ fn release_page(page: HostPhysical) {
 
 /// Returns one page of a pool; whether there was one.
 pub fn drain(pool: &bulkhead_core::page_table::Pool) -> bool {
-    match pool.take() {
-        Some(page) => {
-            release_page(page);
-            true
-        }
-        None => false,
-    }
+    pool.take().map(release_page).is_some()
 }
 
 /// Stops a thread, ends what others expect of it, empties its bindings.
@@ -180,10 +172,9 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         return Progress::Again;
     }
     if let Some(table) = partition.table.get() {
-        if engine().clear_table_step(table, &KernelHooks) == Progress::Again {
-            return Progress::Again;
+        if engine().clear_table_step(table, &KernelHooks) == Progress::Done {
+            partition.table.set(None);
         }
-        partition.table.set(None);
         return Progress::Again;
     }
     if let Some(vcpu) = partition.vcpus.first() {
@@ -191,8 +182,6 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         return Progress::Again;
     }
     partition.forget_loaded();
-    if PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool) == Progress::Again {
-        return Progress::Again;
-    }
-    if drain(&partition.pool) { Progress::Again } else { Progress::Done }
+    let progress = PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool);
+    if progress == Progress::Again || drain(&partition.pool) { Progress::Again } else { Progress::Done }
 }

@@ -54,7 +54,7 @@ pub fn bound<T: TypedObject>(slot: &Slot) -> Option<Ref<T>> {
 /// Objects and their types.
 macro_rules! typed {
     ($($object:ty => $kind:ident,)*) => { $(
-        // SAFETY: `repr(C)`, the header first, and created with enough pages: see `hooks::pages_of`.
+        // SAFETY: `repr(C)`, the header first, and created with enough pages: see `syscall::invoke::create`.
         unsafe impl TypedObject for $object { const TYPE: ObjectType = ObjectType::$kind; }
     )* };
 }
@@ -68,3 +68,13 @@ typed! {
     crate::vmx::Vcpu => Vcpu,
     crate::vmx::GuestSpace => GuestSpace,
 }
+
+/// The lists that objects can be in: `object, marker => member that links it;`.
+macro_rules! linked {
+    ($($object:ty, $marker:ty => $member:ident;)*) => { $(
+        impl bulkhead_core::queue::Linked<$marker> for $object {
+            fn links(&self) -> &bulkhead_core::queue::Links<Self> { &self.$member }
+        }
+    )* };
+}
+pub(crate) use linked;

@@ -1,9 +1,9 @@
 //! A word of signal bits; the only thing that crosses CPUs.
 
-use crate::arch::traps::vector;
+use crate::arch::{msr, traps::vector};
 use crate::object::thread::{State, Thread};
 use crate::schedule;
-use bulkhead_abi::{Error, SIGNAL_BADGE};
+use bulkhead_abi::{Error, NO_DEADLINE, SIGNAL_BADGE};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use core::cell::Cell;
@@ -38,10 +38,9 @@ impl Notification {
 
     /// Whether its bits should end what `thread` does.
     fn bound_thread(&self) -> Option<Ref<Thread>> {
-        let thread = self.bound_to.get()?;
         // Unbinding empties the thread's slot only; notice it here.
         let own = core::ptr::from_ref(self) as u64;
-        if thread.bound_notification().is_some_and(|bound| bound.address() == own) { Some(thread) } else { None }
+        self.bound_to.get().filter(|thread| thread.bound_notification().is_some_and(|bound| bound.address() == own))
     }
 
     /// Adds bits and wakes whom they concern.
@@ -49,8 +48,7 @@ impl Notification {
     pub fn signal(&self, bits: u64) {
         self.bits.set(self.bits.get() | bits);
         if let Some(thread) = self.waiter.get() {
-            self.waiter.set(None);
-            thread.waits_for.set(None);
+            thread.end_wait();
             thread.set_bits(self.take());
             schedule::wake(thread);
             return;
@@ -61,7 +59,7 @@ impl Notification {
         match thread.state.get() {
             State::Receiving => {
                 if let Some(endpoint) = thread.endpoint.replace(None) {
-                    endpoint.remove_receiver(thread);
+                    endpoint.remove(thread);
                 }
                 thread.set_message(SIGNAL_BADGE, 0, [self.take(), 0, 0, 0]);
                 schedule::wake(thread);
@@ -72,38 +70,32 @@ impl Notification {
         }
     }
 
-    /// Makes the calling thread wait, or gives it the bits at once. Returns whether it may go on.
-    pub fn wait(
-        self: &Notification,
-        own: Ref<Notification>,
-        thread: Ref<Thread>,
-        deadline: u64,
-        now: u64,
-    ) -> Result<bool, Error> {
-        if self.bits.get() != 0 {
-            thread.set_bits(self.take());
-            return Ok(true);
+    /// Makes the calling thread wait, or gives it the bits at once.
+    pub fn wait(own: Ref<Self>, thread: Ref<Thread>, deadline: u64) -> Result<(), Error> {
+        if own.bits.get() != 0 {
+            thread.set_bits(own.take());
+            return Ok(());
         }
-        if deadline <= now {
+        if deadline <= msr::tsc() {
             return Err(Error::TimedOut);
         }
-        if self.waiter.get().is_some() {
+        if own.waiter.get().is_some() {
             return Err(Error::WrongState);
         }
-        self.waiter.set(Some(thread));
+        own.waiter.set(Some(thread));
         thread.waits_for.set(Some(own));
         thread.state.set(State::Waiting);
-        if deadline != u64::MAX {
+        if deadline != NO_DEADLINE {
             schedule::set_timer(thread, deadline);
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Ends everybody's interest; the notification is being destroyed.
     pub fn dissolve(&self) {
         self.bound_to.set(None);
-        if let Some(thread) = self.waiter.replace(None) {
-            thread.waits_for.set(None);
+        if let Some(thread) = self.waiter.get() {
+            thread.end_wait();
             thread.set_status(Err(Error::Gone));
             schedule::wake(thread);
         }

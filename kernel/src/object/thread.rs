@@ -1,15 +1,15 @@
 //! A native flow of control, bound to one CPU.
 
-use crate::object::bound;
 use crate::object::endpoint::Endpoint;
 use crate::object::notification::Notification;
 use crate::object::partition::Partition;
 use crate::object::window::Window;
+use crate::object::{bound, linked};
 use crate::vmx::Vcpu;
-use bulkhead_abi::Error;
+use bulkhead_abi::{Error, MESSAGE_WORDS, Syscall};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
-use bulkhead_core::queue::{Linked, Links, Timed, Timer};
+use bulkhead_core::queue::{Links, Timed, Timer};
 use bulkhead_core::slot::Slot;
 use bulkhead_core::table::Table;
 use core::cell::Cell;
@@ -132,16 +132,9 @@ pub struct Sibling;
 /// Marks the timer queues.
 pub struct Sleeping;
 
-impl Linked<Queued> for Thread {
-    fn links(&self) -> &Links<Self> {
-        &self.queued
-    }
-}
-
-impl Linked<Sibling> for Thread {
-    fn links(&self) -> &Links<Self> {
-        &self.siblings
-    }
+linked! {
+    Thread, Queued => queued;
+    Thread, Sibling => siblings;
 }
 
 impl Timed<Sleeping> for Thread {
@@ -157,9 +150,6 @@ mod index {
     pub const RSP: usize = 4;
     pub const RSI: usize = 6;
     pub const RDI: usize = 7;
-    pub const R8: usize = 8;
-    pub const R9: usize = 9;
-    pub const R10: usize = 10;
 }
 
 impl Thread {
@@ -181,27 +171,32 @@ impl Thread {
         });
     }
 
+    /// The registers of arguments and results: `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9`.
+    #[inline(always)]
+    fn result_registers(&self) -> [&Cell<u64>; 6] {
+        let [_, _, rdx, _, _, _, rsi, rdi, r8, r9, r10, ..] = &self.registers;
+        [rdi, rsi, rdx, r10, r8, r9]
+    }
+
+    /// Sets the six result registers, and success.
+    #[inline(always)]
+    pub fn set_results(&self, results: [u64; 6]) {
+        self.set_status(Ok(()));
+        for (register, value) in self.result_registers().into_iter().zip(results) {
+            register.set(value);
+        }
+    }
+
     /// Sets the message that its system call returns, and success.
     #[inline(always)]
-    pub fn set_message(&self, badge: u64, info: u64, words: [u64; 4]) {
-        self.registers[index::RAX].set(0);
-        self.registers[index::RDI].set(badge);
-        self.registers[index::RSI].set(info);
-        self.registers[index::RDX].set(words[0]);
-        self.registers[index::R10].set(words[1]);
-        self.registers[index::R8].set(words[2]);
-        self.registers[index::R9].set(words[3]);
+    pub fn set_message(&self, badge: u64, info: u64, [w0, w1, w2, w3]: [u64; MESSAGE_WORDS]) {
+        self.set_results([badge, info, w0, w1, w2, w3]);
     }
 
     /// The message that it keeps while it is queued at an endpoint: info and words.
-    pub fn message(&self) -> (u64, [u64; 4]) {
-        let words = [
-            &self.registers[index::RDX],
-            &self.registers[index::R10],
-            &self.registers[index::R8],
-            &self.registers[index::R9],
-        ];
-        (self.registers[index::RSI].get(), words.map(Cell::get))
+    pub fn message(&self) -> (u64, [u64; MESSAGE_WORDS]) {
+        let [_, info, words @ ..] = self.result_registers().map(Cell::get);
+        (info, words)
     }
 
     /// Sets `rdx`, where `Wait` returns the signal bits, and success.
@@ -219,21 +214,6 @@ impl Thread {
         self.resume.set(Resume::Syscall);
     }
 
-    /// Sets the six result registers.
-    pub fn set_results(&self, results: [u64; 6]) {
-        let registers = [
-            &self.registers[index::RDI],
-            &self.registers[index::RSI],
-            &self.registers[index::RDX],
-            &self.registers[index::R10],
-            &self.registers[index::R8],
-            &self.registers[index::R9],
-        ];
-        for (register, value) in registers.into_iter().zip(results) {
-            register.set(value);
-        }
-    }
-
     /// Prepares a start at `rip`.
     pub fn prepare(&self, rip: u64, rsp: u64, argument: u64) {
         for register in &self.registers {
@@ -249,19 +229,25 @@ impl Thread {
         self.prepared.set(true);
     }
 
-    /// Makes the system call of number `number` happen again, with the same arguments, when the thread next runs: how long
+    /// Makes a system call happen again, with the same arguments, when the thread next runs: how long
     /// operations let interrupts in.
-    pub fn restart_syscall(&self, number: u64, arguments: [u64; 6]) {
-        self.registers[index::RAX].set(number);
+    pub fn restart_syscall(&self, call: Syscall, arguments: [u64; 6]) {
         self.set_results(arguments);
+        self.registers[index::RAX].set(call as u64);
         // SYSCALL is two bytes.
         self.rip.set(self.rip.get().wrapping_sub(2));
     }
 
+    /// Ends its waiting for a notification.
+    pub fn end_wait(&self) {
+        if let Some(notification) = self.waits_for.replace(None) {
+            notification.waiter.set(None);
+        }
+    }
+
     /// The window that pays for it, if it still exists.
     pub fn paying_window(&self) -> Option<Ref<Window>> {
-        let payer = self.payer.get()?;
-        bound(&payer.window)
+        bound(&self.payer.get()?.window)
     }
 
     /// Its bound notification, if any.

@@ -20,12 +20,10 @@ pub struct Window {
     pub budget: Cell<u64>,
     /// TSC ticks; 0 for no limit.
     pub period: Cell<u64>,
-    /// What is left of the budget.
+    /// What is left of the budget; it does not matter without a limit.
     pub remaining: Cell<u64>,
     /// When the budget is made full again.
     pub refill_at: Cell<u64>,
-    /// TSC ticks used since boot.
-    pub consumed: Cell<u64>,
 }
 
 // SAFETY: cells of numbers.
@@ -45,10 +43,7 @@ impl Window {
     /// Charges `ticks`.
     #[inline]
     pub fn charge(&self, ticks: u64) {
-        self.consumed.set(self.consumed.get().wrapping_add(ticks));
-        if self.period.get() != 0 {
-            self.remaining.set(self.remaining.get().saturating_sub(ticks));
-        }
+        self.remaining.set(self.remaining.get().saturating_sub(ticks));
     }
 
     /// Fills the budget when its time has come. Returns the ticks that may be used now; `u64::MAX` without a limit.

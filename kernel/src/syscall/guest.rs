@@ -17,13 +17,11 @@ pub extern "C" fn run(slot: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<
     let cpu = cpu::this();
     let thread = caller(cpu);
     let lock = kernel_lock();
-    let vcpu = match lookup::<Vcpu>(thread, slot, Rights::RUN) {
-        Ok((vcpu, _)) => vcpu,
+    let begun = lookup::<Vcpu>(thread, slot, Rights::RUN).and_then(|(vcpu, _)| vmx::begin_run(thread, vcpu));
+    let vcpu = match begun {
+        Ok(vcpu) => vcpu,
         Err(error) => return refuse(thread, error),
     };
-    if let Err(error) = vmx::begin_run(thread, vcpu) {
-        return refuse(thread, error);
-    }
     if let Some(thread) = pending(cpu, thread, vcpu) {
         return thread;
     }
@@ -38,7 +36,8 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
     let lock = kernel_lock();
     let Some(vcpu) = thread.vcpu.get() else {
         // The vCPU went away meanwhile.
-        return refuse_gone(thread);
+        thread.resume.set(Resume::Syscall);
+        return refuse(thread, Error::Gone);
     };
     if let Some(thread) = pending(cpu, thread, vcpu) {
         return thread;
@@ -46,12 +45,6 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
     vmx::resume_run(vcpu);
     drop(lock);
     go(cpu, thread, vcpu)
-}
-
-#[cold]
-fn refuse_gone(thread: Ref<Thread>) -> Ref<Thread> {
-    thread.resume.set(Resume::Syscall);
-    refuse(thread, Error::Gone)
 }
 
 /// If the thread's bound notification has been signalled, the run ends with that.
@@ -67,8 +60,7 @@ fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Re
 #[cold]
 #[inline(never)]
 fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
-    vcpu.deliver_signals(notification.take());
-    vcpu.store_for_signal(&cpu.vmx);
+    vcpu.deliver_signals(&cpu.vmx, notification.take());
     end(thread, ExitReason::Signal);
     schedule::next(cpu)
 }
@@ -124,11 +116,10 @@ fn serve_paging(thread: Ref<Thread>, duty: Duty) -> bool {
 
 /// The guest wrote to a port that is a doorbell.
 fn ring(vcpu: Ref<Vcpu>, port: u16) {
-    let Some(space) = vcpu.space() else { return };
-    let Some(slot) = space.doorbell(port) else {
-        return;
-    };
-    if let Some(notification) = bound::<Notification>(slot) {
+    let space = vcpu.space.get();
+    if let Some(slot) = space.as_ref().and_then(|space| space.doorbell(port))
+        && let Some(notification) = bound::<Notification>(slot)
+    {
         notification.signal(slot.badge());
     }
 }

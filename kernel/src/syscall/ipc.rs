@@ -1,8 +1,7 @@
 //! Call, reply and receive, signal, wait.
 
-use super::{caller, refuse};
-use crate::arch::{cpu, msr};
-use crate::lock::kernel_lock;
+use super::serve;
+use crate::arch::cpu::{self, Cpu};
 use crate::object::endpoint::Endpoint;
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
@@ -16,38 +15,30 @@ const LABEL: u64 = 0xffff_ffff;
 
 /// `Call`: hand the message to the server that waits, or queue.
 pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    let (endpoint, badge) = match lookup::<Endpoint>(thread, slot, Rights::CALL) {
-        Ok(found) => found,
-        Err(error) => return refuse(thread, error),
-    };
-    if endpoint.cpu.get() != cpu.number.get() {
-        return refuse(thread, Error::WrongCpu);
-    }
-    let words = [w0, w1, w2, w3];
-    let Some(server) = endpoint.receiver.get() else {
-        return queue(thread, endpoint, badge, info, words);
-    };
-    let info = if info <= LABEL {
-        info
-    } else {
-        match transfer(thread, server, info) {
-            Ok(info) => info,
-            Err(error) => return refuse(thread, error),
-        }
-    };
-    // Nothing can fail from here.
-    endpoint.receiver.set(None);
-    server.endpoint.set(None);
-    server.caller.set(Some(thread));
-    server.payer.set(thread.payer.get());
-    thread.server.set(Some(server));
-    thread.state.set(State::AwaitingReply);
-    server.set_message(badge, info, words);
-    schedule::hand_over(cpu, server);
-    server
+    serve(|cpu, thread| {
+        let (endpoint, badge) = endpoint_here(cpu, thread, slot, Rights::CALL)?;
+        let words = [w0, w1, w2, w3];
+        let Some(server) = endpoint.receiver.get() else {
+            return Ok(queue(thread, endpoint, badge, info, words));
+        };
+        let info = passed(thread, server, info)?;
+        // Nothing can fail from here.
+        endpoint.receiver.set(None);
+        server.endpoint.set(None);
+        server.caller.set(Some(thread));
+        server.payer.set(thread.payer.get());
+        thread.server.set(Some(server));
+        thread.state.set(State::AwaitingReply);
+        server.set_message(badge, info, words);
+        Ok(schedule::hand_over(cpu, server))
+    })
+}
+
+/// The endpoint of this processor that a slot names, and the capability's badge.
+#[inline(always)]
+fn endpoint_here(cpu: &Cpu, thread: Ref<Thread>, slot: u64, right: Rights) -> Result<(Ref<Endpoint>, u64), Error> {
+    let found = lookup::<Endpoint>(thread, slot, right)?;
+    if found.0.cpu.get() == cpu.number.get() { Ok(found) } else { Err(Error::WrongCpu) }
 }
 
 #[cold]
@@ -69,55 +60,39 @@ fn queue(
 
 /// `ReplyReceive`.
 pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    let endpoint = match lookup::<Endpoint>(thread, slot, Rights::RECEIVE) {
-        Ok((endpoint, _)) => endpoint,
-        Err(error) => return refuse(thread, error),
-    };
-    if endpoint.cpu.get() != cpu.number.get() {
-        return refuse(thread, Error::WrongCpu);
-    }
-    if endpoint.receiver.get().is_some() {
-        return refuse(thread, Error::WrongState);
-    }
-    let client = thread.caller.get();
-    if let Some(client) = client {
-        let info = if info <= LABEL {
-            info
-        } else {
-            match transfer(thread, client, info) {
-                Ok(info) => info,
-                Err(error) => return refuse(thread, error),
-            }
-        };
-        // Nothing can fail from here.
-        thread.caller.set(None);
-        thread.payer.set(Some(thread));
-        client.server.set(None);
-        client.set_message(0, info, [w0, w1, w2, w3]);
-    }
-    let bound = thread.bound_notification();
-    let idle = endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0);
-    if idle {
-        endpoint.receiver.set(Some(thread));
-        thread.endpoint.set(Some(endpoint));
-        thread.state.set(State::Receiving);
-        match client {
-            Some(client) => {
-                schedule::hand_over(cpu, client);
-                client
-            }
-            None => schedule::next(cpu),
+    serve(|cpu, thread| {
+        let (endpoint, _) = endpoint_here(cpu, thread, slot, Rights::RECEIVE)?;
+        if endpoint.receiver.get().is_some() {
+            return Err(Error::WrongState);
         }
-    } else {
+        let client = thread.caller.get();
+        if let Some(client) = client {
+            let info = passed(thread, client, info)?;
+            // Nothing can fail from here.
+            thread.caller.set(None);
+            thread.payer.set(Some(thread));
+            client.server.set(None);
+            client.set_message(0, info, [w0, w1, w2, w3]);
+        }
+        let bound = thread.bound_notification();
+        if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0) {
+            receive_later(thread, endpoint);
+            return Ok(client.map_or_else(|| schedule::next(cpu), |client| schedule::hand_over(cpu, client)));
+        }
         if let Some(client) = client {
             client.state.set(State::Ready);
             schedule::make_ready(client);
         }
-        receive_now(thread, endpoint, bound)
-    }
+        Ok(receive_now(thread, endpoint, bound))
+    })
+}
+
+/// Makes the server wait for a message.
+#[inline(always)]
+fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
+    endpoint.receiver.set(Some(thread));
+    thread.endpoint.set(Some(endpoint));
+    thread.state.set(State::Receiving);
 }
 
 /// Gives the server what waits already: signals first, since they are the ones with deadlines.
@@ -132,16 +107,12 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
     while let Some(client) = endpoint.callers.pop_front() {
         client.endpoint.set(None);
         let (info, words) = client.message();
-        let info = if info <= LABEL {
-            info
-        } else {
-            match transfer(client, thread, info) {
-                Ok(info) => info,
-                Err(error) => {
-                    client.set_status(Err(error));
-                    schedule::wake(client);
-                    continue;
-                }
+        let info = match passed(client, thread, info) {
+            Ok(info) => info,
+            Err(error) => {
+                client.set_status(Err(error));
+                schedule::wake(client);
+                continue;
             }
         };
         client.state.set(State::AwaitingReply);
@@ -152,10 +123,14 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
         return schedule::next(cpu);
     }
     // All callers were refused: receive as if there had been none.
-    endpoint.receiver.set(Some(thread));
-    thread.endpoint.set(Some(endpoint));
-    thread.state.set(State::Receiving);
+    receive_later(thread, endpoint);
     schedule::next(cpu)
+}
+
+/// The message info that the receiver sees: a label, and the slot of the capability that goes with it, if one does.
+#[inline(always)]
+fn passed(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
+    if info <= LABEL { Ok(info) } else { transfer(from, to, info) }
 }
 
 /// Derives the capability that goes with a message into the receiver's slot. Returns the info that the receiver sees.
@@ -185,30 +160,19 @@ pub fn forget_caller(server: Ref<Thread>, caller: Ref<Thread>) {
 
 /// `Signal`.
 pub extern "C" fn signal(slot: u64, bits: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    match lookup::<Notification>(thread, slot, Rights::SIGNAL) {
-        Ok((notification, badge)) => {
-            thread.set_status(Ok(()));
-            notification.signal(if badge == 0 { bits } else { badge });
-            schedule::next(cpu)
-        }
-        Err(error) => refuse(thread, error),
-    }
+    serve(|cpu, thread| {
+        let (notification, badge) = lookup::<Notification>(thread, slot, Rights::SIGNAL)?;
+        thread.set_status(Ok(()));
+        notification.signal(if badge == 0 { bits } else { badge });
+        Ok(schedule::next(cpu))
+    })
 }
 
 /// `Wait`.
 pub extern "C" fn wait(slot: u64, deadline: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    let notification = match lookup::<Notification>(thread, slot, Rights::WAIT) {
-        Ok((notification, _)) => notification,
-        Err(error) => return refuse(thread, error),
-    };
-    match notification.wait(notification, thread, deadline, msr::tsc()) {
-        Ok(_) => schedule::next(cpu),
-        Err(error) => refuse(thread, error),
-    }
+    serve(|cpu, thread| {
+        let (notification, _) = lookup::<Notification>(thread, slot, Rights::WAIT)?;
+        Notification::wait(notification, thread, deadline)?;
+        Ok(schedule::next(cpu))
+    })
 }

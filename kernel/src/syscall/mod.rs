@@ -10,26 +10,24 @@ use crate::arch::cpu::{self, Cpu};
 use crate::lock::kernel_lock;
 use crate::object::thread::{Resume, Thread};
 use crate::schedule;
-use bulkhead_abi::Error;
+use bulkhead_abi::{Error, Syscall};
 use bulkhead_core::phys::Ref;
 
 /// What the entry assembly calls.
 type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Ref<Thread>;
 
-/// Handlers in the order of `bulkhead_abi::Syscall`; the assembly checks the bound.
+/// Handlers by the numbers of [`Syscall`]; the assembly checks the bound.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 #[unsafe(no_mangle)]
-static syscall_handlers: [Handler; 7] =
-    [ipc::call, ipc::reply_receive, ipc::signal, ipc::wait, guest::run, yield_now, invoke::invoke];
-
-const _: () = {
-    use bulkhead_abi::Syscall;
-    assert!(Syscall::Call as usize == 0 && Syscall::ReplyReceive as usize == 1 && Syscall::Signal as usize == 2);
-    assert!(
-        Syscall::Wait as usize == 3
-            && Syscall::Run as usize == 4
-            && Syscall::Yield as usize == 5
-            && Syscall::Invoke as usize == 6
-    );
+static syscall_handlers: [Handler; 7] = {
+    let mut handlers: [Handler; 7] = [yield_now; 7];
+    handlers[Syscall::Call as usize] = ipc::call;
+    handlers[Syscall::ReplyReceive as usize] = ipc::reply_receive;
+    handlers[Syscall::Signal as usize] = ipc::signal;
+    handlers[Syscall::Wait as usize] = ipc::wait;
+    handlers[Syscall::Run as usize] = guest::run;
+    handlers[Syscall::Invoke as usize] = invoke::invoke;
+    handlers
 };
 
 /// The thread that made the system call.
@@ -41,6 +39,15 @@ fn caller(cpu: &Cpu) -> Ref<Thread> {
     thread
 }
 
+/// What most system calls have in common: done under the kernel lock, an error goes to the caller and it goes on.
+#[inline(always)]
+fn serve(action: impl FnOnce(&'static Cpu, Ref<Thread>) -> Result<Ref<Thread>, Error>) -> Ref<Thread> {
+    let _lock = kernel_lock();
+    let cpu = cpu::this();
+    let thread = caller(cpu);
+    action(cpu, thread).unwrap_or_else(|error| refuse(thread, error))
+}
+
 /// Ends a system call with an error, and goes on with the caller.
 #[inline(always)]
 fn refuse(thread: Ref<Thread>, error: Error) -> Ref<Thread> {
@@ -49,15 +56,13 @@ fn refuse(thread: Ref<Thread>, error: Error) -> Ref<Thread> {
 }
 
 extern "C" fn yield_now(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    thread.set_status(Ok(()));
-    schedule::yield_now(cpu, thread)
+    serve(|cpu, thread| {
+        thread.set_status(Ok(()));
+        Ok(schedule::yield_now(cpu, thread))
+    })
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn syscall_unknown() -> Ref<Thread> {
-    let _lock = kernel_lock();
-    refuse(caller(cpu::this()), Error::UnknownSyscall)
+    serve(|_, _| Err(Error::UnknownSyscall))
 }

@@ -20,7 +20,7 @@ const DELIVERY: u32 =
 const XAPIC: u32 = SecondaryControls::VIRTUALIZE_APIC.bits();
 pub(super) const HARDWARE_POSTING: u32 = PinbasedControls::POSTED_INTERRUPTS.bits();
 const X2APIC: u32 = SecondaryControls::VIRTUALIZE_X2APIC.bits();
-pub(super) const EOI_EXITS: [u32; 4] =
+const EOI_EXITS: [u32; 4] =
     [control::EOI_EXIT0_FULL, control::EOI_EXIT1_FULL, control::EOI_EXIT2_FULL, control::EOI_EXIT3_FULL];
 
 /// The primary and secondary controls for a mode, given those without any virtualization of the local APIC.
@@ -36,6 +36,14 @@ const fn controls_of(mode: ApicMode, primary: u32, secondary: u32) -> (u32, u32)
 /// The processor delivers interrupts in this mode.
 pub(super) const fn delivers(mode: ApicMode) -> bool {
     matches!(mode, ApicMode::Xapic | ApicMode::X2apic)
+}
+
+/// Has the end of every vector exit, or of those that the monitor asks for.
+pub(super) fn set_eoi_exits(vmcs: Vmcs, state: State, all: bool) {
+    for (field, vectors) in EOI_EXITS.into_iter().zip(get!(state, eoi_exits)) {
+        // SAFETY: which ends of interrupts exit is the monitor's business.
+        unsafe { vmcs.write(field, if all { u64::MAX } else { vectors }) };
+    }
 }
 
 /// Words of a posted-interrupt descriptor's set of vectors.
@@ -55,8 +63,9 @@ impl Vcpu {
             return Err(StateGroups::APIC);
         }
         if self.apic_mode.replace(mode) != mode {
-            let (primary, secondary) = controls_of(mode, self.primary.get(), self.secondary.get());
-            let pin = if delivers(mode) { self.pin.get() } else { self.pin.get() & !HARDWARE_POSTING };
+            let controls = self.controls.get();
+            let (primary, secondary) = controls_of(mode, self.primary.get(), controls.secondary);
+            let pin = if delivers(mode) { controls.pin_with_posting } else { controls.pin };
             self.primary.set(primary);
             self.guard.set(Guard::None);
             self.msrs.pass_x2apic(&self.msr_bitmap, mode == ApicMode::X2apic);
@@ -66,10 +75,10 @@ impl Vcpu {
                 vmcs.write(control::PINBASED_EXEC_CONTROLS, u64::from(pin));
                 vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(primary));
                 vmcs.write(control::SECONDARY_PROCBASED_EXEC_CONTROLS, u64::from(secondary));
-                vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic_page().0);
+                vmcs.write(control::VIRT_APIC_ADDR_FULL, self.virtual_apic.physical().0);
                 vmcs.write(control::APIC_ACCESS_ADDR_FULL, access_page.map_or(0, |page| page.0));
                 vmcs.write(control::POSTED_INTERRUPT_NOTIFICATION_VECTOR, u64::from(vector::POSTED));
-                let descriptor = self.virtual_apic_page().0 + POSTED_INTERRUPTS as u64;
+                let descriptor = self.virtual_apic.physical().0 + POSTED_INTERRUPTS as u64;
                 vmcs.write(control::POSTED_INTERRUPT_DESC_ADDR_FULL, descriptor);
             }
         }
@@ -77,11 +86,7 @@ impl Vcpu {
         // SAFETY: VM entry refuses a threshold above the task priority.
         unsafe { vmcs.write(control::TPR_THRESHOLD, threshold) };
         if delivers(mode) {
-            for (index, field) in EOI_EXITS.into_iter().enumerate() {
-                let vectors = state.eoi_exits(index);
-                // SAFETY: which ends of interrupts exit is the monitor's business.
-                unsafe { vmcs.write(field, vectors) };
-            }
+            set_eoi_exits(vmcs, state, false);
         }
         if self.guard.get() == Guard::Ends {
             self.guard.set(Guard::None);
@@ -105,20 +110,9 @@ impl Vcpu {
 
     /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).
     pub(super) fn take_posted(&self, vmcs: Vmcs) {
-        if self.posted() != 0 && delivers(self.apic_mode.get()) {
-            self.request_posted(vmcs);
+        if self.posted() == 0 || !delivers(self.apic_mode.get()) {
+            return;
         }
-    }
-
-    /// Another vector than this one is requested.
-    pub(super) fn is_requested_beside(&self, vector: u64) -> bool {
-        (0..POSTED_WORDS).any(|index| {
-            let own = if index as u64 == vector / 32 { 1 << (vector % 32) } else { 0 };
-            self.apic_word(REQUESTS + 4 * index).load(Ordering::Relaxed) & !own != 0
-        })
-    }
-
-    fn request_posted(&self, vmcs: Vmcs) {
         // First, so that what comes later is told of anew.
         self.apic_word(POSTED + POSTED_WORDS).swap(0, Ordering::AcqRel);
         let mut highest = 0;
@@ -136,6 +130,14 @@ impl Vcpu {
         if highest > status & 0xff {
             vmcs.set_guest::<{ guest::INTERRUPT_STATUS }>(status & !0xff | highest);
         }
+    }
+
+    /// Another vector than this one is requested.
+    pub(super) fn is_requested_beside(&self, vector: u64) -> bool {
+        (0..POSTED_WORDS).any(|index| {
+            let own = if index as u64 == vector / 32 { 1 << (vector % 32) } else { 0 };
+            self.apic_word(REQUESTS + 4 * index).load(Ordering::Relaxed) & !own != 0
+        })
     }
 
     /// Loads what is requested and in service: the highest vectors of both.

@@ -5,7 +5,7 @@
 //! entered with a request that it cannot take: it exits instead when it can, and at an end of interrupt that would uncover
 //! one. A processor that processes posted interrupts runs none of this.
 
-use crate::vmx::apic::{EOI_EXITS, HARDWARE_POSTING, delivers};
+use crate::vmx::apic::{HARDWARE_POSTING, delivers, set_eoi_exits};
 use crate::vmx::load::INTERRUPT_WINDOW;
 use crate::vmx::state::State;
 use crate::vmx::vcpu::Vcpu;
@@ -30,7 +30,7 @@ pub enum Guard {
 impl Vcpu {
     /// Guards the requests of the entry to come, and of the one after it if there are any.
     pub(super) fn guard_requests(&self, vmcs: Vmcs, state: State) {
-        if !delivers(self.apic_mode.get()) || self.pin.get() & HARDWARE_POSTING != 0 {
+        if !delivers(self.apic_mode.get()) || self.controls.get().pin_with_posting & HARDWARE_POSTING != 0 {
             return;
         }
         let status = vmcs.read(guest::INTERRUPT_STATUS);
@@ -50,14 +50,10 @@ impl Vcpu {
             return;
         }
         let window = if guard == Guard::Window { INTERRUPT_WINDOW } else { 0 };
-        // SAFETY: window exiting takes nothing from the host; which ends of interrupts exit concerns the guest only.
-        unsafe {
-            vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(self.primary.get() | window));
-            if guard == Guard::Ends || before == Guard::Ends {
-                for (index, field) in EOI_EXITS.into_iter().enumerate() {
-                    vmcs.write(field, if guard == Guard::Ends { u64::MAX } else { state.eoi_exits(index) });
-                }
-            }
+        // SAFETY: window exiting takes nothing from the host.
+        unsafe { vmcs.write(control::PRIMARY_PROCBASED_EXEC_CONTROLS, u64::from(self.primary.get() | window)) };
+        if guard == Guard::Ends || before == Guard::Ends {
+            set_eoi_exits(vmcs, state, guard == Guard::Ends);
         }
     }
 }

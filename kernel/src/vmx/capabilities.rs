@@ -2,6 +2,7 @@
 
 use crate::arch::msr;
 use bulkhead_abi::CpuFeatures;
+use bulkhead_core::page_table::PageSize;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use x86::msr::{
     IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR0_FIXED1, IA32_VMX_CR4_FIXED0,
@@ -119,11 +120,6 @@ impl Capabilities {
         self.secondary.offers(SecondaryControls::ENABLE_EPT.bits()) && self.ept_vpid & EPT_NEEDED == EPT_NEEDED
     }
 
-    /// Guests without paging or protection.
-    pub fn has_unrestricted_guest(&self) -> bool {
-        self.has_ept() && self.secondary.offers(SecondaryControls::UNRESTRICTED_GUEST.bits())
-    }
-
     /// Virtual-processor identifiers as this kernel uses them.
     pub fn has_vpid(&self) -> bool {
         self.secondary.offers(SecondaryControls::ENABLE_VPID.bits()) && self.ept_vpid & VPID_NEEDED == VPID_NEEDED
@@ -134,9 +130,13 @@ impl Capabilities {
         self.pin.offers(PinbasedControls::VMX_PREEMPTION_TIMER.bits())
     }
 
-    /// EPT entries may map 2 MiB, and 1 GiB.
-    pub fn ept_large_pages(&self) -> (bool, bool) {
-        (self.ept_vpid & EPT_2M != 0, self.ept_vpid & EPT_1G != 0)
+    /// The largest page that an EPT entry may map.
+    pub fn largest_page(&self) -> PageSize {
+        match self.ept_vpid & (EPT_2M | EPT_1G) {
+            0 => PageSize::Small,
+            EPT_2M => PageSize::Large,
+            _ => PageSize::Huge,
+        }
     }
 
     /// APIC-register virtualization and virtual-interrupt delivery, for xAPIC and x2APIC mode.
@@ -169,13 +169,17 @@ pub fn detect() -> CpuFeatures {
     if control & FEATURE_CONTROL_LOCK != 0 && control & FEATURE_CONTROL_VMX == 0 {
         return features;
     }
-    features |= CpuFeatures::VMX;
-    features.set(CpuFeatures::EPT, capabilities.has_ept());
-    features.set(CpuFeatures::UNRESTRICTED_GUEST, capabilities.has_unrestricted_guest());
-    features.set(CpuFeatures::PREEMPTION_TIMER, capabilities.has_preemption_timer());
-    features.set(CpuFeatures::VPID, capabilities.has_vpid());
-    features.set(CpuFeatures::VIRTUAL_APIC, capabilities.has_virtual_apic());
-    features.set(CpuFeatures::TPR_SHADOW, capabilities.has_tpr_shadow());
+    let unrestricted = SecondaryControls::UNRESTRICTED_GUEST.bits();
+    let found = [
+        (CpuFeatures::VMX, true),
+        (CpuFeatures::EPT, capabilities.has_ept()),
+        (CpuFeatures::UNRESTRICTED_GUEST, capabilities.has_ept() && capabilities.secondary.offers(unrestricted)),
+        (CpuFeatures::PREEMPTION_TIMER, capabilities.has_preemption_timer()),
+        (CpuFeatures::VPID, capabilities.has_vpid()),
+        (CpuFeatures::VIRTUAL_APIC, capabilities.has_virtual_apic()),
+        (CpuFeatures::TPR_SHADOW, capabilities.has_tpr_shadow()),
+    ];
+    found.into_iter().for_each(|(feature, is_there)| features.set(feature, is_there));
     features
 }
 

@@ -1,6 +1,6 @@
 //! What VMX keeps per processor.
 
-use crate::arch::msr;
+use crate::arch::{cpu, msr};
 use crate::time;
 use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
@@ -26,8 +26,10 @@ pub struct VmxCpu {
     pub(super) timer_shift: Cell<u32>,
     /// Most ticks of the preemption timer in one stay in a guest.
     longest: Cell<u64>,
-    large_pages: Cell<(bool, bool)>,
-    virtual_apic: Cell<bool>,
+    /// The largest page that guest spaces can map; nothing without VMX.
+    pub largest_page: Cell<Option<PageSize>>,
+    /// Local APICs of guests are virtualized.
+    pub has_virtual_apic: Cell<bool>,
     pub(super) tpr_shadow: Cell<bool>,
     enabled: Cell<bool>,
 }
@@ -44,8 +46,8 @@ impl VmxCpu {
         self.timer_shift.set(capabilities.timer_shift);
         let longest = (time::frequency() / STAYS_PER_SECOND) >> capabilities.timer_shift;
         self.longest.set(longest.clamp(1, u64::from(u32::MAX)));
-        self.large_pages.set(capabilities.ept_large_pages());
-        self.virtual_apic.set(capabilities.has_virtual_apic());
+        self.largest_page.set(Some(capabilities.largest_page()));
+        self.has_virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
         let controls = Controls::compute(&capabilities, false, false, self.host.cr4());
         self.enabled.set(controls.is_some());
@@ -56,27 +58,13 @@ impl VmxCpu {
         self.enabled.get()
     }
 
-    /// Local APICs of guests are virtualized.
-    pub fn has_virtual_apic(&self) -> bool {
-        self.virtual_apic.get()
-    }
-
-    /// The largest page that guest spaces can map.
-    pub fn largest_page(&self) -> PageSize {
-        match self.large_pages.get() {
-            (_, true) => PageSize::Huge,
-            (true, false) => PageSize::Large,
-            (false, false) => PageSize::Small,
-        }
-    }
-
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed
     /// before a native thread that relies on the I/O permission bitmap runs. Answers whether it was cut.
     #[inline(always)]
     pub fn restore_task_limit(&self) -> bool {
         let lost = self.host.task_limit_lost.replace(false);
         if lost {
-            self.host.reload_task_register();
+            cpu::this().descriptors.reload_task();
         }
         lost
     }

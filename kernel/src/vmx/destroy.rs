@@ -7,14 +7,14 @@ use crate::shootdown;
 use crate::vmx::guest_space::{GuestSpace, forget_guest_space};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vpid::release_vpid;
-use bulkhead_abi::{Error, MAX_DOORBELLS};
+use bulkhead_abi::Error;
 use bulkhead_core::Progress;
 use bulkhead_core::page_table::{Ept, PageTable};
 use bulkhead_core::phys::Ref;
 
 /// A thread begins to run a vCPU; one at a time.
 #[inline(always)]
-pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
+pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<Ref<Vcpu>, Error> {
     if vcpu.cpu.get() != thread.cpu.get() {
         return Err(Error::WrongCpu);
     }
@@ -24,7 +24,7 @@ pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<(), Error> {
     prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
-    Ok(())
+    Ok(vcpu)
 }
 
 /// A thread goes on with a run after its processor did something else.
@@ -42,7 +42,7 @@ fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
 #[cold]
 #[inline(never)]
 fn refresh(vcpu: Ref<Vcpu>) -> Result<(), Error> {
-    let space = vcpu.space().ok_or(Error::Gone)?;
+    let space = vcpu.space.get().ok_or(Error::Gone)?;
     space.freshness.enter(vcpu.cpu.get(), || forget_guest_space(space.root().0));
     vcpu.may_enter.set(true);
     Ok(())
@@ -71,7 +71,7 @@ fn abort_run(vcpu: Ref<Vcpu>) -> bool {
 fn take_off(vcpu: Ref<Vcpu>) {
     // A processor may be on its way into the guest, without the lock, before it has the vCPU's state.
     let was_running = abort_run(vcpu);
-    if was_running || vcpu.has_home() {
+    if was_running || vcpu.home.get() != 0 {
         shootdown::release(vcpu);
     }
 }
@@ -95,19 +95,13 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
         space.vcpus.remove(vcpu);
         return Progress::Again;
     }
-    for binding in (0..MAX_DOORBELLS).filter_map(|index| space.binding(index)) {
-        if !binding.is_vacant() {
-            // One at a time.
-            let _ = engine().unbind_step(embedded(binding), &KernelHooks);
-            return Progress::Again;
-        }
-    }
-    if space.shadow.destroy_step(space.pool()) == Progress::Again {
+    // One at a time.
+    if let Some(binding) = space.bindings.iter().find(|binding| !binding.is_vacant()) {
+        let _ = engine().unbind_step(embedded(binding), &KernelHooks);
         return Progress::Again;
     }
-    let table = PageTable::<Ept>::new(space.root());
-    if table.destroy_step(space.pool()) == Progress::Again || drain(space.pool()) {
-        return Progress::Again;
-    }
-    Progress::Done
+    let again = space.shadow.destroy_step(space.pool()) == Progress::Again
+        || PageTable::<Ept>::new(space.root()).destroy_step(space.pool()) == Progress::Again
+        || drain(space.pool());
+    if again { Progress::Again } else { Progress::Done }
 }

@@ -2,14 +2,14 @@
 //!
 //! | exit | groups in `VcpuState::valid` | members besides |
 //! | --- | --- | --- |
-//! | CPUID, RDMSR, WRMSR, VMCALL and other instructions | RIP, RFLAGS | `instruction_length` |
-//! | HLT, window exits, deadline | RIP, RFLAGS, INTERRUPTIBILITY | `instruction_length` (HLT) |
+//! | CPUID, RDMSR, WRMSR | RIP, RFLAGS | `instruction_length` |
+//! | HLT, window exits | RIP, RFLAGS, INTERRUPTIBILITY | `instruction_length` (HLT) |
 //! | IN, OUT | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`, `instruction_length` |
-//! | INS, OUTS | the same and CONTROL_REGISTERS | and `guest_linear`, `instruction_information`, `segments[CS]` |
-//! | control and debug registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
+//! | control registers | RIP, RFLAGS, RSP, CONTROL_REGISTERS | `exit_qualification`, `instruction_length` |
 //! | EPT violation, misconfiguration | RIP, RFLAGS, RSP, INTERRUPTIBILITY, CONTROL_REGISTERS | `exit_qualification`, `guest_physical`, `guest_linear`, `idt_vectoring`, `segments[CS]` |
 //! | APIC access | the same | `exit_qualification`, `idt_vectoring`, `segments[CS]` |
 //! | APIC write, virtualized EOI, TPR below threshold | RIP, RFLAGS, INTERRUPTIBILITY | `exit_qualification`; the instruction is complete |
+//! | deadline | RIP, RFLAGS, INTERRUPTIBILITY | none |
 //! | any other | all that the hardware keeps | every member about the exit |
 //!
 //! General registers and `exit_reason` are stored at every exit.
@@ -38,24 +38,12 @@ pub mod reason {
     pub const NMI_WINDOW: u32 = 8;
     /// CPUID.
     pub const CPUID: u32 = 10;
-    /// GETSEC.
-    pub const GETSEC: u32 = 11;
     /// HLT.
     pub const HLT: u32 = 12;
-    /// INVD.
-    pub const INVD: u32 = 13;
     /// INVLPG.
     pub const INVLPG: u32 = 14;
-    /// RDPMC.
-    pub const RDPMC: u32 = 15;
-    /// VMCALL; the other VMX instructions follow.
-    pub const VMCALL: u32 = 18;
-    /// VMXON, the last of the VMX instructions.
-    pub const VMXON: u32 = 27;
     /// Access to a control register.
     pub const CONTROL_REGISTER: u32 = 28;
-    /// Access to a debug register.
-    pub const DEBUG_REGISTER: u32 = 29;
     /// I/O instruction.
     pub const IO: u32 = 30;
     /// RDMSR.
@@ -64,10 +52,6 @@ pub mod reason {
     pub const WRMSR: u32 = 32;
     /// VM entry failed: invalid guest state.
     pub const INVALID_GUEST_STATE: u32 = 33;
-    /// MWAIT.
-    pub const MWAIT: u32 = 36;
-    /// MONITOR.
-    pub const MONITOR: u32 = 39;
     /// VM entry failed: machine check.
     pub const MACHINE_CHECK_AT_ENTRY: u32 = 41;
     /// EPT violation.
@@ -82,10 +66,6 @@ pub mod reason {
     pub const VIRTUALIZED_EOI: u32 = 45;
     /// The preemption timer reached 0.
     pub const PREEMPTION_TIMER: u32 = 52;
-    /// WBINVD.
-    pub const WBINVD: u32 = 54;
-    /// XSETBV.
-    pub const XSETBV: u32 = 55;
     /// The guest has written a register of its local APIC.
     pub const APIC_WRITE: u32 = 56;
 }
@@ -151,20 +131,20 @@ impl Vcpu {
             reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => {
                 self.memory(vmcs, state, reason)
             }
-            reason::APIC_WRITE | reason::VIRTUALIZED_EOI | reason::TPR_BELOW_THRESHOLD => {
-                put!(state, exit_qualification, vmcs.read(ro::EXIT_QUALIFICATION));
-                put!(state, exit_reason, u64::from(reason));
-                self.store_interrupt_state(vmcs, state);
-                Outcome::Vmm(ExitReason::Hardware)
-            }
             reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging(Duty::Fault),
             reason::INVLPG => Outcome::Paging(Duty::Invalidate),
             reason::CONTROL_REGISTER if self.move_to_cr3(vmcs, state) => Outcome::Paging(Duty::Switch),
-            reason::HLT => self.halt(vmcs, state),
-            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => {
+            reason::APIC_WRITE
+            | reason::VIRTUALIZED_EOI
+            | reason::TPR_BELOW_THRESHOLD
+            | reason::HLT
+            | reason::INTERRUPT_WINDOW
+            | reason::NMI_WINDOW => {
                 put!(state, exit_reason, u64::from(reason));
+                store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
+                put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
                 self.store_interrupt_state(vmcs, state);
-                // It may have been waiting, if the monitor entered it so.
+                // At a window it may have been waiting, if the monitor entered it so.
                 put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
                 Outcome::Vmm(ExitReason::Hardware)
             }
@@ -184,14 +164,6 @@ impl Vcpu {
     }
 
     #[inline(always)]
-    fn halt(&self, vmcs: Vmcs, state: State) -> Outcome {
-        put!(state, exit_reason, u64::from(reason::HLT));
-        self.store_interrupt_state(vmcs, state);
-        put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
-        Outcome::Vmm(ExitReason::Hardware)
-    }
-
-    #[inline(always)]
     fn io(&self, vmcs: Vmcs, state: State) -> Outcome {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         if qualification & (IO_IN | IO_STRING) == 0
@@ -201,17 +173,13 @@ impl Vcpu {
             skip_instruction(vmcs);
             return Outcome::Doorbell(port);
         }
+        if qualification & IO_STRING != 0 {
+            return self.everything(vmcs, state, reason::IO);
+        }
         put!(state, exit_reason, u64::from(reason::IO));
         put!(state, exit_qualification, qualification);
         self.store_interrupt_state(vmcs, state);
         put!(state, instruction_length, vmcs.read(ro::VMEXIT_INSTRUCTION_LEN) as u32);
-        if qualification & IO_STRING != 0 {
-            store!(vmcs, state, guest_linear, ro::GUEST_LINEAR_ADDR);
-            put!(state, instruction_information, vmcs.read(ro::VMEXIT_INSTRUCTION_INFO) as u32);
-            self.store_control_registers(vmcs, state);
-            vmcs.store_segment(state, segment::CS);
-            put!(state, valid, (INTERRUPT_STATE | StateGroups::CONTROL_REGISTERS).bits());
-        }
         Outcome::Vmm(ExitReason::Hardware)
     }
 
@@ -253,7 +221,8 @@ impl Vcpu {
             return Outcome::MachineCheck;
         }
         if reason & ENTRY_FAILURE != 0 {
-            return self.entry_failed(vmcs, state, reason & !ENTRY_FAILURE);
+            // The hardware left the entry half-way: the reason says whether for guest state (33) or MSRs (34).
+            return self.entry_failed(vmcs, reason & !ENTRY_FAILURE, vmcs.read(ro::EXIT_QUALIFICATION));
         }
         match reason {
             reason::EXCEPTION => match vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & TYPE_AND_VECTOR {
@@ -262,16 +231,12 @@ impl Vcpu {
                 _ => self.everything(vmcs, state, reason),
             },
             reason::PREEMPTION_TIMER => self.time_is_up(vmcs, cpu),
-            reason::CONTROL_REGISTER | reason::DEBUG_REGISTER => {
+            reason::CONTROL_REGISTER => {
                 store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
                 let outcome = self.instruction(vmcs, state, reason);
                 self.fetch_groups(vmcs, StateGroups::RSP | StateGroups::CONTROL_REGISTERS);
                 outcome
             }
-            reason::GETSEC | reason::INVD | reason::RDPMC | reason::VMCALL..=reason::VMXON => {
-                self.instruction(vmcs, state, reason)
-            }
-            reason::MWAIT | reason::MONITOR | reason::WBINVD | reason::XSETBV => self.instruction(vmcs, state, reason),
             _ => self.everything(vmcs, state, reason),
         }
     }
@@ -293,28 +258,32 @@ impl Vcpu {
         Outcome::Vmm(ExitReason::Hardware)
     }
 
-    /// The hardware left the entry half-way: the reason says whether for guest state (33) or MSRs (34).
-    #[cold]
-    fn entry_failed(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {
-        drop_injection(vmcs);
-        put!(state, exit_reason, u64::from(reason));
-        store!(vmcs, state, exit_qualification, ro::EXIT_QUALIFICATION);
-        put!(state, valid, 0);
-        Outcome::Vmm(ExitReason::EntryFailed)
-    }
-
-    /// The hardware refused the entry for the VMCS as such: its error goes to the qualification.
+    /// The hardware refused the entry for the VMCS as such.
     #[cold]
     pub(super) fn entry_refused(&self, vmcs: Vmcs) -> Outcome {
-        if vmcs.read(ro::VM_INSTRUCTION_ERROR) == RESUMED_UNLAUNCHED {
-            // The first entry got half-way, see `entry_failed`: it has to be repeated as a launch.
+        let error = vmcs.read(ro::VM_INSTRUCTION_ERROR);
+        if error == RESUMED_UNLAUNCHED {
+            // The first entry got half-way: it has to be repeated as a launch.
             self.entry.launched.set(0);
             return Outcome::Again;
         }
-        drop_injection(vmcs);
+        self.entry_failed(vmcs, 0, error)
+    }
+
+    /// There was an event to inject, perhaps, which has not been delivered: it is withdrawn, and the monitor decides about it anew.
+    #[cold]
+    fn entry_failed(&self, vmcs: Vmcs, reason: u32, qualification: u64) -> Outcome {
+        // SAFETY: no event.
+        unsafe { vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0) };
+        self.refuse(reason, qualification)
+    }
+
+    /// Reports that the guest could not be entered as it is.
+    #[cold]
+    pub(super) fn refuse(&self, reason: u32, qualification: u64) -> Outcome {
         let state = self.state();
-        put!(state, exit_reason, 0);
-        put!(state, exit_qualification, vmcs.read(ro::VM_INSTRUCTION_ERROR));
+        put!(state, exit_reason, u64::from(reason));
+        put!(state, exit_qualification, qualification);
         put!(state, valid, 0);
         Outcome::Vmm(ExitReason::EntryFailed)
     }
@@ -329,12 +298,6 @@ impl Vcpu {
         self.fetch_groups(vmcs, INTERRUPT_STATE);
         Outcome::Vmm(ExitReason::Deadline)
     }
-}
-
-/// Withdraws an event that a failed entry has not delivered: the monitor decides about it anew.
-fn drop_injection(vmcs: Vmcs) {
-    // SAFETY: no event.
-    unsafe { vmcs.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, 0) };
 }
 
 /// The blocking of NMIs that IRET ended is there again, since IRET will be executed again.

@@ -24,7 +24,7 @@ const FCW: (usize, u16) = (0, 0x037f);
 const MXCSR: (usize, u32) = (24, 0x1f80);
 
 /// A value that XCR0 accepts on a processor with these components (SDM vol. 1, 13.3).
-pub const fn is_valid_xcr0(value: u64, components: u64) -> bool {
+const fn is_valid_xcr0(value: u64, components: u64) -> bool {
     let avx_needs_sse = value & AVX == 0 || value & SSE != 0;
     let avx512 = value & AVX512;
     let avx512_is_whole = avx512 == 0 || avx512 == AVX512 && value & AVX != 0;
@@ -56,7 +56,7 @@ pub fn switch(cpu: &VmxCpu, previous: Option<&Vcpu>, next: Option<&Vcpu>) {
             }
             if let Some(vcpu) = next {
                 asm!("xrstor64 [{}]", in(reg) vcpu.extended_area(), in("eax") low, in("edx") high, options(nostack));
-                write_xcr0(vcpu.xcr0());
+                write_xcr0(vcpu.xcr0.get());
             }
             write_cr4(cpu.host.cr4());
         } else {
@@ -71,9 +71,14 @@ pub fn switch(cpu: &VmxCpu, previous: Option<&Vcpu>, next: Option<&Vcpu>) {
     }
 }
 
-/// Sets XCR0 for the guest whose state the registers hold.
-pub fn set_xcr0(cpu: &VmxCpu, value: u64) {
-    if is_valid_xcr0(value, cpu.components.get()) {
+/// Sets XCR0 of the guest whose state the registers hold. False if the processor would not accept it.
+pub fn set_xcr0(cpu: &VmxCpu, vcpu: &Vcpu, value: u64) -> bool {
+    let components = cpu.components.get();
+    if !is_valid_xcr0(value, components) {
+        // Without XSAVE there is no XCR0; its value after reset stands for that.
+        return components == 0 && value == X87;
+    }
+    if value != vcpu.xcr0.replace(value) {
         // SAFETY: the value is valid; CR4 is the host's but for OSXSAVE, which XSETBV needs.
         unsafe {
             write_cr4(cpu.host.cr4() | CR4_OSXSAVE);
@@ -81,6 +86,7 @@ pub fn set_xcr0(cpu: &VmxCpu, value: u64) {
             write_cr4(cpu.host.cr4());
         }
     }
+    true
 }
 
 /// # Safety

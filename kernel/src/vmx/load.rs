@@ -6,8 +6,9 @@
 
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
+use crate::vmx::fpu::set_xcr0;
 use crate::vmx::msr;
-use crate::vmx::state::{State, get};
+use crate::vmx::state::{SEGMENTS, State, each, get};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -20,6 +21,9 @@ pub const SHADOW: u64 = 0b11;
 const LAST_ACTIVITY: u32 = 1;
 /// RFLAGS bit 1, which is always 1.
 const RFLAGS_FIXED: u64 = 1 << 1;
+/// DR7: every bit that is defined; of the others bit 10 is 1.
+const DR7_DEFINED: u64 = 0xffff_23ff;
+const DR7_FIXED: u64 = 1 << 10;
 /// EFER.LMA.
 const EFER_LMA: u64 = 1 << 10;
 /// VM-entry control: IA-32e mode guest.
@@ -44,76 +48,47 @@ impl Vcpu {
     #[inline(never)]
     pub(super) fn load(&self, vmcs: Vmcs, cpu: &VmxCpu, groups: StateGroups) -> Result<(), StateGroups> {
         let state = self.state();
-        if groups.contains(StateGroups::RFLAGS) {
-            vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED);
-        }
-        if groups.contains(StateGroups::RSP) {
-            vmcs.set_guest::<{ guest::RSP }>(get!(state, rsp));
-        }
-        if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            let activity = get!(state, activity);
-            if activity > LAST_ACTIVITY {
-                return Err(StateGroups::INTERRUPTIBILITY);
+        for group in each(groups) {
+            match group {
+                StateGroups::RFLAGS => vmcs.set_guest::<{ guest::RFLAGS }>(get!(state, rflags) | RFLAGS_FIXED),
+                StateGroups::RSP => vmcs.set_guest::<{ guest::RSP }>(get!(state, rsp)),
+                StateGroups::INJECTION => load_injection(vmcs, state),
+                StateGroups::INTERRUPTIBILITY => {
+                    let activity = get!(state, activity);
+                    if activity > LAST_ACTIVITY {
+                        return Err(group);
+                    }
+                    vmcs.set_guest::<{ guest::ACTIVITY_STATE }>(u64::from(activity));
+                    vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(state, interruptibility)));
+                }
+                StateGroups::WINDOWS => self.load_windows(vmcs, state),
+                StateGroups::CONTROL_REGISTERS => self.load_control_registers(vmcs, state, groups)?,
+                StateGroups::SEGMENTS => (0..SEGMENTS).for_each(|index| vmcs.load_segment(state, index)),
+                StateGroups::SYSTEM_REGISTERS => self.load_system_registers(vmcs, state),
+                StateGroups::TSC_OFFSET => {
+                    let offset = get!(state, tsc_offset);
+                    // SAFETY: any offset will do.
+                    unsafe { vmcs.write(control::TSC_OFFSET_FULL, offset) };
+                }
+                StateGroups::APIC => {
+                    self.load_apic(vmcs, cpu, state)?;
+                    self.load_interrupt_status(vmcs, state);
+                }
+                StateGroups::XCR0 if !set_xcr0(cpu, self, get!(state, xcr0)) => return Err(group),
+                StateGroups::PDPTES => {
+                    let [first, second, third, fourth] = get!(state, pdptes);
+                    vmcs.set_guest::<{ guest::PDPTE0_FULL }>(first);
+                    vmcs.set_guest::<{ guest::PDPTE1_FULL }>(second);
+                    vmcs.set_guest::<{ guest::PDPTE2_FULL }>(third);
+                    vmcs.set_guest::<{ guest::PDPTE3_FULL }>(fourth);
+                }
+                StateGroups::INTERRUPT_STATUS => self.load_interrupt_status(vmcs, state),
+                StateGroups::DEBUG => self.debug.load(state),
+                StateGroups::PENDING_DEBUG => {
+                    vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(get!(state, pending_debug));
+                }
+                _ => {}
             }
-            vmcs.set_guest::<{ guest::ACTIVITY_STATE }>(u64::from(activity));
-            vmcs.set_guest::<{ guest::INTERRUPTIBILITY_STATE }>(u64::from(get!(state, interruptibility)));
-        }
-        if groups.contains(StateGroups::INJECTION) {
-            load_injection(vmcs, state);
-        }
-        if groups.contains(StateGroups::WINDOWS) {
-            self.load_windows(vmcs, state);
-        }
-        if groups.contains(StateGroups::INTERRUPT_STATUS) {
-            self.load_interrupt_status(vmcs, state);
-        }
-        if groups.bits() >= StateGroups::CONTROL_REGISTERS.bits() {
-            self.load_rare(vmcs, cpu, state, groups)?;
-        }
-        Ok(())
-    }
-
-    /// The groups that change seldom.
-    #[inline(never)]
-    fn load_rare(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State, groups: StateGroups) -> Result<(), StateGroups> {
-        if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.load_control_registers(vmcs, state, groups)?;
-        }
-        if groups.contains(StateGroups::APIC) {
-            self.load_apic(vmcs, cpu, state)?;
-            self.load_interrupt_status(vmcs, state);
-        }
-        if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..8 {
-                vmcs.load_segment(state, index);
-            }
-            vmcs.set_guest::<{ guest::GDTR_BASE }>(get!(state, gdtr.base));
-            vmcs.set_guest::<{ guest::GDTR_LIMIT }>(u64::from(get!(state, gdtr.limit)));
-            vmcs.set_guest::<{ guest::IDTR_BASE }>(get!(state, idtr.base));
-            vmcs.set_guest::<{ guest::IDTR_LIMIT }>(u64::from(get!(state, idtr.limit)));
-        }
-        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
-            self.load_system_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::TSC_OFFSET) {
-            let offset = get!(state, tsc_offset);
-            // SAFETY: any offset will do.
-            unsafe { vmcs.write(control::TSC_OFFSET_FULL, offset) };
-        }
-        if groups.contains(StateGroups::PDPTES) {
-            vmcs.set_guest::<{ guest::PDPTE0_FULL }>(get!(state, pdptes[0]));
-            vmcs.set_guest::<{ guest::PDPTE1_FULL }>(get!(state, pdptes[1]));
-            vmcs.set_guest::<{ guest::PDPTE2_FULL }>(get!(state, pdptes[2]));
-            vmcs.set_guest::<{ guest::PDPTE3_FULL }>(get!(state, pdptes[3]));
-        }
-        if groups.contains(StateGroups::DEBUG) {
-            self.debug.load(state);
-        }
-        if groups.contains(StateGroups::PENDING_DEBUG) {
-            vmcs.set_guest::<{ guest::PENDING_DBG_EXCEPTIONS }>(get!(state, pending_debug));
-        }
-        if groups.contains(StateGroups::XCR0) && !self.set_xcr0(cpu, get!(state, xcr0)) {
-            return Err(StateGroups::XCR0);
         }
         Ok(())
     }
@@ -123,7 +98,7 @@ impl Vcpu {
         if get!(state, interrupt_window) != 0 {
             primary |= INTERRUPT_WINDOW;
         }
-        if get!(state, nmi_window) != 0 && self.has_nmi_window.get() {
+        if get!(state, nmi_window) != 0 && self.controls.get().has_nmi_window() {
             primary |= NMI_WINDOW;
         }
         if primary != self.primary.replace(primary) {
@@ -137,18 +112,18 @@ impl Vcpu {
 
     fn load_control_registers(&self, vmcs: Vmcs, state: State, groups: StateGroups) -> Result<(), StateGroups> {
         let (cr0, cr4, efer) = (get!(state, cr0), get!(state, cr4), get!(state, efer));
-        if !self.cr0.get().allows_mode(cr0) {
+        if !self.controls.get().cr0.allows_mode(cr0) {
             return Err(StateGroups::CONTROL_REGISTERS);
         }
-        vmcs.set_guest::<{ guest::CR0 }>(self.cr0.get().merge(cr0));
-        vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
+        vmcs.set_guest::<{ guest::CR0 }>(self.controls.get().cr0.merge(cr0));
+        vmcs.set_guest::<{ guest::CR4 }>(self.controls.get().cr4.merge(cr4));
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
         let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
         // SAFETY: shadows are only read by the guest; the entry control says which mode the guest is in, and entry checks it.
         unsafe {
             vmcs.write(control::CR0_READ_SHADOW, cr0);
             vmcs.write(control::CR4_READ_SHADOW, cr4);
-            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.entry_controls.get() | mode));
+            vmcs.write(control::VMENTRY_CONTROLS, u64::from(self.controls.get().entry | mode));
         }
         if self.shadowed.on.get() {
             // The hardware's CR3 is the engine's affair.
@@ -160,7 +135,7 @@ impl Vcpu {
     }
 
     fn load_system_registers(&self, vmcs: Vmcs, state: State) {
-        self.debug.load_control(vmcs, get!(state, dr7));
+        vmcs.set_guest::<{ guest::DR7 }>(get!(state, dr7) & DR7_DEFINED | DR7_FIXED);
         vmcs.set_guest::<{ guest::IA32_SYSENTER_CS }>(get!(state, sysenter_cs));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_ESP }>(get!(state, sysenter_esp));
         vmcs.set_guest::<{ guest::IA32_SYSENTER_EIP }>(get!(state, sysenter_eip));

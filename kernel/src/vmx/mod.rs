@@ -42,7 +42,6 @@ pub use shadow_memory::forget_shadows;
 pub use vcpu::{MappedHere, Vcpu};
 
 use bulkhead_abi::{Error, GuestPaging};
-use bulkhead_core::page_table::PageSize;
 
 /// Guests can run on the processor that executes this; all processors are alike.
 pub fn available() -> Result<(), Error> {
@@ -54,14 +53,4 @@ pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
     match paging {
         GuestPaging::Ept | GuestPaging::Shadow => available(),
     }
-}
-
-/// The processor virtualizes local APICs.
-pub fn has_virtual_apic() -> bool {
-    crate::arch::cpu::this().vmx.has_virtual_apic()
-}
-
-/// The largest page that guest spaces can map.
-pub fn largest_ept_page() -> PageSize {
-    crate::arch::cpu::this().vmx.largest_page()
 }

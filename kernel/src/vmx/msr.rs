@@ -5,7 +5,7 @@
 //! the kernel never executes WRMSR with a guest's value: the hardware refuses the entry if one is malformed. Guests write
 //! IA32_KERNEL_GS_BASE and IA32_TSC_AUX at will, hence exits store these two; they are the tail of the list.
 
-use crate::vmx::host::HostState;
+use crate::arch::msr;
 use crate::vmx::page::Page;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::Error;
@@ -43,7 +43,8 @@ struct Entry {
 pub struct MsrAreas {
     guest: [Entry; REGISTERS.len()],
     host: [Entry; REGISTERS.len()],
-    with_tsc_aux: Cell<bool>,
+    /// The guest has IA32_TSC_AUX.
+    pub with_tsc_aux: Cell<bool>,
 }
 
 impl MsrAreas {
@@ -68,18 +69,13 @@ impl MsrAreas {
         }
     }
 
-    /// Whether the guest has IA32_TSC_AUX.
-    pub fn has_tsc_aux(&self) -> bool {
-        self.with_tsc_aux.get()
-    }
-
     /// Takes the host's values and tells the VMCS where the areas are, `address` being this structure's.
-    pub fn load(&self, vmcs: Vmcs, host: &HostState, address: HostPhysical) {
-        let values = [&host.star, &host.lstar, &host.fmask, &host.user_gs_base, &host.tsc_aux];
-        for (entry, value) in self.host.iter().zip(values) {
-            entry.value.set(value.get());
-        }
+    pub fn load(&self, vmcs: Vmcs, address: HostPhysical) {
         let count = if self.with_tsc_aux.get() { REGISTERS.len() } else { TSC_AUX };
+        for (entry, register) in self.host.iter().zip(REGISTERS).take(count) {
+            // SAFETY: every 64-bit processor has the first four; guests are given IA32_TSC_AUX only where it exists.
+            entry.value.set(unsafe { msr::read(register) });
+        }
         let guest = address.0 + offset_of!(Self, guest) as u64;
         let stored = guest + (KERNEL_GS_BASE * size_of::<Entry>()) as u64;
         // SAFETY: the areas lie in the vCPU, which outlives its VMCS; counts do not exceed them; the host's values are those

@@ -1,5 +1,6 @@
 //! Whole pages inside kernel objects.
 
+use bulkhead_core::phys::{HostPhysical, window_base};
 use core::cell::UnsafeCell;
 
 /// A page that hardware, or a monitor, reads and writes beside the kernel: the kernel touches it by raw pointer only.
@@ -11,6 +12,11 @@ impl Page {
     #[inline(always)]
     pub const fn pointer(&self) -> *mut u64 {
         self.0.get().cast()
+    }
+
+    /// The page's physical address.
+    pub fn physical(&self) -> HostPhysical {
+        HostPhysical((self.pointer() as u64).wrapping_sub(window_base()))
     }
 
     /// Sets every byte.

@@ -101,7 +101,8 @@ impl Vcpu {
         let physical_bits = (__cpuid(0x8000_0008).eax & 0xff).min(47);
         let paging = Paging { mode, features, cr3: get!(state, cr3), pdptes, physical_bits };
         self.shadowed.paging.set(paging);
-        let values = self.cr4.get().merge(cr4) | cr4 & (Cr4::CR4_ENABLE_SMEP | Cr4::CR4_ENABLE_SMAP).bits() as u64;
+        let values =
+            self.controls.get().cr4.merge(cr4) | cr4 & (Cr4::CR4_ENABLE_SMEP | Cr4::CR4_ENABLE_SMAP).bits() as u64;
         vmcs.set_guest::<{ guest::CR4 }>(values);
         vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
@@ -126,7 +127,7 @@ impl Vcpu {
         let Some(processor) = at().or_else(first) else {
             // Without tables of its own the guest must never be entered.
             self.delay(duty);
-            return Some(self.refuse(StateGroups::CONTROL_REGISTERS.bits()));
+            return Some(self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()));
         };
         let mode = shadowed.paging.get().mode;
         let outcome = match duty {
@@ -154,7 +155,7 @@ impl Vcpu {
                 // The hardware has CR3 of 32 bits in the other modes.
                 (mode != Mode::FourLevel && upper >> 32 != 0).then(|| {
                     self.delay(duty);
-                    self.refuse(StateGroups::CONTROL_REGISTERS.bits())
+                    self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits())
                 })
             }
         };

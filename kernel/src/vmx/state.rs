@@ -1,7 +1,12 @@
 //! The page that a vCPU shares with its monitor. The monitor may change it at any moment, on another CPU: every access is
 //! one volatile read or write of a member, and what was read is judged before it is used.
 
-use bulkhead_abi::{Segment, VcpuState};
+use bulkhead_abi::{Segment, StateGroups, VcpuState};
+use core::mem::offset_of;
+
+/// Segment registers, GDTR and IDTR: one behind the other, as in the VMCS.
+pub const SEGMENTS: usize = 10;
+const _: () = assert!(offset_of!(VcpuState, dr7) - offset_of!(VcpuState, segments) == SEGMENTS * size_of::<Segment>());
 
 /// Where the shared page of a vCPU is.
 #[derive(Clone, Copy)]
@@ -23,11 +28,11 @@ impl State {
         self.0
     }
 
-    /// A segment register's place.
+    /// The place of a segment register, or of GDTR or IDTR behind them.
     #[inline(always)]
     pub const fn segment(self, index: usize) -> *mut Segment {
-        // SAFETY: the index is kept below the array's length; no reference is made.
-        unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index & 7) }
+        // SAFETY: the index is kept below the number of segments that lie there; no reference is made.
+        unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index % SEGMENTS) }
     }
 
     /// A general register, but for RSP.
@@ -35,18 +40,17 @@ impl State {
         // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
         unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
     }
+}
 
-    /// A word of the vectors whose end exits.
-    pub fn eoi_exits(self, index: usize) -> u64 {
-        // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
-        unsafe { (&raw const (*self.0).eoi_exits).cast::<u64>().add(index & 3).read_volatile() }
-    }
-
-    /// Where GDTR and IDTR are.
-    pub const fn descriptor_tables(self) -> [*mut Segment; 2] {
-        // SAFETY: members of the state page; no reference is made.
-        unsafe { [&raw mut (*self.0).gdtr, &raw mut (*self.0).idtr] }
-    }
+/// The groups of a set, one by one.
+#[inline(always)]
+pub fn each(groups: StateGroups) -> impl Iterator<Item = StateGroups> {
+    let mut rest = groups.bits();
+    core::iter::from_fn(move || {
+        let lowest = rest & rest.wrapping_neg();
+        rest ^= lowest;
+        (lowest != 0).then_some(StateGroups::from_bits_retain(lowest))
+    })
 }
 
 /// Reads a member of the shared page, once.

@@ -2,7 +2,7 @@
 
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::msr;
-use crate::vmx::state::{State, get, put, store};
+use crate::vmx::state::{SEGMENTS, State, each, get, put, store};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use bulkhead_abi::StateGroups;
@@ -13,8 +13,9 @@ pub(super) const INTERRUPT_STATE: StateGroups =
     StateGroups::RIP.union(StateGroups::RFLAGS).union(StateGroups::INTERRUPTIBILITY);
 
 impl Vcpu {
-    /// Stores what a monitor needs that is told of a signal in place of an exit. What earlier exits stored is out of date.
-    pub fn store_for_signal(&self, cpu: &VmxCpu) {
+    /// Tells the monitor which signals ended the run. What earlier exits stored is out of date.
+    pub fn deliver_signals(&self, cpu: &VmxCpu, bits: u64) {
+        put!(self.state(), signals, bits);
         put!(self.state(), valid, 0);
         self.fetch(cpu, INTERRUPT_STATE);
     }
@@ -33,60 +34,31 @@ impl Vcpu {
     pub(super) fn fetch_groups(&self, vmcs: Vmcs, groups: StateGroups) {
         let state = self.state();
         let groups = groups - StateGroups::from_bits_truncate(get!(state, dirty));
-        if groups.contains(StateGroups::RIP) {
-            store!(vmcs, state, rip, guest::RIP);
-        }
-        if groups.contains(StateGroups::RFLAGS) {
-            store!(vmcs, state, rflags, guest::RFLAGS);
-        }
-        if groups.contains(StateGroups::RSP) {
-            store!(vmcs, state, rsp, guest::RSP);
-        }
-        if groups.contains(StateGroups::INJECTION) {
-            put!(state, injection, vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32);
-        }
-        if groups.contains(StateGroups::INTERRUPTIBILITY) {
-            put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
-            put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
-        }
-        if groups.contains(StateGroups::CONTROL_REGISTERS) {
-            self.store_control_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::SEGMENTS) {
-            for index in 0..8 {
-                vmcs.store_segment(state, index);
+        for group in each(groups) {
+            match group {
+                StateGroups::RIP => store!(vmcs, state, rip, guest::RIP),
+                StateGroups::RFLAGS => store!(vmcs, state, rflags, guest::RFLAGS),
+                StateGroups::RSP => store!(vmcs, state, rsp, guest::RSP),
+                StateGroups::INJECTION => {
+                    put!(state, injection, vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD) as u32);
+                }
+                StateGroups::INTERRUPTIBILITY => {
+                    put!(state, interruptibility, vmcs.read(guest::INTERRUPTIBILITY_STATE) as u32);
+                    put!(state, activity, vmcs.read(guest::ACTIVITY_STATE) as u32);
+                }
+                StateGroups::CONTROL_REGISTERS => self.store_control_registers(vmcs, state),
+                StateGroups::SEGMENTS => (0..SEGMENTS).for_each(|index| vmcs.store_segment(state, index)),
+                StateGroups::SYSTEM_REGISTERS => self.store_system_registers(vmcs, state),
+                StateGroups::TSC_OFFSET => store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL),
+                StateGroups::XCR0 => put!(state, xcr0, self.xcr0.get()),
+                StateGroups::PDPTES => {
+                    let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
+                    put!(state, pdptes, entries.map(|field| vmcs.read(field)));
+                }
+                StateGroups::DEBUG => self.debug.store(state),
+                StateGroups::PENDING_DEBUG => store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS),
+                _ => {}
             }
-            for (place, base, limit) in [
-                (state.descriptor_tables()[0], guest::GDTR_BASE, guest::GDTR_LIMIT),
-                (state.descriptor_tables()[1], guest::IDTR_BASE, guest::IDTR_LIMIT),
-            ] {
-                let value = bulkhead_abi::Segment {
-                    base: vmcs.read(base),
-                    limit: vmcs.read(limit) as u32,
-                    ..Default::default()
-                };
-                // SAFETY: a member of the state page.
-                unsafe { place.write_volatile(value) };
-            }
-        }
-        if groups.contains(StateGroups::SYSTEM_REGISTERS) {
-            self.store_system_registers(vmcs, state);
-        }
-        if groups.contains(StateGroups::TSC_OFFSET) {
-            store!(vmcs, state, tsc_offset, control::TSC_OFFSET_FULL);
-        }
-        if groups.contains(StateGroups::XCR0) {
-            put!(state, xcr0, self.xcr0());
-        }
-        if groups.contains(StateGroups::PDPTES) {
-            let entries = [guest::PDPTE0_FULL, guest::PDPTE1_FULL, guest::PDPTE2_FULL, guest::PDPTE3_FULL];
-            put!(state, pdptes, entries.map(|field| vmcs.read(field)));
-        }
-        if groups.contains(StateGroups::DEBUG) {
-            self.debug.store(state);
-        }
-        if groups.contains(StateGroups::PENDING_DEBUG) {
-            store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS);
         }
         put!(state, valid, (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits());
     }
@@ -103,8 +75,8 @@ impl Vcpu {
 
     #[inline(always)]
     pub(super) fn store_control_registers(&self, vmcs: Vmcs, state: State) {
-        let cr0 = self.cr0.get().view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
-        let cr4 = self.cr4.get().view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
+        let cr0 = self.controls.get().cr0.view(vmcs.read(guest::CR0), vmcs.read(control::CR0_READ_SHADOW));
+        let cr4 = self.controls.get().cr4.view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
         put!(state, cr0, cr0);
         put!(state, cr4, cr4);
         store!(vmcs, state, cr3, guest::CR3);

@@ -1,15 +1,16 @@
 //! The guest processor: its pages, its set-up, and a run.
 
 use crate::arch::control::fault_address;
+use crate::object::linked;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::capabilities::Capabilities;
-use crate::vmx::controls::{Controls, OwnedBits};
+use crate::vmx::controls::Controls;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::debug::DebugRegisters;
 use crate::vmx::entry::{self, EntryState};
-use crate::vmx::exit::Outcome;
+use crate::vmx::exit::{Outcome, reason::INVALID_GUEST_STATE};
 use crate::vmx::fpu;
 use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::invalidate::invalidate_vpid;
@@ -19,10 +20,10 @@ use crate::vmx::shadow::{Duty, Shadowed};
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
-use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
+use bulkhead_abi::{ApicMode, Error, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
-use bulkhead_core::queue::{Linked, Links};
+use bulkhead_core::queue::Links;
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -35,7 +36,8 @@ pub struct Vcpu {
     /// Common to all objects.
     pub header: ObjectHeader,
     pub(super) entry: EntryState,
-    pub(super) space: Cell<Option<Ref<GuestSpace>>>,
+    /// The guest space whose memory it sees.
+    pub space: Cell<Option<Ref<GuestSpace>>>,
     /// Its space is there, and its processor has nothing outdated cached of it: what an entry looks at.
     pub(super) may_enter: Cell<bool>,
     /// Among the vCPUs of its space.
@@ -53,24 +55,19 @@ pub struct Vcpu {
     /// TSC value that ends a run.
     pub(super) deadline: Cell<u64>,
     /// The processor whose VMX state the VMCS is set up for, as an address; 0 while it is clear.
-    home: Cell<u64>,
+    pub(super) home: Cell<u64>,
     /// The VMCS has been written in full once.
     complete: Cell<bool>,
     pub(super) shadowed: Shadowed,
-    pub(super) has_nmi_window: Cell<bool>,
     pub(super) vpid: Cell<u16>,
+    pub(super) controls: Cell<Controls>,
+    /// The primary controls as they are now.
     pub(super) primary: Cell<u32>,
-    pub(super) secondary: Cell<u32>,
-    /// With posted-interrupt processing, if the processor has it.
-    pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
     /// Not 0: before the next entry, see to shadow paging or to requested interrupts.
     pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
-    pub(super) entry_controls: Cell<u32>,
-    pub(super) cr0: Cell<OwnedBits>,
-    pub(super) cr4: Cell<OwnedBits>,
-    xcr0: Cell<u64>,
+    pub(super) xcr0: Cell<u64>,
     pub(super) debug: DebugRegisters,
     pub(super) msrs: MsrAreas,
     vmcs: Page,
@@ -93,16 +90,9 @@ pub struct InSpace;
 /// Marks the lists of vCPUs whose shared page is mapped in a partition.
 pub struct MappedHere;
 
-impl Linked<InSpace> for Vcpu {
-    fn links(&self) -> &Links<Self> {
-        &self.in_space
-    }
-}
-
-impl Linked<MappedHere> for Vcpu {
-    fn links(&self) -> &Links<Self> {
-        &self.mapped_here
-    }
+linked! {
+    Vcpu, InSpace => in_space;
+    Vcpu, MappedHere => mapped_here;
 }
 
 /// IA32_PAT after reset.
@@ -156,24 +146,9 @@ impl Vcpu {
         cpu.current.get().is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
     }
 
-    /// A processor has the vCPU's state.
-    pub(super) fn has_home(&self) -> bool {
-        self.home.get() != 0
-    }
-
     /// The first of the two pages shared with the monitor, to map for it.
     pub fn state_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, state) as u64)
-    }
-
-    /// The virtual-APIC page, which is shared with the monitor, too.
-    pub fn virtual_apic_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, virtual_apic) as u64)
-    }
-
-    /// The guest space whose memory the vCPU sees.
-    pub fn space(&self) -> Option<Ref<GuestSpace>> {
-        self.space.get()
+        self.state.physical()
     }
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
@@ -195,7 +170,7 @@ impl Vcpu {
         }
         if self.home.get() == core::ptr::from_ref(cpu) as u64 {
             // SAFETY: the VMCS is one of this processor, by the comparison.
-            unsafe { Vmcs::clear(self.vmcs_page()) };
+            unsafe { Vmcs::clear(self.vmcs.physical()) };
             self.home.set(0);
             self.entry.reset();
             // Clearing keeps the fields, but the next processor's host state is another.
@@ -209,7 +184,7 @@ impl Vcpu {
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) {
             if !self.bind(cpu) {
-                return self.refuse(Error::WrongCpu as u64);
+                return self.refuse(INVALID_GUEST_STATE, Error::WrongCpu as u64);
             }
             touch_interrupt_flag();
         }
@@ -231,7 +206,7 @@ impl Vcpu {
             if dirty != StateGroups::RIP.bits()
                 && let Err(refused) = self.load(vmcs, cpu, StateGroups::from_bits_truncate(dirty))
             {
-                return self.refuse(refused.bits());
+                return self.refuse(INVALID_GUEST_STATE, refused.bits());
             }
             put!(state, dirty, 0);
         }
@@ -288,16 +263,16 @@ impl Vcpu {
         if !cpu.is_enabled() || self.space.get().is_none() || !arrives && self.home.get() != here {
             return false;
         }
-        let region = self.vmcs_page();
-        if arrives {
-            // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
-            unsafe { Vmcs::clear(region) };
+        if !arrives {
+            return self.make_current(cpu).is_some();
         }
-        let Some(capabilities) = (if arrives { Capabilities::read() } else { None }) else {
-            return !arrives && self.make_current(cpu).is_some();
+        // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
+        unsafe { Vmcs::clear(self.vmcs.physical()) };
+        let Some(capabilities) = Capabilities::read() else {
+            return false;
         };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
-        let with_rdtscp = self.msrs.has_tsc_aux();
+        let with_rdtscp = self.msrs.with_tsc_aux.get();
         let Some(mut controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
@@ -315,7 +290,7 @@ impl Vcpu {
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
         let areas = self.physical() + offset_of!(Self, msrs) as u64;
-        self.msrs.load(vmcs, &cpu.host, HostPhysical(areas));
+        self.msrs.load(vmcs, HostPhysical(areas));
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
@@ -327,7 +302,7 @@ impl Vcpu {
     /// Makes the VMCS current and gives the vCPU the extended-state registers.
     fn make_current(&self, cpu: &VmxCpu) -> Option<Vmcs> {
         // SAFETY: the caller has found the VMCS at home here, or clear.
-        let vmcs = unsafe { Vmcs::load(self.vmcs_page()) }?;
+        let vmcs = unsafe { Vmcs::load(self.vmcs.physical()) }?;
         let previous = cpu.current.replace(Some(self.reference()));
         fpu::switch(cpu, previous.as_deref(), Some(self));
         DebugRegisters::switch(previous.as_deref(), Some(self));
@@ -337,23 +312,17 @@ impl Vcpu {
     /// Writes the fields that stay for ever, and notes the controls.
     fn set_up(&self, vmcs: Vmcs, controls: &Controls) {
         self.primary.set(controls.primary);
-        self.secondary.set(controls.secondary);
-        self.pin.set(controls.pin_with_posting);
-        self.entry_controls.set(controls.entry);
-        self.cr0.set(controls.cr0);
-        self.cr4.set(controls.cr4);
-        self.has_nmi_window.set(controls.has_nmi_window());
+        self.controls.set(*controls);
         controls.load(vmcs);
         // SAFETY: the pages belong to the vCPU and to its space, which outlives it.
         unsafe {
             if let Some(space) = self.space.get() {
-                let [low, high] = space.io_bitmaps();
-                vmcs.write(control::IO_BITMAP_A_ADDR_FULL, low.0);
-                vmcs.write(control::IO_BITMAP_B_ADDR_FULL, high.0);
+                let [low, high] = &space.io_bitmaps;
+                vmcs.write(control::IO_BITMAP_A_ADDR_FULL, low.physical().0);
+                vmcs.write(control::IO_BITMAP_B_ADDR_FULL, high.physical().0);
                 vmcs.write(control::EPTP_FULL, space.ept_pointer());
             }
-            let bitmap = self.physical() + offset_of!(Self, msr_bitmap) as u64;
-            vmcs.write(control::MSR_BITMAPS_ADDR_FULL, bitmap);
+            vmcs.write(control::MSR_BITMAPS_ADDR_FULL, self.msr_bitmap.physical().0);
             vmcs.write(control::VPID, u64::from(self.vpid.get()));
         }
         vmcs.set_guest::<{ guest::LINK_PTR_FULL }>(!0);
@@ -361,24 +330,6 @@ impl Vcpu {
         // What the monitor has not marked yet is loaded all the same.
         let state = self.state();
         put!(state, dirty, StateGroups::all().bits());
-    }
-
-    /// Reports that the state was refused before the hardware saw it; `what` goes to the qualification.
-    #[cold]
-    pub(super) fn refuse(&self, what: u64) -> Outcome {
-        let state = self.state();
-        put!(state, exit_reason, u64::from(crate::vmx::exit::reason::INVALID_GUEST_STATE));
-        put!(state, exit_qualification, what);
-        Outcome::Vmm(ExitReason::EntryFailed)
-    }
-
-    fn vmcs_page(&self) -> HostPhysical {
-        HostPhysical(self.physical() + offset_of!(Self, vmcs) as u64)
-    }
-
-    /// Tells the monitor which signals ended the run.
-    pub fn deliver_signals(&self, bits: u64) {
-        put!(self.state(), signals, bits);
     }
 
     /// The shared page.
@@ -391,21 +342,6 @@ impl Vcpu {
     /// Where extended state is kept: page-aligned, `fpu::AREA_BYTES` long.
     pub(super) fn extended_area(&self) -> *mut u8 {
         core::ptr::from_ref(&self.extended).cast::<u8>().cast_mut()
-    }
-
-    /// XCR0 of the guest.
-    pub(super) fn xcr0(&self) -> u64 {
-        self.xcr0.get()
-    }
-
-    /// Sets XCR0 of the guest, whose extended state the registers hold. False if the processor would not accept it.
-    pub(super) fn set_xcr0(&self, cpu: &VmxCpu, value: u64) -> bool {
-        let valid = fpu::is_valid_xcr0(value, cpu.components.get());
-        if valid && value != self.xcr0.replace(value) {
-            fpu::set_xcr0(cpu, value);
-        }
-        // Without XSAVE there is no XCR0; its value after reset stands for that.
-        valid || cpu.components.get() == 0 && value == fpu::X87
     }
 }
 

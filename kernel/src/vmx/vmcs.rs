@@ -1,7 +1,7 @@
 //! Access to the current virtual-machine control structure.
 
-use crate::vmx::state::State;
-use bulkhead_abi::{VcpuState, segment};
+use crate::vmx::state::{SEGMENTS, State};
+use bulkhead_abi::{Segment, VcpuState, segment};
 use bulkhead_core::phys::HostPhysical;
 use core::arch::asm;
 use x86::vmx::vmcs::guest;
@@ -11,6 +11,10 @@ const fn kind(field: u32) -> u32 {
     field >> 10 & 3
 }
 const GUEST_STATE: u32 = 2;
+
+// Bases and limits of GDTR and IDTR come right behind those of the segment registers.
+const _: () = assert!(segment::ES == 0 && segment::CS == 1 && segment::LDTR == 6 && segment::TR == 7);
+const _: () = assert!(guest::GDTR_BASE == guest::ES_BASE + 16 && guest::IDTR_LIMIT == guest::ES_LIMIT + 18);
 
 /// Proof that the VMCS of the processor at hand is current on this CPU. Reading any field, and writing guest state, can do
 /// no harm beyond the guest: VM entry checks guest state as a whole.
@@ -87,32 +91,36 @@ impl Vmcs {
         unsafe { self.write(FIELD, value) }
     }
 
-    /// Stores segment register `index` of [`segment`] in the shared page.
+    /// Stores segment register `index` of [`segment`], or GDTR or IDTR, in the shared page.
     #[inline(always)]
     pub fn store_segment(self, state: State, index: usize) {
         let place = state.segment(index);
         let step = 2 * index as u32;
-        let value = bulkhead_abi::Segment {
+        let mut value = Segment {
             base: self.read(guest::ES_BASE + step),
             limit: self.read(guest::ES_LIMIT + step) as u32,
-            access: self.read(guest::ES_ACCESS_RIGHTS + step) as u32,
-            selector: self.read(guest::ES_SELECTOR + step),
+            ..Default::default()
         };
+        if index <= segment::TR {
+            value.access = self.read(guest::ES_ACCESS_RIGHTS + step) as u32;
+            value.selector = self.read(guest::ES_SELECTOR + step);
+        }
         // SAFETY: `place` is a segment of the state page.
         unsafe { place.write_volatile(value) }
     }
 
-    /// Loads segment register `index` of [`segment`] from the shared page.
+    /// Loads segment register `index` of [`segment`], or GDTR or IDTR, from the shared page.
     pub fn load_segment(self, state: State, index: usize) {
-        const { assert!(segment::ES == 0 && segment::CS == 1 && segment::LDTR == 6 && segment::TR == 7) };
-        let step = 2 * (index as u32 & 7);
+        let step = 2 * (index % SEGMENTS) as u32;
         // SAFETY: a segment of the state page is read; guest-state fields are written, since the step keeps within them.
         unsafe {
             let value = state.segment(index).read_volatile();
             self.write(guest::ES_BASE + step, value.base);
             self.write(guest::ES_LIMIT + step, u64::from(value.limit));
-            self.write(guest::ES_ACCESS_RIGHTS + step, u64::from(value.access));
-            self.write(guest::ES_SELECTOR + step, value.selector);
+            if index <= segment::TR {
+                self.write(guest::ES_ACCESS_RIGHTS + step, u64::from(value.access));
+                self.write(guest::ES_SELECTOR + step, value.selector);
+            }
         }
     }
 }

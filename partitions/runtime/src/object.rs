@@ -274,11 +274,6 @@ impl Thread {
     pub fn read_fault(self, page: &mut FaultPage) -> Result<FaultReport, Error> {
         page.read(self)
     }
-
-    /// Moves the thread to another window of its CPU.
-    pub fn set_window(self, window: Window) -> Result<(), Error> {
-        invoke(self.0, ThreadMethod::SetWindow as u64, [window.0.0, 0, 0, 0]).map(|_| ())
-    }
 }
 
 impl Vcpu {
@@ -383,11 +378,6 @@ impl Window {
     /// Sets the window's CPU, priority and budget (in TSC ticks of each period; a period of 0: no limit).
     pub fn configure(self, cpu: u64, priority: u64, budget: u64, period: u64) -> Result<(), Error> {
         invoke(self.0, WindowMethod::Configure as u64, [cpu, priority, budget, period]).map(|_| ())
-    }
-
-    /// TSC ticks consumed since boot.
-    pub fn consumed(self) -> Result<u64, Error> {
-        Ok(invoke(self.0, WindowMethod::Consumed as u64, [0; 4])?.rdx)
     }
 
     /// Seals the system: no new object, and no new authority over ports, interrupts and windows, from now on.

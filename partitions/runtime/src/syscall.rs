@@ -51,7 +51,7 @@ fn checked<T>(code: u64, value: T) -> Result<T, Error> {
     match code {
         0 => Ok(value),
         // The kernel returns only codes of the enumeration; another one can be no success either.
-        other => Err(Error::from_code(other).unwrap_or(Error::UnknownSyscall)),
+        other => Err(Error::from_number(other).unwrap_or(Error::UnknownSyscall)),
     }
 }
 

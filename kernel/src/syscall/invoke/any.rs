@@ -1,6 +1,6 @@
 //! Methods that every capability has.
 
-use super::{Call, DONE, Outcome, repeat};
+use super::{Call, DONE, Outcome, repeat, rights};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
 use crate::object::partition::Partition;
@@ -14,8 +14,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             let table = if fourth == SELF_TABLE {
                 call.table
             } else {
-                let partition = call.slot_at(fourth)?.expect_object::<Partition>(Rights::CONTROL)?;
-                partition.table.get().ok_or(Error::Gone)?
+                call.object::<Partition>(fourth, Rights::CONTROL)?.table.get().ok_or(Error::Gone)?
             };
             engine().derive(call.slot, rights(second)?, third, table, first)?;
             DONE
@@ -30,16 +29,12 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     }
 }
 
-fn rights(word: u64) -> Result<Rights, Error> {
-    u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)
-}
-
 fn inspect(call: &Call) -> Result<Outcome, Error> {
     let slot = call.slot;
     let first = match slot.object_type() {
         ObjectType::None => return Err(Error::SlotEmpty),
-        ObjectType::Memory if !slot.rights().contains(Rights::DMA) => 0,
-        ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt => slot.first(),
+        ObjectType::IoPorts | ObjectType::Interrupt => slot.first(),
+        ObjectType::Memory if slot.rights().contains(Rights::DMA) => slot.first(),
         _ => 0,
     };
     let rights = u64::from(slot.rights().bits());

@@ -5,7 +5,7 @@ use crate::arch::cpu;
 use crate::memory;
 use crate::object::endpoint::Endpoint;
 use crate::object::engine;
-use crate::object::hooks::{embedded, pages_of};
+use crate::object::hooks::embedded;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::object::window::Window;
@@ -38,7 +38,9 @@ pub fn create(call: &Call) -> Result<Outcome, Error> {
     let parameters = check(call, object_type, argument)?;
     let least = match parameters {
         Parameters::Partition { slots } => 2 + table_pages(slots),
-        _ => pages_of(object_type).ok_or(Error::BadArgument)?,
+        Parameters::Vcpu { .. } => Vcpu::PAGES,
+        Parameters::GuestSpace(_) => GuestSpace::PAGES,
+        _ => 1,
     };
     let pages = match what >> 8 {
         0 => least,
@@ -47,10 +49,7 @@ pub fn create(call: &Call) -> Result<Outcome, Error> {
     };
     match engine().create_step(call.slot, object_type, offset, pages, call.table, destination)? {
         Creation::Again => Ok(Outcome::Again),
-        Creation::Ready(object) => {
-            initialise(object, parameters);
-            DONE
-        }
+        Creation::Ready(object) => initialise(object, parameters).map_or(Err(Error::WrongType), |()| DONE),
     }
 }
 
@@ -64,70 +63,45 @@ fn check(call: &Call, object_type: ObjectType, argument: u64) -> Result<Paramete
     match object_type {
         ObjectType::Partition if (1..=MAX_SLOTS).contains(&argument) => Ok(Parameters::Partition { slots: argument }),
         ObjectType::Thread => {
-            let partition = call.slot_at(low)?.expect_object::<Partition>(Rights::CONTROL)?;
+            let partition = call.object::<Partition>(low, Rights::CONTROL)?;
             let window = call.slot_at(high)?;
             window.expect_object::<Window>(Rights::CONTROL)?;
             partition.table.get().ok_or(Error::Gone)?;
             Ok(Parameters::Thread { partition, window })
         }
         ObjectType::Vcpu => {
-            let space = call.slot_at(low)?.expect_object::<GuestSpace>(Rights::CONTROL)?;
-            let thread = call.slot_at(high)?.expect_object::<Thread>(Rights::CONTROL)?;
+            let space = call.object(low, Rights::CONTROL)?;
+            let cpu = call.object::<Thread>(high, Rights::CONTROL)?.cpu.get();
             vmx::available()?;
-            Ok(Parameters::Vcpu { space, cpu: thread.cpu.get() })
+            Ok(Parameters::Vcpu { space, cpu })
         }
         ObjectType::GuestSpace => {
             let paging = GuestPaging::from_number(argument).ok_or(Error::BadArgument)?;
             vmx::paging_available(paging)?;
             Ok(Parameters::GuestSpace(paging))
         }
-        ObjectType::Endpoint => match u32::try_from(argument) {
-            Ok(cpu) if cpu < cpu::count() => Ok(Parameters::Endpoint { cpu }),
-            _ => Err(Error::WrongCpu),
-        },
+        ObjectType::Endpoint if argument < u64::from(cpu::count()) => Ok(Parameters::Endpoint { cpu: argument as u32 }),
+        ObjectType::Endpoint => Err(Error::WrongCpu),
         ObjectType::Notification => Ok(Parameters::Notification),
-        ObjectType::Window => {
-            let parent = call.slot_at(argument)?.expect_object::<Window>(Rights::CONTROL)?;
-            Ok(Parameters::Window { parent })
-        }
+        ObjectType::Window => Ok(Parameters::Window { parent: call.object(argument, Rights::CONTROL)? }),
         _ => Err(Error::BadArgument),
     }
 }
 
-fn initialise(object: Ref<ObjectHeader>, parameters: Parameters) {
+/// Makes the fresh object what the parameters say; they are those of its type.
+fn initialise(object: Ref<ObjectHeader>, parameters: Parameters) -> Option<()> {
     match parameters {
-        Parameters::Partition { slots } => {
-            if let Some(partition) = object.downcast::<Partition>() {
-                initialise_partition(partition, slots);
-            }
-        }
-        Parameters::Thread { partition, window } => {
-            if let Some(thread) = object.downcast::<Thread>() {
-                initialise_thread(thread, partition, window);
-            }
-        }
-        Parameters::Vcpu { space, cpu } => {
-            if let Some(vcpu) = object.downcast::<Vcpu>() {
-                vcpu.initialise(space, cpu);
-            }
-        }
-        Parameters::GuestSpace(paging) => {
-            if let Some(space) = object.downcast::<GuestSpace>() {
-                space.initialise(paging);
-            }
-        }
-        Parameters::Endpoint { cpu } => {
-            if let Some(endpoint) = object.downcast::<Endpoint>() {
-                endpoint.cpu.set(cpu);
-            }
-        }
+        Parameters::Partition { slots } => initialise_partition(object.downcast()?, slots),
+        Parameters::Thread { partition, window } => initialise_thread(object.downcast()?, partition, window),
+        Parameters::Vcpu { space, cpu } => object.downcast::<Vcpu>()?.initialise(space, cpu),
+        Parameters::GuestSpace(paging) => object.downcast::<GuestSpace>()?.initialise(paging),
+        Parameters::Endpoint { cpu } => object.downcast::<Endpoint>()?.cpu.set(cpu),
         Parameters::Notification => {}
         Parameters::Window { parent } => {
-            if let Some(window) = object.downcast::<Window>() {
-                window.configure(parent.cpu.get(), parent.priority.get(), 0, 0);
-            }
+            object.downcast::<Window>()?.configure(parent.cpu.get(), parent.priority.get(), 0, 0);
         }
     }
+    Some(())
 }
 
 /// Makes a fresh partition usable: its own root table with the kernel half, and an empty capability table.

@@ -1,11 +1,10 @@
 //! Methods of `GuestSpace` and `Vcpu`.
 
-use super::partition::{donate, map, mapping_rights, unmap};
+use super::partition::{donate, map, unmap};
 use super::{Call, DONE, Outcome};
 use crate::arch::cpu;
 use crate::arch::traps::vector;
 use crate::object::guest;
-use crate::object::notification::Notification;
 use crate::schedule;
 use crate::vmx::{GuestSpace, Vcpu};
 use bulkhead_abi::{Error, GuestSpaceMethod, Rights, StateGroups, VcpuMethod};
@@ -17,38 +16,23 @@ const GUEST_END: u64 = 1 << 46;
 pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
     let guest = call.slot.expect_object::<GuestSpace>(Rights::CONTROL)?;
     let space = guest.header();
-    let [first, second, third, _] = call.arguments;
+    let [first, second, ..] = call.arguments;
+    let port = u16::try_from(first).map_err(|_| Error::OutOfRange);
     match GuestSpaceMethod::from_number(method).ok_or(Error::UnknownMethod)? {
-        GuestSpaceMethod::Map => {
-            let rights = guest_rights(third)?;
-            map(call, space, rights, GUEST_END)
-        }
+        // Memory may be writable and executable: what is code is the guest's business.
+        GuestSpaceMethod::Map => map(call, space, 0, Rights::all(), GUEST_END),
         GuestSpaceMethod::Unmap => unmap(call, space),
         GuestSpaceMethod::Donate => donate(call, space),
         GuestSpaceMethod::BindDoorbell => {
-            let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
-            let slot = call.slot_at(second)?;
-            slot.expect_object::<Notification>(Rights::SIGNAL)?;
-            guest::bind_doorbell(guest, port, slot)
+            guest::bind_doorbell(guest, port?, call.notification(second, Rights::SIGNAL)?)
         }
-        GuestSpaceMethod::UnbindDoorbell => {
-            let port = u16::try_from(first).map_err(|_| Error::OutOfRange)?;
-            guest::unbind_doorbell(guest, port)
-        }
-        GuestSpaceMethod::MapApicPage if crate::vmx::has_virtual_apic() => {
+        GuestSpaceMethod::UnbindDoorbell => guest::unbind_doorbell(guest, port?),
+        GuestSpaceMethod::MapApicPage if cpu::this().vmx.has_virtual_apic.get() => {
             guest.map_apic_page()?;
             DONE
         }
         GuestSpaceMethod::MapApicPage => Err(Error::Unsupported),
     }
-}
-
-/// A guest's memory may be writable and executable: what is code is the guest's business.
-fn guest_rights(word: u64) -> Result<Rights, Error> {
-    let both = Rights::WRITE | Rights::EXECUTE;
-    let rights = u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
-    mapping_rights(u64::from((rights - Rights::EXECUTE).bits()))?;
-    if rights.intersects(both) || rights == Rights::READ { Ok(rights) } else { Err(Error::BadArgument) }
 }
 
 /// A method of `Vcpu`.

@@ -1,25 +1,18 @@
 //! Methods of `Memory`.
 
-use super::{Call, Outcome, create};
+use super::{Call, DONE, Outcome, create};
 use crate::object::engine;
-use bulkhead_abi::{Error, MemoryMethod, Syscall};
+use bulkhead_abi::{Error, MemoryMethod};
 
 /// A method of `Memory`.
 pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     match MemoryMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         MemoryMethod::Create => create::create(call),
-        MemoryMethod::Zero => zero(call, method),
+        MemoryMethod::Zero => {
+            // A part; the arguments of the next call say what is left.
+            let [offset, length, third, fourth] = call.arguments;
+            let done = engine().zero_step(call.slot, offset, length)?;
+            if done < length { Ok(Outcome::AgainWith([offset + done, length - done, third, fourth])) } else { DONE }
+        }
     }
-}
-
-/// Zeroes a part, and calls again for the rest: the arguments themselves say what is left.
-fn zero(call: &Call, method: u64) -> Result<Outcome, Error> {
-    let [offset, length, third, fourth] = call.arguments;
-    let done = engine().zero_step(call.slot, offset, length)?;
-    if done >= length {
-        return super::DONE;
-    }
-    let index = call.index;
-    call.thread.restart_syscall(Syscall::Invoke as u64, [index, method, offset + done, length - done, third, fourth]);
-    Ok(Outcome::Restarted)
 }

@@ -11,14 +11,13 @@ mod partition;
 mod resources;
 mod thread;
 
-use super::caller;
-use crate::arch::cpu;
-use crate::lock::kernel_lock;
+use super::serve;
+use crate::object::notification::Notification;
 use crate::object::thread::Thread;
 use crate::schedule;
-use bulkhead_abi::{Error, FIRST_OWN_METHOD, ObjectType, Syscall};
+use bulkhead_abi::{Error, FIRST_OWN_METHOD, ObjectType, Rights, Syscall};
 use bulkhead_core::Progress;
-use bulkhead_core::phys::Ref;
+use bulkhead_core::phys::{Ref, TypedObject};
 use bulkhead_core::slot::Slot;
 use bulkhead_core::table::Table;
 
@@ -31,8 +30,8 @@ pub enum Outcome {
     Results([u64; 6]),
     /// Not complete: call again.
     Again,
-    /// Not complete: the method has arranged for another call, with other arguments.
-    Restarted,
+    /// Not complete: call again with other arguments in `rdx`, `r10`, `r8`, `r9`.
+    AgainWith([u64; 4]),
 }
 
 /// Complete, with nothing to tell.
@@ -44,9 +43,7 @@ pub struct Call {
     pub thread: Ref<Thread>,
     /// Its table.
     pub table: Table,
-    /// `rdi`.
-    pub index: u64,
-    /// The slot that it names.
+    /// The slot that `rdi` names.
     pub slot: Ref<Slot>,
     /// `rdx`, `r10`, `r8`, `r9`.
     pub arguments: [u64; 4],
@@ -56,6 +53,17 @@ impl Call {
     /// The slot of the caller's table with this index.
     pub fn slot_at(&self, index: u64) -> Result<Ref<Slot>, Error> {
         self.table.lookup(index)
+    }
+
+    /// The object that the slot with this index names, with these rights.
+    pub fn object<T: TypedObject>(&self, index: u64, rights: Rights) -> Result<Ref<T>, Error> {
+        self.slot_at(index)?.expect_object(rights)
+    }
+
+    /// The slot with this index, if it names a notification with this right.
+    pub fn notification(&self, index: u64, right: Rights) -> Result<Ref<Slot>, Error> {
+        let slot = self.slot_at(index)?;
+        slot.expect_object::<Notification>(right).map(|_| slot)
     }
 }
 
@@ -71,25 +79,24 @@ pub fn repeat(mut step: impl FnMut() -> Result<Progress, Error>) -> Result<Outco
 
 /// `Invoke`.
 pub extern "C" fn invoke(slot: u64, method: u64, a: u64, b: u64, c: u64, d: u64) -> Ref<Thread> {
-    let _lock = kernel_lock();
-    let cpu = cpu::this();
-    let thread = caller(cpu);
-    match dispatch(thread, slot, method, [a, b, c, d]) {
-        Ok(Outcome::Results(results)) => {
-            thread.set_results(results);
-            thread.set_status(Ok(()));
+    serve(|cpu, thread| {
+        match dispatch(thread, slot, method, [a, b, c, d]) {
+            Ok(Outcome::Results(results)) => thread.set_results(results),
+            Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke, [slot, method, a, b, c, d]),
+            Ok(Outcome::AgainWith([a, b, c, d])) => {
+                thread.restart_syscall(Syscall::Invoke, [slot, method, a, b, c, d]);
+            }
+            Err(error) => thread.set_status(Err(error)),
         }
-        Ok(Outcome::Again) => thread.restart_syscall(Syscall::Invoke as u64, [slot, method, a, b, c, d]),
-        Ok(Outcome::Restarted) => {}
-        Err(error) => thread.set_status(Err(error)),
-    }
-    schedule::next(cpu)
+        // Also after an error: steps before it may have stopped the caller.
+        Ok(schedule::next(cpu))
+    })
 }
 
 fn dispatch(thread: Ref<Thread>, index: u64, method: u64, arguments: [u64; 4]) -> Result<Outcome, Error> {
     let table = thread.table.get().ok_or(Error::Gone)?;
     let slot = table.lookup(index)?;
-    let call = Call { thread, table, index, slot, arguments };
+    let call = Call { thread, table, slot, arguments };
     if method < FIRST_OWN_METHOD {
         return any::invoke(&call, method);
     }
@@ -104,4 +111,9 @@ fn dispatch(thread: Ref<Thread>, index: u64, method: u64, arguments: [u64; 4]) -
         ObjectType::Window => resources::invoke_window(&call, method),
         ObjectType::Endpoint | ObjectType::Notification | ObjectType::IoPorts => Err(Error::UnknownMethod),
     }
+}
+
+/// Rights in a register.
+fn rights(word: u64) -> Result<Rights, Error> {
+    u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)
 }

@@ -1,6 +1,6 @@
 //! Methods of `Partition`.
 
-use super::{Call, Outcome, repeat};
+use super::{Call, Outcome, repeat, rights};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
 use crate::object::partition::Partition;
@@ -14,10 +14,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     let partition = call.slot.expect_object::<Partition>(Rights::CONTROL)?;
     let space = partition.header();
     match PartitionMethod::from_number(method).ok_or(Error::UnknownMethod)? {
-        PartitionMethod::Map => {
-            let rights = mapping_rights(call.arguments[2] & !MAP_UNCACHED)?;
-            map(call, space, rights, USER_END)
-        }
+        PartitionMethod::Map => map(call, space, MAP_UNCACHED, Rights::WRITE | Rights::EXECUTE, USER_END),
         PartitionMethod::Unmap => unmap(call, space),
         PartitionMethod::Donate => donate(call, space),
         PartitionMethod::MapPorts => {
@@ -32,20 +29,15 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     }
 }
 
-/// The rights of a mapping: readable at least, and never both writable and executable.
-pub fn mapping_rights(word: u64) -> Result<Rights, Error> {
-    let rights = u16::try_from(word).ok().and_then(Rights::from_bits).ok_or(Error::BadArgument)?;
+/// `Map` of a partition or guest space whose addresses end at `end`: slot of the memory, address, rights and attributes. It must
+/// be readable, and have not all rights of `never`.
+pub fn map(call: &Call, space: Ref<ObjectHeader>, attributes: u64, never: Rights, end: u64) -> Result<Outcome, Error> {
+    let [index, address, word, _] = call.arguments;
+    let rights = rights(word & !attributes)?;
     let allowed = Rights::READ | Rights::WRITE | Rights::EXECUTE;
-    let both = Rights::WRITE | Rights::EXECUTE;
-    if !allowed.contains(rights) || !rights.contains(Rights::READ) || rights.contains(both) {
+    if !allowed.contains(rights) || !rights.contains(Rights::READ) || rights.contains(never) {
         return Err(Error::BadArgument);
     }
-    Ok(rights)
-}
-
-/// `Map` of a partition or guest space whose addresses end at `end`: slot of the memory, address, rights and attributes.
-pub fn map(call: &Call, space: Ref<ObjectHeader>, rights: Rights, end: u64) -> Result<Outcome, Error> {
-    let [index, address, word, _] = call.arguments;
     let memory = call.slot_at(index)?;
     memory.expect(ObjectType::Memory, rights)?;
     let mapping = Mapping::new(address, memory.physical(), memory.count())?;

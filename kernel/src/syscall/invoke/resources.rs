@@ -4,7 +4,6 @@ use super::{Call, DONE, Outcome};
 use crate::arch::{cpu, ioapic};
 use crate::object::engine;
 use crate::object::interrupt::binding;
-use crate::object::notification::Notification;
 use crate::object::window::Window;
 use crate::time;
 use bulkhead_abi::{Error, InterruptMethod, ObjectType, Rights, WindowMethod};
@@ -20,19 +19,14 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
     match InterruptMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         InterruptMethod::Bind => {
             let [notification, target, flags, _] = call.arguments;
-            let slot = call.slot_at(notification)?;
-            slot.expect_object::<Notification>(Rights::SIGNAL)?;
+            let slot = call.notification(notification, Rights::SIGNAL)?;
             let target = u32::try_from(target).ok().and_then(cpu::by_number).ok_or(Error::WrongCpu)?;
             if flags > 3 {
                 return Err(Error::BadArgument);
             }
             let place = binding(number).filter(|_| ioapic::exists(number)).ok_or(Error::Unsupported)?;
-            match super::thread::rebind(slot, place, || {})? {
-                Outcome::Results(_) => {}
-                other => return Ok(other),
-            }
-            ioapic::route(number, target.apic_id.get(), flags & 1 != 0, flags & 2 != 0);
-            DONE
+            let route = || ioapic::route(number, target.apic_id.get(), flags & 1 != 0, flags & 2 != 0);
+            super::thread::rebind(slot, place, route)
         }
         InterruptMethod::Acknowledge => {
             ioapic::set_masked(number, false);
@@ -51,15 +45,11 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
                 return Err(Error::WrongCpu);
             }
             let priority = Priority::new(priority).filter(|wanted| *wanted <= window.priority.get());
-            let priority = priority.ok_or(Error::BadArgument)?;
             let sensible = period == 0 || (budget > 0 && budget <= period && budget >= time::frequency() / 100_000);
-            if !sensible {
-                return Err(Error::BadArgument);
-            }
+            let priority = priority.filter(|_| sensible).ok_or(Error::BadArgument)?;
             window.configure(window.cpu.get(), priority, budget, period);
             DONE
         }
-        WindowMethod::Consumed => Ok(Outcome::Results([0, 0, window.consumed.get(), 0, 0, 0])),
         WindowMethod::Seal => {
             if !window.root.get() {
                 return Err(Error::MissingRight);

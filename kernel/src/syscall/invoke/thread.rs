@@ -6,7 +6,6 @@ use crate::object::engine;
 use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
-use crate::object::window::Window;
 use crate::schedule;
 use bulkhead_abi::{Error, FaultReport, PAGE_SIZE, Rights, ThreadMethod, USER_END};
 use bulkhead_core::Progress;
@@ -36,7 +35,15 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             thread.prepare(first, second, third);
             DONE
         }
-        ThreadMethod::Start => start(thread),
+        ThreadMethod::Start => {
+            if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
+                return Err(Error::WrongState);
+            }
+            thread.payer.set(Some(thread));
+            thread.state.set(State::Ready);
+            schedule::make_ready(thread);
+            DONE
+        }
         ThreadMethod::Stop => {
             if thread.state.get() == State::Faulted || schedule::stop(thread) {
                 DONE
@@ -55,11 +62,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             }
             rebind(slot, &thread.bound, || notification.bound_to.set(Some(thread)))
         }
-        ThreadMethod::SetFaultNotification => {
-            let slot = call.slot_at(first)?;
-            slot.expect_object::<Notification>(Rights::SIGNAL)?;
-            rebind(slot, &thread.fault, || {})
-        }
+        ThreadMethod::SetFaultNotification => rebind(call.notification(first, Rights::SIGNAL)?, &thread.fault, || {}),
         ThreadMethod::SetReceiveSlot => {
             if first >= 0xffff {
                 return Err(Error::SlotOutOfRange);
@@ -68,38 +71,17 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             DONE
         }
         ThreadMethod::ReadFault => read_fault(call, thread, first),
-        ThreadMethod::SetWindow => {
-            let slot = call.slot_at(first)?;
-            let window = slot.expect_object::<Window>(Rights::CONTROL)?;
-            if window.cpu.get() != thread.cpu.get() {
-                return Err(Error::WrongCpu);
-            }
-            if thread.state.get() != State::Stopped {
-                return Err(Error::WrongState);
-            }
-            rebind(slot, &thread.window, || {})
-        }
     }
 }
 
 /// Empties a binding and fills it again.
-pub fn rebind(source: Ref<Slot>, binding: &Slot, then: impl FnOnce()) -> Result<Outcome, Error> {
+pub fn rebind<T>(source: Ref<Slot>, binding: &Slot, then: impl FnOnce() -> T) -> Result<Outcome, Error> {
     let binding = embedded(binding);
     if engine().unbind_step(binding, &KernelHooks) == Progress::Again {
         return Ok(Outcome::Again);
     }
     engine().derive_to(source, Rights::all(), 0, binding)?;
     then();
-    DONE
-}
-
-fn start(thread: Ref<Thread>) -> Result<Outcome, Error> {
-    if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
-        return Err(Error::WrongState);
-    }
-    thread.payer.set(Some(thread));
-    thread.state.set(State::Ready);
-    schedule::make_ready(thread);
     DONE
 }
 
