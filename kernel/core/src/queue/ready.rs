@@ -37,11 +37,6 @@ pub struct ReadyQueue<T, Marker> {
 }
 
 impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self { occupied: Cell::new(0), lists: [const { List::new() }; PRIORITIES] }
-    }
-
     /// Whether nothing is ready.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -107,11 +102,5 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn list(&self, level: u64) -> &List<T, Marker> {
         &self.lists[level as usize % PRIORITIES]
-    }
-}
-
-impl<T: Linked<Marker>, Marker> Default for ReadyQueue<T, Marker> {
-    fn default() -> Self {
-        Self::new()
     }
 }
