@@ -98,7 +98,7 @@ pub fn exception(frame: &Frame) -> ! {
         "  cs {:#x} rflags {:#x} rsp {:#018x} ss {:#x} cr2 {cr2:#018x}\n",
         frame.cs, frame.rflags, frame.rsp, frame.ss
     ));
-    print_registers(&frame.registers());
+    print_registers(&frame.registers);
     backtrace(frame.rsp);
     halt()
 }

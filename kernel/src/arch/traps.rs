@@ -36,26 +36,12 @@ pub mod vector {
     pub const SPURIOUS: u8 = 0xff;
 }
 
-/// Registers as the trap assembly pushed them.
+/// What the trap assembly and the processor pushed.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Frame {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    rdi: u64,
-    rsi: u64,
-    /// Frame pointer.
-    pub rbp: u64,
-    rbx: u64,
-    rdx: u64,
-    rcx: u64,
-    rax: u64,
+    /// The general registers, in encoding order.
+    pub registers: [u64; 16],
     /// Vector.
     pub vector: u64,
     /// Error code, or 0.
@@ -70,16 +56,6 @@ pub struct Frame {
     pub rsp: u64,
     /// Stack segment.
     pub ss: u64,
-}
-
-impl Frame {
-    /// The general registers, in encoding order.
-    pub fn registers(&self) -> [u64; 16] {
-        [
-            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi, self.r8, self.r9, self.r10,
-            self.r11, self.r12, self.r13, self.r14, self.r15,
-        ]
-    }
 }
 
 #[repr(C, align(4096))]
@@ -127,7 +103,7 @@ extern "C" fn trap_from_user(frame: &Frame) -> Ref<Thread> {
     let cpu = cpu::this();
     let _lock = kernel_lock();
     let Some(thread) = cpu.current.get() else { crate::panic::fatal("a trap from user mode without a thread") };
-    thread.store_registers(&frame.registers(), frame.rip, frame.rflags);
+    thread.store_registers(&frame.registers, frame.rip, frame.rflags);
     thread.resume.set(Resume::Interrupt);
     match frame.vector as u8 {
         2 => {}
