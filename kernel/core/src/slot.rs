@@ -12,9 +12,10 @@ const DELETED: u16 = 0xffff;
 
 /// What the capability in a slot is used for at the moment. One capability has at most one use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, u32)]
 pub enum Usage {
     /// Nothing.
-    None,
+    None = 0,
     /// It is being mapped in a space: [`Slot::mapped_length`] bytes are done.
     Mapping,
     /// It is mapped in a space.
@@ -27,36 +28,12 @@ pub enum Usage {
     Donated,
 }
 
-impl Usage {
-    fn encode(self) -> u32 {
-        match self {
-            Self::None => 0,
-            Self::Mapping => 1,
-            Self::Mapped => 2,
-            Self::Unmapping => 3,
-            Self::Donated => 4,
-            Self::RollingBack(error) => 5 | (error as u32) << 8,
-        }
-    }
-
-    fn decode(word: u32) -> Self {
-        match word & 0xff {
-            0 => Self::None,
-            1 => Self::Mapping,
-            2 => Self::Mapped,
-            3 => Self::Unmapping,
-            4 => Self::Donated,
-            _ => Self::RollingBack(Error::from_code(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
-        }
-    }
-}
-
 /// One capability. All zero: an empty slot.
 #[repr(C, align(128))]
 pub struct Slot {
     /// Type in bits 0 to 15, rights in bits 16 to 31: one comparison checks both.
     type_and_rights: Cell<u32>,
-    usage: Cell<u32>,
+    usage: Cell<Usage>,
     /// The object's address in the window, or the first unit of a range.
     object: Cell<u64>,
     badge: Cell<u64>,
@@ -166,7 +143,7 @@ impl Slot {
 
     /// What the capability is used for.
     pub fn usage(&self) -> Usage {
-        Usage::decode(self.usage.get())
+        self.usage.get()
     }
 
     /// The partition or guest space that it is mapped in or donated to.
@@ -188,21 +165,6 @@ impl Slot {
     /// unmapping down to 0.
     pub fn mapped_length(&self) -> &Cell<u64> {
         &self.progress
-    }
-
-    /// The capability that it was derived from.
-    pub fn parent(&self) -> Option<Ref<Slot>> {
-        self.parent.get()
-    }
-
-    /// The first of the capabilities derived from it.
-    pub fn first_child(&self) -> Option<Ref<Slot>> {
-        self.first_child.get()
-    }
-
-    /// The next capability derived from the same one.
-    pub fn next_sibling(&self) -> Option<Ref<Slot>> {
-        self.next_sibling.get()
     }
 
     pub(crate) fn set(&self, capability: Capability) {
@@ -261,6 +223,6 @@ impl Slot {
     }
 
     pub(crate) fn set_usage(&self, usage: Usage) {
-        self.usage.set(usage.encode());
+        self.usage.set(usage);
     }
 }

@@ -81,11 +81,6 @@ impl Engine {
         self.sealed.set(true);
     }
 
-    /// Whether the system is sealed.
-    pub fn is_sealed(&self) -> bool {
-        self.sealed.get()
-    }
-
     /// Puts a capability to a range, without a parent, into a table. For the boot.
     pub fn install_range(
         &self,
@@ -111,14 +106,7 @@ impl Engine {
         index: u64,
     ) -> Result<Ref<Slot>, Error> {
         let slot = table.vacant(index)?;
-        object.add_reference();
-        slot.set(Capability {
-            object_type: object.object_type(),
-            rights,
-            badge: 0,
-            object: object.address(),
-            count: 0,
-        });
+        name(slot, object, rights);
         Ok(slot)
     }
 
@@ -217,6 +205,13 @@ impl Engine {
 /// Whether capabilities of this type name a range of numbers, not an object in kernel memory.
 const fn is_range(object_type: ObjectType) -> bool {
     matches!(object_type, ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt)
+}
+
+/// Makes a slot the place of a capability to an object.
+fn name(slot: Ref<Slot>, object: Ref<ObjectHeader>, rights: Rights) {
+    object.add_reference();
+    let (object_type, object) = (object.object_type(), object.address());
+    slot.set(Capability { object_type, rights, badge: 0, object, count: 0 });
 }
 
 /// Makes `child`, which is in no list, the first child of `parent`.

@@ -111,11 +111,8 @@ impl Engine {
             Usage::Donated => {
                 // What has not reached the pool yet; the pool's pages are released with the space.
                 let given = slot.progress.get();
-                let rest =
-                    FrameRange::new(HostPhysical(slot.first().wrapping_add(given)), slot.count().saturating_sub(given));
-                if let Ok(rest) = rest {
-                    let released = self.frames.release_from_kernel(rest);
-                    debug_assert!(released.is_ok(), "a donated page was not the kernel's");
+                if given < slot.count() {
+                    self.release(HostPhysical(slot.first().wrapping_add(given)), slot.count() - given);
                 }
             }
             _ => {
@@ -159,16 +156,15 @@ impl Engine {
             Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
         }
-        let mut given = slot.progress.get();
+        let given = slot.progress.get();
         let end = slot.count().min(given + PAGES_PER_STEP * PAGE_SIZE);
-        while given < end {
-            let page = HostPhysical(slot.first().wrapping_add(given));
+        for offset in (given..end).step_by(PAGE_SIZE as usize) {
+            let page = HostPhysical(slot.first().wrapping_add(offset));
             zero_page(page);
             hooks.give_page(space, page);
-            given += PAGE_SIZE;
         }
-        slot.progress.set(given);
-        Ok(if given < slot.count() { Progress::Again } else { Progress::Done })
+        slot.progress.set(end);
+        Ok(if end < slot.count() { Progress::Again } else { Progress::Done })
     }
 
     /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
@@ -186,17 +182,15 @@ impl Engine {
         if !self.frames.is_partition_ram(range) {
             return Err(Error::MemoryInUse);
         }
-        let mut done = 0;
-        while done < length {
-            zero_page(HostPhysical(base.wrapping_add(done)));
-            done += PAGE_SIZE;
+        for offset in (0..length).step_by(PAGE_SIZE as usize) {
+            zero_page(HostPhysical(base.wrapping_add(offset)));
         }
         Ok(length)
     }
 }
 
 fn range_of(slot: &Slot) -> Result<FrameRange, Error> {
-    Ok(FrameRange::new(slot.physical(), slot.count())?)
+    FrameRange::new(slot.physical(), slot.count())
 }
 
 fn link_use(slot: Ref<Slot>, space: Ref<ObjectHeader>) {

@@ -42,7 +42,7 @@ fn revoke(count: u64, mut parent: impl FnMut(u64) -> u64) -> (u64, u64) {
         steps += 1;
     }
     assert!(slots[1..].iter().all(|slot| slot.is_vacant()));
-    assert!(root.first_child().is_none());
+    assert!(root.first_child.get().is_none());
     (steps, take_elementary_steps())
 }
 

@@ -102,7 +102,7 @@ impl World {
     ) -> Result<(), Error> {
         take_elementary_steps();
         loop {
-            let outcome = if matches!(caller.state(), ObjectState::Live) || slot.first_child().is_some() {
+            let outcome = if matches!(caller.state(), ObjectState::Live) || slot.first_child.get().is_some() {
                 step(&self.machine, slot)
             } else {
                 break;

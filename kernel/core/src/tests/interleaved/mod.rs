@@ -94,7 +94,7 @@ impl World {
     /// Whether an object has not ended; its header's page may have become anything else since.
     fn exists(&self, id: u64) -> bool {
         let object = self.objects[&id];
-        let range = FrameRange::page(object.physical()).expect("a page");
+        let range = FrameRange::page(object.page()).expect("a page");
         object.generation() == id && self.machine.engine.frames().is_kernel(range)
     }
 
@@ -274,7 +274,7 @@ impl World {
 
     fn created(&mut self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u64, slot: Ref<Slot>) {
         for page in 0..pages {
-            let address = HostPhysical(object.physical().0 + page * PAGE_SIZE);
+            let address = HostPhysical(object.page().0 + page * PAGE_SIZE);
             assert!(page == 0 || is_zero(address), "a new object is not zeroed");
         }
         let grant = grant_of(slot);
@@ -312,7 +312,7 @@ impl World {
         for index in 1..FIRST_SLOTS {
             let slot = table.lookup(index).expect("in range");
             while self.machine.engine.revoke_step(slot, &self.machine) == Ok(Progress::Again) {}
-            assert!(slot.first_child().is_none());
+            assert!(slot.first_child.get().is_none());
         }
         self.pending.clear();
         for index in FIRST_SLOTS..(INIT_PAGES - 1) * SLOTS_PER_PAGE {
