@@ -96,12 +96,11 @@ impl Cpu {
     /// # Safety
     /// `place` must be zeroed, aligned memory of the right size that is never freed.
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
-    pub unsafe fn initialise(place: *mut Cpu, number: u32, apic_id: u32, stack_top: u64) -> &'static Cpu {
+    pub unsafe fn initialise(place: *mut Cpu, number: u32, stack_top: u64) -> &'static Cpu {
         // SAFETY: all fields are cells, atomics and tables for which zero is valid.
         let cpu = unsafe { &*place };
         cpu.own_address.set(place as u64);
         cpu.number.set(number);
-        cpu.apic_id.set(apic_id);
         cpu.stack_top.set(stack_top);
         cpu.armed.set(u64::MAX);
         cpu.budget_end.set(u64::MAX);

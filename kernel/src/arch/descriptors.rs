@@ -1,7 +1,7 @@
 //! Segment descriptors and the task state: which stack an exception uses, which ports a partition may touch.
 
+use crate::memory::layout::{Area, EXCEPTION_STACK_BYTES};
 use core::cell::{Cell, UnsafeCell};
-use core::mem::size_of;
 
 /// Kernel code.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -60,14 +60,15 @@ impl TaskState {
     ///
     /// # Safety
     /// Called once, by the processor's own start-up, before the table is loaded.
-    #[expect(clippy::indexing_slicing, reason = "both arrays have one element for each stack")]
-    pub unsafe fn initialise(&self, kernel_stack: u64, interrupt_stacks: &[u64; stack::COUNT]) {
+    #[expect(clippy::indexing_slicing, reason = "there are fewer stacks than the array has elements")]
+    pub unsafe fn initialise(&self, area: Area) {
         let this = core::ptr::from_ref(self).cast_mut();
         // SAFETY: the caller has the structure to itself; fields are written unaligned since it is packed.
         unsafe {
-            (&raw mut (*this).stack_pointers[0]).write_unaligned(kernel_stack);
-            for (index, top) in interrupt_stacks.iter().enumerate() {
-                (&raw mut (*this).interrupt_stacks[index]).write_unaligned(*top);
+            (&raw mut (*this).stack_pointers[0]).write_unaligned(area.stack_top());
+            for index in 0..stack::COUNT {
+                let top = area.exception_stack(index) + EXCEPTION_STACK_BYTES;
+                (&raw mut (*this).interrupt_stacks[index]).write_unaligned(top);
             }
             (&raw mut (*this).bitmap).cast::<[u8; BITMAP_BYTES]>().write([0xff; BITMAP_BYTES]);
         }
@@ -92,11 +93,6 @@ impl TaskState {
             }
         }
     }
-
-    /// Address and limit for the descriptor.
-    pub fn segment(&self) -> (u64, u64) {
-        (core::ptr::from_ref(self) as u64, size_of::<Self>() as u64 - 1)
-    }
 }
 
 impl GlobalDescriptors {
@@ -105,7 +101,7 @@ impl GlobalDescriptors {
     /// # Safety
     /// Once per processor; `task` must live as long as the processor runs.
     pub unsafe fn load(&self, task: &TaskState) {
-        let (base, limit) = task.segment();
+        let (base, limit) = (core::ptr::from_ref(task) as u64, size_of::<TaskState>() as u64 - 1);
         let entries = [
             0,
             0x00af_9b00_0000_ffff,
