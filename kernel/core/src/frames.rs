@@ -4,7 +4,7 @@
 //! pages (2 MiB) is counted once in the group, not in its pages.
 
 use crate::elementary_step;
-use crate::phys::{Array, HostPhysical};
+use crate::phys::{Array, HostPhysical, Ref};
 use bulkhead_abi::{Error, PAGE_SIZE};
 use core::cell::Cell;
 
@@ -62,8 +62,8 @@ pub struct FrameTable {
 
 /// One part of a range: a whole group, or a page.
 enum Part {
-    Group(u64),
-    Page(u64),
+    Group(Ref<Group>),
+    Page(Ref<Cell<u32>>),
 }
 
 impl FrameTable {
@@ -122,20 +122,10 @@ impl FrameTable {
     pub fn add_mapping(&self, range: FrameRange) -> Result<(), Error> {
         for part in self.parts(range) {
             let count = match part {
-                Part::Group(index) => {
-                    let Some(group) = self.groups.get(index) else {
-                        continue;
-                    };
-                    if group.unmappable.get() != 0 {
-                        return Err(Error::MemoryInUse);
-                    }
-                    group.mappings.get()
-                }
-                Part::Page(index) => match self.entry(index) {
-                    Some(KERNEL) => return Err(Error::MemoryInUse),
-                    Some(DEVICE) | None => continue,
-                    Some(count) => count,
-                },
+                Part::Group(group) if group.unmappable.get() == 0 => group.mappings.get(),
+                Part::Page(entry) if entry.get() == DEVICE => 0,
+                Part::Page(entry) if entry.get() != KERNEL => entry.get(),
+                _ => return Err(Error::MemoryInUse),
             };
             if count >= MOST_MAPPINGS {
                 return Err(Error::MemoryInUse);
@@ -153,15 +143,9 @@ impl FrameTable {
     fn change_mappings(&self, range: FrameRange, change: impl Fn(u32) -> u32) {
         for part in self.parts(range) {
             match part {
-                Part::Group(index) => {
-                    if let Some(group) = self.groups.get(index) {
-                        group.mappings.set(change(group.mappings.get()));
-                    }
-                }
-                Part::Page(index) => match self.entry(index) {
-                    Some(KERNEL | DEVICE) | None => {}
-                    Some(count) => self.set(index, change(count)),
-                },
+                Part::Group(group) => group.mappings.set(change(group.mappings.get())),
+                Part::Page(entry) if matches!(entry.get(), KERNEL | DEVICE) => {}
+                Part::Page(entry) => entry.set(change(entry.get())),
             }
         }
     }
@@ -203,13 +187,12 @@ impl FrameTable {
             if next >= end {
                 return None;
             }
-            let index = next;
-            if index.is_multiple_of(GROUP_PAGES) && end - index >= GROUP_PAGES {
+            if next.is_multiple_of(GROUP_PAGES) && end - next >= GROUP_PAGES {
                 next += GROUP_PAGES;
-                Some(Part::Group(index / GROUP_PAGES))
+                self.groups.get(next / GROUP_PAGES - 1).map(Part::Group)
             } else {
                 next += 1;
-                Some(Part::Page(index))
+                self.pages.get(next - 1).map(Part::Page)
             }
         })
     }

@@ -28,6 +28,13 @@ pub enum Usage {
     Donated,
 }
 
+/// A slot's place in a list of slots.
+#[repr(C)]
+pub(crate) struct Neighbours {
+    pub(crate) next: Cell<Option<Ref<Slot>>>,
+    pub(crate) previous: Cell<Option<Ref<Slot>>>,
+}
+
 /// One capability. All zero: an empty slot.
 #[repr(C, align(128))]
 pub struct Slot {
@@ -41,11 +48,9 @@ pub struct Slot {
     count: Cell<u64>,
     pub(crate) parent: Cell<Option<Ref<Slot>>>,
     pub(crate) first_child: Cell<Option<Ref<Slot>>>,
-    pub(crate) next_sibling: Cell<Option<Ref<Slot>>>,
-    pub(crate) previous_sibling: Cell<Option<Ref<Slot>>>,
+    pub(crate) siblings: Neighbours,
     pub(crate) space: Cell<Option<Ref<ObjectHeader>>>,
-    pub(crate) next_use: Cell<Option<Ref<Slot>>>,
-    pub(crate) previous_use: Cell<Option<Ref<Slot>>>,
+    pub(crate) uses: Neighbours,
     pub(crate) address: Cell<u64>,
     pub(crate) attributes: Cell<u64>,
     pub(crate) progress: Cell<u64>,

@@ -2,6 +2,7 @@
 
 use crate::memory::layout::{Area, EXCEPTION_STACK_BYTES};
 use core::cell::{Cell, UnsafeCell};
+use x86::bits64::task::TaskStateSegment;
 
 /// Kernel code.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -38,20 +39,14 @@ pub struct GlobalDescriptors([Cell<u64>; 8]);
 /// Bytes of the I/O permission bitmap, with the closing byte of ones (SDM vol. 1, 19.5.2).
 const BITMAP_BYTES: usize = 8192 + 8;
 /// The bitmap's offset in the task state.
-const BITMAP_OFFSET: u16 = 104;
+const BITMAP_OFFSET: u16 = size_of::<TaskStateSegment>() as u16;
 /// An offset beyond the segment: no port is allowed.
 const NO_BITMAP: u16 = 0xffff;
 
 /// The task state of one processor (SDM vol. 3, 8.7).
-#[repr(C, packed(4))]
+#[repr(C, align(16))]
 pub struct TaskState {
-    reserved: u32,
-    stack_pointers: [u64; 3],
-    reserved2: u64,
-    interrupt_stacks: [u64; 7],
-    reserved3: u64,
-    reserved4: u16,
-    bitmap_offset: UnsafeCell<u16>,
+    segment: UnsafeCell<TaskStateSegment>,
     bitmap: UnsafeCell<[u8; BITMAP_BYTES]>,
 }
 
@@ -62,24 +57,24 @@ impl TaskState {
     /// Called once, by the processor's own start-up, before the table is loaded.
     #[expect(clippy::indexing_slicing, reason = "there are fewer stacks than the array has elements")]
     pub unsafe fn initialise(&self, area: Area) {
-        let this = core::ptr::from_ref(self).cast_mut();
-        // SAFETY: the caller has the structure to itself; fields are written unaligned since it is packed.
-        unsafe {
-            (&raw mut (*this).stack_pointers[0]).write_unaligned(area.stack_top());
-            for index in 0..stack::COUNT {
-                let top = area.exception_stack(index) + EXCEPTION_STACK_BYTES;
-                (&raw mut (*this).interrupt_stacks[index]).write_unaligned(top);
-            }
-            (&raw mut (*this).bitmap).cast::<[u8; BITMAP_BYTES]>().write([0xff; BITMAP_BYTES]);
+        let mut segment = TaskStateSegment::new();
+        segment.rsp[0] = area.stack_top();
+        for index in 0..stack::COUNT {
+            segment.ist[index] = area.exception_stack(index) + EXCEPTION_STACK_BYTES;
         }
-        self.enable_ports(false);
+        segment.iomap_base = NO_BITMAP;
+        // SAFETY: the caller has the structure to itself.
+        unsafe {
+            self.segment.get().write(segment);
+            self.bitmap.get().write([0xff; BITMAP_BYTES]);
+        }
     }
 
     /// Makes the bitmap count, or denies every port.
     #[inline(always)]
     pub fn enable_ports(&self, enable: bool) {
         // SAFETY: only this processor writes its task state, and the kernel lock or interrupts-off exclude others.
-        unsafe { self.bitmap_offset.get().write(if enable { BITMAP_OFFSET } else { NO_BITMAP }) }
+        unsafe { (*self.segment.get()).iomap_base = if enable { BITMAP_OFFSET } else { NO_BITMAP } }
     }
 
     /// Allows or denies a range of ports in the bitmap.

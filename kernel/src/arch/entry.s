@@ -2,22 +2,17 @@
 #
 # Offsets in `Cpu`: 8 current thread, 16 stack top, 24 scratch. Offsets in `Thread`: T_* below; thread.rs asserts them.
 
-.set place, 64
-.irp register, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags, resume
-    .set T_\register, place
-    .set place, place + 8
+.set offset, 64
+.irp name, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags, resume
+.set T_\name, offset
+.set offset, offset + 8
 .endr
 
-# Copies registers to or from the thread whose address is in `thread`.
-.macro store thread, registers:vararg
-    .irp register, \registers
-        mov [\thread + T_\register], \register
-    .endr
-.endm
-.macro load thread, registers:vararg
-    .irp register, \registers
-        mov \register, [\thread + T_\register]
-    .endr
+# Loads registers of the thread at rax.
+.macro load_registers names:vararg
+.irp name, \names
+    mov \name, [rax + T_\name]
+.endr
 .endm
 
 .section .text.entry, "ax"
@@ -29,7 +24,9 @@ syscall_entry:
     mov rsp, gs:[8]
     mov [rsp + T_rip], rcx
     mov [rsp + T_rflags], r11
-    store rsp, rbx, rbp, r12, r13, r14, r15
+.irp name, rbx, rbp, r12, r13, r14, r15
+    mov [rsp + T_\name], \name
+.endr
     mov rbx, gs:[24]
     mov [rsp + T_rsp], rbx
     mov rsp, gs:[16]
@@ -43,7 +40,7 @@ resume_thread:
     jne 2f
     mov rcx, [rax + T_rip]
     mov r11, [rax + T_rflags]
-    load rax, rbx, rbp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9, rsp, rax
+    load_registers rbx, rbp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9, rsp, rax
     swapgs
     sysretq
 1:  call syscall_unknown
@@ -57,7 +54,7 @@ resume_thread:
     push [rax + T_rflags]
     push {user_code}
     push [rax + T_rip]
-    load rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rax
+    load_registers rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rax
     swapgs
     iretq
 
@@ -78,13 +75,13 @@ start_scheduling:
 # in encoding order; the stack pointer is the one that the processor has pushed.
 .balign 64
 trap_common:
-    .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp
-        push \register
-    .endr
+.irp name, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp
+    push \name
+.endr
     push [rsp + 16 * 8]
-    .irp register, rbx, rdx, rcx, rax
-        push \register
-    .endr
+.irp name, rbx, rdx, rcx, rax
+    push \name
+.endr
     cld
     mov rdi, rsp
     and rsp, -16
@@ -99,9 +96,9 @@ trap_common:
     call trap_from_kernel
     mov rsp, rbx
     # rbp first gets the stack pointer, which IRET restores.
-    .irp register, rax, rcx, rdx, rbx, rbp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
-        pop \register
-    .endr
+.irp name, rax, rcx, rdx, rbx, rbp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+    pop \name
+.endr
     add rsp, 16
     iretq
 

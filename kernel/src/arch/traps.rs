@@ -131,20 +131,13 @@ extern "C" fn trap_from_kernel(frame: &mut Frame) {
 /// Serves an interrupt; the kernel lock is held.
 pub fn interrupt(number: u8) {
     match number {
-        vector::TIMER => {
-            apic::end_of_interrupt();
-            time::expire(cpu::this());
-        }
-        vector::RESCHEDULE => {
-            apic::end_of_interrupt();
-            cpu::this().reschedule.set(true);
-        }
+        vector::TIMER => time::expire(cpu::this()),
+        vector::RESCHEDULE => cpu::this().reschedule.set(true),
         // What was asked has been done while this processor waited for the lock, whose holder asked and waited.
-        vector::REQUEST | vector::LOOK | vector::POSTED => apic::end_of_interrupt(),
-        vector::SPURIOUS => {}
-        _ => {
-            crate::object::interrupt::arrived(number);
-            apic::end_of_interrupt();
-        }
+        vector::REQUEST | vector::LOOK | vector::POSTED => {}
+        // There is nothing in service.
+        vector::SPURIOUS => return,
+        _ => crate::object::interrupt::arrived(number),
     }
+    apic::end_of_interrupt();
 }

@@ -39,11 +39,9 @@ const NAME: &[u8] = b"init\0";
 /// Address of init's first thread.
 static THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// Init's first thread.
-pub fn thread() -> Option<Ref<Thread>> {
-    // SAFETY: written once with the address of a thread that is never destroyed: init holds its capability, and nobody else
-    // can revoke it.
-    unsafe { Ref::from_address(THREAD.load(Ordering::Relaxed)) }
+/// Whether a thread is init's first.
+pub fn is_init(thread: Ref<Thread>) -> bool {
+    thread.address() == THREAD.load(Ordering::Relaxed)
 }
 
 const NO_MEMORY: &str = "too little memory for init";

@@ -9,13 +9,12 @@ use crate::arch::{apic, clock, ioapic, traps};
 use crate::memory::boot_pages::{BootPages, Range, Ranges, free_ranges};
 use crate::memory::layout::{DEVICES, DIRECT_MAP, TRAMPOLINE};
 use crate::memory::{self, KernelTables};
-use crate::object::thread::Thread;
 use crate::{boot_line, object, symbols, time, vmx};
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE, Rights};
 use bulkhead_core::engine::Engine;
 use bulkhead_core::frames::{FrameRange, FrameTable, Group};
 use bulkhead_core::page_table::Pool;
-use bulkhead_core::phys::{Array, HostPhysical, Ref, set_window_base};
+use bulkhead_core::phys::{Array, HostPhysical, set_window_base};
 use core::arch::global_asm;
 use core::cell::Cell;
 use information::Information;
@@ -29,11 +28,6 @@ const PAGES_PER_CPU: u64 = 40;
 /// RAM below this is left to firmware and start-up code.
 const LOWEST: u64 = 1 << 20;
 const _: () = assert!(TRAMPOLINE < LOWEST);
-
-/// Whether a thread is init's first.
-pub fn is_init(thread: Ref<Thread>) -> bool {
-    init::thread() == Some(thread)
-}
 
 /// Stops before there is anything else that could show an error.
 fn refuse(reason: &str) -> ! {

@@ -102,10 +102,7 @@ boot_print:
 
 .code64
 boot_long:
-    mov ax, 16
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
+    # The other segment registers mean nothing here, and are loaded with the kernel's descriptors.
     xor eax, eax
     mov fs, ax
     mov gs, ax

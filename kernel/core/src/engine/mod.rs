@@ -13,7 +13,7 @@ use crate::frames::{FrameTable, GROUP_PAGES};
 use crate::object::ObjectHeader;
 use crate::page_table::LEAVES_PER_STEP;
 use crate::phys::{HostPhysical, Ref};
-use crate::slot::{Capability, Slot};
+use crate::slot::{Capability, Neighbours, Slot};
 use crate::table::Table;
 use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
@@ -217,27 +217,36 @@ fn name(slot: Ref<Slot>, object: Ref<ObjectHeader>, rights: Rights) {
 /// Makes `child`, which is in no list, the first child of `parent`.
 fn adopt(parent: Ref<Slot>, child: Ref<Slot>) {
     elementary_step();
-    let next = parent.first_child.get();
     child.parent.set(Some(parent));
-    child.previous_sibling.set(None);
-    child.next_sibling.set(next);
-    if let Some(next) = next {
-        next.previous_sibling.set(Some(child));
-    }
-    parent.first_child.set(Some(child));
+    link(&parent.first_child, child, |slot| &slot.siblings);
 }
 
 /// Takes a slot out of the list of its siblings; it has no parent afterwards.
 fn detach(slot: Ref<Slot>) {
     elementary_step();
-    let previous = slot.previous_sibling.take();
-    let next = slot.next_sibling.take();
-    if let Some(next) = next {
-        next.previous_sibling.set(previous);
+    if let Some(parent) = slot.parent.take() {
+        unlink(&parent.first_child, slot, |slot| &slot.siblings);
     }
-    match (previous, slot.parent.take()) {
-        (Some(previous), _) => previous.next_sibling.set(next),
-        (None, Some(parent)) => parent.first_child.set(next),
-        (None, None) => {}
+}
+
+/// Puts a slot before those of a list.
+fn link(first: &Cell<Option<Ref<Slot>>>, slot: Ref<Slot>, neighbours: fn(&Slot) -> &Neighbours) {
+    let next = first.replace(Some(slot));
+    neighbours(&slot).next.set(next);
+    if let Some(next) = next {
+        neighbours(&next).previous.set(Some(slot));
+    }
+}
+
+/// Takes a slot out of a list.
+fn unlink(first: &Cell<Option<Ref<Slot>>>, slot: Ref<Slot>, neighbours: fn(&Slot) -> &Neighbours) {
+    let previous = neighbours(&slot).previous.take();
+    let next = neighbours(&slot).next.take();
+    if let Some(next) = next {
+        neighbours(&next).previous.set(previous);
+    }
+    match previous {
+        Some(previous) => neighbours(&previous).next.set(next),
+        None => first.set(next),
     }
 }

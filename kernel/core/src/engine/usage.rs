@@ -1,6 +1,6 @@
 //! What a capability can be used for, one use at a time: mapped in a space, or donated to a space's pool.
 
-use super::{Engine, Hooks};
+use super::{Engine, Hooks, link, unlink};
 use crate::Progress;
 use crate::frames::FrameRange;
 use crate::object::{ObjectHeader, ObjectState};
@@ -77,7 +77,7 @@ impl Engine {
         slot.attributes.set(attributes);
         slot.progress.set(0);
         slot.set_usage(Usage::Mapping);
-        link_use(slot, space);
+        use_in(space, slot);
         Ok(())
     }
 
@@ -127,7 +127,9 @@ impl Engine {
         slot.address.set(0);
         slot.attributes.set(0);
         slot.set_usage(Usage::None);
-        unlink_use(slot);
+        if let Some(space) = slot.space.take() {
+            unlink(&space.first_use, slot, |slot| &slot.uses);
+        }
     }
 
     /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, at most [`PAGES_PER_STEP`] pages a
@@ -151,7 +153,7 @@ impl Engine {
                 self.frames.claim_for_kernel(range_of(&slot)?)?;
                 slot.progress.set(0);
                 slot.set_usage(Usage::Donated);
-                link_use(slot, space);
+                use_in(space, slot);
             }
             Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
@@ -193,26 +195,8 @@ fn range_of(slot: &Slot) -> Result<FrameRange, Error> {
     FrameRange::new(slot.physical(), slot.count())
 }
 
-fn link_use(slot: Ref<Slot>, space: Ref<ObjectHeader>) {
-    let next = space.first_use.get();
+/// Enters a slot among those that are used in a space.
+fn use_in(space: Ref<ObjectHeader>, slot: Ref<Slot>) {
     slot.space.set(Some(space));
-    slot.previous_use.set(None);
-    slot.next_use.set(next);
-    if let Some(next) = next {
-        next.previous_use.set(Some(slot));
-    }
-    space.first_use.set(Some(slot));
-}
-
-fn unlink_use(slot: Ref<Slot>) {
-    let previous = slot.previous_use.take();
-    let next = slot.next_use.take();
-    if let Some(next) = next {
-        next.previous_use.set(previous);
-    }
-    match (previous, slot.space.take()) {
-        (Some(previous), _) => previous.next_use.set(next),
-        (None, Some(space)) => space.first_use.set(next),
-        (None, None) => {}
-    }
+    link(&space.first_use, slot, |slot| &slot.uses);
 }

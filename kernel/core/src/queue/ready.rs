@@ -12,8 +12,6 @@ pub const PRIORITIES: usize = 64;
 pub struct Priority(u8);
 
 impl Priority {
-    /// The lowest.
-    pub const LOWEST: Self = Self(0);
     /// The highest.
     pub const HIGHEST: Self = Self(PRIORITIES as u8 - 1);
 

@@ -273,7 +273,12 @@ impl Hooks for Machine {
                 }
                 return Progress::Again;
             }
-            space.pool.release_step(self.engine.frames())
+            let Some(page) = space.pool.take() else {
+                return Progress::Done;
+            };
+            let range = FrameRange::page(page).expect("a page");
+            self.engine.frames().release_from_kernel(range).expect("the kernel's");
+            Progress::Again
         })
     }
 

@@ -222,6 +222,6 @@ proptest! {
 #[test]
 fn priorities_are_checked() {
     assert_eq!(Priority::new(63), Some(Priority::HIGHEST));
-    assert_eq!(Priority::new(0), Some(Priority::LOWEST));
+    assert_eq!(Priority::new(0), Some(Priority::default()));
     assert_eq!(Priority::new(64), None);
 }

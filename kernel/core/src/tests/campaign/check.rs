@@ -52,7 +52,7 @@ impl World {
             let mut next = slot.first_child.get();
             while let Some(child) = next {
                 children.push(places[&child.address()]);
-                next = child.next_sibling.get();
+                next = child.siblings.next.get();
             }
             children.sort_unstable();
             assert!(children.iter().eq(capability.children.iter()));

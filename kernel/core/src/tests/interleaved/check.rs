@@ -109,7 +109,7 @@ impl World {
     pub(super) fn check_links(&self, slot: Ref<Slot>, slots: &BTreeMap<u64, Ref<Slot>>) {
         if slot.is_vacant() || slot.is_deleted() {
             assert!(slot.parent.get().is_none() && slot.first_child.get().is_none());
-            assert!(slot.next_sibling.get().is_none() && slot.space().is_none());
+            assert!(slot.siblings.next.get().is_none() && slot.space().is_none());
             return;
         }
         let mut previous: Option<Ref<Slot>> = None;
@@ -118,13 +118,13 @@ impl World {
             assert!(slots.contains_key(&child.address()), "a child in no table");
             assert!(!child.is_vacant() && !child.is_deleted());
             assert_eq!(child.parent.get(), Some(slot));
-            assert_eq!(child.previous_sibling.get(), previous);
+            assert_eq!(child.siblings.previous.get(), previous);
             if slot.object_type() == ObjectType::Memory && child.object_type() == ObjectType::Memory {
                 assert!(child.first() >= slot.first());
                 assert!(child.first() + child.count() <= slot.first() + slot.count());
             }
             previous = Some(child);
-            next = child.next_sibling.get();
+            next = child.siblings.next.get();
         }
         if let Some(parent) = slot.parent.get() {
             assert!(slots.contains_key(&parent.address()), "a parent in no table");
