@@ -73,17 +73,11 @@ impl FrameTable {
     }
 
     /// A table for the pages from `first` (a multiple of 2 MiB) on, with one entry of `pages` each, all of them no RAM yet. `groups`
-    /// must have [`Self::groups_for`] entries; surplus pages are left out otherwise.
+    /// must have [`Self::groups_for`] entries, all zero; surplus pages are left out otherwise.
     pub fn new(first: HostPhysical, pages: Array<Cell<u32>>, groups: Array<Group>) -> Self {
         let table = Self { first: first.0 / PAGE_SIZE, pages, groups };
         for index in 0..pages.length() {
             table.set(index, DEVICE);
-        }
-        for index in 0..groups.length() {
-            if let Some(group) = groups.get(index) {
-                group.mappings.set(0);
-                group.unmappable.set(0);
-            }
         }
         table
     }

@@ -38,7 +38,6 @@ pub mod vector {
 
 /// What the trap assembly and the processor pushed.
 #[repr(C)]
-#[derive(Debug)]
 pub struct Frame {
     /// The general registers, in encoding order.
     pub registers: [u64; 16],

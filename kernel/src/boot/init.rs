@@ -15,12 +15,13 @@ use bulkhead_abi::{
     BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, BootRange, CpuFeatures, Error, ObjectType, PAGE_SIZE, Rights,
     USER_END, init_slot,
 };
-use bulkhead_core::engine::object_rights;
+use bulkhead_core::engine::{install_object, install_range, object_rights};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, TypedObject};
+use bulkhead_core::phys::{HostPhysical, Ref, TypedObject};
 use bulkhead_core::queue::Priority;
+use bulkhead_core::slot::Slot;
 use core::sync::atomic::{AtomicU64, Ordering};
 use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
@@ -104,14 +105,13 @@ impl Builder<'_> {
         Ok(header.e_entry)
     }
 
-    fn range(&self, kind: ObjectType, rights: Rights, first: u64, count: u64, slot: u64) -> Result<(), Error> {
-        let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine().install_range(kind, rights, first, count, table, slot).map(|_| ())
+    fn slot(&self, index: u64) -> Result<Ref<Slot>, Error> {
+        self.partition.table.get().ok_or(Error::Gone)?.vacant(index)
     }
 
-    fn install<T: TypedObject + KernelObject>(&self, object: Ref<T>, slot: u64) -> Result<(), Error> {
-        let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine().install_object(object.header(), object_rights(T::TYPE), table, slot).map(|_| ())
+    fn install<T: TypedObject>(&self, object: Ref<T>, index: u64) -> Result<(), Error> {
+        install_object(self.slot(index)?, object.header(), object_rights(T::TYPE));
+        Ok(())
     }
 }
 
@@ -169,8 +169,8 @@ fn grant(
     features: CpuFeatures,
 ) -> Result<BootInfo, Error> {
     let manage = Rights::READ | Rights::CONTROL | Rights::GRANT | Rights::REVOKE;
-    builder.range(ObjectType::IoPorts, manage, 0, 1 << 16, init_slot::IO_PORTS)?;
-    builder.range(ObjectType::Interrupt, manage, 0, u64::from(MAX_INTERRUPTS), init_slot::INTERRUPTS)?;
+    install_range(builder.slot(init_slot::IO_PORTS)?, ObjectType::IoPorts, manage, 0, 1 << 16);
+    install_range(builder.slot(init_slot::INTERRUPTS)?, ObjectType::Interrupt, manage, 0, u64::from(MAX_INTERRUPTS));
     let memory_rights =
         Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::DMA | Rights::CREATE | Rights::GRANT | Rights::REVOKE;
     let mut info = BootInfo::new_zeroed();
@@ -186,7 +186,7 @@ fn grant(
         for ((entry, range), slot) in entries.iter_mut().zip(ranges).zip(first..) {
             if range.length > 0 {
                 let length = range.length.next_multiple_of(PAGE_SIZE);
-                builder.range(ObjectType::Memory, memory_rights, range.base, length, slot)?;
+                install_range(builder.slot(slot)?, ObjectType::Memory, memory_rights, range.base, length);
             }
             *entry = range;
             count += 1;

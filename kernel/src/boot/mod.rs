@@ -117,11 +117,12 @@ fn build(
     }
     let tables = KernelTables::new(&pool)?;
     tables.map_image().ok()?;
+    let rights = Rights::READ | Rights::WRITE;
     for area in &boot.areas {
         let whole = Range { start: area.start & !(PAGE_SIZE - 1), end: area.end.next_multiple_of(PAGE_SIZE) };
         // The image has been mapped with narrower rights.
         for range in free_ranges(&[whole], &[memory::image_range()], 0) {
-            tables.map_direct(range.start, range.length()).ok()?;
+            tables.map(DIRECT_MAP + range.start, range.start, range.length(), rights, false).ok()?;
         }
     }
     for number in 0..cpus {
@@ -131,7 +132,7 @@ fn build(
     let controllers = machine.controllers.iter().map(|(physical, _)| *physical);
     for (index, physical) in core::iter::once(apic::page_address()).chain(controllers).enumerate() {
         let page = physical & !(PAGE_SIZE - 1);
-        tables.map(device(index), page, PAGE_SIZE, Rights::READ | Rights::WRITE, true).ok()?;
+        tables.map(device(index), page, PAGE_SIZE, rights, true).ok()?;
     }
     // SAFETY: image, RAM, processors' areas and controllers are mapped: all that the kernel uses. The stack in use lies in the
     // image's data.

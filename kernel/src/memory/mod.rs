@@ -66,11 +66,6 @@ impl<'a> KernelTables<'a> {
         Ok(())
     }
 
-    /// Maps plain memory in the direct map.
-    pub fn map_direct(&self, physical: u64, length: u64) -> Result<(), Error> {
-        self.map(DIRECT_MAP + physical, physical, length, Rights::READ | Rights::WRITE, false)
-    }
-
     /// Makes these the kernel's tables, on the executing processor and for all partitions to come.
     ///
     /// # Safety

@@ -1,6 +1,6 @@
 //! Making kernel objects of memory.
 
-use super::{Engine, PAGES_PER_STEP, adopt, name};
+use super::{Engine, PAGES_PER_STEP, adopt, install_object};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref, zero_page};
@@ -92,7 +92,7 @@ impl Engine {
         let object = first.new_header();
         self.initialise_object(object, object_type, pages as u32);
         slot.progress.set(0);
-        name(slot, object, object_rights(object_type));
+        install_object(slot, object, object_rights(object_type));
         Ok(Creation::Ready(object))
     }
 }

@@ -81,35 +81,6 @@ impl Engine {
         self.sealed.set(true);
     }
 
-    /// Puts a capability to a range, without a parent, into a table. For the boot.
-    pub fn install_range(
-        &self,
-        object_type: ObjectType,
-        rights: Rights,
-        first: u64,
-        count: u64,
-        table: Table,
-        index: u64,
-    ) -> Result<Ref<Slot>, Error> {
-        let slot = table.vacant(index)?;
-        slot.set(Capability { object_type, rights, badge: 0, object: first, count });
-        Ok(slot)
-    }
-
-    /// Puts a capability to an object that the kernel made at boot, without a parent, into a table. The object's pages must be
-    /// claimed from the frame table and zeroed before [`Engine::initialise_object`].
-    pub fn install_object(
-        &self,
-        object: Ref<ObjectHeader>,
-        rights: Rights,
-        table: Table,
-        index: u64,
-    ) -> Result<Ref<Slot>, Error> {
-        let slot = table.vacant(index)?;
-        name(slot, object, rights);
-        Ok(slot)
-    }
-
     /// Makes the header of an object whose pages are claimed and zeroed.
     pub fn initialise_object(&self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u32) {
         let generation = self.generation.get().wrapping_add(1);
@@ -207,8 +178,14 @@ const fn is_range(object_type: ObjectType) -> bool {
     matches!(object_type, ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt)
 }
 
-/// Makes a slot the place of a capability to an object.
-fn name(slot: Ref<Slot>, object: Ref<ObjectHeader>, rights: Rights) {
+/// Puts a capability to a range, without a parent, into a vacant slot. For the boot.
+pub fn install_range(slot: Ref<Slot>, object_type: ObjectType, rights: Rights, first: u64, count: u64) {
+    slot.set(Capability { object_type, rights, badge: 0, object: first, count });
+}
+
+/// Puts a capability to an object, without a parent, into a vacant slot. For the boot, and for what creates objects. The object's
+/// pages must have been claimed from the frame table and zeroed before [`Engine::initialise_object`].
+pub fn install_object(slot: Ref<Slot>, object: Ref<ObjectHeader>, rights: Rights) {
     object.add_reference();
     let (object_type, object) = (object.object_type(), object.address());
     slot.set(Capability { object_type, rights, badge: 0, object, count: 0 });

@@ -80,24 +80,19 @@ pub struct Mapping {
 impl Mapping {
     /// Checks that addresses and length are multiples of the page size, and that the addresses lie in one half of the space.
     pub const fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
-        if !address.is_multiple_of(PAGE_SIZE)
-            || !physical.0.is_multiple_of(PAGE_SIZE)
-            || !length.is_multiple_of(PAGE_SIZE)
-            || length == 0
-        {
+        if length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE) {
             return Err(Error::Misaligned);
         }
-        let Some(last) = address.checked_add(length - 1) else {
+        let (Some(last), Some(last_physical)) = (address.checked_add(length - 1), physical.0.checked_add(length - 1))
+        else {
             return Err(Error::OutOfRange);
         };
         let half = address >> 47;
-        if half != last >> 47 || !(half == 0 || half == 0x1_ffff) {
+        let is_in_one_half = half == last >> 47 && (half == 0 || half == 0x1_ffff);
+        if !is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1) {
             return Err(Error::OutOfRange);
         }
-        match physical.0.checked_add(length - 1) {
-            Some(last) if last <= (ADDRESS | (PAGE_SIZE - 1)) => Ok(Self { address, physical, length }),
-            _ => Err(Error::OutOfRange),
-        }
+        Ok(Self { address, physical, length })
     }
 }
 
@@ -185,16 +180,14 @@ impl<F: Format> PageTable<F> {
     /// Maps all at once, or nothing. For the boot and for short ranges: not preemptible.
     pub fn map(self, mapping: &Mapping, attributes: Attributes, pool: &Pool, largest: PageSize) -> Result<(), Error> {
         let done = Cell::new(0);
-        loop {
-            match self.map_step(mapping, attributes, pool, largest, &done) {
-                Ok(Progress::Done) => return Ok(()),
-                Ok(Progress::Again) => {}
-                Err(error) => {
-                    while self.unmap_step(mapping.address, &done) == Progress::Again {}
-                    return Err(error);
-                }
-            }
+        let mut outcome = Ok(Progress::Again);
+        while outcome == Ok(Progress::Again) {
+            outcome = self.map_step(mapping, attributes, pool, largest, &done);
         }
+        if outcome.is_err() {
+            while self.unmap_step(mapping.address, &done) == Progress::Again {}
+        }
+        outcome.map(|_| ())
     }
 
     /// Unmaps from the end of the `done` bytes that are mapped from `address` on, at most [`LEAVES_PER_STEP`] entries, and counts

@@ -35,12 +35,6 @@ pub struct ReadyQueue<T, Marker> {
 }
 
 impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
-    /// Whether nothing is ready.
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.occupied.get() == 0
-    }
-
     /// The highest priority at which something is ready.
     #[inline(always)]
     pub fn highest(&self) -> Option<Priority> {

@@ -4,7 +4,7 @@
 mod check;
 
 use crate::Progress;
-use crate::engine::{Creation, object_rights};
+use crate::engine::{Creation, install_object, install_range, object_rights};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
@@ -76,17 +76,11 @@ impl World {
         let init = machine.init.generation();
         let table = table_of(machine.init);
         let rest = (RAM_PAGES - INIT_PAGES) * PAGE_SIZE;
-        let engine = &machine.engine;
-        let slots = [
-            engine.install_object(machine.init, Rights::all(), table, 1),
-            engine.install_range(ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, rest, table, 2),
-            engine.install_range(ObjectType::IoPorts, Rights::all(), 0, 0x1_0000, table, 3),
-        ];
-        let grants = slots
-            .into_iter()
-            .map(|slot| slot.expect("a free slot"))
-            .map(|slot| (slot.address(), grant_of(slot)))
-            .collect();
+        let slots = [1, 2, 3].map(|index| table.vacant(index).expect("a free slot"));
+        install_object(slots[0], machine.init, Rights::all());
+        install_range(slots[1], ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, rest);
+        install_range(slots[2], ObjectType::IoPorts, Rights::all(), 0, 0x1_0000);
+        let grants = slots.into_iter().map(|slot| (slot.address(), grant_of(slot))).collect();
         let objects = BTreeMap::from([(init, machine.init)]);
         Self { machine, objects, grants, pending: Vec::new(), init, completed: 0 }
     }
