@@ -10,7 +10,7 @@ use bulkhead_core::queue::{Priority, ReadyQueue, TimerQueue};
 use bulkhead_core::shootdown::Mailbox;
 use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Most processors that the kernel runs on.
 pub const MAX_CPUS: usize = 64;
@@ -60,11 +60,11 @@ pub struct Cpu {
     pub task: TaskState,
 }
 
-static COUNT: AtomicU64 = AtomicU64::new(0);
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Processors that run; their numbers are those below.
 pub fn count() -> u32 {
-    COUNT.load(Ordering::Acquire) as u32
+    COUNT.load(Ordering::Acquire)
 }
 
 /// The processor with this number.
