@@ -9,7 +9,6 @@ use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
 use core::arch::asm;
 use core::cell::Cell;
-use x86::debugregs::BREAKPOINT_REGS;
 use x86::vmx::vmcs::guest;
 
 /// DR7: enables of the four breakpoints, local and global.
@@ -68,9 +67,11 @@ impl DebugRegisters {
 
     fn load_addresses(&self) {
         if self.active.get() {
-            for (register, address) in BREAKPOINT_REGS.iter().zip(&self.addresses) {
-                // SAFETY: all values are valid; no breakpoint is enabled outside of guests.
-                unsafe { register.write(address.get() as usize) }
+            let [dr0, dr1, dr2, dr3] = self.addresses.each_ref().map(Cell::get);
+            // SAFETY: all values are valid; no breakpoint is enabled outside of guests.
+            unsafe {
+                asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",
+                     in(reg) dr0, in(reg) dr1, in(reg) dr2, in(reg) dr3, options(nomem, nostack, preserves_flags));
             }
         }
     }
