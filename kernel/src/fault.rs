@@ -25,7 +25,7 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
     cpu.reschedule.set(true);
     match bound::<Notification>(&thread.fault) {
         Some(watcher) => watcher.signal(thread.fault.badge()),
-        None if crate::boot::is_init(thread) => crate::boot::init::faulted(thread),
+        None if crate::boot::init::is_init(thread) => crate::boot::init::faulted(thread),
         None => {}
     }
 }

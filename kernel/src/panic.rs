@@ -1,13 +1,18 @@
 //! The end: a defect of the kernel, or of init, stops the machine and says where.
 
 use crate::arch::control::fault_address;
+use crate::arch::serial::{self, print};
 use crate::arch::traps::Frame;
-use crate::arch::{apic, cpu, serial};
+use crate::arch::{apic, cpu};
+use crate::memory::layout::is_stack;
+use crate::object::thread::Thread;
 use crate::symbols;
+use bulkhead_core::phys::Ref;
 use core::arch::asm;
-use core::fmt;
+use core::cell::Cell;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
+use x86::current::registers::rsp;
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
@@ -42,16 +47,12 @@ fn begin() {
     serial::seize();
 }
 
-fn print(arguments: fmt::Arguments<'_>) {
-    serial::print(arguments);
-}
-
 fn backtrace(stack: u64) {
     print(format_args!("backtrace:\n"));
     let mut lines = 0;
     for word in 0..DEPTH {
         let address = stack + word * 8;
-        if address % 4096 < 8 && word != 0 && !symbols::is_kernel_stack(address) {
+        if address % 4096 < 8 && word != 0 && !is_stack(address) {
             break;
         }
         // SAFETY: the address lies on a kernel stack, checked at every page's beginning.
@@ -67,19 +68,12 @@ fn backtrace(stack: u64) {
     print(format_args!("bulkhead: kernel stopped\n"));
 }
 
-fn stack_pointer() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack)) };
-    value
-}
-
 /// Stops the machine with a reason.
 #[cold]
 pub fn fatal(reason: &str) -> ! {
     begin();
     print(format_args!("\nbulkhead: KERNEL PANIC: {reason}\n"));
-    backtrace(stack_pointer());
+    backtrace(rsp());
     halt()
 }
 
@@ -89,22 +83,21 @@ pub fn exception(frame: &Frame) -> ! {
     begin();
     let cr2 = fault_address();
     print(format_args!("\nbulkhead: KERNEL PANIC: exception {} error {:#x}\n", frame.vector, frame.error_code));
-    let place = symbols::name_of(frame.rip);
-    match place {
-        Some((name, offset)) => print(format_args!("  rip {:#018x} {name:#}+{offset:#x}\n", frame.rip)),
-        None => print(format_args!("  rip {:#018x}\n", frame.rip)),
+    print(format_args!("  rip {:#018x}", frame.rip));
+    if let Some((name, offset)) = symbols::name_of(frame.rip) {
+        print(format_args!(" {name:#}+{offset:#x}"));
     }
     print(format_args!(
-        "  cs {:#x} rflags {:#x} rsp {:#018x} ss {:#x} cr2 {cr2:#018x}\n",
+        "\n  cs {:#x} rflags {:#x} rsp {:#018x} ss {:#x} cr2 {cr2:#018x}\n",
         frame.cs, frame.rflags, frame.rsp, frame.ss
     ));
-    print_registers(&frame.registers());
+    print_registers(&frame.registers);
     backtrace(frame.rsp);
     halt()
 }
 
 /// Prints general registers, four a line.
-pub fn print_registers(registers: &[u64; 16]) {
+fn print_registers(registers: &[u64; 16]) {
     const NAMES: [&str; 16] =
         ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
     for (index, (name, value)) in NAMES.iter().zip(registers).enumerate() {
@@ -115,15 +108,17 @@ pub fn print_registers(registers: &[u64; 16]) {
 
 /// Init has faulted: there is nobody left to restart it. `message` is what it had to say.
 #[cold]
-pub fn init_fault(vector: u64, error: u64, rip: u64, address: u64, registers: &[u64; 16], message: &str) -> ! {
+pub fn init_fault(thread: Ref<Thread>, message: &str) -> ! {
     begin();
+    let (vector, error) = (thread.fault_vector.get(), thread.fault_error.get());
+    let (rip, address) = (thread.rip.get(), thread.fault_address.get());
     print(format_args!(
         "\nbulkhead: init stopped: exception {vector} error {error:#x} rip {rip:#x} cr2 {address:#x}\n"
     ));
     if !message.is_empty() {
         print(format_args!("bulkhead: init says: {message}\n"));
     }
-    print_registers(registers);
+    print_registers(&thread.registers.each_ref().map(Cell::get));
     print(format_args!("bulkhead: end: failed: init stopped\n"));
     halt()
 }
@@ -135,6 +130,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if let Some(place) = info.location() {
         print(format_args!("  at {}:{}:{}\n", place.file(), place.line(), place.column()));
     }
-    backtrace(stack_pointer());
+    backtrace(rsp());
     halt()
 }

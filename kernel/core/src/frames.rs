@@ -4,8 +4,8 @@
 //! pages (2 MiB) is counted once in the group, not in its pages.
 
 use crate::elementary_step;
-use crate::phys::{Array, HostPhysical};
-use bulkhead_abi::PAGE_SIZE;
+use crate::phys::{Array, HostPhysical, Ref};
+use bulkhead_abi::{Error, PAGE_SIZE};
 use core::cell::Cell;
 
 /// Pages of a group.
@@ -13,32 +13,10 @@ pub const GROUP_PAGES: u64 = 512;
 
 /// The page belongs to a kernel object or to a pool of page tables.
 const KERNEL: u32 = u32::MAX;
-/// The page belongs to the kernel for ever, or to firmware: it can be neither mapped nor claimed.
-const RESERVED: u32 = u32::MAX - 1;
 /// The page is no RAM: it can be mapped without being counted, and never be claimed.
-const DEVICE: u32 = u32::MAX - 2;
+const DEVICE: u32 = u32::MAX - 1;
 /// Most mappings that are counted.
-const MOST_MAPPINGS: u32 = u32::MAX - 3;
-
-/// Why a range was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FrameError {
-    /// A page is mapped, the kernel's, reserved, or no RAM, where that was not allowed.
-    InUse,
-    /// The range is empty, not page-aligned, or ends beyond the address space.
-    BadRange,
-    /// A page is mapped as often as can be counted.
-    TooManyMappings,
-}
-
-impl From<FrameError> for bulkhead_abi::Error {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::InUse | FrameError::TooManyMappings => Self::MemoryInUse,
-            FrameError::BadRange => Self::OutOfRange,
-        }
-    }
-}
+pub(crate) const MOST_MAPPINGS: u32 = u32::MAX - 2;
 
 /// A range of whole pages of physical memory, not empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,18 +27,18 @@ pub struct FrameRange {
 
 impl FrameRange {
     /// The range of `length` bytes from `base`; both must be multiples of the page size.
-    pub const fn new(base: HostPhysical, length: u64) -> Result<Self, FrameError> {
+    pub const fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
         let Some(end) = base.0.checked_add(length) else {
-            return Err(FrameError::BadRange);
+            return Err(Error::OutOfRange);
         };
         if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
-            return Err(FrameError::BadRange);
+            return Err(Error::OutOfRange);
         }
         Ok(Self { first: base.0 / PAGE_SIZE, end: end / PAGE_SIZE })
     }
 
     /// The page at this address.
-    pub const fn page(base: HostPhysical) -> Result<Self, FrameError> {
+    pub const fn page(base: HostPhysical) -> Result<Self, Error> {
         Self::new(base, PAGE_SIZE)
     }
 }
@@ -84,8 +62,8 @@ pub struct FrameTable {
 
 /// One part of a range: a whole group, or a page.
 enum Part {
-    Group(u64),
-    Page(u64),
+    Group(Ref<Group>),
+    Page(Ref<Cell<u32>>),
 }
 
 impl FrameTable {
@@ -95,96 +73,56 @@ impl FrameTable {
     }
 
     /// A table for the pages from `first` (a multiple of 2 MiB) on, with one entry of `pages` each, all of them no RAM yet. `groups`
-    /// must have [`Self::groups_for`] entries; surplus pages are left out otherwise.
+    /// must have [`Self::groups_for`] entries, all zero; surplus pages are left out otherwise.
     pub fn new(first: HostPhysical, pages: Array<Cell<u32>>, groups: Array<Group>) -> Self {
         let table = Self { first: first.0 / PAGE_SIZE, pages, groups };
         for index in 0..pages.length() {
             table.set(index, DEVICE);
         }
-        for index in 0..groups.length() {
-            if let Some(group) = groups.get(index) {
-                group.mappings.set(0);
-                group.unmappable.set(0);
-            }
-        }
         table
     }
 
     /// Declares a range to be free RAM. For the boot, before anything is mapped or claimed there.
-    pub fn add_ram(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.for_each_page(range, |entry| if entry == DEVICE { Ok(()) } else { Err(FrameError::InUse) })?;
-        self.update_pages(range, |_| 0);
-        Ok(())
+    pub fn add_ram(&self, range: FrameRange) -> Result<(), Error> {
+        self.change(range, DEVICE, 0, 0)
     }
 
-    /// Takes free RAM or device memory out of use for ever: it can be neither mapped nor claimed.
-    pub fn reserve(&self, range: FrameRange) -> Result<(), FrameError> {
-        self.for_each_page(range, |entry| if matches!(entry, 0 | DEVICE) { Ok(()) } else { Err(FrameError::InUse) })?;
-        self.make_unmappable(range, RESERVED);
-        Ok(())
+    /// Gives free RAM to the kernel.
+    pub fn claim_for_kernel(&self, range: FrameRange) -> Result<(), Error> {
+        self.change(range, 0, KERNEL, 1)
+    }
+
+    /// Frees RAM that is the kernel's.
+    pub fn release_from_kernel(&self, range: FrameRange) -> Result<(), Error> {
+        self.change(range, KERNEL, 0, -1)
     }
 
     /// Whether every page is RAM that is neither mapped nor the kernel's.
     pub fn is_free(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| if entry == 0 { Ok(()) } else { Err(FrameError::InUse) }).is_ok()
+        self.all(range, |state| state == 0)
     }
 
     /// Whether every page is RAM that is not the kernel's, mapped or not.
     pub fn is_partition_ram(&self, range: FrameRange) -> bool {
-        (range.first..range.end).all(|page| {
-            page.checked_sub(self.first).and_then(|index| self.entry(index)).is_some_and(|entry| entry <= MOST_MAPPINGS)
-        })
+        self.all(range, |state| state <= MOST_MAPPINGS)
     }
 
     /// Whether every page is the kernel's.
     pub fn is_kernel(&self, range: FrameRange) -> bool {
-        self.for_each_page(range, |entry| if entry == KERNEL { Ok(()) } else { Err(FrameError::InUse) }).is_ok()
-    }
-
-    /// Gives free RAM to the kernel.
-    pub fn claim_for_kernel(&self, range: FrameRange) -> Result<(), FrameError> {
-        if !self.is_free(range) {
-            return Err(FrameError::InUse);
-        }
-        self.make_unmappable(range, KERNEL);
-        Ok(())
-    }
-
-    /// Frees RAM that is the kernel's.
-    pub fn release_from_kernel(&self, range: FrameRange) -> Result<(), FrameError> {
-        if !self.is_kernel(range) {
-            return Err(FrameError::InUse);
-        }
-        self.update_pages(range, |index| {
-            if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group.unmappable.set(group.unmappable.get().saturating_sub(1));
-            }
-            0
-        });
-        Ok(())
+        self.all(range, |state| state == KERNEL)
     }
 
     /// Counts one mapping of each page; what is no RAM is passed over.
-    pub fn add_mapping(&self, range: FrameRange) -> Result<(), FrameError> {
+    pub fn add_mapping(&self, range: FrameRange) -> Result<(), Error> {
         for part in self.parts(range) {
             let count = match part {
-                Part::Group(index) => {
-                    let Some(group) = self.groups.get(index) else {
-                        continue;
-                    };
-                    if group.unmappable.get() != 0 {
-                        return Err(FrameError::InUse);
-                    }
-                    group.mappings.get()
-                }
-                Part::Page(index) => match self.entry(index) {
-                    Some(KERNEL | RESERVED) => return Err(FrameError::InUse),
-                    Some(DEVICE) | None => continue,
-                    Some(count) => count,
-                },
+                Part::Group(group) if group.unmappable.get() == 0 => group.mappings.get(),
+                Part::Page(entry) if entry.get() == DEVICE => 0,
+                Part::Page(entry) if entry.get() != KERNEL => entry.get(),
+                _ => return Err(Error::MemoryInUse),
             };
             if count >= MOST_MAPPINGS {
-                return Err(FrameError::TooManyMappings);
+                return Err(Error::MemoryInUse);
             }
         }
         self.change_mappings(range, |count| count.saturating_add(1));
@@ -199,53 +137,39 @@ impl FrameTable {
     fn change_mappings(&self, range: FrameRange, change: impl Fn(u32) -> u32) {
         for part in self.parts(range) {
             match part {
-                Part::Group(index) => {
-                    if let Some(group) = self.groups.get(index) {
-                        group.mappings.set(change(group.mappings.get()));
-                    }
-                }
-                Part::Page(index) => match self.entry(index) {
-                    Some(KERNEL | RESERVED | DEVICE) | None => {}
-                    Some(count) => self.set(index, change(count)),
-                },
+                Part::Group(group) => group.mappings.set(change(group.mappings.get())),
+                Part::Page(entry) if matches!(entry.get(), KERNEL | DEVICE) => {}
+                Part::Page(entry) => entry.set(change(entry.get())),
             }
         }
     }
 
-    fn make_unmappable(&self, range: FrameRange, mark: u32) {
-        self.update_pages(range, |index| {
+    /// Takes a range from one state to another, which adds to the pages of a group that cannot be mapped.
+    fn change(&self, range: FrameRange, from: u32, to: u32, unmappable: i32) -> Result<(), Error> {
+        if !self.all(range, |state| state == from) {
+            return Err(Error::MemoryInUse);
+        }
+        for index in (range.first..range.end).filter_map(|page| page.checked_sub(self.first)) {
+            self.set(index, to);
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
-                group.unmappable.set(group.unmappable.get().saturating_add(1));
+                group.unmappable.set(group.unmappable.get().saturating_add_signed(unmappable));
             }
-            mark
-        });
-    }
-
-    /// Calls `check` with the entry of each page, `MOST_MAPPINGS` if the page is mapped by its group; a page outside the table
-    /// fails.
-    fn for_each_page(
-        &self,
-        range: FrameRange,
-        check: impl Fn(u32) -> Result<(), FrameError>,
-    ) -> Result<(), FrameError> {
-        for page in range.first..range.end {
-            let index = page.checked_sub(self.first).ok_or(FrameError::InUse)?;
-            let entry = self.entry(index).ok_or(FrameError::InUse)?;
-            let group = self.groups.get(index / GROUP_PAGES).ok_or(FrameError::InUse)?;
-            if group.mappings.get() != 0 && entry <= MOST_MAPPINGS {
-                return Err(FrameError::InUse);
-            }
-            check(entry)?;
         }
         Ok(())
     }
 
-    fn update_pages(&self, range: FrameRange, update: impl Fn(u64) -> u32) {
-        for page in range.first..range.end {
-            if let Some(index) = page.checked_sub(self.first) {
-                self.set(index, update(index));
-            }
-        }
+    fn all(&self, range: FrameRange, accepts: impl Fn(u32) -> bool) -> bool {
+        (range.first..range.end).all(|page| self.state(page).is_some_and(&accepts))
+    }
+
+    /// How often a page is mapped, by itself or with its group, or what else it is used for; nothing for one outside the table.
+    pub(crate) fn state(&self, page: u64) -> Option<u32> {
+        let index = page.checked_sub(self.first)?;
+        let group = self.groups.get(index / GROUP_PAGES)?;
+        self.entry(index).map(|entry| match entry {
+            KERNEL | DEVICE => entry,
+            count => count.saturating_add(group.mappings.get()).min(MOST_MAPPINGS),
+        })
     }
 
     /// The whole groups and single pages of a range that lie in the table.
@@ -257,23 +181,14 @@ impl FrameTable {
             if next >= end {
                 return None;
             }
-            let index = next;
-            if index.is_multiple_of(GROUP_PAGES) && end - index >= GROUP_PAGES {
+            if next.is_multiple_of(GROUP_PAGES) && end - next >= GROUP_PAGES {
                 next += GROUP_PAGES;
-                Some(Part::Group(index / GROUP_PAGES))
+                self.groups.get(next / GROUP_PAGES - 1).map(Part::Group)
             } else {
                 next += 1;
-                Some(Part::Page(index))
+                self.pages.get(next - 1).map(Part::Page)
             }
         })
-    }
-
-    /// How often a page is mapped; `None` if it is no RAM that can be mapped.
-    #[cfg(test)]
-    pub(crate) fn mappings(&self, page: HostPhysical) -> Option<u32> {
-        let index = (page.0 / PAGE_SIZE).checked_sub(self.first)?;
-        let count = self.entry(index).filter(|&entry| entry <= MOST_MAPPINGS)?;
-        Some(count + self.groups.get(index / GROUP_PAGES)?.mappings.get())
     }
 
     fn entry(&self, index: u64) -> Option<u32> {

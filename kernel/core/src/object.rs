@@ -23,7 +23,7 @@ pub enum ObjectState {
 #[repr(C, align(64))]
 pub struct ObjectHeader {
     object_type: Cell<u16>,
-    state: Cell<u16>,
+    state: Cell<ObjectState>,
     pages: Cell<u32>,
     references: Cell<u64>,
     generation: Cell<u64>,
@@ -54,19 +54,14 @@ impl ObjectHeader {
     /// Where the object is in its life.
     #[inline(always)]
     pub fn state(&self) -> ObjectState {
-        match self.state.get() {
-            0 => ObjectState::Live,
-            1 => ObjectState::Dying,
-            2 => ObjectState::Closing,
-            _ => ObjectState::Dead,
-        }
+        self.state.get()
     }
 
     /// Whether the object can be used. Partitions and guest spaces can be dead while capabilities to them remain, when memory
     /// that was donated to them is revoked; objects of other types are live as long as a capability names them.
     #[inline(always)]
     pub fn is_live(&self) -> bool {
-        self.state.get() == ObjectState::Live as u16
+        self.state.get() == ObjectState::Live
     }
 
     /// Number of pages that the object consists of.
@@ -84,13 +79,8 @@ impl ObjectHeader {
         self.generation.get()
     }
 
-    /// The first of the capabilities that are mapped in or donated to this object.
-    pub fn first_use(&self) -> Option<Ref<Slot>> {
-        self.first_use.get()
-    }
-
     pub(crate) fn set_state(&self, state: ObjectState) {
-        self.state.set(state as u16);
+        self.state.set(state);
     }
 
     pub(crate) fn set_pages(&self, pages: u32) {

@@ -127,12 +127,6 @@ impl Slot {
 }
 
 impl<T: TypedObject> Ref<T> {
-    /// The object's physical address. (Slots have none of their own: `Slot::physical` is that of the memory.)
-    #[inline(always)]
-    pub fn physical(self) -> HostPhysical {
-        self.place()
-    }
-
     /// The header at the object's beginning.
     #[inline(always)]
     pub fn header(self) -> Ref<ObjectHeader> {
@@ -141,28 +135,14 @@ impl<T: TypedObject> Ref<T> {
 }
 
 impl<T> Ref<T> {
-    /// The physical address.
+    /// The object's physical address, which for those of whole pages is that of a page.
     #[inline(always)]
-    pub(crate) fn place(self) -> HostPhysical {
+    pub fn page(self) -> HostPhysical {
         HostPhysical(self.address().wrapping_sub(window_base()))
     }
 }
 
-impl Ref<PageWords> {
-    /// The page's physical address.
-    #[inline(always)]
-    pub fn physical(self) -> HostPhysical {
-        self.place()
-    }
-}
-
 impl Ref<ObjectHeader> {
-    /// The object's physical address.
-    #[inline(always)]
-    pub fn physical(self) -> HostPhysical {
-        self.place()
-    }
-
     /// The object that the header begins, if it is of `T`'s type.
     #[inline(always)]
     pub fn downcast<T: TypedObject>(self) -> Option<Ref<T>> {
@@ -228,9 +208,9 @@ unsafe impl KernelObject for WorkingSet {}
 unsafe impl KernelObject for Cell<u32> {}
 // SAFETY: cells of plain integers.
 unsafe impl KernelObject for Group {}
-// SAFETY: cells of integers and of references that are `None` when zero.
+// SAFETY: cells of integers, of an enum with a variant of value 0, and of references that are `None` when zero.
 unsafe impl KernelObject for Slot {}
-// SAFETY: cells of integers and of references that are `None` when zero.
+// SAFETY: as above.
 unsafe impl KernelObject for ObjectHeader {}
 
 impl HostPhysical {

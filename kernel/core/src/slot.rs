@@ -12,9 +12,10 @@ const DELETED: u16 = 0xffff;
 
 /// What the capability in a slot is used for at the moment. One capability has at most one use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, u32)]
 pub enum Usage {
     /// Nothing.
-    None,
+    None = 0,
     /// It is being mapped in a space: [`Slot::mapped_length`] bytes are done.
     Mapping,
     /// It is mapped in a space.
@@ -27,28 +28,11 @@ pub enum Usage {
     Donated,
 }
 
-impl Usage {
-    fn encode(self) -> u32 {
-        match self {
-            Self::None => 0,
-            Self::Mapping => 1,
-            Self::Mapped => 2,
-            Self::Unmapping => 3,
-            Self::Donated => 4,
-            Self::RollingBack(error) => 5 | (error as u32) << 8,
-        }
-    }
-
-    fn decode(word: u32) -> Self {
-        match word & 0xff {
-            0 => Self::None,
-            1 => Self::Mapping,
-            2 => Self::Mapped,
-            3 => Self::Unmapping,
-            4 => Self::Donated,
-            _ => Self::RollingBack(Error::from_number(u64::from(word >> 8)).unwrap_or(Error::WrongState)),
-        }
-    }
+/// A slot's place in a list of slots.
+#[repr(C)]
+pub(crate) struct Neighbours {
+    pub(crate) next: Cell<Option<Ref<Slot>>>,
+    pub(crate) previous: Cell<Option<Ref<Slot>>>,
 }
 
 /// One capability. All zero: an empty slot.
@@ -56,7 +40,7 @@ impl Usage {
 pub struct Slot {
     /// Type in bits 0 to 15, rights in bits 16 to 31: one comparison checks both.
     type_and_rights: Cell<u32>,
-    usage: Cell<u32>,
+    usage: Cell<Usage>,
     /// The object's address in the window, or the first unit of a range.
     object: Cell<u64>,
     badge: Cell<u64>,
@@ -64,11 +48,9 @@ pub struct Slot {
     count: Cell<u64>,
     pub(crate) parent: Cell<Option<Ref<Slot>>>,
     pub(crate) first_child: Cell<Option<Ref<Slot>>>,
-    pub(crate) next_sibling: Cell<Option<Ref<Slot>>>,
-    pub(crate) previous_sibling: Cell<Option<Ref<Slot>>>,
+    pub(crate) siblings: Neighbours,
     pub(crate) space: Cell<Option<Ref<ObjectHeader>>>,
-    pub(crate) next_use: Cell<Option<Ref<Slot>>>,
-    pub(crate) previous_use: Cell<Option<Ref<Slot>>>,
+    pub(crate) uses: Neighbours,
     pub(crate) address: Cell<u64>,
     pub(crate) attributes: Cell<u64>,
     pub(crate) progress: Cell<u64>,
@@ -166,7 +148,7 @@ impl Slot {
 
     /// What the capability is used for.
     pub fn usage(&self) -> Usage {
-        Usage::decode(self.usage.get())
+        self.usage.get()
     }
 
     /// The partition or guest space that it is mapped in or donated to.
@@ -188,21 +170,6 @@ impl Slot {
     /// unmapping down to 0.
     pub fn mapped_length(&self) -> &Cell<u64> {
         &self.progress
-    }
-
-    /// The capability that it was derived from.
-    pub fn parent(&self) -> Option<Ref<Slot>> {
-        self.parent.get()
-    }
-
-    /// The first of the capabilities derived from it.
-    pub fn first_child(&self) -> Option<Ref<Slot>> {
-        self.first_child.get()
-    }
-
-    /// The next capability derived from the same one.
-    pub fn next_sibling(&self) -> Option<Ref<Slot>> {
-        self.next_sibling.get()
     }
 
     pub(crate) fn set(&self, capability: Capability) {
@@ -261,6 +228,6 @@ impl Slot {
     }
 
     pub(crate) fn set_usage(&self, usage: Usage) {
-        self.usage.set(usage.encode());
+        self.usage.set(usage);
     }
 }

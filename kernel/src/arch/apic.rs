@@ -1,46 +1,38 @@
 //! The local APIC, as memory-mapped xAPIC or as x2APIC MSRs: timer, interprocessor interrupts, end of interrupt.
 
 use crate::arch::{msr, traps::vector};
+use crate::memory::layout::DEVICES;
 use crate::time;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// Register numbers: MSR 0x800 + n in x2APIC mode, byte offset n * 16 in the xAPIC page (SDM vol. 3, tables 11-1 and 11-6).
-mod register {
-    pub const IDENTIFIER: u32 = 0x2;
-    pub const TASK_PRIORITY: u32 = 0x8;
-    pub const END_OF_INTERRUPT: u32 = 0xb;
-    pub const SPURIOUS: u32 = 0xf;
-    pub const COMMAND_LOW: u32 = 0x30;
-    pub const COMMAND_HIGH: u32 = 0x31;
-    pub const TIMER: u32 = 0x32;
-    pub const LINT0: u32 = 0x35;
-    pub const LINT1: u32 = 0x36;
-    pub const ERROR: u32 = 0x37;
-    pub const INITIAL_COUNT: u32 = 0x38;
-    pub const CURRENT_COUNT: u32 = 0x39;
-    pub const DIVIDE: u32 = 0x3e;
-}
+use x86::msr::{
+    IA32_APIC_BASE, IA32_TSC_DEADLINE, IA32_X2APIC_APICID as IDENTIFIER, IA32_X2APIC_CUR_COUNT as CURRENT_COUNT,
+    IA32_X2APIC_DIV_CONF as DIVIDE, IA32_X2APIC_EOI as END_OF_INTERRUPT, IA32_X2APIC_ICR as COMMAND,
+    IA32_X2APIC_INIT_COUNT as INITIAL_COUNT, IA32_X2APIC_LVT_ERROR as ERROR, IA32_X2APIC_LVT_LINT0 as LINT0,
+    IA32_X2APIC_LVT_LINT1 as LINT1, IA32_X2APIC_LVT_TIMER as TIMER, IA32_X2APIC_SIVR as SPURIOUS,
+    IA32_X2APIC_TPR as TASK_PRIORITY,
+};
 
 const MASKED: u32 = 1 << 16;
 const TSC_DEADLINE: u32 = 2 << 17;
 const DELIVERY_PENDING: u32 = 1 << 12;
-const IA32_APIC_BASE: u32 = 0x1b;
-const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
 static X2APIC: AtomicBool = AtomicBool::new(false);
 static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
-/// Virtual address of the xAPIC page.
-static PAGE: AtomicU64 = AtomicU64::new(0);
 /// Timer ticks per 2^16 TSC ticks, for the counting mode.
 static TIMER_RATIO: AtomicU64 = AtomicU64::new(0);
+
+/// Where the xAPIC page has a register, which is named by its x2APIC MSR (SDM vol. 3, tables 11-1 and 11-6).
+const fn place(register: u32) -> *mut u32 {
+    (DEVICES + (register - 0x800) as u64 * 16) as *mut u32
+}
 
 fn read(register: u32) -> u32 {
     if X2APIC.load(Ordering::Relaxed) {
         // SAFETY: an x2APIC register of those listed above.
-        unsafe { msr::read(0x800 + register) as u32 }
+        unsafe { msr::read(register) as u32 }
     } else {
-        // SAFETY: the page is mapped uncached, and the offset is below 4096.
-        unsafe { ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *const u32).read_volatile() }
+        // SAFETY: the page is mapped uncached, and the register lies in it.
+        unsafe { place(register).read_volatile() }
     }
 }
 
@@ -48,16 +40,15 @@ fn read(register: u32) -> u32 {
 fn write(register: u32, value: u32) {
     if X2APIC.load(Ordering::Relaxed) {
         // SAFETY: an x2APIC register of those listed above.
-        unsafe { msr::write(0x800 + register, u64::from(value)) }
+        unsafe { msr::write(register, u64::from(value)) }
     } else {
-        // SAFETY: the page is mapped uncached, and the offset is below 4096.
-        unsafe { ((PAGE.load(Ordering::Relaxed) + u64::from(register) * 16) as *mut u32).write_volatile(value) }
+        // SAFETY: the page is mapped uncached, and the register lies in it.
+        unsafe { place(register).write_volatile(value) }
     }
 }
 
-/// Chooses the mode from the processor's features; `page` is where the xAPIC page is mapped.
-pub fn choose_mode(page: u64) {
-    PAGE.store(page, Ordering::Relaxed);
+/// Chooses the mode from the processor's features.
+pub fn choose_mode() {
     let features = core::arch::x86_64::__cpuid(1);
     X2APIC.store(features.ecx & 1 << 21 != 0, Ordering::Relaxed);
     DEADLINE_MODE.store(features.ecx & 1 << 24 != 0, Ordering::Relaxed);
@@ -81,26 +72,26 @@ pub fn enable() {
             msr::write(IA32_APIC_BASE, base | 1 << 11 | 1 << 10);
         }
     }
-    write(register::SPURIOUS, 0x100 | u32::from(vector::SPURIOUS));
-    write(register::TASK_PRIORITY, 0);
-    write(register::LINT0, MASKED);
-    write(register::LINT1, MASKED);
-    write(register::ERROR, MASKED | 0xfe);
-    write(register::DIVIDE, 0xb);
+    write(SPURIOUS, 0x100 | u32::from(vector::SPURIOUS));
+    write(TASK_PRIORITY, 0);
+    write(LINT0, MASKED);
+    write(LINT1, MASKED);
+    write(ERROR, MASKED | 0xfe);
+    write(DIVIDE, 0xb);
     let mode = if DEADLINE_MODE.load(Ordering::Relaxed) { TSC_DEADLINE } else { 0 };
-    write(register::TIMER, mode | u32::from(vector::TIMER));
+    write(TIMER, mode | u32::from(vector::TIMER));
 }
 
 /// Identifier of the executing processor's APIC.
 pub fn identifier() -> u32 {
-    let raw = read(register::IDENTIFIER);
+    let raw = read(IDENTIFIER);
     if X2APIC.load(Ordering::Relaxed) { raw } else { raw >> 24 }
 }
 
 /// Ends the interrupt in service.
 #[inline]
 pub fn end_of_interrupt() {
-    write(register::END_OF_INTERRUPT, 0);
+    write(END_OF_INTERRUPT, 0);
 }
 
 fn command(target: u32, low: u32) {
@@ -109,14 +100,14 @@ fn command(target: u32, low: u32) {
         // (SDM vol. 3, 11.12.3), which the interrupted processor is to see: the fences do.
         unsafe {
             core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
-            msr::write(0x800 + register::COMMAND_LOW, u64::from(target) << 32 | u64::from(low));
+            msr::write(COMMAND, u64::from(target) << 32 | u64::from(low));
         }
     } else {
-        while read(register::COMMAND_LOW) & DELIVERY_PENDING != 0 {
+        while read(COMMAND) & DELIVERY_PENDING != 0 {
             core::hint::spin_loop();
         }
-        write(register::COMMAND_HIGH, target << 24);
-        write(register::COMMAND_LOW, low);
+        write(COMMAND + 1, target << 24);
+        write(COMMAND, low);
     }
 }
 
@@ -145,17 +136,17 @@ pub fn calibrate() {
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         return;
     }
-    write(register::TIMER, MASKED);
-    write(register::INITIAL_COUNT, u32::MAX);
+    write(TIMER, MASKED);
+    write(INITIAL_COUNT, u32::MAX);
     let start = msr::tsc();
     let span = time::frequency() / 200;
     while msr::tsc() - start < span {
         core::hint::spin_loop();
     }
-    let ticks = u64::from(u32::MAX - read(register::CURRENT_COUNT));
+    let ticks = u64::from(u32::MAX - read(CURRENT_COUNT));
     let elapsed = msr::tsc() - start;
-    write(register::INITIAL_COUNT, 0);
-    write(register::TIMER, u32::from(vector::TIMER));
+    write(INITIAL_COUNT, 0);
+    write(TIMER, u32::from(vector::TIMER));
     TIMER_RATIO.store(((ticks << 16) / elapsed).max(1), Ordering::Relaxed);
 }
 
@@ -165,9 +156,9 @@ pub fn arm_timer(deadline: u64, now: u64) {
         // SAFETY: the feature was checked; 0 disarms, and a value in the past interrupts at once.
         unsafe { msr::write(IA32_TSC_DEADLINE, if deadline == u64::MAX { 0 } else { deadline.max(1) }) }
     } else if deadline == u64::MAX {
-        write(register::INITIAL_COUNT, 0);
+        write(INITIAL_COUNT, 0);
     } else {
         let ticks = (u128::from(deadline.saturating_sub(now)) * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 16;
-        write(register::INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
+        write(INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
     }
 }

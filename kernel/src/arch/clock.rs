@@ -12,14 +12,11 @@ const ROUNDS: usize = 3;
 
 /// TSC ticks a second, by channel 2 of the PIT behind port 0x61; 0 if the PIT does not answer.
 pub fn measure_tsc() -> u64 {
-    let mut shortest = u64::MAX;
-    for _ in 0..ROUNDS {
-        shortest = shortest.min(measure_once());
-    }
-    if shortest == u64::MAX { 0 } else { (u128::from(shortest) * u128::from(PIT_HERTZ) / u128::from(SPAN)) as u64 }
+    let shortest = (0..ROUNDS).filter_map(|_| measure_once()).min();
+    shortest.map_or(0, |ticks| (u128::from(ticks) * u128::from(PIT_HERTZ) / u128::from(SPAN)) as u64)
 }
 
-fn measure_once() -> u64 {
+fn measure_once() -> Option<u64> {
     // SAFETY: the PIT's channel 2 and its gate belong to nobody else at this time; the speaker stays off.
     unsafe {
         outb(0x61, inb(0x61) & !2 | 1);
@@ -31,10 +28,10 @@ fn measure_once() -> u64 {
         let limit = start + (1 << 34);
         while inb(0x61) & 0x20 == 0 {
             if msr::tsc() > limit {
-                return u64::MAX;
+                return None;
             }
         }
-        msr::tsc() - start
+        Some(msr::tsc() - start)
     }
 }
 

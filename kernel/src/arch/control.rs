@@ -1,12 +1,8 @@
 //! Control registers that are read in more than one place.
 
-use core::arch::asm;
-
 /// CR2: the address of the last page fault.
 #[inline(always)]
 pub fn fault_address() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
+    // SAFETY: the kernel may read it.
+    unsafe { x86::controlregs::cr2() as u64 }
 }

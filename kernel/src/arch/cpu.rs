@@ -1,6 +1,7 @@
 //! What each processor has of its own: current thread, stacks, descriptor tables, queues.
 
 use crate::arch::descriptors::{GlobalDescriptors, TaskState};
+use crate::memory::layout::Area;
 use crate::object::partition::MAX_PORT_RANGES;
 use crate::object::thread::{Queued, Sleeping, Thread};
 use crate::vmx::VmxCpu;
@@ -9,7 +10,7 @@ use bulkhead_core::queue::{Priority, ReadyQueue, TimerQueue};
 use bulkhead_core::shootdown::Mailbox;
 use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Most processors that the kernel runs on.
 pub const MAX_CPUS: usize = 64;
@@ -59,19 +60,17 @@ pub struct Cpu {
     pub task: TaskState,
 }
 
-static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
-static COUNT: AtomicU64 = AtomicU64::new(0);
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Processors that run.
+/// Processors that run; their numbers are those below.
 pub fn count() -> u32 {
-    COUNT.load(Ordering::Acquire) as u32
+    COUNT.load(Ordering::Acquire)
 }
 
 /// The processor with this number.
 pub fn by_number(number: u32) -> Option<&'static Cpu> {
-    let pointer = CPUS.get(number as usize)?.load(Ordering::Acquire);
-    // SAFETY: a pointer is stored once, when the structure is complete, and the structure lives for ever.
-    unsafe { pointer.as_ref() }
+    // SAFETY: the structure of a processor that runs is complete, and lives for ever.
+    (number < count()).then(|| unsafe { &*(Area::of(number).cpu() as *const Cpu) })
 }
 
 /// All processors that run.
@@ -91,21 +90,18 @@ pub fn this() -> &'static Cpu {
 }
 
 impl Cpu {
-    /// Makes zeroed memory the structure of processor `number` and announces it.
+    /// Makes zeroed memory the structure of processor `number`.
     ///
     /// # Safety
     /// `place` must be zeroed, aligned memory of the right size that is never freed.
-    #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
-    pub unsafe fn initialise(place: *mut Cpu, number: u32, apic_id: u32, stack_top: u64) -> &'static Cpu {
+    pub unsafe fn initialise(place: *mut Cpu, number: u32, stack_top: u64) -> &'static Cpu {
         // SAFETY: all fields are cells, atomics and tables for which zero is valid.
         let cpu = unsafe { &*place };
         cpu.own_address.set(place as u64);
         cpu.number.set(number);
-        cpu.apic_id.set(apic_id);
         cpu.stack_top.set(stack_top);
         cpu.armed.set(u64::MAX);
         cpu.budget_end.set(u64::MAX);
-        CPUS[number as usize % MAX_CPUS].store(place, Ordering::Release);
         cpu
     }
 

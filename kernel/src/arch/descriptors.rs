@@ -1,7 +1,8 @@
 //! Segment descriptors and the task state: which stack an exception uses, which ports a partition may touch.
 
+use crate::memory::layout::{Area, EXCEPTION_STACK_BYTES};
 use core::cell::{Cell, UnsafeCell};
-use core::mem::size_of;
+use x86::bits64::task::TaskStateSegment;
 
 /// Kernel code.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -38,20 +39,14 @@ pub struct GlobalDescriptors([Cell<u64>; 8]);
 /// Bytes of the I/O permission bitmap, with the closing byte of ones (SDM vol. 1, 19.5.2).
 const BITMAP_BYTES: usize = 8192 + 8;
 /// The bitmap's offset in the task state.
-const BITMAP_OFFSET: u16 = 104;
+const BITMAP_OFFSET: u16 = size_of::<TaskStateSegment>() as u16;
 /// An offset beyond the segment: no port is allowed.
 const NO_BITMAP: u16 = 0xffff;
 
 /// The task state of one processor (SDM vol. 3, 8.7).
-#[repr(C, packed(4))]
+#[repr(C, align(16))]
 pub struct TaskState {
-    reserved: u32,
-    stack_pointers: [u64; 3],
-    reserved2: u64,
-    interrupt_stacks: [u64; 7],
-    reserved3: u64,
-    reserved4: u16,
-    bitmap_offset: UnsafeCell<u16>,
+    segment: UnsafeCell<TaskStateSegment>,
     bitmap: UnsafeCell<[u8; BITMAP_BYTES]>,
 }
 
@@ -60,25 +55,26 @@ impl TaskState {
     ///
     /// # Safety
     /// Called once, by the processor's own start-up, before the table is loaded.
-    #[expect(clippy::indexing_slicing, reason = "both arrays have one element for each stack")]
-    pub unsafe fn initialise(&self, kernel_stack: u64, interrupt_stacks: &[u64; stack::COUNT]) {
-        let this = core::ptr::from_ref(self).cast_mut();
-        // SAFETY: the caller has the structure to itself; fields are written unaligned since it is packed.
-        unsafe {
-            (&raw mut (*this).stack_pointers[0]).write_unaligned(kernel_stack);
-            for (index, top) in interrupt_stacks.iter().enumerate() {
-                (&raw mut (*this).interrupt_stacks[index]).write_unaligned(*top);
-            }
-            (&raw mut (*this).bitmap).cast::<[u8; BITMAP_BYTES]>().write([0xff; BITMAP_BYTES]);
+    #[expect(clippy::indexing_slicing, reason = "there are fewer stacks than the array has elements")]
+    pub unsafe fn initialise(&self, area: Area) {
+        let mut segment = TaskStateSegment::new();
+        segment.rsp[0] = area.stack_top();
+        for index in 0..stack::COUNT {
+            segment.ist[index] = area.exception_stack(index) + EXCEPTION_STACK_BYTES;
         }
-        self.enable_ports(false);
+        segment.iomap_base = NO_BITMAP;
+        // SAFETY: the caller has the structure to itself.
+        unsafe {
+            self.segment.get().write(segment);
+            self.bitmap.get().write([0xff; BITMAP_BYTES]);
+        }
     }
 
     /// Makes the bitmap count, or denies every port.
     #[inline(always)]
     pub fn enable_ports(&self, enable: bool) {
         // SAFETY: only this processor writes its task state, and the kernel lock or interrupts-off exclude others.
-        unsafe { self.bitmap_offset.get().write(if enable { BITMAP_OFFSET } else { NO_BITMAP }) }
+        unsafe { (*self.segment.get()).iomap_base = if enable { BITMAP_OFFSET } else { NO_BITMAP } }
     }
 
     /// Allows or denies a range of ports in the bitmap.
@@ -92,11 +88,6 @@ impl TaskState {
             }
         }
     }
-
-    /// Address and limit for the descriptor.
-    pub fn segment(&self) -> (u64, u64) {
-        (core::ptr::from_ref(self) as u64, size_of::<Self>() as u64 - 1)
-    }
 }
 
 impl GlobalDescriptors {
@@ -105,7 +96,7 @@ impl GlobalDescriptors {
     /// # Safety
     /// Once per processor; `task` must live as long as the processor runs.
     pub unsafe fn load(&self, task: &TaskState) {
-        let (base, limit) = task.segment();
+        let (base, limit) = (core::ptr::from_ref(task) as u64, size_of::<TaskState>() as u64 - 1);
         let entries = [
             0,
             0x00af_9b00_0000_ffff,

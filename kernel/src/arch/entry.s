@@ -34,8 +34,6 @@ syscall_entry:
     cmp rax, 6
     ja 1f
     call [syscall_handlers + rax * 8]
-# With a size, for backtraces: the linker script has a name for the same place.
-.size syscall_entry, . - syscall_entry
     # rax = thread to resume.
 resume_thread:
     cmp dword ptr [rax + T_resume], 0
@@ -73,26 +71,32 @@ start_scheduling:
     call first_thread
     jmp resume_thread
 
-# Every interrupt and exception: the stub has pushed an error code (or 0) and the vector.
+# Every interrupt and exception: the stub has pushed an error code (or 0) and the vector. The general registers come below them,
+# in encoding order; the stack pointer is the one that the processor has pushed.
 .balign 64
 trap_common:
-.irp name, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+.irp name, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp
+    push \name
+.endr
+    push [rsp + 16 * 8]
+.irp name, rbx, rdx, rcx, rax
     push \name
 .endr
     cld
     mov rdi, rsp
-    test byte ptr [rsp + 18 * 8], 3
+    and rsp, -16
+    test byte ptr [rdi + 19 * 8], 3
     jz 4f
     swapgs
     call trap_from_user
     # Leave the stack of the exception for good; the frame has been copied.
     mov rsp, gs:[16]
     jmp resume_thread
-4:  mov rbx, rsp
-    and rsp, -16
+4:  mov rbx, rdi
     call trap_from_kernel
     mov rsp, rbx
-.irp name, r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax
+    # rbp first gets the stack pointer, which IRET restores.
+.irp name, rax, rcx, rdx, rbx, rbp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
     pop \name
 .endr
     add rsp, 16

@@ -1,9 +1,7 @@
 //! The I/O APICs: routes global system interrupts to processors.
 
 use crate::arch::traps::vector;
-use core::cell::Cell;
-use heapless::Vec;
-use spin::Once;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Most I/O APICs.
 pub const MAX_CONTROLLERS: usize = 8;
@@ -11,65 +9,57 @@ pub const MAX_CONTROLLERS: usize = 8;
 pub const MAX_INTERRUPTS: u32 = 96;
 
 const MASKED: u32 = 1 << 16;
+const LEVEL: u32 = 1 << 15;
+const ACTIVE_LOW: u32 = 1 << 13;
 
-/// One I/O APIC (ICH datasheets; 82093AA).
-#[derive(Clone, Copy)]
-struct Controller {
-    /// Virtual address of the registers.
-    page: u64,
-    /// Its first global system interrupt.
-    first: u32,
-    /// Inputs.
-    count: u32,
+/// The register of an I/O APIC (ICH datasheets; 82093AA) that has the number of its last input in bits 16 to 23.
+const VERSION: u32 = 1;
+/// The first of two registers for each input.
+const FIRST_ENTRY: u32 = 0x10;
+
+/// The input for one global system interrupt. Used under the kernel lock only.
+struct Input {
+    /// Virtual address of the controller's registers; 0: there is no such input.
+    controller: AtomicU64,
+    /// The first of its registers.
+    register: AtomicU32,
+    /// What that register holds when the interrupt is not masked; 0: it was never routed.
+    entry: AtomicU32,
 }
 
-struct Controllers {
-    list: Vec<Controller, MAX_CONTROLLERS>,
-    entries: [Cell<u32>; MAX_INTERRUPTS as usize],
+static INPUTS: [Input; MAX_INTERRUPTS as usize] =
+    [const { Input { controller: AtomicU64::new(0), register: AtomicU32::new(0), entry: AtomicU32::new(0) } };
+        MAX_INTERRUPTS as usize];
+
+/// Selects a register of a controller; answers where its value is.
+fn select(controller: u64, register: u32) -> *mut u32 {
+    // SAFETY: the register pages are mapped uncached at start-up; index and data register as the 82093AA has them.
+    unsafe { (controller as *mut u32).write_volatile(register) };
+    (controller + 16) as *mut u32
 }
-// SAFETY: the cells are used under the kernel lock only.
-unsafe impl Sync for Controllers {}
-// SAFETY: nothing in it belongs to one processor.
-unsafe impl Send for Controllers {}
 
-static CONTROLLERS: Once<Controllers> = Once::new();
+fn write(controller: u64, register: u32, value: u32) {
+    // SAFETY: as in `select`; what the registers say concerns interrupts only.
+    unsafe { select(controller, register).write_volatile(value) }
+}
 
-impl Controller {
-    fn write(&self, register: u32, value: u32) {
-        // SAFETY: the register pages were mapped uncached at start-up; index and data register as the 82093AA has them.
-        unsafe {
-            (self.page as *mut u32).write_volatile(register);
-            ((self.page + 16) as *mut u32).write_volatile(value);
+/// Takes a controller over, whose registers are at a virtual address, from its first global system interrupt on. Masks all of it.
+pub fn add(controller: u64, first: u32) {
+    // SAFETY: as in `select`.
+    let version = unsafe { select(controller, VERSION).read_volatile() };
+    for number in 0..=(version >> 16 & 0xff) {
+        let register = FIRST_ENTRY + number * 2;
+        write(controller, register, MASKED);
+        // Those that the kernel has no vectors for stay masked.
+        if let Some(input) = INPUTS.get(first.saturating_add(number) as usize) {
+            input.controller.store(controller, Ordering::Relaxed);
+            input.register.store(register, Ordering::Relaxed);
         }
     }
-    fn read(&self, register: u32) -> u32 {
-        // SAFETY: as in `write`.
-        unsafe {
-            (self.page as *mut u32).write_volatile(register);
-            ((self.page + 16) as *mut u32).read_volatile()
-        }
-    }
 }
 
-/// Takes over the controllers: (virtual address of the registers, first global system interrupt) each. Masks everything.
-pub fn initialise(found: &[(u64, u32)]) {
-    let mut list = Vec::new();
-    for &(page, first) in found {
-        let mut controller = Controller { page, first, count: 0 };
-        controller.count = (controller.read(1) >> 16 & 0xff) + 1;
-        for input in 0..controller.count {
-            controller.write(0x10 + input * 2, MASKED);
-        }
-        // More controllers than the list holds stay masked and unused.
-        let _ = list.push(controller);
-    }
-    CONTROLLERS.call_once(|| Controllers { list, entries: [const { Cell::new(0) }; MAX_INTERRUPTS as usize] });
-}
-
-fn find(interrupt: u32) -> Option<(&'static Controllers, Controller, u32)> {
-    let controllers = CONTROLLERS.get()?;
-    let controller = controllers.list.iter().find(|one| interrupt >= one.first && interrupt - one.first < one.count)?;
-    if interrupt >= MAX_INTERRUPTS { None } else { Some((controllers, *controller, interrupt - controller.first)) }
+fn find(interrupt: u32) -> Option<&'static Input> {
+    INPUTS.get(interrupt as usize).filter(|input| input.controller.load(Ordering::Relaxed) != 0)
 }
 
 /// Whether an interrupt of this number exists.
@@ -78,35 +68,31 @@ pub fn exists(interrupt: u32) -> bool {
 }
 
 /// Routes and unmasks.
-pub fn route(interrupt: u32, apic_id: u32, level: bool, active_low: bool) -> bool {
-    let Some((controllers, controller, input)) = find(interrupt) else {
-        return false;
+pub fn route(interrupt: u32, apic_id: u32, level: bool, active_low: bool) {
+    let Some(input) = find(interrupt) else {
+        return;
     };
-    let mode = u32::from(level) << 15 | u32::from(active_low) << 13;
-    let entry = mode | (u32::from(vector::FIRST_DEVICE) + interrupt);
-    controller.write(0x10 + input * 2, MASKED);
-    controller.write(0x11 + input * 2, apic_id << 24);
-    controller.write(0x10 + input * 2, entry);
-    if let Some(cell) = controllers.entries.get(interrupt as usize) {
-        cell.set(entry);
-    }
-    true
+    let mode = if level { LEVEL } else { 0 } | if active_low { ACTIVE_LOW } else { 0 };
+    set_masked(interrupt, true);
+    let register = input.register.load(Ordering::Relaxed);
+    write(input.controller.load(Ordering::Relaxed), register + 1, apic_id << 24);
+    input.entry.store(mode | (u32::from(vector::FIRST_DEVICE) + interrupt), Ordering::Relaxed);
+    set_masked(interrupt, false);
 }
 
 /// Masks or unmasks an interrupt that has been routed.
 pub fn set_masked(interrupt: u32, masked: bool) {
-    let Some((controllers, controller, input)) = find(interrupt) else {
+    let Some(input) = find(interrupt) else {
         return;
     };
-    let entry = controllers.entries.get(interrupt as usize).map_or(0, Cell::get);
+    let entry = input.entry.load(Ordering::Relaxed);
     if entry != 0 {
-        controller.write(0x10 + input * 2, if masked { entry | MASKED } else { entry });
+        let value = if masked { entry | MASKED } else { entry };
+        write(input.controller.load(Ordering::Relaxed), input.register.load(Ordering::Relaxed), value);
     }
 }
 
 /// Whether the interrupt was routed as level-triggered.
 pub fn is_level(interrupt: u32) -> bool {
-    find(interrupt).is_some_and(|(controllers, _, _)| {
-        controllers.entries.get(interrupt as usize).is_some_and(|entry| entry.get() & 1 << 15 != 0)
-    })
+    find(interrupt).is_some_and(|input| input.entry.load(Ordering::Relaxed) & LEVEL != 0)
 }

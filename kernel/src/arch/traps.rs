@@ -39,26 +39,11 @@ pub mod vector {
     pub const SPURIOUS: u8 = 0xff;
 }
 
-/// Registers as the trap assembly pushed them.
+/// What the trap assembly and the processor pushed.
 #[repr(C)]
-#[derive(Debug)]
 pub struct Frame {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    rdi: u64,
-    rsi: u64,
-    /// Frame pointer.
-    pub rbp: u64,
-    rbx: u64,
-    rdx: u64,
-    rcx: u64,
-    rax: u64,
+    /// The general registers, in encoding order.
+    pub registers: [u64; 16],
     /// Vector.
     pub vector: u64,
     /// Error code, or 0.
@@ -73,16 +58,6 @@ pub struct Frame {
     pub rsp: u64,
     /// Stack segment.
     pub ss: u64,
-}
-
-impl Frame {
-    /// The general registers, in encoding order.
-    pub fn registers(&self) -> [u64; 16] {
-        [
-            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi, self.r8, self.r9, self.r10,
-            self.r11, self.r12, self.r13, self.r14, self.r15,
-        ]
-    }
 }
 
 #[repr(C, align(4096))]
@@ -130,7 +105,7 @@ extern "C" fn trap_from_user(frame: &Frame) -> Ref<Thread> {
     let cpu = cpu::this();
     let _lock = kernel_lock();
     let Some(thread) = cpu.current.get() else { crate::panic::fatal("a trap from user mode without a thread") };
-    thread.store_registers(&frame.registers(), frame.rip, frame.rflags);
+    thread.store_registers(&frame.registers, frame.rip, frame.rflags);
     thread.resume.set(Resume::Interrupt);
     match frame.vector as u8 {
         2 => {}
@@ -158,20 +133,13 @@ extern "C" fn trap_from_kernel(frame: &mut Frame) {
 /// Serves an interrupt; the kernel lock is held.
 pub fn interrupt(number: u8) {
     match number {
-        vector::TIMER => {
-            apic::end_of_interrupt();
-            time::expire(cpu::this());
-        }
-        vector::RESCHEDULE => {
-            apic::end_of_interrupt();
-            cpu::this().reschedule.set(true);
-        }
+        vector::TIMER => time::expire(cpu::this()),
+        vector::RESCHEDULE => cpu::this().reschedule.set(true),
         // What was asked has been done while this processor waited for the lock, whose holder asked and waited.
-        vector::REQUEST | vector::LOOK | vector::POSTED => apic::end_of_interrupt(),
-        vector::SPURIOUS => {}
-        _ => {
-            crate::object::interrupt::arrived(number);
-            apic::end_of_interrupt();
-        }
+        vector::REQUEST | vector::LOOK | vector::POSTED => {}
+        // There is nothing in service.
+        vector::SPURIOUS => return,
+        _ => crate::object::interrupt::arrived(number),
     }
+    apic::end_of_interrupt();
 }

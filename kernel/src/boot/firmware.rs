@@ -40,27 +40,21 @@ pub fn read(root: (u8, u64)) -> Result<Machine, &'static str> {
     let madt = tables.find_table::<Madt>().map_err(|_| "ACPI has no MADT")?;
     let mut machine = Machine { processors: Vec::new(), controllers: Vec::new() };
     for entry in madt.get().entries() {
-        match entry {
-            MadtEntry::LocalApic(local) if usable(local.flags) => add(&mut machine, u32::from(local.apic_id)),
-            MadtEntry::LocalX2Apic(local) if usable(local.flags) => add(&mut machine, local.x2apic_id),
+        let processor = match entry {
+            MadtEntry::LocalApic(local) if local.flags & ENABLED != 0 => u32::from(local.apic_id),
+            MadtEntry::LocalX2Apic(local) if local.flags & ENABLED != 0 => local.x2apic_id,
             MadtEntry::IoApic(io) => {
-                let place = (u64::from(io.io_apic_address), io.global_system_interrupt_base);
                 // More controllers than the kernel serves stay unused.
+                let place = (u64::from(io.io_apic_address), io.global_system_interrupt_base);
                 let _ = machine.controllers.push(place);
+                continue;
             }
-            _ => {}
+            _ => continue,
+        };
+        if !machine.processors.contains(&processor) {
+            // More processors than the kernel runs on stay parked by the firmware.
+            let _ = machine.processors.push(processor);
         }
     }
     Ok(machine)
-}
-
-fn usable(flags: u32) -> bool {
-    flags & ENABLED != 0
-}
-
-fn add(machine: &mut Machine, identifier: u32) {
-    if !machine.processors.contains(&identifier) {
-        // More processors than the kernel runs on stay parked by the firmware.
-        let _ = machine.processors.push(identifier);
-    }
 }

@@ -1,6 +1,5 @@
 //! The first partition: init, with every capability there is.
 
-use super::elf::Program;
 use super::information::Information;
 use crate::arch::cpu;
 use crate::arch::ioapic::MAX_INTERRUPTS;
@@ -13,16 +12,20 @@ use crate::object::window::Window;
 use crate::syscall::invoke::create::{initialise_partition, initialise_thread};
 use crate::{boot_line, schedule, time};
 use bulkhead_abi::{
-    BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, BootRange, CpuFeatures, Error, MAX_BOOT_MEMORY, MAX_BOOT_MODULES,
-    ObjectType, PAGE_SIZE, Rights, init_slot,
+    BOOT_INFO_ADDRESS, BOOT_INFO_MAGIC, BootInfo, BootRange, CpuFeatures, Error, ObjectType, PAGE_SIZE, Rights,
+    USER_END, init_slot,
 };
-use bulkhead_core::engine::object_rights;
+use bulkhead_core::engine::{install_object, install_range, object_rights};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable};
-use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, TypedObject};
+use bulkhead_core::phys::{HostPhysical, Ref, TypedObject};
 use bulkhead_core::queue::Priority;
+use bulkhead_core::slot::Slot;
 use core::sync::atomic::{AtomicU64, Ordering};
+use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
+use elf::endian::LittleEndian;
+use elf::{ElfBytes, file::Class};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Slots of init's table.
@@ -37,14 +40,13 @@ const NAME: &[u8] = b"init\0";
 /// Address of init's first thread.
 static THREAD: AtomicU64 = AtomicU64::new(0);
 
-/// Init's first thread.
-pub fn thread() -> Option<Ref<Thread>> {
-    // SAFETY: written once with the address of a thread that is never destroyed: init holds its capability, and nobody else
-    // can revoke it.
-    unsafe { Ref::from_address(THREAD.load(Ordering::Relaxed)) }
+/// Whether a thread is init's first.
+pub fn is_init(thread: Ref<Thread>) -> bool {
+    thread.address() == THREAD.load(Ordering::Relaxed)
 }
 
 const NO_MEMORY: &str = "too little memory for init";
+const NO_SLOT: &str = "init's capabilities";
 
 /// Pages for an object that the kernel makes itself.
 fn object<T: TypedObject>(pages: &mut BootPages, count: u64) -> Result<Ref<T>, &'static str> {
@@ -63,28 +65,53 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Maps fresh memory in init's space, with contents.
     fn map(&mut self, address: u64, length: u64, contents: &[u8], rights: Rights) -> Result<(), &'static str> {
+        const WRONG: &str = "init's layout is wrong";
+        let length = length.checked_next_multiple_of(PAGE_SIZE).ok_or(WRONG)?;
+        if contents.len() as u64 > length || address.checked_add(length).is_none_or(|end| end > USER_END) {
+            return Err(WRONG);
+        }
         let physical = HostPhysical(self.pages.take_bytes(length).ok_or(NO_MEMORY)?);
         let frames = engine().frames();
-        let range = FrameRange::new(physical, length.next_multiple_of(PAGE_SIZE)).map_err(|_| NO_MEMORY)?;
+        let range = FrameRange::new(physical, length).map_err(|_| NO_MEMORY)?;
         frames.add_ram(range).and_then(|()| frames.add_mapping(range)).map_err(|_| NO_MEMORY)?;
         let target = (DIRECT_MAP + physical.0) as *mut u8;
-        // SAFETY: the pages are fresh, and the contents fit: lengths were compared when the program was parsed.
-        unsafe { core::ptr::copy_nonoverlapping(contents.as_ptr(), target, contents.len().min(length as usize)) };
-        let mapping =
-            Mapping::new(address, physical, length.next_multiple_of(PAGE_SIZE)).map_err(|_| "init's layout")?;
+        // SAFETY: the pages are fresh, and the contents fit.
+        unsafe { core::ptr::copy_nonoverlapping(contents.as_ptr(), target, contents.len()) };
+        let mapping = Mapping::new(address, physical, length).map_err(|_| WRONG)?;
         let attributes = Attributes { rights, uncached: false, user: true };
         let table = PageTable::<Native>::new(self.partition.root());
-        table.map(&mapping, attributes, &self.partition.pool, PageSize::Small).map_err(|_| "init's layout overlaps")
+        table.map(&mapping, attributes, &self.partition.pool, PageSize::Small).map_err(|_| WRONG)
     }
 
-    fn range(&self, kind: ObjectType, rights: Rights, first: u64, count: u64, slot: u64) -> Result<(), Error> {
-        let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine().install_range(kind, rights, first, count, table, slot).map(|_| ())
+    /// Maps the segments of a program; answers its first instruction. No memory is writable and executable.
+    fn load(&mut self, image: &[u8]) -> Result<u64, &'static str> {
+        const NOT_ELF: &str = "module \"init\" is no static 64-bit ELF program";
+        let program = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| NOT_ELF)?;
+        let header = program.ehdr;
+        if header.class != Class::ELF64 || header.e_type != ET_EXEC || header.e_machine != EM_X86_64 {
+            return Err(NOT_ELF);
+        }
+        let segments = program.segments().ok_or(NOT_ELF)?;
+        for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
+            let rights = match segment.p_flags & (PF_X | PF_W) {
+                0 => Rights::READ,
+                PF_X => Rights::READ | Rights::EXECUTE,
+                PF_W => Rights::READ | Rights::WRITE,
+                _ => return Err("module \"init\" has a segment that is writable and executable"),
+            };
+            let contents = program.segment_data(&segment).map_err(|_| NOT_ELF)?;
+            self.map(segment.p_vaddr, segment.p_memsz, contents, rights)?;
+        }
+        Ok(header.e_entry)
     }
 
-    fn install<T: TypedObject + KernelObject>(&self, object: Ref<T>, slot: u64) -> Result<(), Error> {
-        let table = self.partition.table.get().ok_or(Error::Gone)?;
-        engine().install_object(object.header(), object_rights(T::TYPE), table, slot).map(|_| ())
+    fn slot(&self, index: u64) -> Result<Ref<Slot>, Error> {
+        self.partition.table.get().ok_or(Error::Gone)?.vacant(index)
+    }
+
+    fn install<T: TypedObject>(&self, object: Ref<T>, index: u64) -> Result<(), Error> {
+        install_object(self.slot(index)?, object.header(), object_rights(T::TYPE));
+        Ok(())
     }
 }
 
@@ -99,11 +126,7 @@ pub fn construct(
     let module =
         boot.modules.iter().find(|module| module.name.starts_with(NAME)).ok_or("there is no module \"init\"")?;
     // SAFETY: the module lies in RAM that the direct map covers and nobody has been given yet.
-    let image = unsafe {
-        core::slice::from_raw_parts((DIRECT_MAP + module.range.start) as *const u8, module.range.length() as usize)
-    };
-    let program = Program::parse(image).ok_or("module \"init\" is no static 64-bit ELF program")?;
-
+    let image = unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.base) as *const u8, module.length as usize) };
     let table_pages = SLOTS * size_of::<bulkhead_core::slot::Slot>() as u64 / PAGE_SIZE;
     let partition = object::<Partition>(pages, 2 + table_pages)?;
     initialise_partition(partition, SLOTS);
@@ -111,29 +134,26 @@ pub fn construct(
         partition.pool.give(HostPhysical(pages.take(1).ok_or(NO_MEMORY)?));
     }
     let mut builder = Builder { pages, partition };
-    builder.install(partition, init_slot::PARTITION).map_err(|_| "init's capabilities")?;
+    builder.install(partition, init_slot::PARTITION).map_err(|_| NO_SLOT)?;
     for number in 0..cpu::count() {
         let window = object::<Window>(builder.pages, 1)?;
         window.configure(number, Priority::HIGHEST, 0, 0);
         window.root.set(true);
-        builder.install(window, init_slot::FIRST_WINDOW + u64::from(number)).map_err(|_| "init's capabilities")?;
+        builder.install(window, init_slot::FIRST_WINDOW + u64::from(number)).map_err(|_| NO_SLOT)?;
     }
     let thread = object::<Thread>(builder.pages, 1)?;
     let table = partition.table.get().ok_or(NO_MEMORY)?;
-    let window = table.lookup(init_slot::FIRST_WINDOW).map_err(|_| "init's capabilities")?;
+    let window = table.lookup(init_slot::FIRST_WINDOW).map_err(|_| NO_SLOT)?;
     initialise_thread(thread, partition, window);
-    builder.install(thread, init_slot::THREAD).map_err(|_| "init's capabilities")?;
+    builder.install(thread, init_slot::THREAD).map_err(|_| NO_SLOT)?;
     THREAD.store(thread.address(), Ordering::Relaxed);
 
-    for segment in program.segments() {
-        let segment = segment.ok_or("module \"init\" has a malformed segment")?;
-        builder.map(segment.address, segment.length, segment.contents, segment.rights)?;
-    }
+    let entry = builder.load(image)?;
     builder.map(STACK_TOP - STACK_BYTES, STACK_BYTES, &[], Rights::READ | Rights::WRITE)?;
-    let info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| "init's capabilities")?;
+    let info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| NO_SLOT)?;
     builder.map(BOOT_INFO_ADDRESS, size_of::<BootInfo>() as u64, info.as_bytes(), Rights::READ)?;
 
-    thread.prepare(program.entry, STACK_TOP, BOOT_INFO_ADDRESS);
+    thread.prepare(entry, STACK_TOP, BOOT_INFO_ADDRESS);
     thread.state.set(State::Ready);
     schedule::make_ready(thread);
     boot_line!("init starts, {} modules", boot.modules.len());
@@ -149,8 +169,8 @@ fn grant(
     features: CpuFeatures,
 ) -> Result<BootInfo, Error> {
     let manage = Rights::READ | Rights::CONTROL | Rights::GRANT | Rights::REVOKE;
-    builder.range(ObjectType::IoPorts, manage, 0, 1 << 16, init_slot::IO_PORTS)?;
-    builder.range(ObjectType::Interrupt, manage, 0, u64::from(MAX_INTERRUPTS), init_slot::INTERRUPTS)?;
+    install_range(builder.slot(init_slot::IO_PORTS)?, ObjectType::IoPorts, manage, 0, 1 << 16);
+    install_range(builder.slot(init_slot::INTERRUPTS)?, ObjectType::Interrupt, manage, 0, u64::from(MAX_INTERRUPTS));
     let memory_rights =
         Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::DMA | Rights::CREATE | Rights::GRANT | Rights::REVOKE;
     let mut info = BootInfo::new_zeroed();
@@ -160,64 +180,34 @@ fn grant(
     info.tsc_at_entry = entry_tsc;
     info.features = features.bits();
     info.slots = SLOTS;
-    for (index, range) in free.iter().take(MAX_BOOT_MEMORY).enumerate() {
-        let slot = init_slot::FIRST_MEMORY + index as u64;
-        builder.range(ObjectType::Memory, memory_rights, range.start, range.length(), slot)?;
-        if let Some(entry) = info.memory.get_mut(index) {
-            *entry = BootRange { base: range.start, length: range.length(), name: [0; 48] };
+    // A range is listed in `entries` and gets the slot of the same number from `first` on.
+    let list = |entries: &mut [BootRange], ranges: &mut dyn Iterator<Item = BootRange>, first: u64| {
+        let mut count = 0;
+        for ((entry, range), slot) in entries.iter_mut().zip(ranges).zip(first..) {
+            if range.length > 0 {
+                let length = range.length.next_multiple_of(PAGE_SIZE);
+                install_range(builder.slot(slot)?, ObjectType::Memory, memory_rights, range.base, length);
+            }
+            *entry = range;
+            count += 1;
         }
-        info.memory_count = index as u64 + 1;
-    }
-    for (index, module) in boot.modules.iter().take(MAX_BOOT_MODULES).enumerate() {
-        let slot = init_slot::FIRST_MODULE + index as u64;
-        let length = module.range.length();
-        if length > 0 {
-            let pages = length.next_multiple_of(PAGE_SIZE);
-            builder.range(ObjectType::Memory, memory_rights, module.range.start, pages, slot)?;
-        }
-        if let Some(entry) = info.modules.get_mut(index) {
-            *entry = BootRange { base: module.range.start, length, name: module.name };
-        }
-        info.module_count = index as u64 + 1;
-    }
+        Ok(count)
+    };
+    let mut free = free.iter().map(|range| BootRange { base: range.start, length: range.length(), name: [0; 48] });
+    info.memory_count = list(&mut info.memory, &mut free, init_slot::FIRST_MEMORY)?;
+    info.module_count = list(&mut info.modules, &mut boot.modules.iter().copied(), init_slot::FIRST_MODULE)?;
     Ok(info)
 }
 
 /// Init has faulted; nobody can restart it. If `rdi` points to a text of its own, that is its last word.
 pub fn faulted(thread: Ref<Thread>) -> ! {
-    let registers = thread.registers.each_ref().map(core::cell::Cell::get);
-    let mut buffer = [0u8; 256];
-    let length = copy_text(thread, registers[7], &mut buffer);
-    let text = core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).unwrap_or("");
-    crate::panic::init_fault(
-        thread.fault_vector.get(),
-        thread.fault_error.get(),
-        thread.rip.get(),
-        thread.fault_address.get(),
-        &registers,
-        text,
-    )
-}
-
-/// Copies a NUL-terminated text out of init's space; returns its length.
-fn copy_text(thread: Ref<Thread>, address: u64, buffer: &mut [u8]) -> usize {
-    let Some(partition) = thread.partition.get() else {
-        return 0;
-    };
-    let table = PageTable::<Native>::new(partition.root());
-    for (index, place) in buffer.iter_mut().enumerate() {
-        let at = address.wrapping_add(index as u64);
-        if at >= bulkhead_abi::USER_END {
-            return index;
-        }
-        let Some(found) = table.translate(at) else {
-            return index;
-        };
+    let mut text = heapless::Vec::<u8, 256>::new();
+    if let Some(partition) = thread.partition.get() {
+        let table = PageTable::<Native>::new(partition.root());
+        let found = (thread.registers[7].get()..USER_END).map_while(|address| table.translate(address));
         // SAFETY: init's pages are RAM in the direct map; any byte is a valid `u8`.
-        *place = unsafe { ((DIRECT_MAP + found.physical.0) as *const u8).read_volatile() };
-        if *place == 0 {
-            return index;
-        }
+        let bytes = found.map(|found| unsafe { ((DIRECT_MAP + found.physical.0) as *const u8).read_volatile() });
+        text.extend(bytes.take_while(|byte| *byte != 0).take(256));
     }
-    buffer.len()
+    crate::panic::init_fault(thread, core::str::from_utf8(&text).unwrap_or(""))
 }

@@ -15,15 +15,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 unsafe extern "C" {
     static trampoline_start: [u8; 0];
     static trampoline_end: [u8; 0];
-    static trampoline_root: [u8; 0];
-    static boot_next_stack: [u8; 0];
-    static boot_next_root: [u8; 0];
-    static boot_root: [u8; 0];
 }
 
-/// Number and VMXON page of the processor that is starting.
+/// Number, VMXON page and end of the stack of the processor that is starting.
 static STARTING: AtomicU32 = AtomicU32::new(0);
 static STARTING_VMX_PAGE: AtomicU64 = AtomicU64::new(0);
+#[unsafe(no_mangle)]
+static STARTING_STACK: AtomicU64 = AtomicU64::new(0);
 /// Set by the starting processor when it is ready.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
@@ -48,16 +46,11 @@ pub fn map_area(tables: &KernelTables<'_>, pages: &mut BootPages, number: u32) -
 /// Once per processor, after its area was mapped and the kernel's address space was loaded.
 unsafe fn set_up(number: u32, vmx_page: u64) -> &'static Cpu {
     let area = Area::of(number);
-    let top = area.stack() + STACK_BYTES;
     // SAFETY: the area is mapped, zeroed and this processor's alone.
-    let cpu = unsafe { Cpu::initialise(area.cpu() as *mut Cpu, number, 0, top) };
-    let mut stacks = [0; stack::COUNT];
-    for (index, place) in stacks.iter_mut().enumerate() {
-        *place = area.exception_stack(index) + EXCEPTION_STACK_BYTES;
-    }
+    let cpu = unsafe { Cpu::initialise(area.cpu() as *mut Cpu, number, area.stack_top()) };
     // SAFETY: first use of fresh structures, which live for ever.
     unsafe {
-        cpu.task.initialise(top, &stacks);
+        cpu.task.initialise(area);
         cpu.descriptors.load(&cpu.task);
         msr::write(x86::msr::IA32_GS_BASE, area.cpu());
         msr::write(x86::msr::IA32_KERNEL_GSBASE, 0);
@@ -100,42 +93,31 @@ pub unsafe fn set_up_first(vmx_page: u64) -> &'static Cpu {
     unsafe { set_up(0, vmx_page) }
 }
 
-/// A 64-bit word of the boot code's low part, by its alias in the direct map.
-fn low_word(symbol: *const [u8; 0]) -> *mut u64 {
-    (DIRECT_MAP + symbol as u64) as *mut u64
-}
-
 /// Starts the other processors one after another; each that answers is ready when this returns.
-pub fn start_others(identifiers: &[u32], own: u32, vmx_pages: &[u64]) {
+pub fn start_others(identifiers: &[u32], own: u32, pages: &mut BootPages) {
     let length = (&raw const trampoline_end) as usize - (&raw const trampoline_start) as usize;
     let target = (DIRECT_MAP + TRAMPOLINE) as *mut u8;
-    let root_offset = (&raw const trampoline_root) as usize - (&raw const trampoline_start) as usize;
-    // SAFETY: the page below 1 MiB is free RAM that the kernel set aside; the boot tables lie below 4 GiB.
-    unsafe {
-        core::ptr::copy_nonoverlapping((&raw const trampoline_start).cast::<u8>(), target, length);
-        target.add(root_offset).cast::<u32>().write_unaligned((&raw const boot_root) as u32);
-        low_word(&raw const boot_next_root).write_volatile(memory::kernel_space());
-    }
+    // SAFETY: the page below 1 MiB is free RAM that the kernel set aside.
+    unsafe { core::ptr::copy_nonoverlapping((&raw const trampoline_start).cast::<u8>(), target, length) };
     let mut number = 1;
-    for identifier in identifiers.iter().filter(|identifier| **identifier != own) {
-        let Some(page) = vmx_pages.get(number as usize) else {
+    // There is an area for each of the identifiers.
+    let others = identifiers.iter().filter(|identifier| **identifier != own).take(identifiers.len().saturating_sub(1));
+    for identifier in others {
+        let Some(page) = pages.take(1) else {
             break;
         };
         STARTING.store(number, Ordering::Relaxed);
-        STARTING_VMX_PAGE.store(*page, Ordering::Relaxed);
-        let stack_top = Area::of(number).stack() + STACK_BYTES;
-        // SAFETY: the word is read by the starting processor only.
-        unsafe { low_word(&raw const boot_next_stack).write_volatile(stack_top) };
+        STARTING_VMX_PAGE.store(page, Ordering::Relaxed);
+        STARTING_STACK.store(Area::of(number).stack_top(), Ordering::Relaxed);
         core::sync::atomic::fence(Ordering::SeqCst);
         apic::send_init(*identifier);
         wait_for(10_000, || false);
-        for _ in 0..2 {
+        let answers = || STARTED.load(Ordering::Acquire) == number;
+        let has_started = (0..2).any(|_| {
             apic::send_startup(*identifier, (TRAMPOLINE >> 12) as u8);
-            if wait_for(20_000, || STARTED.load(Ordering::Acquire) == number) {
-                break;
-            }
-        }
-        if STARTED.load(Ordering::Acquire) == number {
+            wait_for(20_000, answers)
+        });
+        if has_started {
             number += 1;
         } else {
             boot_line!("processor with APIC identifier {identifier} does not answer; it stays parked");
@@ -163,5 +145,5 @@ extern "C" fn processor_start() -> ! {
     unsafe { set_up(number, STARTING_VMX_PAGE.load(Ordering::Relaxed)) };
     STARTED.store(number, Ordering::Release);
     // SAFETY: the stack is this processor's own; nothing on it is needed any more.
-    unsafe { traps::start_scheduling(Area::of(number).stack() + STACK_BYTES) }
+    unsafe { traps::start_scheduling(Area::of(number).stack_top()) }
 }

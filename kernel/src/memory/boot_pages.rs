@@ -18,9 +18,6 @@ impl Range {
     pub const fn length(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
-    const fn overlaps(&self, other: &Self) -> bool {
-        self.start < other.end && other.start < self.end
-    }
 }
 
 /// Ranges kept at boot.
@@ -34,7 +31,7 @@ pub fn free_ranges(areas: &[Range], used: &[Range], lowest: u64) -> Ranges {
         let end = area.end & !(PAGE_SIZE - 1);
         while start < end {
             // The used range that covers or follows `start` first.
-            let covering = used.iter().find(|range| range.overlaps(&Range { start, end: start + PAGE_SIZE }));
+            let covering = used.iter().find(|range| range.start < start + PAGE_SIZE && start < range.end);
             if let Some(range) = covering {
                 start = range.end.next_multiple_of(PAGE_SIZE).max(start + PAGE_SIZE);
                 continue;

@@ -47,6 +47,10 @@ impl Area {
     pub const fn stack(self) -> u64 {
         self.0 + STACK_OFFSET
     }
+    /// Where its main stack begins to grow down.
+    pub const fn stack_top(self) -> u64 {
+        self.stack() + STACK_BYTES
+    }
     /// Lowest address of an exception stack.
     pub const fn exception_stack(self, index: usize) -> u64 {
         self.0 + EXCEPTION_STACKS_OFFSET + index as u64 * EXCEPTION_STACK_STRIDE

@@ -4,6 +4,7 @@ pub mod boot_pages;
 pub mod layout;
 
 use crate::object::engine;
+use boot_pages::Range;
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable, Pool};
@@ -11,6 +12,8 @@ use bulkhead_core::phys::HostPhysical;
 use core::sync::atomic::{AtomicU64, Ordering};
 use layout::{DIRECT_MAP, IMAGE_OFFSET};
 
+/// Physical address of the root of the kernel's own page tables. The start-up code of processors loads it.
+#[unsafe(no_mangle)]
 static KERNEL_SPACE: AtomicU64 = AtomicU64::new(0);
 
 /// Physical address of the root of the kernel's own page tables.
@@ -63,11 +66,6 @@ impl<'a> KernelTables<'a> {
         Ok(())
     }
 
-    /// Maps plain memory in the direct map.
-    pub fn map_direct(&self, physical: u64, length: u64) -> Result<(), Error> {
-        self.map(DIRECT_MAP + physical, physical, length, Rights::READ | Rights::WRITE, false)
-    }
-
     /// Makes these the kernel's tables, on the executing processor and for all partitions to come.
     ///
     /// # Safety
@@ -90,19 +88,14 @@ pub unsafe fn load_space(root: u64) {
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) }
 }
 
-/// The physical address of a linked symbol of the image.
-pub fn image_physical<T>(symbol: *const T) -> u64 {
-    (symbol as u64).wrapping_sub(IMAGE_OFFSET)
+/// Physical addresses of the kernel image, its low part included, in whole pages.
+pub fn image_range() -> Range {
+    Range { start: 0x20_0000, end: (&raw const data_end) as u64 - IMAGE_OFFSET }
 }
 
-/// First and last physical address (exclusive) of the kernel image, its low part included.
-pub fn image_range() -> (u64, u64) {
-    (0x20_0000, (&raw const data_end) as u64 - IMAGE_OFFSET)
-}
-
-/// Physical address at which the linked part of the image begins, after its low part.
-pub fn linked_start() -> u64 {
-    image_physical(&raw const text_start)
+/// Linked addresses of the kernel's code.
+pub fn text_range() -> Range {
+    Range { start: (&raw const text_start) as u64, end: (&raw const text_end) as u64 }
 }
 
 /// Entries of the kernel's half of a root table.
@@ -126,10 +119,8 @@ pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhy
     }
     let bytes = value.as_bytes();
     let target = (DIRECT_MAP + page.0) as *mut u8;
-    for (index, byte) in bytes.iter().enumerate() {
-        // SAFETY: the page is RAM of partitions in the direct map, and the value fits in it; partitions may race, so that the
-        // writes are volatile and nothing is assumed of the result.
-        unsafe { target.add(index).write_volatile(*byte) }
-    }
+    // SAFETY: the page is RAM of partitions in the direct map, and the value fits in it; partitions may race, which this copy
+    // allows, and nothing is assumed of the result.
+    unsafe { bulkhead_intrinsics::copy_up(target, bytes.as_ptr(), bytes.len()) };
     Ok(())
 }

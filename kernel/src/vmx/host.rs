@@ -63,7 +63,7 @@ impl HostState {
                 (host::CS_SELECTOR, u64::from(KERNEL_CODE)),
                 (host::SS_SELECTOR, u64::from(KERNEL_DATA)),
                 (host::TR_SELECTOR, u64::from(TASK)),
-                (host::TR_BASE, cpu::this().task.segment().0),
+                (host::TR_BASE, core::ptr::from_ref(&cpu::this().task) as u64),
                 (host::GDTR_BASE, descriptors.base as u64),
                 (host::IDTR_BASE, interrupts.base as u64),
                 (host::IA32_SYSENTER_CS, 0),

@@ -1,10 +1,10 @@
 //! Making kernel objects of memory.
 
-use super::{Engine, PAGES_PER_STEP, adopt};
+use super::{Engine, PAGES_PER_STEP, adopt, install_object};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref, zero_page};
-use crate::slot::{Capability, Slot};
+use crate::slot::Slot;
 use crate::table::Table;
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 
@@ -82,26 +82,17 @@ impl Engine {
         }
         let done = slot.progress.get();
         let end = length.min(done + PAGES_PER_STEP * PAGE_SIZE);
-        let mut next = done;
-        while next < end {
-            zero_page(HostPhysical(first.0.wrapping_add(next)));
-            next += PAGE_SIZE;
+        for offset in (done..end).step_by(PAGE_SIZE as usize) {
+            zero_page(HostPhysical(first.0.wrapping_add(offset)));
         }
-        slot.progress.set(next);
-        if next < length {
+        slot.progress.set(end);
+        if end < length {
             return Ok(Creation::Again);
         }
         let object = first.new_header();
         self.initialise_object(object, object_type, pages as u32);
-        object.add_reference();
         slot.progress.set(0);
-        slot.set(Capability {
-            object_type,
-            rights: object_rights(object_type),
-            badge: 0,
-            object: object.address(),
-            count: 0,
-        });
+        install_object(slot, object, object_rights(object_type));
         Ok(Creation::Ready(object))
     }
 }

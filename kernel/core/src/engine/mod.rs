@@ -13,7 +13,7 @@ use crate::frames::{FrameTable, GROUP_PAGES};
 use crate::object::ObjectHeader;
 use crate::page_table::LEAVES_PER_STEP;
 use crate::phys::{HostPhysical, Ref};
-use crate::slot::{Capability, Slot};
+use crate::slot::{Capability, Neighbours, Slot};
 use crate::table::Table;
 use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
@@ -79,47 +79,6 @@ impl Engine {
     /// From now on no object can be created, and no port, interrupt or window right be derived.
     pub fn seal(&self) {
         self.sealed.set(true);
-    }
-
-    /// Whether the system is sealed.
-    pub fn is_sealed(&self) -> bool {
-        self.sealed.get()
-    }
-
-    /// Puts a capability to a range, without a parent, into a table. For the boot.
-    pub fn install_range(
-        &self,
-        object_type: ObjectType,
-        rights: Rights,
-        first: u64,
-        count: u64,
-        table: Table,
-        index: u64,
-    ) -> Result<Ref<Slot>, Error> {
-        let slot = table.vacant(index)?;
-        slot.set(Capability { object_type, rights, badge: 0, object: first, count });
-        Ok(slot)
-    }
-
-    /// Puts a capability to an object that the kernel made at boot, without a parent, into a table. The object's pages must be
-    /// claimed from the frame table and zeroed before [`Engine::initialise_object`].
-    pub fn install_object(
-        &self,
-        object: Ref<ObjectHeader>,
-        rights: Rights,
-        table: Table,
-        index: u64,
-    ) -> Result<Ref<Slot>, Error> {
-        let slot = table.vacant(index)?;
-        object.add_reference();
-        slot.set(Capability {
-            object_type: object.object_type(),
-            rights,
-            badge: 0,
-            object: object.address(),
-            count: 0,
-        });
-        Ok(slot)
     }
 
     /// Makes the header of an object whose pages are claimed and zeroed.
@@ -219,30 +178,52 @@ const fn is_range(object_type: ObjectType) -> bool {
     matches!(object_type, ObjectType::None | ObjectType::Memory | ObjectType::IoPorts | ObjectType::Interrupt)
 }
 
+/// Puts a capability to a range, without a parent, into a vacant slot. For the boot.
+pub fn install_range(slot: Ref<Slot>, object_type: ObjectType, rights: Rights, first: u64, count: u64) {
+    slot.set(Capability { object_type, rights, badge: 0, object: first, count });
+}
+
+/// Puts a capability to an object, without a parent, into a vacant slot. For the boot, and for what creates objects. The object's
+/// pages must have been claimed from the frame table and zeroed before [`Engine::initialise_object`].
+pub fn install_object(slot: Ref<Slot>, object: Ref<ObjectHeader>, rights: Rights) {
+    object.add_reference();
+    let (object_type, object) = (object.object_type(), object.address());
+    slot.set(Capability { object_type, rights, badge: 0, object, count: 0 });
+}
+
 /// Makes `child`, which is in no list, the first child of `parent`.
 fn adopt(parent: Ref<Slot>, child: Ref<Slot>) {
     elementary_step();
-    let next = parent.first_child.get();
     child.parent.set(Some(parent));
-    child.previous_sibling.set(None);
-    child.next_sibling.set(next);
-    if let Some(next) = next {
-        next.previous_sibling.set(Some(child));
-    }
-    parent.first_child.set(Some(child));
+    link(&parent.first_child, child, |slot| &slot.siblings);
 }
 
 /// Takes a slot out of the list of its siblings; it has no parent afterwards.
 fn detach(slot: Ref<Slot>) {
     elementary_step();
-    let previous = slot.previous_sibling.take();
-    let next = slot.next_sibling.take();
-    if let Some(next) = next {
-        next.previous_sibling.set(previous);
+    if let Some(parent) = slot.parent.take() {
+        unlink(&parent.first_child, slot, |slot| &slot.siblings);
     }
-    match (previous, slot.parent.take()) {
-        (Some(previous), _) => previous.next_sibling.set(next),
-        (None, Some(parent)) => parent.first_child.set(next),
-        (None, None) => {}
+}
+
+/// Puts a slot before those of a list.
+fn link(first: &Cell<Option<Ref<Slot>>>, slot: Ref<Slot>, neighbours: fn(&Slot) -> &Neighbours) {
+    let next = first.replace(Some(slot));
+    neighbours(&slot).next.set(next);
+    if let Some(next) = next {
+        neighbours(&next).previous.set(Some(slot));
+    }
+}
+
+/// Takes a slot out of a list.
+fn unlink(first: &Cell<Option<Ref<Slot>>>, slot: Ref<Slot>, neighbours: fn(&Slot) -> &Neighbours) {
+    let previous = neighbours(&slot).previous.take();
+    let next = neighbours(&slot).next.take();
+    if let Some(next) = next {
+        neighbours(&next).previous.set(previous);
+    }
+    match previous {
+        Some(previous) => neighbours(&previous).next.set(next),
+        None => first.set(next),
     }
 }

@@ -114,12 +114,12 @@ impl Engine {
         if rest == 0 {
             self.dequeue(object);
         }
-        let page = HostPhysical(object.physical().0.wrapping_add(u64::from(rest) * PAGE_SIZE));
+        let page = HostPhysical(object.page().0.wrapping_add(u64::from(rest) * PAGE_SIZE));
         zero_page(page);
         self.release(page, PAGE_SIZE);
     }
 
-    fn release(&self, first: HostPhysical, length: u64) {
+    pub(super) fn release(&self, first: HostPhysical, length: u64) {
         let released = FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
         debug_assert!(released.is_ok(), "a page of a kernel object was not the kernel's");
     }

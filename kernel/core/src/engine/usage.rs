@@ -1,6 +1,6 @@
 //! What a capability can be used for, one use at a time: mapped in a space, or donated to a space's pool.
 
-use super::{Engine, Hooks};
+use super::{Engine, Hooks, link, unlink};
 use crate::Progress;
 use crate::frames::FrameRange;
 use crate::object::{ObjectHeader, ObjectState};
@@ -77,7 +77,7 @@ impl Engine {
         slot.attributes.set(attributes);
         slot.progress.set(0);
         slot.set_usage(Usage::Mapping);
-        link_use(slot, space);
+        use_in(space, slot);
         Ok(())
     }
 
@@ -111,11 +111,8 @@ impl Engine {
             Usage::Donated => {
                 // What has not reached the pool yet; the pool's pages are released with the space.
                 let given = slot.progress.get();
-                let rest =
-                    FrameRange::new(HostPhysical(slot.first().wrapping_add(given)), slot.count().saturating_sub(given));
-                if let Ok(rest) = rest {
-                    let released = self.frames.release_from_kernel(rest);
-                    debug_assert!(released.is_ok(), "a donated page was not the kernel's");
+                if given < slot.count() {
+                    self.release(HostPhysical(slot.first().wrapping_add(given)), slot.count() - given);
                 }
             }
             _ => {
@@ -130,7 +127,9 @@ impl Engine {
         slot.address.set(0);
         slot.attributes.set(0);
         slot.set_usage(Usage::None);
-        unlink_use(slot);
+        if let Some(space) = slot.space.take() {
+            unlink(&space.first_use, slot, |slot| &slot.uses);
+        }
     }
 
     /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, at most [`PAGES_PER_STEP`] pages a
@@ -154,21 +153,20 @@ impl Engine {
                 self.frames.claim_for_kernel(range_of(&slot)?)?;
                 slot.progress.set(0);
                 slot.set_usage(Usage::Donated);
-                link_use(slot, space);
+                use_in(space, slot);
             }
             Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
         }
-        let mut given = slot.progress.get();
+        let given = slot.progress.get();
         let end = slot.count().min(given + PAGES_PER_STEP * PAGE_SIZE);
-        while given < end {
-            let page = HostPhysical(slot.first().wrapping_add(given));
+        for offset in (given..end).step_by(PAGE_SIZE as usize) {
+            let page = HostPhysical(slot.first().wrapping_add(offset));
             zero_page(page);
             hooks.give_page(space, page);
-            given += PAGE_SIZE;
         }
-        slot.progress.set(given);
-        Ok(if given < slot.count() { Progress::Again } else { Progress::Done })
+        slot.progress.set(end);
+        Ok(if end < slot.count() { Progress::Again } else { Progress::Done })
     }
 
     /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
@@ -186,39 +184,19 @@ impl Engine {
         if !self.frames.is_partition_ram(range) {
             return Err(Error::MemoryInUse);
         }
-        let mut done = 0;
-        while done < length {
-            zero_page(HostPhysical(base.wrapping_add(done)));
-            done += PAGE_SIZE;
+        for offset in (0..length).step_by(PAGE_SIZE as usize) {
+            zero_page(HostPhysical(base.wrapping_add(offset)));
         }
         Ok(length)
     }
 }
 
 fn range_of(slot: &Slot) -> Result<FrameRange, Error> {
-    Ok(FrameRange::new(slot.physical(), slot.count())?)
+    FrameRange::new(slot.physical(), slot.count())
 }
 
-fn link_use(slot: Ref<Slot>, space: Ref<ObjectHeader>) {
-    let next = space.first_use.get();
+/// Enters a slot among those that are used in a space.
+fn use_in(space: Ref<ObjectHeader>, slot: Ref<Slot>) {
     slot.space.set(Some(space));
-    slot.previous_use.set(None);
-    slot.next_use.set(next);
-    if let Some(next) = next {
-        next.previous_use.set(Some(slot));
-    }
-    space.first_use.set(Some(slot));
-}
-
-fn unlink_use(slot: Ref<Slot>) {
-    let previous = slot.previous_use.take();
-    let next = slot.next_use.take();
-    if let Some(next) = next {
-        next.previous_use.set(previous);
-    }
-    match (previous, slot.space.take()) {
-        (Some(previous), _) => previous.next_use.set(next),
-        (None, Some(space)) => space.first_use.set(next),
-        (None, None) => {}
-    }
+    link(&space.first_use, slot, |slot| &slot.uses);
 }

@@ -16,17 +16,37 @@ pub struct Attributes {
 }
 
 /// A format of table entries.
-pub trait Format {
+pub trait Format: Copy {
     /// Entries of the root table that belong to the space; those above belong to the kernel and are left alone.
     const ROOT_ENTRIES: u64;
-    /// The entry for a page of a level.
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64;
-    /// The entry for a table.
-    fn table(physical: HostPhysical) -> u64;
-    /// Whether the entry is in use.
-    fn is_present(entry: u64) -> bool;
+    /// Flags one of which at least is set in an entry that is in use.
+    const PRESENT: u64;
+    /// Flags of the entry for a table.
+    const TABLE: u64;
+    /// Flags of the entry for a page.
+    fn flags(attributes: Attributes) -> u64;
     /// How the page of a leaf is mapped.
     fn attributes(entry: u64) -> Attributes;
+
+    /// The entry for a page of a level.
+    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64 {
+        physical.0 | Self::flags(attributes) | when(level > 0, LARGE)
+    }
+
+    /// The entry for a table.
+    fn table(physical: HostPhysical) -> u64 {
+        physical.0 | Self::TABLE
+    }
+
+    /// Whether the entry is in use.
+    #[inline(always)]
+    fn is_present(entry: u64) -> bool {
+        entry & Self::PRESENT != 0
+    }
+}
+
+const fn when(condition: bool, flags: u64) -> u64 {
+    if condition { flags } else { 0 }
 }
 
 /// Bit 7 makes an entry above the lowest level a leaf, in both formats.
@@ -37,7 +57,6 @@ pub(super) const LARGE: u64 = 1 << 7;
 pub struct Native;
 
 impl Native {
-    const PRESENT: u64 = 1 << 0;
     const WRITE: u64 = 1 << 1;
     const USER: u64 = 1 << 2;
     const WRITE_THROUGH: u64 = 1 << 3;
@@ -47,34 +66,15 @@ impl Native {
 
 impl Format for Native {
     const ROOT_ENTRIES: u64 = ENTRIES / 2;
+    const PRESENT: u64 = 1 << 0;
+    const TABLE: u64 = Self::PRESENT | Self::WRITE | Self::USER;
 
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64 {
-        let mut entry = physical.0 | Self::PRESENT;
-        if attributes.rights.contains(Rights::WRITE) {
-            entry |= Self::WRITE;
-        }
-        if !attributes.rights.contains(Rights::EXECUTE) {
-            entry |= Self::NO_EXECUTE;
-        }
-        if attributes.user {
-            entry |= Self::USER;
-        }
-        if attributes.uncached {
-            entry |= Self::WRITE_THROUGH | Self::CACHE_DISABLE;
-        }
-        if level > 0 {
-            entry |= LARGE;
-        }
-        entry
-    }
-
-    fn table(physical: HostPhysical) -> u64 {
-        physical.0 | Self::PRESENT | Self::WRITE | Self::USER
-    }
-
-    #[inline(always)]
-    fn is_present(entry: u64) -> bool {
-        entry & Self::PRESENT != 0
+    fn flags(attributes: Attributes) -> u64 {
+        Self::PRESENT
+            | when(attributes.rights.contains(Rights::WRITE), Self::WRITE)
+            | when(!attributes.rights.contains(Rights::EXECUTE), Self::NO_EXECUTE)
+            | when(attributes.user, Self::USER)
+            | when(attributes.uncached, Self::WRITE_THROUGH | Self::CACHE_DISABLE)
     }
 
     fn attributes(entry: u64) -> Attributes {
@@ -100,34 +100,16 @@ impl Ept {
 
 impl Format for Ept {
     const ROOT_ENTRIES: u64 = ENTRIES;
+    const PRESENT: u64 = Self::TABLE;
+    const TABLE: u64 = Self::READ | Self::WRITE | Self::EXECUTE;
 
-    fn leaf(physical: HostPhysical, level: u32, attributes: Attributes) -> u64 {
-        let mut entry = physical.0;
-        if attributes.rights.contains(Rights::READ) {
-            entry |= Self::READ;
-        }
-        if attributes.rights.contains(Rights::WRITE) {
-            // Writable without readable is a misconfiguration (SDM vol. 3, 29.3.3.1).
-            entry |= Self::READ | Self::WRITE;
-        }
-        if attributes.rights.contains(Rights::EXECUTE) {
-            // Executable without readable is an optional feature; none here.
-            entry |= Self::READ | Self::EXECUTE;
-        }
-        entry |= if attributes.uncached { Self::IGNORE_PAT } else { Self::WRITE_BACK };
-        if level > 0 {
-            entry |= LARGE;
-        }
-        entry
-    }
-
-    fn table(physical: HostPhysical) -> u64 {
-        physical.0 | Self::READ | Self::WRITE | Self::EXECUTE
-    }
-
-    #[inline(always)]
-    fn is_present(entry: u64) -> bool {
-        entry & (Self::READ | Self::WRITE | Self::EXECUTE) != 0
+    fn flags(attributes: Attributes) -> u64 {
+        // Writable without readable is a misconfiguration (SDM vol. 3, 29.3.3.1); executable without readable is an optional
+        // feature, and none here.
+        when(attributes.rights.contains(Rights::READ), Self::READ)
+            | when(attributes.rights.contains(Rights::WRITE), Self::READ | Self::WRITE)
+            | when(attributes.rights.contains(Rights::EXECUTE), Self::READ | Self::EXECUTE)
+            | if attributes.uncached { Self::IGNORE_PAT } else { Self::WRITE_BACK }
     }
 
     fn attributes(entry: u64) -> Attributes {

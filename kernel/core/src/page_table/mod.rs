@@ -24,26 +24,15 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Leaves that one step maps, or entries that one step unmaps, at most.
 pub const LEAVES_PER_STEP: u64 = 512;
 
-/// Sizes of pages.
+/// Sizes of pages; the number is the level of the table that holds such leaves, 0 for the lowest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PageSize {
     /// 4 KiB.
-    Small,
+    Small = 0,
     /// 2 MiB.
-    Large,
+    Large = 1,
     /// 1 GiB.
-    Huge,
-}
-
-impl PageSize {
-    /// Level of the table that holds leaves of this size, 0 for the lowest.
-    const fn level(self) -> u32 {
-        match self {
-            Self::Small => 0,
-            Self::Large => 1,
-            Self::Huge => 2,
-        }
-    }
+    Huge = 2,
 }
 
 /// Bytes that an entry of a table of this level covers.
@@ -63,17 +52,19 @@ pub struct Translation {
 }
 
 /// A tree of page tables. The root is a zeroed page of the kernel (its upper half may hold the kernel's own entries).
+#[derive(Clone, Copy)]
 pub struct PageTable<F: Format> {
     root: HostPhysical,
     format: PhantomData<F>,
 }
 
-impl<F: Format> Clone for PageTable<F> {
-    fn clone(&self) -> Self {
-        *self
-    }
+/// The entry that decides about an address: the first on the way down that is not in use or a leaf.
+struct Place {
+    table: Ref<PageWords>,
+    index: u64,
+    level: u32,
+    entry: u64,
 }
-impl<F: Format> Copy for PageTable<F> {}
 
 /// A mapping to be made or undone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,24 +80,19 @@ pub struct Mapping {
 impl Mapping {
     /// Checks that addresses and length are multiples of the page size, and that the addresses lie in one half of the space.
     pub const fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
-        if !address.is_multiple_of(PAGE_SIZE)
-            || !physical.0.is_multiple_of(PAGE_SIZE)
-            || !length.is_multiple_of(PAGE_SIZE)
-            || length == 0
-        {
+        if length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE) {
             return Err(Error::Misaligned);
         }
-        let Some(last) = address.checked_add(length - 1) else {
+        let (Some(last), Some(last_physical)) = (address.checked_add(length - 1), physical.0.checked_add(length - 1))
+        else {
             return Err(Error::OutOfRange);
         };
         let half = address >> 47;
-        if half != last >> 47 || !(half == 0 || half == 0x1_ffff) {
+        let is_in_one_half = half == last >> 47 && (half == 0 || half == 0x1_ffff);
+        if !is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1) {
             return Err(Error::OutOfRange);
         }
-        match physical.0.checked_add(length - 1) {
-            Some(last) if last <= (ADDRESS | (PAGE_SIZE - 1)) => Ok(Self { address, physical, length }),
-            _ => Err(Error::OutOfRange),
-        }
+        Ok(Self { address, physical, length })
     }
 }
 
@@ -119,6 +105,20 @@ impl<F: Format> PageTable<F> {
     /// The root.
     pub const fn root(self) -> HostPhysical {
         self.root
+    }
+
+    fn find(self, address: u64) -> Place {
+        let mut table = self.root.page_words();
+        let mut level = 3;
+        loop {
+            let index = index(address, level);
+            let entry = entry(table, index);
+            if !F::is_present(entry) || level == 0 || entry & LARGE != 0 {
+                return Place { table, index, level, entry };
+            }
+            table = HostPhysical(entry & ADDRESS).page_words();
+            level -= 1;
+        }
     }
 
     /// Maps more of `mapping`, from `done` bytes on, at most [`LEAVES_PER_STEP`] leaves, and counts `done` up. After an error
@@ -157,44 +157,37 @@ impl<F: Format> PageTable<F> {
         pool: &Pool,
         largest: PageSize,
     ) -> Result<u64, Error> {
-        let mut table = self.root.page_words();
-        for level in [3, 2, 1, 0] {
+        let Place { mut table, mut level, entry, .. } = self.find(address);
+        if F::is_present(entry) {
+            return Err(Error::AlreadyMapped);
+        }
+        // A table that is there stays: smaller pages are put into it.
+        loop {
             let index = index(address, level);
-            let old = entry(table, index);
-            let fits =
-                level <= largest.level() && rest >= span(level) && (address | physical.0).is_multiple_of(span(level));
-            if F::is_present(old) {
-                if level == 0 || old & LARGE != 0 {
-                    return Err(Error::AlreadyMapped);
-                }
-                // A table that is there stays: smaller pages are put into it.
-                table = HostPhysical(old & ADDRESS).page_words();
-            } else if fits {
+            let is_aligned = (address | physical.0).is_multiple_of(span(level));
+            if level <= largest as u32 && rest >= span(level) && is_aligned {
                 set_entry(table, index, F::leaf(physical, level, attributes));
                 return Ok(span(level));
-            } else {
-                let page = pool.take().ok_or(Error::PoolExhausted)?;
-                set_entry(table, index, F::table(page));
-                table = page.page_words();
             }
+            // A small page always fits at level 0.
+            level = level.checked_sub(1).ok_or(Error::Misaligned)?;
+            let page = pool.take().ok_or(Error::PoolExhausted)?;
+            set_entry(table, index, F::table(page));
+            table = page.page_words();
         }
-        // A small page always fits at level 0.
-        Err(Error::Misaligned)
     }
 
     /// Maps all at once, or nothing. For the boot and for short ranges: not preemptible.
     pub fn map(self, mapping: &Mapping, attributes: Attributes, pool: &Pool, largest: PageSize) -> Result<(), Error> {
         let done = Cell::new(0);
-        loop {
-            match self.map_step(mapping, attributes, pool, largest, &done) {
-                Ok(Progress::Done) => return Ok(()),
-                Ok(Progress::Again) => {}
-                Err(error) => {
-                    while self.unmap_step(mapping.address, &done) == Progress::Again {}
-                    return Err(error);
-                }
-            }
+        let mut outcome = Ok(Progress::Again);
+        while outcome == Ok(Progress::Again) {
+            outcome = self.map_step(mapping, attributes, pool, largest, &done);
         }
+        if outcome.is_err() {
+            while self.unmap_step(mapping.address, &done) == Progress::Again {}
+        }
+        outcome.map(|_| ())
     }
 
     /// Unmaps from the end of the `done` bytes that are mapped from `address` on, at most [`LEAVES_PER_STEP`] entries, and counts
@@ -206,50 +199,29 @@ impl<F: Format> PageTable<F> {
                 return Progress::Done;
             };
             let at = address.wrapping_add(last);
-            let mut table = self.root.page_words();
-            let mut level = 3;
-            let covered = loop {
-                let index = index(at, level);
-                let old = entry(table, index);
-                if !F::is_present(old) {
-                    break span(level);
-                }
-                if level == 0 || old & LARGE != 0 {
-                    set_entry(table, index, 0);
-                    break span(level);
-                }
-                table = HostPhysical(old & ADDRESS).page_words();
-                level -= 1;
-            };
+            let place = self.find(at);
+            if F::is_present(place.entry) {
+                set_entry(place.table, place.index, 0);
+            }
             // Down to the beginning of what the entry covers.
-            done.set((at & !(covered - 1)).saturating_sub(address));
+            done.set((at & !(span(place.level) - 1)).saturating_sub(address));
         }
         if done.get() == 0 { Progress::Done } else { Progress::Again }
     }
 
     /// What an address translates to.
     pub fn translate(self, address: u64) -> Option<Translation> {
-        let mut table = self.root.page_words();
-        for (level, size) in
-            [(3, None), (2, Some(PageSize::Huge)), (1, Some(PageSize::Large)), (0, Some(PageSize::Small))]
-        {
-            let entry = entry(table, index(address, level));
-            if !F::is_present(entry) {
-                return None;
-            }
-            if let Some(size) = size
-                && (level == 0 || entry & LARGE != 0)
-            {
-                let offset = span(level) - 1;
-                return Some(Translation {
-                    physical: HostPhysical((entry & ADDRESS & !offset) | (address & offset)),
-                    attributes: F::attributes(entry),
-                    size,
-                });
-            }
-            table = HostPhysical(entry & ADDRESS).page_words();
-        }
-        None
+        let Place { level, entry, .. } = self.find(address);
+        let offset = span(level) - 1;
+        F::is_present(entry).then(|| Translation {
+            physical: HostPhysical((entry & ADDRESS & !offset) | (address & offset)),
+            attributes: F::attributes(entry),
+            size: match level {
+                0 => PageSize::Small,
+                1 => PageSize::Large,
+                _ => PageSize::Huge,
+            },
+        })
     }
 
     /// Returns one table to the pool, zeroed, the lowest first, with everything that it maps; `Done` when only the root is left
@@ -258,30 +230,25 @@ impl<F: Format> PageTable<F> {
         let mut table = self.root.page_words();
         let mut entries = F::ROOT_ENTRIES;
         let mut link: Option<(Ref<PageWords>, u64)> = None;
-        for level in [3u32, 2, 1, 0] {
-            let lower = (0..entries).find(|&index| {
-                let entry = entry(table, index);
-                level > 0 && F::is_present(entry) && entry & LARGE == 0
-            });
-            match lower {
-                Some(index) => {
-                    link = Some((table, index));
-                    table = HostPhysical(entry(table, index) & ADDRESS).page_words();
-                    entries = ENTRIES;
-                }
-                None => break,
-            }
+        for _ in [3, 2, 1] {
+            let names_a_table = |index: &u64| {
+                let entry = entry(table, *index);
+                F::is_present(entry) && entry & LARGE == 0
+            };
+            let Some(index) = (0..entries).find(names_a_table) else {
+                break;
+            };
+            link = Some((table, index));
+            table = HostPhysical(entry(table, index) & ADDRESS).page_words();
+            entries = ENTRIES;
         }
-        match link {
-            None => Progress::Done,
-            Some((upper, index)) => {
-                set_entry(upper, index, 0);
-                let page = table.physical();
-                zero_page(page);
-                pool.give(page);
-                Progress::Again
-            }
-        }
+        let Some((upper, index)) = link else {
+            return Progress::Done;
+        };
+        set_entry(upper, index, 0);
+        zero_page(table.page());
+        pool.give(table.page());
+        Progress::Again
     }
 }
 

@@ -1,8 +1,6 @@
 //! The memory that a space's page tables are made of.
 
 use super::{entry, set_entry};
-use crate::Progress;
-use crate::frames::{FrameRange, FrameTable};
 use crate::phys::HostPhysical;
 use core::cell::Cell;
 
@@ -31,16 +29,6 @@ impl Pool {
         set_entry(words, 0, 0);
         self.count.set(rest);
         Some(page)
-    }
-
-    /// Gives one page back to the frame table, when the space ends; `Done` when there is none left.
-    pub fn release_step(&self, frames: &FrameTable) -> Progress {
-        let Some(page) = self.take() else {
-            return Progress::Done;
-        };
-        let released = FrameRange::page(page).and_then(|range| frames.release_from_kernel(range));
-        debug_assert!(released.is_ok(), "a pool's page was not the kernel's");
-        Progress::Again
     }
 
     /// Number of pages.

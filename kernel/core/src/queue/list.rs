@@ -14,21 +14,10 @@ pub struct Links<T> {
 }
 
 impl<T> Links<T> {
-    /// Links of an object that is in no list.
-    pub const fn new() -> Self {
-        Self { next: Cell::new(None), previous: Cell::new(None), place: Cell::new(0) }
-    }
-
     /// Whether the object is in a list.
     #[inline(always)]
     pub fn is_linked(&self) -> bool {
         self.place.get() != 0
-    }
-}
-
-impl<T> Default for Links<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -47,11 +36,6 @@ pub struct List<T, Marker> {
 }
 
 impl<T: Linked<Marker>, Marker> List<T, Marker> {
-    /// An empty list.
-    pub const fn new() -> Self {
-        Self { first: Cell::new(None), last: Cell::new(None), marker: PhantomData }
-    }
-
     /// Whether nothing is in the list.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -89,52 +73,37 @@ impl<T: Linked<Marker>, Marker> List<T, Marker> {
     /// Takes an object, which must be in this list or in none, out.
     pub fn remove(&self, object: Ref<T>) {
         let links = object.links();
-        if links.place.replace(0) == 0 {
-            return;
-        }
-        let next = links.next.take();
-        let previous = links.previous.take();
-        match next {
-            Some(next) => next.links().previous.set(previous),
-            None => self.last.set(previous),
-        }
-        match previous {
-            Some(previous) => previous.links().next.set(next),
-            None => self.first.set(next),
+        if links.place.replace(0) != 0 {
+            self.join(links.previous.take(), links.next.take());
         }
     }
 
     pub(super) fn push_back_tagged(&self, object: Ref<T>, place: u64) {
-        let links = object.links();
-        if links.is_linked() {
-            return;
-        }
-        let previous = self.last.replace(Some(object));
-        links.place.set(place);
-        links.previous.set(previous);
-        match previous {
-            Some(previous) => previous.links().next.set(Some(object)),
-            None => self.first.set(Some(object)),
+        if !object.links().is_linked() {
+            object.links().place.set(place);
+            self.join(self.last.get(), Some(object));
+            self.join(Some(object), None);
         }
     }
 
     pub(super) fn push_front_tagged(&self, object: Ref<T>, place: u64) {
-        let links = object.links();
-        if links.is_linked() {
-            return;
-        }
-        let next = self.first.replace(Some(object));
-        links.place.set(place);
-        links.next.set(next);
-        match next {
-            Some(next) => next.links().previous.set(Some(object)),
-            None => self.last.set(Some(object)),
+        if !object.links().is_linked() {
+            object.links().place.set(place);
+            self.join(Some(object), self.first.get());
+            self.join(None, Some(object));
         }
     }
-}
 
-impl<T: Linked<Marker>, Marker> Default for List<T, Marker> {
-    fn default() -> Self {
-        Self::new()
+    /// Has `next` follow upon `previous`; nothing stands for the ends of the list.
+    #[inline(always)]
+    fn join(&self, previous: Option<Ref<T>>, next: Option<Ref<T>>) {
+        match previous {
+            Some(previous) => previous.links().next.set(next),
+            None => self.first.set(next),
+        }
+        match next {
+            Some(next) => next.links().previous.set(previous),
+            None => self.last.set(previous),
+        }
     }
 }

@@ -12,8 +12,6 @@ pub const PRIORITIES: usize = 64;
 pub struct Priority(u8);
 
 impl Priority {
-    /// The lowest.
-    pub const LOWEST: Self = Self(0);
     /// The highest.
     pub const HIGHEST: Self = Self(PRIORITIES as u8 - 1);
 
@@ -37,17 +35,6 @@ pub struct ReadyQueue<T, Marker> {
 }
 
 impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self { occupied: Cell::new(0), lists: [const { List::new() }; PRIORITIES] }
-    }
-
-    /// Whether nothing is ready.
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.occupied.get() == 0
-    }
-
     /// The highest priority at which something is ready.
     #[inline(always)]
     pub fn highest(&self) -> Option<Priority> {
@@ -107,11 +94,5 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn list(&self, level: u64) -> &List<T, Marker> {
         &self.lists[level as usize % PRIORITIES]
-    }
-}
-
-impl<T: Linked<Marker>, Marker> Default for ReadyQueue<T, Marker> {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -16,17 +16,6 @@ pub struct Timer<T> {
 }
 
 impl<T> Timer<T> {
-    /// A timer in no queue.
-    pub const fn new() -> Self {
-        Self {
-            deadline: Cell::new(0),
-            left: Cell::new(None),
-            right: Cell::new(None),
-            parent: Cell::new(None),
-            rank: Cell::new(0),
-        }
-    }
-
     /// Whether it is in a queue.
     pub fn is_armed(&self) -> bool {
         self.rank.get() != 0
@@ -35,12 +24,6 @@ impl<T> Timer<T> {
     /// The deadline, while it is in a queue.
     pub fn deadline(&self) -> Option<u64> {
         self.is_armed().then(|| self.deadline.get())
-    }
-}
-
-impl<T> Default for Timer<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -59,11 +42,6 @@ pub struct TimerQueue<T, Marker> {
 }
 
 impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self { root: Cell::new(None), marker: PhantomData }
-    }
-
     /// The earliest deadline.
     #[inline(always)]
     pub fn earliest(&self) -> Option<u64> {
@@ -112,52 +90,32 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
     }
 
     /// Merges two heaps along their right spines, and puts `parent` above the result; O(log n) each way.
-    fn merge(a: Option<Ref<T>>, b: Option<Ref<T>>, parent: Option<Ref<T>>) -> Option<Ref<T>> {
-        let (Some(mut upper), Some(mut lower)) = (a, b) else {
-            let only = a.or(b);
-            if let Some(only) = only {
-                only.timer().parent.set(parent);
-            }
-            return only;
-        };
-        if lower.timer().deadline.get() < upper.timer().deadline.get() {
-            core::mem::swap(&mut upper, &mut lower);
-        }
-        let top = upper;
-        top.timer().parent.set(parent);
-        // `lower` is to be merged with what is right of `upper`.
+    fn merge(mut a: Option<Ref<T>>, mut b: Option<Ref<T>>, parent: Option<Ref<T>>) -> Option<Ref<T>> {
+        // Top and bottom of the merged spine.
+        let (mut top, mut spine) = (None, None::<Ref<T>>);
         loop {
-            match upper.timer().right.get() {
-                None => {
-                    upper.timer().right.set(Some(lower));
-                    lower.timer().parent.set(Some(upper));
-                    break;
-                }
-                Some(right) => {
-                    let (first, second) = if lower.timer().deadline.get() < right.timer().deadline.get() {
-                        (lower, right)
-                    } else {
-                        (right, lower)
-                    };
-                    upper.timer().right.set(Some(first));
-                    first.timer().parent.set(Some(upper));
-                    upper = first;
-                    lower = second;
-                }
+            // The earlier of the two comes next on the spine; what is right of it is merged with the other.
+            let (next, other) = match (a, b) {
+                (Some(a), Some(b)) if b.timer().deadline.get() < a.timer().deadline.get() => (b, Some(a)),
+                (Some(a), b) => (a, b),
+                (None, b) => (b?, None),
+            };
+            next.timer().parent.set(spine.or(parent));
+            match spine {
+                Some(above) => above.timer().right.set(Some(next)),
+                None => top = Some(next),
             }
+            if other.is_none() {
+                break;
+            }
+            (a, b, spine) = (next.timer().right.get(), other, Some(next));
         }
         // On the spine every rank may have changed, up to the top.
-        let mut node = upper;
-        loop {
+        while let Some(node) = spine {
             Self::order_children(node);
-            if node == top {
-                return Some(top);
-            }
-            match node.timer().parent.get() {
-                Some(parent) => node = parent,
-                None => return Some(top),
-            }
+            spine = if spine == top { None } else { node.timer().parent.get() };
         }
+        top
     }
 
     /// Restores the order of children and the ranks from `node` upwards, until nothing changes.
@@ -181,11 +139,5 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
         }
         let new = rank(timer.right.get()) + 1;
         timer.rank.replace(new) != new
-    }
-}
-
-impl<T: Timed<Marker>, Marker> Default for TimerQueue<T, Marker> {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -164,11 +164,11 @@ impl Shadow {
             [&table.entries_page, &table.sources_page, &table.links_page].into_iter().for_each(|page| give(page.get()));
             // The first of those that are in one page is the last to go.
             if table.id().is_multiple_of(PAGE_SIZE) {
-                give(table.place());
+                give(table.page());
             }
         } else {
             place.set(None);
-            [set.empty_page.get(), set.place()].into_iter().for_each(give);
+            [set.empty_page.get(), set.page()].into_iter().for_each(give);
         }
         Progress::Again
     }

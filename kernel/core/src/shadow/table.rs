@@ -104,7 +104,7 @@ const _: () = assert!(size_of::<Table>() as u64 <= TABLE_BYTES);
 impl Ref<Table> {
     /// The table's name.
     pub(super) fn id(self) -> TableId {
-        self.place().0
+        self.page().0
     }
 
     /// The name of an entry.

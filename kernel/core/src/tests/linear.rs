@@ -4,6 +4,7 @@ use super::machine::{INIT_PAGES, Machine, SLOTS_PER_PAGE, table_of};
 use super::random::Random;
 use super::take_elementary_steps;
 use crate::Progress;
+use crate::engine::install_range;
 use crate::phys::Ref;
 use crate::slot::Slot;
 use bulkhead_abi::{ObjectType, PAGE_SIZE, Rights};
@@ -14,17 +15,9 @@ use std::vec::Vec;
 fn revoke(count: u64, mut parent: impl FnMut(u64) -> u64) -> (u64, u64) {
     let machine = Machine::new(1024);
     let init = table_of(machine.init);
-    let memory = machine
-        .engine
-        .install_range(
-            ObjectType::Memory,
-            Rights::all(),
-            machine.ram.page(INIT_PAGES).0,
-            (1024 - INIT_PAGES) * PAGE_SIZE,
-            init,
-            2,
-        )
-        .expect("a free slot");
+    let memory = init.vacant(2).expect("a free slot");
+    let length = (1024 - INIT_PAGES) * PAGE_SIZE;
+    install_range(memory, ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, length);
     // A partition whose table has room for all of them, and that is not itself part of what is revoked.
     let pages = 1 + count.div_ceil(SLOTS_PER_PAGE);
     let partition = machine.create(memory, ObjectType::Partition, 0, pages, init, 3).expect("free memory");
@@ -42,7 +35,7 @@ fn revoke(count: u64, mut parent: impl FnMut(u64) -> u64) -> (u64, u64) {
         steps += 1;
     }
     assert!(slots[1..].iter().all(|slot| slot.is_vacant()));
-    assert!(root.first_child().is_none());
+    assert!(root.first_child.get().is_none());
     (steps, take_elementary_steps())
 }
 

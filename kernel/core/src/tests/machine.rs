@@ -2,7 +2,7 @@
 
 use crate::Progress;
 use crate::engine::{Creation, Engine, Hooks};
-use crate::frames::{FrameRange, FrameTable, Group};
+use crate::frames::{FrameRange, FrameTable, Group, MOST_MAPPINGS};
 use crate::object::ObjectHeader;
 use crate::page_table::{Attributes, Ept, Format, Mapping, Native, PageSize, PageTable, Pool};
 use crate::phys::{Array, HostPhysical, KernelObject, Ref, TypedObject};
@@ -121,7 +121,7 @@ pub fn table_of(partition: Ref<ObjectHeader>) -> Table {
     assert_eq!(partition.object_type(), ObjectType::Partition);
     let slots = (u64::from(partition.pages()) - 1) * SLOTS_PER_PAGE;
     // SAFETY: the pages behind a partition's first are zeroed at its creation and hold nothing but slots.
-    Table::new(partition, unsafe { Array::new(HostPhysical(partition.physical().0 + PAGE_SIZE).object(), slots) })
+    Table::new(partition, unsafe { Array::new(HostPhysical(partition.page().0 + PAGE_SIZE).object(), slots) })
 }
 
 /// The space part of a partition or guest space.
@@ -158,6 +158,11 @@ pub fn translate(object: Ref<ObjectHeader>, address: u64) -> Option<(HostPhysica
             tables.translate(address).map(|found| (found.physical, found.attributes.rights))
         })
     })
+}
+
+/// How often a page is mapped; nothing if it is the kernel's or no RAM.
+pub fn mappings(frames: &FrameTable, page: HostPhysical) -> Option<u32> {
+    frames.state(page.0 / PAGE_SIZE).filter(|&state| state <= MOST_MAPPINGS)
 }
 
 /// Bytes that the page tables of a space map.
@@ -268,7 +273,12 @@ impl Hooks for Machine {
                 }
                 return Progress::Again;
             }
-            space.pool.release_step(self.engine.frames())
+            let Some(page) = space.pool.take() else {
+                return Progress::Done;
+            };
+            let range = FrameRange::page(page).expect("a page");
+            self.engine.frames().release_from_kernel(range).expect("the kernel's");
+            Progress::Again
         })
     }
 

@@ -106,7 +106,7 @@ fn initialise(object: Ref<ObjectHeader>, parameters: Parameters) -> Option<()> {
 
 /// Makes a fresh partition usable: its own root table with the kernel half, and an empty capability table.
 pub fn initialise_partition(partition: Ref<Partition>, slots: u64) {
-    let page = partition.physical().0;
+    let page = partition.page().0;
     partition.root.set(page + PAGE_SIZE);
     memory::copy_kernel_half(HostPhysical(page + PAGE_SIZE));
     // SAFETY: the object was created with room for the slots after the first two pages, all zero: empty slots.

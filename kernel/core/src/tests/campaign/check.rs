@@ -4,7 +4,7 @@ use super::{RAM_PAGES, World};
 use crate::frames::FrameRange;
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::{Slot, Usage};
-use crate::tests::machine::{mapped_bytes, table_of, translate};
+use crate::tests::machine::{mapped_bytes, mappings, table_of, translate};
 use crate::tests::model::{Target, Use};
 use bulkhead_abi::{ObjectType, Rights};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ impl World {
             assert_eq!(header.is_live(), object.live);
             assert_eq!(header.references(), object.references);
             assert_eq!(u64::from(header.pages()), object.pages);
-            assert_eq!(header.physical().0, object.base);
+            assert_eq!(header.page().0, object.base);
             if object.object_type == ObjectType::Partition {
                 assert_eq!(table_of(header).length(), object.slots);
             }
@@ -35,7 +35,7 @@ impl World {
             assert_eq!(slot.address(), address);
             let Some(capability) = self.model.capabilities.get(&place) else {
                 assert!(slot.is_vacant(), "a capability in {place:?} that was never granted");
-                assert!(slot.parent().is_none() && slot.first_child().is_none());
+                assert!(slot.parent.get().is_none() && slot.first_child.get().is_none());
                 continue;
             };
             assert_eq!(slot.object_type(), capability.object_type);
@@ -47,12 +47,12 @@ impl World {
                 }
                 Target::Object(id) => assert_eq!(slot.first(), self.objects[&id].address()),
             }
-            assert_eq!(slot.parent().map(|parent| places[&parent.address()]), capability.parent);
+            assert_eq!(slot.parent.get().map(|parent| places[&parent.address()]), capability.parent);
             let mut children = Vec::new();
-            let mut next = slot.first_child();
+            let mut next = slot.first_child.get();
             while let Some(child) = next {
                 children.push(places[&child.address()]);
-                next = child.next_sibling();
+                next = child.siblings.next.get();
             }
             children.sort_unstable();
             assert!(children.iter().eq(capability.children.iter()));
@@ -90,7 +90,7 @@ impl World {
             let (kernel, mapped) = (self.model.kernel[page as usize], self.model.mapped[page as usize]);
             assert!(!kernel || mapped == 0);
             assert_eq!(frames.is_kernel(range), kernel);
-            assert_eq!(frames.mappings(address), (!kernel).then_some(mapped));
+            assert_eq!(mappings(frames, address), (!kernel).then_some(mapped));
             assert_eq!(frames.is_free(range), !kernel && mapped == 0);
         }
         for (id, object) in &self.model.objects {

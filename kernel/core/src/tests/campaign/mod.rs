@@ -5,6 +5,7 @@ mod choose;
 mod operate;
 
 use crate::Progress;
+use crate::engine::{install_object, install_range};
 use crate::object::{ObjectHeader, ObjectState};
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::Slot;
@@ -62,9 +63,9 @@ impl World {
             },
         );
         let table = table_of(machine.init);
-        let engine = &machine.engine;
         let all = Rights::all();
-        engine.install_object(machine.init, all, table, 1).expect("free slot");
+        let slot = |index| table.vacant(index).expect("free slot");
+        install_object(slot(1), machine.init, all);
         model.install((init, 1), ObjectType::Partition, all, Target::Object(init));
         let rest = (RAM_PAGES - INIT_PAGES) * PAGE_SIZE;
         for (index, object_type, first, count) in [
@@ -73,7 +74,7 @@ impl World {
             (4, ObjectType::Interrupt, 0, 256),
             (5, ObjectType::Memory, DEVICE.0, DEVICE.1),
         ] {
-            engine.install_range(object_type, all, first, count, table, index).expect("free slot");
+            install_range(slot(index), object_type, all, first, count);
             model.install((init, index), object_type, all, Target::Range { first, count });
         }
         let objects = BTreeMap::from([(init, machine.init)]);
@@ -102,7 +103,7 @@ impl World {
     ) -> Result<(), Error> {
         take_elementary_steps();
         loop {
-            let outcome = if matches!(caller.state(), ObjectState::Live) || slot.first_child().is_some() {
+            let outcome = if matches!(caller.state(), ObjectState::Live) || slot.first_child.get().is_some() {
                 step(&self.machine, slot)
             } else {
                 break;

@@ -117,7 +117,7 @@ impl World {
     pub(super) fn check_new_object(&self, object: Ref<ObjectHeader>, random: &mut Random) {
         let pages = u64::from(object.pages());
         for page in 0..pages {
-            let words = HostPhysical(object.physical().0 + page * PAGE_SIZE).page_words();
+            let words = HostPhysical(object.page().0 + page * PAGE_SIZE).page_words();
             for (index, word) in words.iter().enumerate() {
                 assert!(word.get() == 0 || (page == 0 && index < 8), "a new object is not zeroed");
             }

@@ -5,7 +5,7 @@ use crate::frames::FrameRange;
 use crate::object::ObjectState;
 use crate::phys::Ref;
 use crate::slot::{Slot, Usage};
-use crate::tests::machine::{BINDINGS, binding, mapped_bytes, pages_of_space, table_of};
+use crate::tests::machine::{BINDINGS, binding, mapped_bytes, mappings, pages_of_space, table_of};
 use bulkhead_abi::{ObjectType, PAGE_SIZE, Rights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
@@ -83,7 +83,7 @@ impl World {
         for &object in self.objects.values() {
             let counted = references.remove(&object.address()).unwrap_or(0);
             assert_eq!(object.references(), counted);
-            kernel.extend(pages(object.physical().0, u64::from(object.pages()) * PAGE_SIZE));
+            kernel.extend(pages(object.page().0, u64::from(object.pages()) * PAGE_SIZE));
             if matches!(object.object_type(), ObjectType::Partition | ObjectType::GuestSpace)
                 && object.state() != ObjectState::Dead
             {
@@ -102,31 +102,31 @@ impl World {
             let count = mapped.get(&address.0).copied().unwrap_or(0);
             assert!(!is_kernel || count == 0, "a page is the kernel's and mapped");
             assert_eq!(frames.is_kernel(FrameRange::page(address).expect("a page")), is_kernel);
-            assert_eq!(frames.mappings(address), (!is_kernel).then_some(count));
+            assert_eq!(mappings(frames, address), (!is_kernel).then_some(count));
         }
     }
 
     pub(super) fn check_links(&self, slot: Ref<Slot>, slots: &BTreeMap<u64, Ref<Slot>>) {
         if slot.is_vacant() || slot.is_deleted() {
-            assert!(slot.parent().is_none() && slot.first_child().is_none());
-            assert!(slot.next_sibling().is_none() && slot.space().is_none());
+            assert!(slot.parent.get().is_none() && slot.first_child.get().is_none());
+            assert!(slot.siblings.next.get().is_none() && slot.space().is_none());
             return;
         }
         let mut previous: Option<Ref<Slot>> = None;
-        let mut next = slot.first_child();
+        let mut next = slot.first_child.get();
         while let Some(child) = next {
             assert!(slots.contains_key(&child.address()), "a child in no table");
             assert!(!child.is_vacant() && !child.is_deleted());
-            assert_eq!(child.parent(), Some(slot));
-            assert_eq!(child.previous_sibling.get(), previous);
+            assert_eq!(child.parent.get(), Some(slot));
+            assert_eq!(child.siblings.previous.get(), previous);
             if slot.object_type() == ObjectType::Memory && child.object_type() == ObjectType::Memory {
                 assert!(child.first() >= slot.first());
                 assert!(child.first() + child.count() <= slot.first() + slot.count());
             }
             previous = Some(child);
-            next = child.next_sibling();
+            next = child.siblings.next.get();
         }
-        if let Some(parent) = slot.parent() {
+        if let Some(parent) = slot.parent.get() {
             assert!(slots.contains_key(&parent.address()), "a parent in no table");
         }
     }

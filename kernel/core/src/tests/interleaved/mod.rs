@@ -4,7 +4,7 @@
 mod check;
 
 use crate::Progress;
-use crate::engine::{Creation, object_rights};
+use crate::engine::{Creation, install_object, install_range, object_rights};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
@@ -76,17 +76,11 @@ impl World {
         let init = machine.init.generation();
         let table = table_of(machine.init);
         let rest = (RAM_PAGES - INIT_PAGES) * PAGE_SIZE;
-        let engine = &machine.engine;
-        let slots = [
-            engine.install_object(machine.init, Rights::all(), table, 1),
-            engine.install_range(ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, rest, table, 2),
-            engine.install_range(ObjectType::IoPorts, Rights::all(), 0, 0x1_0000, table, 3),
-        ];
-        let grants = slots
-            .into_iter()
-            .map(|slot| slot.expect("a free slot"))
-            .map(|slot| (slot.address(), grant_of(slot)))
-            .collect();
+        let slots = [1, 2, 3].map(|index| table.vacant(index).expect("a free slot"));
+        install_object(slots[0], machine.init, Rights::all());
+        install_range(slots[1], ObjectType::Memory, Rights::all(), machine.ram.page(INIT_PAGES).0, rest);
+        install_range(slots[2], ObjectType::IoPorts, Rights::all(), 0, 0x1_0000);
+        let grants = slots.into_iter().map(|slot| (slot.address(), grant_of(slot))).collect();
         let objects = BTreeMap::from([(init, machine.init)]);
         Self { machine, objects, grants, pending: Vec::new(), init, completed: 0 }
     }
@@ -94,7 +88,7 @@ impl World {
     /// Whether an object has not ended; its header's page may have become anything else since.
     fn exists(&self, id: u64) -> bool {
         let object = self.objects[&id];
-        let range = FrameRange::page(object.physical()).expect("a page");
+        let range = FrameRange::page(object.page()).expect("a page");
         object.generation() == id && self.machine.engine.frames().is_kernel(range)
     }
 
@@ -274,7 +268,7 @@ impl World {
 
     fn created(&mut self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u64, slot: Ref<Slot>) {
         for page in 0..pages {
-            let address = HostPhysical(object.physical().0 + page * PAGE_SIZE);
+            let address = HostPhysical(object.page().0 + page * PAGE_SIZE);
             assert!(page == 0 || is_zero(address), "a new object is not zeroed");
         }
         let grant = grant_of(slot);
@@ -312,7 +306,7 @@ impl World {
         for index in 1..FIRST_SLOTS {
             let slot = table.lookup(index).expect("in range");
             while self.machine.engine.revoke_step(slot, &self.machine) == Ok(Progress::Again) {}
-            assert!(slot.first_child().is_none());
+            assert!(slot.first_child.get().is_none());
         }
         self.pending.clear();
         for index in FIRST_SLOTS..(INIT_PAGES - 1) * SLOTS_PER_PAGE {
