@@ -3,6 +3,7 @@
 //! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
 //! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
 
+use crate::arch::cpu;
 use crate::object::engine;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
 use crate::vmx::exit::{Outcome, VALID, reason, skip_instruction};
@@ -10,7 +11,7 @@ use crate::vmx::guest_space::GuestSpace;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{ExitReason, PAGE_SIZE, Rights, StateGroups, register};
+use bulkhead_abi::{Counted, ExitReason, PAGE_SIZE, Rights, StateGroups, register};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Ept, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
@@ -59,7 +60,7 @@ pub struct Shadowed {
     /// It has shadow paging.
     pub(super) on: Cell<bool>,
     /// Its number among the processors of its guest.
-    number: Cell<u32>,
+    pub(super) number: Cell<u32>,
     /// The paging state that it is in.
     paging: Cell<Paging>,
     /// What is to be done before it goes on.
@@ -192,6 +193,8 @@ impl Vcpu {
         // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
         let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
+        let cpu = cpu::this();
+        let sent = cpu.interrupts_sent.get();
         let outcome = match self.shadowed.pending.replace(Pending::Nothing) {
             Pending::Nothing => None,
             Pending::Fault => self.page_fault(vmcs, space),
@@ -212,6 +215,9 @@ impl Vcpu {
         };
         if self.shadowed.paging.get().mode != Mode::FourLevel {
             self.load_upper_entries(space);
+        }
+        if cpu.interrupts_sent.get() != sent {
+            self.state().count(Counted::SyncInterrupt, cpu.interrupts_sent.get().wrapping_sub(sent));
         }
         match outcome {
             Some(Outcome::Vmm(reason)) => Some(reason),
@@ -272,6 +278,7 @@ impl Vcpu {
         }
         self.shadowed.paging.set(paging);
         self.ask_for_paging(Pending::Load);
+        state.count(Counted::Cr3Load, 1);
         skip_instruction(vmcs);
         Some(Outcome::Paging)
     }
@@ -279,6 +286,7 @@ impl Vcpu {
     /// INVLPG.
     pub(super) fn invalidate_page(&self) -> Outcome {
         self.ask_for_paging(Pending::Invalidate);
+        self.state().count(Counted::Invlpg, 1);
         Outcome::Paging
     }
 
@@ -308,12 +316,14 @@ impl Vcpu {
         }
         match outcome {
             shadow::Outcome::Retry => {
+                state.count(Counted::Fill, 1);
                 if vectoring & VALID != 0 {
                     repeat_event(vmcs, vectoring);
                 }
                 None
             }
             shadow::Outcome::Fault(code) => {
+                state.count(Counted::GuestFault, 1);
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
                     // Faults whose delivery faults (SDM vol. 3, table 7-5).

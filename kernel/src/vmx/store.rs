@@ -88,6 +88,11 @@ impl Vcpu {
         if groups.contains(StateGroups::PENDING_DEBUG) {
             store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS);
         }
+        if groups.contains(StateGroups::SHADOW)
+            && let Some(space) = self.space()
+        {
+            put!(state, shadow, space.shadow.counters(self.shadowed.number.get()));
+        }
         put!(state, valid, (StateGroups::from_bits_truncate(get!(state, valid)) | groups).bits());
     }
 

@@ -4,8 +4,9 @@ use super::mode::{ACCESSED, ADDRESS, Allows, PRESENT, USER, WRITE};
 use super::synchronise::is_valid;
 use super::table::{EntryId, LARGE_BYTES, Role, Table, TableId};
 use super::words::Words;
-use super::{Machine, Shadow, Work, count};
+use super::{Machine, Shadow, Work};
 use crate::phys::Ref;
+use bulkhead_abi::ShadowCounter;
 
 /// With this bit, the guest-physical address of upper entries that are not read from memory at each walk stands for a frame.
 const NO_FRAME: u64 = 1 << 63;
@@ -140,7 +141,7 @@ impl<M: Machine> Work<'_, M> {
     /// Empties the table that has not been needed for longest.
     fn evict(&self) -> Option<Ref<Table>> {
         let table = self.processor.oldest_idle(self.shadow)?;
-        count(&self.shadow.counters.evictions);
+        self.processor.count(ShadowCounter::Evictions);
         // What only it pointed to goes next.
         table.each_live(|index| self.remove(table, index, false));
         self.processor.remove_idle(self.shadow, table);

@@ -6,10 +6,10 @@ use super::mode::{
 };
 use super::synchronise::is_valid;
 use super::table::{LARGE_BYTES, LISTED, Role, Table, TableId};
-use super::{Machine, Work, count};
+use super::{Machine, Work};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::{PAGE_SIZE, Rights};
+use bulkhead_abi::{PAGE_SIZE, Rights, ShadowCounter};
 
 /// Entries of a group of neighbours that are made together.
 const NEIGHBOURS: u64 = 8;
@@ -162,7 +162,7 @@ impl<M: Machine> Work<'_, M> {
             // The hardware refuses what the entry allows: an implicit access under SMAP.
             return Ok(Outcome::Fault(access.error(&self.paging, true, false)));
         }
-        count(&self.shadow.counters.fills);
+        self.processor.count(ShadowCounter::Fills);
         Ok(Outcome::Retry)
     }
 
@@ -325,7 +325,7 @@ impl<M: Machine> Work<'_, M> {
                 && let Ok(entry) = self.leaf(&step, 0, above.and(value), backing, read)
             {
                 self.set(table, at, entry, value);
-                count(&self.shadow.counters.neighbours);
+                self.processor.count(ShadowCounter::Neighbours);
             }
         }
     }

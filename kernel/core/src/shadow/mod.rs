@@ -42,7 +42,7 @@ mod words;
 use crate::Progress;
 use crate::page_table::{Pool, Translation};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::Error;
+use bulkhead_abi::{Error, ShadowCounter};
 use core::cell::Cell;
 use words::{Words, give_back};
 
@@ -78,28 +78,6 @@ pub trait Machine {
     fn pool(&self) -> &Pool;
 }
 
-/// What the engine has done.
-#[derive(Clone, Default, Debug)]
-#[repr(C)]
-pub struct Counters {
-    /// Faults that were answered by an entry.
-    pub fills: Cell<u64>,
-    /// Entries made beside those, without a fault.
-    pub neighbours: Cell<u64>,
-    /// Tables that were compared with the guest's.
-    pub synchronised: Cell<u64>,
-    /// Longest list of a processor.
-    pub longest_list: Cell<u64>,
-    /// Tables whose memory was taken for others.
-    pub evictions: Cell<u64>,
-    /// Flushes of a processor's TLB.
-    pub flushes: Cell<u64>,
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get().wrapping_add(1));
-}
-
 /// The shadow paging of a guest. Zero: none yet.
 #[derive(Default)]
 #[repr(C)]
@@ -113,8 +91,6 @@ pub struct Shadow {
     /// How many guest tables there are in large regions with the same hash.
     regions: Words,
     processors: [Cell<Option<Ref<Processor>>>; MOST_PROCESSORS],
-    /// What has been done.
-    pub counters: Counters,
 }
 
 /// An operation for a processor.
@@ -244,6 +220,11 @@ impl Shadow {
         core::array::from_fn(|index| root.map_or(0, |root| root.entry(index as u64)) & (mode::ADDRESS | mode::PRESENT))
     }
 
+    /// What has been done for a processor.
+    pub fn counters(&self, number: u32) -> [u64; 6] {
+        self.processor(number).map_or_else(Default::default, |processor| processor.counters.each_ref().map(Cell::get))
+    }
+
     fn work<'a, M: Machine>(&'a self, number: u32, machine: &'a M) -> Option<Work<'a, M>> {
         let processor = self.processor(number)?;
         Some(Work { shadow: self, processor, number, paging: processor.paging.get(), machine })
@@ -274,7 +255,7 @@ impl<M: Machine> Work<'_, M> {
     /// Brings the hardware's TLB up to date.
     fn finish(&self) {
         if self.processor.flush.take() {
-            count(&self.shadow.counters.flushes);
+            self.processor.count(ShadowCounter::Flushes);
             self.machine.flush();
         }
     }

@@ -4,6 +4,7 @@ use super::mode::Paging;
 use super::table::{EntryId, TableId};
 use super::{Shadow, Table};
 use crate::phys::{HostPhysical, Ref};
+use bulkhead_abi::ShadowCounter;
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
@@ -34,12 +35,20 @@ pub struct Processor {
     pub(super) overflow: Cell<bool>,
     /// Entries of this processor that map guest tables writable.
     pub(super) listed: Cell<u32>,
+    pub(super) counters: [Cell<u64>; 6],
     list: [Cell<EntryId>; MOST_LISTED],
 }
 
 const _: () = assert!(size_of::<Processor>() <= 4096);
 
 impl Processor {
+    /// Counts something.
+    pub(super) fn count(&self, what: ShadowCounter) {
+        if let Some(counter) = self.counters.get(what as usize) {
+            counter.set(counter.get().wrapping_add(1));
+        }
+    }
+
     /// An entry of the list.
     pub(super) fn listed(&self, index: u32) -> EntryId {
         self.list.get(index as usize).map_or(0, Cell::get)
@@ -52,6 +61,9 @@ impl Processor {
             Some(place) => {
                 place.set(entry);
                 self.listed.set(count + 1);
+                if let Some(longest) = self.counters.get(ShadowCounter::LongestList as usize) {
+                    longest.set(longest.get().max(u64::from(count) + 1));
+                }
             }
             None => self.overflow.set(true),
         }

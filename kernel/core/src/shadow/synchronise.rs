@@ -2,8 +2,9 @@
 
 use super::mode::{DIRTY, Mode};
 use super::table::Table;
-use super::{Machine, Work, count};
+use super::{Machine, Work};
 use crate::phys::{HostPhysical, Ref};
+use bulkhead_abi::ShadowCounter;
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
 /// changes nothing: the shadow entry allows no writes yet.
@@ -34,7 +35,7 @@ impl<M: Machine> Work<'_, M> {
                 table.each_live(|index| self.remove(table, index, false));
                 continue;
             }
-            count(&self.shadow.counters.synchronised);
+            self.processor.count(ShadowCounter::Synchronised);
             table.each_live(|index| self.compare_entry(table, index));
         }
     }
