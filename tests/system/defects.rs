@@ -37,6 +37,7 @@ impl Files {
             programs: Some(&programs),
             image_resolver: &|_| Ok(None),
             initrd_arguments: "",
+            statistics: false,
         };
         let manifest = path("partitions/native.toml");
         let compiled = bulkhead_manifest::compile(&manifest, &options)
