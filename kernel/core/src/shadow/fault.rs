@@ -277,7 +277,7 @@ impl<M: Machine> Work<'_, M> {
             table = self.below(table, at, last.value, 0, role).ok_or(Outcome::Retry)?;
         }
         let changed = self.set(table, index(0, linear), entry, last.value);
-        if last.level == 0 {
+        if last.level == 0 && !cfg!(feature = "plain-shadow") {
             self.map_neighbours(table, index(0, linear), walk.above);
         }
         Ok(changed)

@@ -179,6 +179,9 @@ impl Shadow {
         let work = self.work(number, machine)?;
         work.processor.paging.set(paging);
         let work = Work { paging, ..work };
+        if cfg!(feature = "plain-shadow") {
+            work.forget();
+        }
         work.renew();
         work.activate();
         work.finish();
