@@ -121,13 +121,18 @@ impl System {
 
     /// Builds the bootable image: the plan, init, and what the plan names.
     pub fn build_image(&self, output: &Path) -> miette::Result<()> {
+        self.build_image_with(Path::new(KERNEL), output)
+    }
+
+    /// The same with another kernel.
+    pub fn build_image_with(&self, kernel: &Path, output: &Path) -> miette::Result<()> {
         let step = Step::begin(format!("building {}", output.display()));
         let init = programs::programs().remove("init").unwrap_or_default();
         let mut modules = vec![Module::new("init", &init)?];
         for (name, path) in &self.compiled.modules {
             modules.push(Module::new(name, path)?);
         }
-        bulkhead_image::build_image(Path::new(KERNEL), &self.compiled.plan, &modules, output)?;
+        bulkhead_image::build_image(kernel, &self.compiled.plan, &modules, output)?;
         step.done();
         Ok(())
     }

@@ -15,7 +15,7 @@ const COUNT: u64 = 64;
 /// Pages that are touched for the first time, at most: a power of two.
 const MANY: u64 = 2048;
 /// Page-table entries: present and writable.
-const MAPPED: u64 = 3;
+pub const MAPPED: u64 = 3;
 /// Present, writable, accessed and dirty.
 const USED: u64 = 0x63;
 
@@ -55,36 +55,46 @@ fn measure(name: &str, operation: impl FnMut()) {
     bench::measure_between(name, "", mark, operation);
 }
 
-fn table(number: u64) -> u64 {
+/// A table.
+pub fn table(number: u64) -> u64 {
     TABLES + 4096 * number
 }
 
-fn page(number: u64) -> u64 {
+/// A page to be mapped.
+pub fn page(number: u64) -> u64 {
     PAGES + 4096 * (number % COUNT)
 }
 
-fn write(table: u64, index: u64, value: u64) {
+/// Writes an entry of a table.
+pub fn write(table: u64, index: u64, value: u64) {
     // SAFETY: the tables are mapped at their addresses, and nothing else uses their memory.
     unsafe { ((table + 8 * index) as *mut u64).write_volatile(value) }
 }
 
-fn touch(number: u64) {
+/// Reads from a page of the arena.
+pub fn read(number: u64) -> u64 {
     // SAFETY: the page is mapped, by the caller.
-    unsafe { ((ARENA + 4096 * number) as *const u64).read_volatile() };
+    unsafe { ((ARENA + 4096 * number) as *const u64).read_volatile() }
 }
 
-fn load_cr3(value: u64) {
+fn touch(number: u64) {
+    read(number);
+}
+
+/// Loads CR3 with the root of a space that [`build`] has made.
+pub fn load_cr3(value: u64) {
     // SAFETY: all spaces map this program as the first does.
     unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
-fn invalidate(number: u64) {
+/// INVLPG of a page of the arena.
+pub fn invalidate(number: u64) {
     // SAFETY: forgets a translation.
     unsafe { asm!("invlpg [{}]", in(reg) ARENA + 4096 * number, options(nostack, preserves_flags)) };
 }
 
-/// Tables from `first` on for a space that maps pages at the arena: root, pointers, directory, page tables.
-fn build(first: u64, old_root: u64, pages: u64, flags: u64) -> u64 {
+/// Writes tables from `first` on for a space that maps pages at the arena: root, pointers, directory, page tables.
+pub fn build(first: u64, old_root: u64, pages: u64, flags: u64) -> u64 {
     let root = table(first);
     // SAFETY: both are tables of a page.
     unsafe { core::ptr::copy_nonoverlapping(old_root as *const u64, root as *mut u64, 512) };
