@@ -74,6 +74,7 @@ impl Files {
         Outcome {
             status: None,
             serial: String::from_utf8_lossy(&report.serial).into_owned(),
+            terminal: String::new(),
             messages: format!("{:?}", report.end),
         }
     }

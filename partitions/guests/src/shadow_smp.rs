@@ -7,7 +7,7 @@ use crate::smp::{self, wait_until};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// How often each processor changes its part, and all change the common entry.
-const ROUNDS: u32 = 1000;
+const ROUNDS: u32 = 500;
 /// The page table, with the tables above it in front.
 const TABLES: u64 = 64;
 const PAGE_TABLE: u64 = TABLES + 3;
