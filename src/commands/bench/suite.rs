@@ -32,7 +32,7 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow ones last.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
@@ -63,6 +63,7 @@ impl Suite {
         },
         Self::shadow(Workload::Operations, Engine::Kept),
         Self::shadow(Workload::Operations, Engine::Plain),
+        Self::shadow(Workload::Operations, Engine::Ept),
         Self::shadow(Workload::TwoProcessors, Engine::Kept),
         Self::shadow(Workload::Linux, Engine::Kept),
         Self::shadow(Workload::Linux, Engine::Plain),
