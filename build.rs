@@ -65,6 +65,9 @@ fn build() -> Result<(), String> {
     let images = images_directory()?;
 
     println!("cargo:rustc-env=BULKHEAD_IMAGES={}", images.display());
+    // For `bulkhead bench`, which builds a kernel with another engine.
+    println!("cargo:rustc-env=BULKHEAD_KERNEL_TARGET={}", target.triple);
+    println!("cargo:rustc-env=BULKHEAD_KERNEL_FLAGS={}", target.flags("kernel").join(" "));
     for kernel in target.build("kernel", &["bulkhead-kernel"], &images)? {
         let functions = code::functions(&kernel.linked)?;
         instructions::check(&kernel.linked, &functions, FloatingPoint::StateManagementOnly)?;

@@ -58,6 +58,9 @@ pub struct RunArguments {
     /// Seconds after which the run is ended with status 124 [default: none at a terminal, 900 elsewhere]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
+    /// Count the exits of guests, and show the counts as a table at the end
+    #[arg(long)]
+    pub stats: bool,
     /// Also write the machine's serial output to a file
     #[arg(long, value_name = "FILE")]
     pub serial: Option<PathBuf>,

@@ -8,6 +8,7 @@ mod arguments;
 mod commands;
 mod programs;
 mod progress;
+mod statistics;
 mod system;
 
 use std::process::ExitCode;

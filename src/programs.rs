@@ -3,13 +3,37 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use bulkhead_guest_images::{GuestImageError, GuestImages};
-use miette::Diagnostic as _;
+use miette::{Diagnostic as _, IntoDiagnostic, WrapErr, miette};
 
 /// The kernel's image.
 pub const KERNEL: &str = env!("BULKHEAD_KERNEL");
+
+/// Builds a kernel whose shadow paging is a plain virtual TLB, for comparisons, and returns its image.
+pub fn build_plain_kernel() -> miette::Result<PathBuf> {
+    let directory = Path::new(env!("BULKHEAD_IMAGES")).join("plain-shadow");
+    let target = env!("BULKHEAD_KERNEL_TARGET");
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--profile", "native", "--target", target]);
+    cargo.args(["--package", "bulkhead-kernel", "--features", "plain-shadow"]);
+    cargo.env("CARGO_TARGET_DIR", &directory);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", env!("BULKHEAD_KERNEL_FLAGS").replace(' ', "\u{1f}"));
+    let output = cargo.output().into_diagnostic().wrap_err("cargo")?;
+    if !output.status.success() {
+        return Err(miette!("the kernel could not be built:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let image = directory.join("bulkhead-kernel");
+    let linked = directory.join(target).join("native").join("bulkhead-kernel");
+    let stripped = Command::new("objcopy").arg("--strip-debug").arg(linked).arg(&image).status();
+    match stripped.into_diagnostic().wrap_err("objcopy")?.success() {
+        true => Ok(image),
+        false => Err(miette!("objcopy could not make {}", image.display())),
+    }
+}
 
 /// The native programs, by the names that manifests use.
 pub fn programs() -> BTreeMap<String, PathBuf> {

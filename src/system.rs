@@ -56,7 +56,12 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SystemError {
 
 /// What the manifest compiler is told about this checkout.
 pub fn options(programs: &BTreeMap<String, PathBuf>) -> Options<'_> {
-    Options { initrd_arguments: "", programs: Some(programs), image_resolver: &programs::find_guest_image }
+    Options {
+        initrd_arguments: "",
+        statistics: false,
+        programs: Some(programs),
+        image_resolver: &programs::find_guest_image,
+    }
 }
 
 /// Where everything goes that is made for a manifest, by its file name; made if it is not there.
@@ -65,6 +70,15 @@ pub fn directory(manifest: &Path) -> Result<PathBuf, SystemError> {
     let directory = programs::target_directory().join("systems").join(name);
     fs::create_dir_all(&directory).map_err(file_error(&directory))?;
     Ok(directory)
+}
+
+/// What a system is compiled for.
+#[derive(Clone, Copy, Default)]
+pub struct Purpose {
+    /// Somebody is at its terminal.
+    pub interactive: bool,
+    /// Exits of its guests are to be counted.
+    pub statistics: bool,
 }
 
 /// A compiled manifest.
@@ -76,18 +90,18 @@ impl System {
     /// Compiles the manifest for a system that nobody watches. `None` if it is wrong, after everything that is wrong has
     /// been shown.
     pub fn compile(manifest: &Path) -> miette::Result<Option<Self>> {
-        Self::compile_with(manifest, "")
+        Self::compile_for(manifest, Purpose::default())
     }
 
-    /// Compiles the manifest for a system with somebody at its terminal.
-    pub fn compile_interactive(manifest: &Path) -> miette::Result<Option<Self>> {
-        Self::compile_with(manifest, INTERACTIVE)
-    }
-
-    fn compile_with(manifest: &Path, initrd_arguments: &str) -> miette::Result<Option<Self>> {
+    /// The same for something else.
+    pub fn compile_for(manifest: &Path, purpose: Purpose) -> miette::Result<Option<Self>> {
         let programs = programs::programs();
-        let options =
-            Options { initrd_arguments, image_resolver: &programs::provide_guest_image, ..options(&programs) };
+        let options = Options {
+            initrd_arguments: if purpose.interactive { INTERACTIVE } else { "" },
+            statistics: purpose.statistics,
+            image_resolver: &programs::provide_guest_image,
+            ..options(&programs)
+        };
         let step = Step::begin(format!("compiling {}", manifest.display()));
         let result = bulkhead_manifest::compile(manifest, &options);
         step.done();
@@ -107,13 +121,18 @@ impl System {
 
     /// Builds the bootable image: the plan, init, and what the plan names.
     pub fn build_image(&self, output: &Path) -> miette::Result<()> {
+        self.build_image_with(Path::new(KERNEL), output)
+    }
+
+    /// The same with another kernel.
+    pub fn build_image_with(&self, kernel: &Path, output: &Path) -> miette::Result<()> {
         let step = Step::begin(format!("building {}", output.display()));
         let init = programs::programs().remove("init").unwrap_or_default();
         let mut modules = vec![Module::new("init", &init)?];
         for (name, path) in &self.compiled.modules {
             modules.push(Module::new(name, path)?);
         }
-        bulkhead_image::build_image(Path::new(KERNEL), &self.compiled.plan, &modules, output)?;
+        bulkhead_image::build_image(kernel, &self.compiled.plan, &modules, output)?;
         step.done();
         Ok(())
     }

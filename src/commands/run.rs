@@ -12,7 +12,8 @@ use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
     arguments::{BackendChoice, RunArguments},
-    system::{self, System},
+    statistics::{self, Filter},
+    system::{self, Purpose, System},
 };
 
 /// Exit status when the manifest's end condition is not met.
@@ -24,12 +25,8 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let compiled = if io::stdin().is_terminal() {
-        System::compile_interactive(&arguments.manifest)?
-    } else {
-        System::compile(&arguments.manifest)?
-    };
-    let Some(system) = compiled else {
+    let purpose = Purpose { interactive: io::stdin().is_terminal(), statistics: arguments.stats };
+    let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {
         return Ok(crate::SETUP_ERROR);
     };
     let backend = match arguments.backend {
@@ -50,7 +47,11 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
     };
     system.build_image(&run.image)?;
     announce(&run);
-    let report = execute(&run, arguments.serial.as_deref())?;
+    let filter = arguments.stats.then(Filter::default);
+    let report = execute(&run, arguments.serial.as_deref(), filter)?;
+    if arguments.stats {
+        let _ = write!(io::stdout(), "{}", statistics::table(&String::from_utf8_lossy(&report.serial)));
+    }
     Ok(conclude(&report))
 }
 
@@ -76,7 +77,7 @@ fn announce(run: &Run) {
     );
 }
 
-fn execute(run: &Run, serial: Option<&Path>) -> miette::Result<Report> {
+fn execute(run: &Run, serial: Option<&Path>, mut filter: Option<Filter>) -> miette::Result<Report> {
     let mut file = match serial {
         Some(path) => Some(File::create(path).into_diagnostic().wrap_err_with(|| path.display().to_string())?),
         None => None,
@@ -84,12 +85,14 @@ fn execute(run: &Run, serial: Option<&Path>) -> miette::Result<Report> {
     let mut file_error = None;
     let mut stdout = io::stdout();
     let report = run.execute(Input::Terminal, &mut |bytes| {
+        let passed = filter.as_mut().map(|filter| filter.pass(bytes));
         // A reader of standard output that has gone away does not end the run.
-        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        let _ = stdout.write_all(passed.as_deref().unwrap_or(bytes)).and_then(|()| stdout.flush());
         if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(bytes)) {
             file_error.get_or_insert(error);
         }
     })?;
+    let _ = stdout.write_all(&filter.map_or_else(Vec::new, |mut filter| filter.rest()));
     match (file_error, serial) {
         (Some(error), Some(path)) => Err(error).into_diagnostic().wrap_err_with(|| path.display().to_string()),
         _ => Ok(report),

@@ -57,6 +57,19 @@ fn sixty_partitions_cost_no_more_than_few() {
     }
 }
 
+/// A first access to a page exits once, as its monitor and the kernel count it.
+#[test]
+fn exits_of_shadow_paging_are_counted() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let output = bench("shadow.fill");
+    let figures = objects(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!([0, 1].map(|index| figures[index]["name"].as_str()), [Some("shadow.fill"), Some("shadow.fill.exits")]);
+    assert_eq!(figures[1]["median"].as_f64(), Some(1.0), "{figures:?}");
+}
+
 #[test]
 fn kernel_is_measured_without_a_machine() {
     let output = bench("kernel.");

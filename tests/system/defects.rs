@@ -37,6 +37,7 @@ impl Files {
             programs: Some(&programs),
             image_resolver: &|_| Ok(None),
             initrd_arguments: "",
+            statistics: false,
         };
         let manifest = path("partitions/native.toml");
         let compiled = bulkhead_manifest::compile(&manifest, &options)
@@ -73,6 +74,7 @@ impl Files {
         Outcome {
             status: None,
             serial: String::from_utf8_lossy(&report.serial).into_owned(),
+            terminal: String::new(),
             messages: format!("{:?}", report.end),
         }
     }

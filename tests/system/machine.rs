@@ -39,6 +39,8 @@ pub struct Outcome {
     pub status: Option<i32>,
     /// Everything on the serial line.
     pub serial: String,
+    /// What the host command showed of it, and beside it.
+    pub terminal: String,
     /// What the host command said.
     pub messages: String,
 }
@@ -69,6 +71,7 @@ pub fn run_within(limit: u64, manifest: &str, backend: Backend, arguments: &[&st
     Outcome {
         status: output.status.code(),
         serial: String::from_utf8_lossy(&bytes).into_owned(),
+        terminal: String::from_utf8_lossy(&output.stdout).into_owned(),
         messages: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }

@@ -12,4 +12,5 @@ mod linux;
 mod machine;
 mod native;
 mod processors;
+mod statistics;
 mod unmodified;

@@ -43,6 +43,8 @@ bitflags::bitflags! {
         const DEBUG = 1 << 15;
         /// `pending_debug`.
         const PENDING_DEBUG = 1 << 16;
+        /// `shadow`; nothing is loaded.
+        const SHADOW = 1 << 17;
     }
 }
 
@@ -211,6 +213,50 @@ pub struct VcpuState {
     pub apic_threshold: u32,
     /// Vectors whose end exits, 64 a word.
     pub eoi_exits: [u64; 4],
+    /// What the kernel has done for the vCPU without a return of `Run`, by [`Counted`].
+    pub counted: [u64; 8],
+    /// What shadow paging has done for the vCPU, by [`ShadowCounter`].
+    pub shadow: [u64; 6],
+}
+
+numbered! {
+    /// What is counted in [`VcpuState::counted`]: exits, but for the last.
+    pub enum Counted {
+        /// External interrupts of the host.
+        Interrupt = 0,
+        /// Ends of the kernel's time slices.
+        Slice = 1,
+        /// Writes to doorbells.
+        Doorbell = 2,
+        /// Page faults that shadow paging answered.
+        Fill = 3,
+        /// Page faults that shadow paging gave back to the guest.
+        GuestFault = 4,
+        /// Loads of CR3 that shadow paging answered.
+        Cr3Load = 5,
+        /// INVLPG.
+        Invlpg = 6,
+        /// Interrupts sent to other CPUs by shadow paging, to keep its tables equal to the guest's.
+        SyncInterrupt = 7,
+    }
+}
+
+numbered! {
+    /// What is counted in [`VcpuState::shadow`].
+    pub enum ShadowCounter {
+        /// Page faults that were answered by an entry.
+        Fills = 0,
+        /// Entries made beside those, without a fault.
+        Neighbours = 1,
+        /// Shadow tables that were compared with the guest's.
+        Synchronised = 2,
+        /// Most entries at a time that mapped guest tables writable (no sum).
+        LongestList = 3,
+        /// Shadow tables whose memory was taken for others.
+        Evictions = 4,
+        /// Flushes of the TLB.
+        Flushes = 5,
+    }
 }
 
 /// Byte offset, in the virtual-APIC page, of the vCPU's posted-interrupt descriptor (SDM vol. 3, table 30-1): a set of 256 vectors,

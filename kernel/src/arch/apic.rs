@@ -1,6 +1,6 @@
 //! The local APIC, as memory-mapped xAPIC or as x2APIC MSRs: timer, interprocessor interrupts, end of interrupt.
 
-use crate::arch::{msr, traps::vector};
+use crate::arch::{cpu, msr, traps::vector};
 use crate::memory::layout::DEVICES;
 use crate::time;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -113,6 +113,8 @@ fn command(target: u32, low: u32) {
 
 /// Sends a fixed interrupt to the processor with this APIC identifier.
 pub fn send(target: u32, number: u8) {
+    let sent = &cpu::this().interrupts_sent;
+    sent.set(sent.get().wrapping_add(1));
     command(target, 1 << 14 | u32::from(number));
 }
 

@@ -50,6 +50,8 @@ pub struct Cpu {
     pub window_since: Cell<u64>,
     /// A thread of higher priority than the current one became ready.
     pub reschedule: Cell<bool>,
+    /// Interrupts sent to other processors.
+    pub interrupts_sent: Cell<u64>,
     /// VMX state of the processor.
     pub vmx: VmxCpu,
     /// What another processor asks of this one.

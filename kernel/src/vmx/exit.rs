@@ -21,7 +21,7 @@ use crate::vmx::state::{State, put, store};
 use crate::vmx::store::INTERRUPT_STATE;
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{ExitReason, StateGroups, segment};
+use bulkhead_abi::{Counted, ExitReason, StateGroups, segment};
 use x86::vmx::vmcs::{control, guest, ro};
 
 /// Basic exit reasons (SDM vol. 3, appendix C).
@@ -127,7 +127,10 @@ impl Vcpu {
         match reason {
             reason::CPUID | reason::RDMSR | reason::WRMSR => self.instruction(vmcs, state, reason),
             reason::IO => self.io(vmcs, state),
-            reason::EXTERNAL_INTERRUPT => Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8),
+            reason::EXTERNAL_INTERRUPT => {
+                state.count(Counted::Interrupt, 1);
+                Outcome::Interrupt(vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u8)
+            }
             reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => {
                 self.memory(vmcs, state, reason)
             }
@@ -171,6 +174,7 @@ impl Vcpu {
             && self.space.get().is_some_and(|space| space.has_doorbell(port))
         {
             skip_instruction(vmcs);
+            state.count(Counted::Doorbell, 1);
             return Outcome::Doorbell(port);
         }
         if qualification & IO_STRING != 0 {
@@ -292,6 +296,7 @@ impl Vcpu {
     /// not been loaded, and is not overwritten.
     pub(super) fn time_is_up(&self, vmcs: Vmcs, cpu: &VmxCpu) -> Outcome {
         if cpu.timer_ticks(self.deadline.get()).is_some() {
+            self.state().count(Counted::Slice, 1);
             return Outcome::Timer;
         }
         put!(self.state(), valid, 0);

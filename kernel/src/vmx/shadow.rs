@@ -3,6 +3,7 @@
 //! Such guests run without virtual-processor identifiers, so that every entry and exit empties the TLB of them. The guest's
 //! control registers are in the read shadows and in [`Shadowed`]; the hardware has CR0.WP, CR4.PAE and EFER.NXE set.
 
+use crate::arch::cpu;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
 use crate::vmx::exit::{Outcome, UNBLOCKED_NMI, VALID, block_nmis, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
@@ -10,7 +11,7 @@ use crate::vmx::shadow_memory::Memory;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{PAGE_SIZE, StateGroups, register};
+use bulkhead_abi::{Counted, PAGE_SIZE, StateGroups, register};
 use bulkhead_core::phys::Ref;
 use bulkhead_core::shadow::{Access, Fault, Features, Mode, Paging, Processor};
 use core::arch::x86_64::__cpuid;
@@ -45,7 +46,7 @@ pub struct Shadowed {
     /// It has shadow paging.
     pub(super) on: Cell<bool>,
     /// Its number among the processors of its guest.
-    number: Cell<u32>,
+    pub(super) number: Cell<u32>,
     /// The paging state that it is in.
     paging: Cell<Paging>,
     /// What is to be done before the next entry.
@@ -129,16 +130,19 @@ impl Vcpu {
             self.delay(duty);
             return Some(self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()));
         };
-        let mode = shadowed.paging.get().mode;
+        let (mode, state, sent) = (shadowed.paging.get().mode, self.state(), &cpu::this().interrupts_sent);
+        let sent_before = sent.get();
         let outcome = match duty {
             Duty::Nothing => None,
             Duty::Fault => self.page_fault(vmcs, &processor),
             Duty::Invalidate => {
+                state.count(Counted::Invlpg, 1);
                 processor.invalidate(vmcs.read(ro::EXIT_QUALIFICATION));
                 skip_instruction(vmcs);
                 None
             }
             Duty::Switch => {
+                state.count(Counted::Cr3Load, 1);
                 let root = processor.switch();
                 if mode == Mode::FourLevel {
                     vmcs.set_guest::<{ guest::CR3 }>(root.0);
@@ -159,6 +163,9 @@ impl Vcpu {
                 })
             }
         };
+        if sent.get() != sent_before {
+            state.count(Counted::SyncInterrupt, sent.get().wrapping_sub(sent_before));
+        }
         if mode != Mode::FourLevel {
             shadowed.upper.set(processor.upper_entries());
         }
@@ -216,12 +223,14 @@ impl Vcpu {
         }
         Some(match fault {
             Fault::Retry => {
+                state.count(Counted::Fill, 1);
                 if vectoring & VALID != 0 {
                     repeat_event(vmcs, vectoring);
                 }
                 return None;
             }
             Fault::Guests(code) => {
+                state.count(Counted::GuestFault, 1);
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
                     // Faults whose delivery faults (SDM vol. 3, table 7-5).

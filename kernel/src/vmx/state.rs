@@ -1,7 +1,7 @@
 //! The page that a vCPU shares with its monitor. The monitor may change it at any moment, on another CPU: every access is
 //! one volatile read or write of a member, and what was read is judged before it is used.
 
-use bulkhead_abi::{Segment, StateGroups, VcpuState};
+use bulkhead_abi::{Counted, Segment, StateGroups, VcpuState};
 use core::mem::offset_of;
 
 /// Segment registers, GDTR and IDTR: one behind the other, as in the VMCS.
@@ -39,6 +39,16 @@ impl State {
     pub fn register(self, index: usize) -> u64 {
         // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
         unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
+    }
+
+    /// Adds to a counter.
+    #[inline(always)]
+    pub fn count(self, what: Counted, more: u64) {
+        // SAFETY: the index is kept below the array's length; any bytes are a valid integer.
+        unsafe {
+            let place = (&raw mut (*self.0).counted).cast::<u64>().add(what as usize & 7);
+            place.write_volatile(place.read_volatile().wrapping_add(more));
+        }
     }
 }
 

@@ -57,6 +57,10 @@ impl Vcpu {
                 }
                 StateGroups::DEBUG => self.debug.store(state),
                 StateGroups::PENDING_DEBUG => store!(vmcs, state, pending_debug, guest::PENDING_DBG_EXCEPTIONS),
+                StateGroups::SHADOW => {
+                    let number = self.shadowed.number.get();
+                    put!(state, shadow, self.space.get().map_or([0; 6], |space| space.shadow.counters(number)));
+                }
                 _ => {}
             }
         }

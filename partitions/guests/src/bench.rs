@@ -1,14 +1,12 @@
 //! What exits cost, measured inside the guest: each figure is the plain difference of two readings of the counter.
 
-use crate::machine::{Ports, cpuid, read_register, ticks};
+use crate::machine::{Ports, SELF_TEST, cpuid, read_register, ticks};
 use crate::println;
 
 /// Repetitions of a measurement.
 pub const COUNT: usize = 1000;
 /// Repetitions before that.
 pub const WARM_UP: usize = 100;
-/// The port of the PC's self-test codes: nothing answers there but the monitor.
-const SELF_TEST: u16 = 0x80;
 /// Register select of the I/O APIC.
 const IO_APIC: u32 = 0xfec0_0000;
 
@@ -27,17 +25,25 @@ pub fn run(variant: &str) {
 
 /// Measures an operation.
 #[inline(always)]
-pub fn measure(name: &str, variant: &str, mut operation: impl FnMut()) {
+pub fn measure(name: &str, variant: &str, operation: impl FnMut()) {
+    measure_between(name, variant, || {}, operation);
+}
+
+/// The same; `mark` is called before the first and after the last repetition that counts.
+#[inline(always)]
+pub fn measure_between(name: &str, variant: &str, mark: impl Fn(), mut operation: impl FnMut()) {
     for _ in 0..WARM_UP {
         operation();
     }
     let mut figures = [0; COUNT];
+    mark();
     for figure in &mut figures {
         // Half of the counter is enough for a difference, and costs no instructions to put together.
         let start = ticks() as u32;
         operation();
         *figure = u64::from((ticks() as u32).wrapping_sub(start));
     }
+    mark();
     figures.sort_unstable();
     print(name, variant, &figures);
 }

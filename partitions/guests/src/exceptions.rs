@@ -50,6 +50,15 @@ extern "C" fn unexpected(rip: u64) -> ! {
 #[repr(C, align(16))]
 struct Gate([u64; 2]);
 
+impl Gate {
+    fn new(handler: u64) -> Self {
+        const CODE: u64 = 0x08;
+        const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
+        let low = handler & 0xffff | CODE << 16 | PRESENT_INTERRUPT_GATE | (handler >> 16 & 0xffff) << 48;
+        Self([low, handler >> 32])
+    }
+}
+
 #[repr(C, packed)]
 struct Pointer {
     limit: u16,
@@ -63,8 +72,6 @@ static TABLE: Table = Table(core::cell::UnsafeCell::new([Gate([0; 2]); VECTORS])
 
 /// Loads the table of handlers.
 pub fn install() {
-    const CODE: u64 = 0x08;
-    const PRESENT_INTERRUPT_GATE: u64 = 0x8e << 40;
     let mut gates = [Gate([0; 2]); VECTORS];
     for (vector, gate) in gates.iter_mut().enumerate() {
         let handler = if WITH_ERROR_CODE >> vector & 1 != 0 {
@@ -72,8 +79,7 @@ pub fn install() {
         } else {
             guest_exception_plain as *const () as u64
         };
-        let low = handler & 0xffff | CODE << 16 | PRESENT_INTERRUPT_GATE | (handler >> 16 & 0xffff) << 48;
-        *gate = Gate([low, handler >> 32]);
+        *gate = Gate::new(handler);
     }
     let pointer = Pointer { limit: (size_of::<[Gate; VECTORS]>() - 1) as u16, base: TABLE.0.get() as u64 };
     // SAFETY: the table is written before it is loaded, by the only processor.
@@ -81,6 +87,13 @@ pub fn install() {
         TABLE.0.get().write(gates);
         asm!("lidt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags));
     }
+}
+
+/// Gives page faults a handler of their own, for the only processor.
+pub fn handle_page_faults(handler: unsafe extern "C" fn()) {
+    const PAGE_FAULT: usize = 14;
+    // SAFETY: the table has this gate; no page fault happens meanwhile.
+    unsafe { TABLE.0.get().cast::<Gate>().add(PAGE_FAULT).write_volatile(Gate::new(handler as *const () as u64)) };
 }
 
 /// Exceptions so far.

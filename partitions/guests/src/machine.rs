@@ -9,6 +9,8 @@ const PM1A_CONTROL: u16 = 0x604;
 const SLEEP: u16 = 5 << 10 | 1 << 13;
 /// Ends the machine with a code.
 const EXIT: u16 = 0xf4;
+/// The port of the PC's self-test codes: nothing answers there but a monitor.
+pub const SELF_TEST: u16 = 0x80;
 
 /// The I/O ports. A guest owns its whole machine, so that all of them are its.
 pub struct Ports;
@@ -95,6 +97,12 @@ pub fn text(registers: [u32; 3]) -> Text {
 pub fn vendor() -> (Text, u32) {
     let leaf = cpuid(0, 0);
     (text([leaf.ebx, leaf.edx, leaf.ecx]), leaf.eax)
+}
+
+/// Tells a monitor that counts exits to note the counts, by 32 bits at the port of the self-test codes.
+#[inline(always)]
+pub fn checkpoint(number: u32) {
+    Ports::write_u32(SELF_TEST, number);
 }
 
 /// Powers the machine off; where that does nothing, ends it by the exit port.

@@ -12,6 +12,7 @@
 //! - `smp`: starts the other processors in every way;
 //! - `ipi [COUNT [maskable]]`: sends interrupts between processors in every mode, and counts what comes; or all but NMIs;
 //! - `shadow-bench`: measures changes of page tables;
+//! - `shadow-smp`: all processors change the same page table;
 //! - `ipi-bench`: measures interrupts between processors;
 //! - `smp-memory BASE LENGTH SECONDS`: all processors use that part of guest-physical memory (in hexadecimal) at once;
 //! - `exit N`: ends by the exit port with code N.
@@ -41,6 +42,7 @@ mod modes;
 mod priorities;
 mod receiver;
 mod shadow_bench;
+mod shadow_smp;
 mod smp;
 mod smp_memory;
 mod startup;
@@ -76,6 +78,7 @@ extern "C" fn guest_main(start_information: u32) -> ! {
             ipi::run(count, words.next() != Some("maskable"));
         }
         Some("shadow-bench") => shadow_bench::run(),
+        Some("shadow-smp") => shadow_smp::run(),
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
         Some("corner") => corner::run(words),

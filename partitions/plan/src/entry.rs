@@ -235,11 +235,15 @@ pub struct GuestSpace {
     pub memory: u64,
     /// Whether the guest has a high precision event timer.
     pub hpet: bool,
+    /// Whether the vmm is to count exits, and to print the counts.
+    pub statistics: bool,
 }
 
 impl GuestSpace {
     /// Bit of the entry's third parameter: the guest has a high precision event timer.
     pub const HPET: u64 = 1;
+    /// The same: the vmm is to count exits.
+    pub const STATISTICS: u64 = 2;
 }
 
 /// A guest processor.

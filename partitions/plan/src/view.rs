@@ -107,8 +107,8 @@ impl View<'_> for GuestSpace {
         of_kind(entry, EntryKind::GuestSpace)?;
         has_slot(entry)?;
         let [paging, memory, facilities, _] = entry.parameters;
-        let hpet = facilities & Self::HPET != 0;
-        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet })
+        let [hpet, statistics] = [Self::HPET, Self::STATISTICS].map(|bit| facilities & bit != 0);
+        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics })
     }
 }
 

@@ -95,7 +95,7 @@ impl PortIo for Devices<'_> {
 
 impl Monitor {
     /// Handles the exit that the state page tells of. Something if it ends the guest.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hardware_exit(&mut self) -> Option<End> {
         match self.processor.state().exit_reason & 0xffff {
             reason::CPUID => self.cpuid(),
@@ -161,7 +161,7 @@ impl Monitor {
         emulate::advance(state, length, wide);
     }
 
-    #[inline]
+    #[inline(always)]
     fn cpuid(&mut self) {
         let state = self.processor.state();
         let (leaf, subleaf) = (state.registers[register::RAX] as u32, state.registers[register::RCX] as u32);
@@ -177,7 +177,7 @@ impl Monitor {
         self.skip();
     }
 
-    #[inline]
+    #[inline(always)]
     fn port(&mut self) -> Option<End> {
         let now = time::now();
         let exit = PioExit::new(self.processor.state().exit_qualification);

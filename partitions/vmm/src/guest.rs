@@ -113,6 +113,8 @@ pub struct Guest {
     pub features: CpuFeatures,
     /// The hardware virtualizes the local APICs.
     pub virtual_apics: bool,
+    /// Exits are counted.
+    pub statistics: bool,
     /// Its processors.
     pub processors: Vec<GuestProcessorEntry>,
     /// Who serves its devices.
@@ -121,4 +123,6 @@ pub struct Guest {
     pub end: Once<End>,
     /// Processors whose threads sleep and that only another processor could wake.
     pub deaf: AtomicUsize,
+    /// Processors that have ended, with all that is to be said about them.
+    pub left: AtomicUsize,
 }

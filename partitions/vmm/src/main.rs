@@ -21,14 +21,19 @@ mod memory;
 mod monitor;
 mod serial;
 mod setup;
+mod statistics;
 
 use alloc::string::String;
 use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::{Program, abi, entry, events as signals, println, time};
+use core::sync::atomic::Ordering;
 use guest::{End, Guest};
 use spin::Once;
 
 entry!(main);
+
+/// How long the other processors may take to end after the first, in milliseconds.
+const PATIENCE: u64 = 500;
 
 /// The guest: the first thread builds it, all threads use it.
 static GUEST: Once<Guest> = Once::new();
@@ -60,6 +65,10 @@ fn run(program: &Program) -> Result<End, String> {
     monitor.run();
     // Printed only now, so that the figure delays nothing.
     print_boot_time(program, entered);
+    if guest.statistics {
+        monitor.print_statistics();
+        wait_for_others(guest);
+    }
     guest.end.get().copied().ok_or_else(|| String::from("the guest ended without a reason"))
 }
 
@@ -67,9 +76,21 @@ fn run(program: &Program) -> Result<End, String> {
 fn run_further(thread: usize) {
     let Some(guest) = GUEST.get() else { return };
     match setup::monitor(guest, thread) {
-        Ok(mut monitor) => monitor.run(),
+        Ok(mut monitor) => {
+            monitor.run();
+            monitor.print_statistics();
+            guest.left.fetch_add(1, Ordering::AcqRel);
+        }
         // The guest sees a processor that does not answer.
         Err(error) => println!("vmm: {error}"),
+    }
+}
+
+/// Waits until the other processors' threads have printed what they have counted; those that do not end are not waited for.
+fn wait_for_others(guest: &Guest) {
+    let limit = time::now().saturating_add(time::milliseconds(PATIENCE));
+    while guest.left.load(Ordering::Acquire) + 1 < guest.processors.len() && time::now() < limit {
+        signals::wait(time::now().saturating_add(time::milliseconds(1)));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::exits::SERIAL_PORTS;
 use crate::guest::{End, Guest};
+use crate::statistics::Statistics;
 use alloc::boxed::Box;
 use bulkhead_machine::arbitration::{Arbitration, Readiness};
 use bulkhead_machine::emulate::{DecodeCache, Exception};
@@ -47,6 +48,8 @@ pub struct Monitor {
     pub(crate) watching: bool,
     /// First port whose access may call for more than the access.
     pub(crate) notable_ports: u16,
+    /// Its exits are counted.
+    pub(crate) statistics: Option<Box<Statistics>>,
 }
 
 /// Groups that tell whether the guest takes an interrupt.
@@ -81,6 +84,7 @@ impl Monitor {
             windows: false,
             watching: false,
             notable_ports: SERIAL_PORTS,
+            statistics: guest.statistics.then(Statistics::new),
         }
     }
 
@@ -92,6 +96,12 @@ impl Monitor {
 
     /// Runs the processor until the guest ends; how it ended is in [`Guest::end`].
     pub fn run(&mut self) {
+        // Two copies, so that not counting costs nothing.
+        if self.statistics.is_some() { self.run_with::<true>() } else { self.run_with::<false>() }
+    }
+
+    #[inline(always)]
+    fn run_with<const COUNTING: bool>(&mut self) {
         loop {
             if self.activity != Activity::WaitingForStartup && (self.model.has_work() || self.windows) {
                 self.arbitrate();
@@ -102,6 +112,9 @@ impl Monitor {
                     let reason = self.processor.run();
                     // From here on whoever posts need not wake this thread.
                     let events = self.mailbox.take();
+                    if COUNTING {
+                        self.count(reason);
+                    }
                     if let Some(end) = self.left(reason) {
                         return self.end(end);
                     }
@@ -135,7 +148,7 @@ impl Monitor {
     }
 
     /// Does what is to be done after a stay in the guest. Something if it ends the guest.
-    #[inline]
+    #[inline(always)]
     fn left(&mut self, reason: Result<ExitReason, Error>) -> Option<End> {
         match reason {
             Ok(ExitReason::Hardware) => self.hardware_exit(),

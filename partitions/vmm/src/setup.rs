@@ -87,7 +87,20 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     if is_shadowed {
         features.remove(CpuFeatures::UNRESTRICTED_GUEST);
     }
-    Ok((Guest { machine, ram, space, features, virtual_apics, processors, links, end: Once::new(), deaf }, state))
+    let guest = Guest {
+        machine,
+        ram,
+        space,
+        features,
+        virtual_apics,
+        statistics: offered.statistics,
+        processors,
+        links,
+        end: Once::new(),
+        deaf,
+        left: AtomicUsize::new(0),
+    };
+    Ok((guest, state))
 }
 
 /// The threads that run the processors, by processor.

@@ -6,6 +6,7 @@ use bulkhead_harness::{Backend, End, Input, Run};
 use miette::{IntoDiagnostic, WrapErr, miette};
 
 use crate::{
+    programs::KERNEL,
     progress::Step,
     system::{self, System},
 };
@@ -15,7 +16,12 @@ const LAST_LINES: usize = 12;
 
 /// Boots a manifest of the checkout on a processor of this model, and returns the serial output, of whatever length.
 pub fn manifest(manifest: &str, model: &str, limit: Duration) -> miette::Result<String> {
-    file(manifest, &Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest), model, limit)
+    manifest_with(Path::new(KERNEL), manifest, model, limit)
+}
+
+/// The same with another kernel.
+pub fn manifest_with(kernel: &Path, manifest: &str, model: &str, limit: Duration) -> miette::Result<String> {
+    file(kernel, manifest, &Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest), model, limit)
 }
 
 /// The same with so many partitions more, which sleep most of the time: programs without console, and no load to speak of.
@@ -29,10 +35,10 @@ pub fn crowded_manifest(manifest: &str, more: usize, model: &str, limit: Duratio
     }
     let path = system::directory(&source)?.join("crowded.toml");
     fs::write(&path, text).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
-    file(&format!("{manifest} with {more} partitions more"), &path, model, limit)
+    file(Path::new(KERNEL), &format!("{manifest} with {more} partitions more"), &path, model, limit)
 }
 
-fn file(what: &str, path: &Path, model: &str, limit: Duration) -> miette::Result<String> {
+fn file(kernel: &Path, what: &str, path: &Path, model: &str, limit: Duration) -> miette::Result<String> {
     let system = System::compile(path)?.ok_or_else(|| miette!("{what} is wrong"))?;
     system.check_features(Backend::Bochs, Some(model))?;
     // Beside what `bulkhead run` makes of the same manifest.
@@ -48,7 +54,7 @@ fn file(what: &str, path: &Path, model: &str, limit: Duration) -> miette::Result
         timeout: Some(limit),
         directory,
     };
-    system.build_image(&run.image)?;
+    system.build_image_with(kernel, &run.image)?;
     image(what, &run)
 }
 

@@ -8,6 +8,7 @@ mod boot;
 mod figure;
 mod kernel;
 mod linux;
+mod shadow;
 mod suite;
 mod table;
 

@@ -6,6 +6,7 @@ use super::{
     boot,
     figure::{self, Figure},
     linux,
+    shadow::{Engine, Workload},
 };
 
 /// Far above what any of the small manifests takes.
@@ -19,6 +20,8 @@ enum Method {
     Crowded(&'static str, usize, &'static str),
     /// Linux is booted twice.
     Linux(&'static linux::Boot),
+    /// Guests with shadow paging print them, and their monitors count exits.
+    Shadow(Workload, Engine),
 }
 
 /// Figures that are taken together.
@@ -28,8 +31,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Every suite; the slow one last.
-    pub const ALL: [Self; 7] = [
+    /// Every suite; the slow ones last.
+    pub const ALL: [Self; 13] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
@@ -58,9 +61,19 @@ impl Suite {
             method: Method::Printed("partitions/bench-shootdown.toml"),
             figures: &["shootdown.ept", "shootdown.ept.outside"],
         },
+        Self::shadow(Workload::Operations, Engine::Kept),
+        Self::shadow(Workload::Operations, Engine::Plain),
+        Self::shadow(Workload::Operations, Engine::Ept),
+        Self::shadow(Workload::TwoProcessors, Engine::Kept),
+        Self::shadow(Workload::Linux, Engine::Kept),
+        Self::shadow(Workload::Linux, Engine::Plain),
         Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
         Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },
     ];
+
+    const fn shadow(workload: Workload, engine: Engine) -> Self {
+        Self { method: Method::Shadow(workload, engine), figures: workload.figures(engine) }
+    }
 
     /// The names of its figures.
     pub fn figures(&self) -> impl Iterator<Item = &'static str> {
@@ -80,6 +93,7 @@ impl Suite {
                 Ok(figure::figures_of(&serial, model).into_iter().map(renamed).collect())
             }
             Method::Linux(linux) => linux::run(linux, model),
+            Method::Shadow(workload, engine) => workload.run(engine, model),
         }
     }
 }

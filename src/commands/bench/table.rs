@@ -15,7 +15,7 @@ const fn compare(name: &'static str, target: f64, nova: &'static str, kvm: &'sta
 }
 
 /// NOVA is release 24.35; KVM is that of Linux 6.1 with a minimal monitor.
-const COMPARISONS: [Comparison; 14] = [
+const COMPARISONS: [Comparison; 25] = [
     compare("ipc.call_reply", 280.0, "284 (1 word), 319 (8 words)", "pipe 10,327"),
     compare("syscall.null", 60.0, "57", "212"),
     compare("notify.cross_cpu", 1500.0, "1,795", "eventfd 4,220"),
@@ -27,6 +27,17 @@ const COMPARISONS: [Comparison; 14] = [
     compare("exit.mmio.smp", 1500.0, "", ""),
     compare("ipi.busy", 1600.0, "", "3,865"),
     compare("ipi.halted", 2500.0, "", "5,785"),
+    compare("shadow.fill", 600.0, "491 (1 exit)", "4,913 (1 exit)"),
+    compare("shadow.cr3_switch", 400.0, "3,873 (1)", "1,345 (1)"),
+    compare("shadow.two_spaces", 1500.0, "84,862 (130)", "3,194 (2)"),
+    compare("shadow.two_spaces.exits", 2.0, "130", "2"),
+    compare("shadow.invlpg", 350.0, "206 (1), 484 for the refill", "1,882 (1)"),
+    compare("shadow.pte_modify", 800.0, "696 (2)", "4,312 (1)"),
+    compare("shadow.map_touch_unmap", 900.0, "695 (2)", "7,865 (2)"),
+    compare("shadow.map64", 40_000.0, "43,463 (65)", "585,911 (66)"),
+    compare("shadow.demand_fault", 900.0, "751 (2)", "7,048 (2)"),
+    compare("shadow.new_space", 50_000.0, "55,804 (66)", "519,184 (78.8)"),
+    compare("shadow.sync_ipis", 0.0, "", ""),
     compare("linux.boot.ratio", 1.10, "", ""),
     compare("linux.boot.ratio.smp", 1.10, "", ""),
     compare("kernel.lines", 10_000.0, "13,957", ""),

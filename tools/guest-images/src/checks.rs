@@ -10,6 +10,9 @@
 //!
 //! Then the power goes off, or, if the kernel's command line has [`INTERACTIVE`], there is a shell. A guest that found
 //! something wrong resets instead.
+//!
+//! With the word `bulkhead.fork-exec` on the command line there are no checks: programs are started, one after the other, between two
+//! checkpoints for a monitor that counts exits, and `check: programs ok count=N` says how many.
 
 use crate::{cpio::Archive, first_program};
 

@@ -43,11 +43,13 @@ pub struct Options<'a> {
     pub image_resolver: ImageResolver<'a>,
     /// Appended to the kernel command line of each guest that has an initial RAM disk, for its scripts; may be empty.
     pub initrd_arguments: &'a str,
+    /// The monitors of all guests count exits, as with `statistics = true`.
+    pub statistics: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { programs: None, image_resolver: &|_| Ok(None), initrd_arguments: "" }
+        Self { programs: None, image_resolver: &|_| Ok(None), initrd_arguments: "", statistics: false }
     }
 }
 
@@ -83,6 +85,7 @@ fn examine(
     let reporter = Reporter::new(path, Arc::from(text.as_str()));
     let mut manifest = read::manifest(&text, &reporter, path);
     manifest.append_initrd_arguments(options.initrd_arguments);
+    manifest.guests.iter_mut().for_each(|guest| guest.statistics |= options.statistics);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);
     checks::all(&Context { manifest: &manifest, files: &files, reporter: &reporter });
     if reporter.has_errors() { Err(reporter.into_diagnostics()) } else { Ok((manifest, files, reporter)) }

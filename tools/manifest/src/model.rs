@@ -132,6 +132,7 @@ pub(crate) struct Guest {
     pub(crate) command_line: Option<Located<String>>,
     pub(crate) firmware: Option<Located<String>>,
     pub(crate) hpet: bool,
+    pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: Restart,

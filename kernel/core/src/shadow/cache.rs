@@ -4,9 +4,9 @@ use super::fault::Step;
 use super::mode::{ACCESSED, ADDRESS, Allows, Layout, PRESENT, USER, WRITE};
 use super::synchronise::is_valid;
 use super::table::{Role, TABLE_BYTES, Table, table};
-use super::{Machine, Processor, Shadow, WorkingSet, count};
+use super::{Machine, Processor, Shadow, WorkingSet};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::PAGE_SIZE;
+use bulkhead_abi::{PAGE_SIZE, ShadowCounter};
 use core::iter::successors;
 
 /// With this bit, the guest-physical address of upper entries that are not read from memory at each walk stands for a frame.
@@ -110,7 +110,7 @@ impl<M: Machine> Processor<'_, M> {
     /// Empties the table that has not been needed for longest.
     fn evict(&self) -> Option<Ref<Table>> {
         let table = self.set.oldest_idle()?;
-        count(&self.shadow.counters.evictions);
+        self.set.count(ShadowCounter::Evictions);
         self.set.forget_roots();
         // What only it pointed to goes next.
         table.each_live(|index| self.remove(table, index, false));

@@ -5,10 +5,10 @@ use super::mode::{
     USER, WRITE, index,
 };
 use super::table::{ENTRIES, LARGE_BYTES, LISTED, Role, Table, table};
-use super::{Machine, Processor, count};
+use super::{Machine, Processor};
 use crate::page_table::{PageSize, Translation};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::{PAGE_SIZE, Rights};
+use bulkhead_abi::{PAGE_SIZE, Rights, ShadowCounter};
 
 /// Entries that a fault makes beside the missing one, at most.
 const NEIGHBOURS: u64 = 15;
@@ -76,7 +76,7 @@ impl<M: Machine> Processor<'_, M> {
                     return None;
                 }
                 self.map_neighbours(table, index);
-                count(&self.shadow.counters.fills);
+                self.set.count(ShadowCounter::Fills);
                 return Some(Fault::Retry);
             }
             Meaning::Page(..) => Access::PROTECTION,
@@ -125,7 +125,7 @@ impl<M: Machine> Processor<'_, M> {
             // The hardware refuses what the entries allow: an implicit access under SMAP.
             return Ok(Fault::Guests(access.error(&self.paging.get(), Access::PROTECTION)));
         }
-        count(&self.shadow.counters.fills);
+        self.set.count(ShadowCounter::Fills);
         Ok(Fault::Retry)
     }
 
@@ -282,6 +282,9 @@ impl<M: Machine> Processor<'_, M> {
     #[inline(always)]
     fn map_neighbours(&self, table: Ref<Table>, index: u64) {
         let mut next = index + 1;
+        if cfg!(feature = "plain-shadow") {
+            return;
+        }
         while next <= (index + NEIGHBOURS).min(ENTRIES - 1) && self.map_used(table, next) {
             next += 1;
         }
@@ -302,7 +305,7 @@ impl<M: Machine> Processor<'_, M> {
             && let Ok(backing) = self.backing(page, read)
             && let Ok(entry) = self.leaf(value, [0, 0], allows, backing, read)
         {
-            count(&self.shadow.counters.neighbours);
+            self.set.count(ShadowCounter::Neighbours);
             return self.set(table, index, entry, value);
         }
         false

@@ -55,8 +55,6 @@ impl Shadow {
         table.set_listed(index, true);
         if let Some(owner) = self.set(table.role().processor()) {
             owner.push_listed(table.entry_id(index));
-            let longest = &self.counters.longest_list;
-            longest.set(longest.get().max(u64::from(owner.listed.get())));
         }
     }
 

@@ -43,7 +43,7 @@ mod working_set;
 use crate::Progress;
 use crate::page_table::{Pool, Translation};
 use crate::phys::{HostPhysical, Ref};
-use bulkhead_abi::{Error, PAGE_SIZE};
+use bulkhead_abi::{Error, PAGE_SIZE, ShadowCounter};
 use cache::own_tables;
 use core::cell::Cell;
 use heads::{Heads, give_back};
@@ -78,36 +78,12 @@ pub trait Machine {
     fn pool(&self) -> &Pool;
 }
 
-/// What the engine has done.
-#[derive(Clone, Default, Debug)]
-#[repr(C)]
-pub struct Counters {
-    /// Faults that were answered by an entry.
-    pub fills: Cell<u64>,
-    /// Entries made beside those, without a fault.
-    pub neighbours: Cell<u64>,
-    /// Tables that were compared with the guest's.
-    pub synchronised: Cell<u64>,
-    /// Longest list of a processor.
-    pub longest_list: Cell<u64>,
-    /// Tables whose memory was taken for others.
-    pub evictions: Cell<u64>,
-    /// Flushes of a processor's TLB.
-    pub flushes: Cell<u64>,
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get().wrapping_add(1));
-}
-
 /// The shadow paging of a guest. Zero: none yet.
 #[derive(Default)]
 #[repr(C)]
 pub struct Shadow {
     heads: Heads,
     sets: [Cell<Option<Ref<WorkingSet>>>; MOST_PROCESSORS],
-    /// What has been done.
-    pub counters: Counters,
 }
 
 /// The shadow paging of one processor: what its hardware and its guest ask for.
@@ -184,6 +160,11 @@ impl Shadow {
         Some(Processor { shadow: self, set: self.set(number)?, number, paging, machine })
     }
 
+    /// What has been done for a processor.
+    pub fn counters(&self, number: u32) -> [u64; 6] {
+        self.set(number).map_or_else(Default::default, |set| set.counters.each_ref().map(Cell::get))
+    }
+
     #[inline(always)]
     fn set(&self, number: u32) -> Option<Ref<WorkingSet>> {
         self.sets.get(number as usize)?.get()
@@ -201,6 +182,9 @@ impl<M: Machine> Processor<'_, M> {
     /// The same for CR3 alone, and not in PAE mode.
     #[inline(always)]
     pub fn switch(&self) -> HostPhysical {
+        if cfg!(feature = "plain-shadow") {
+            self.empty();
+        }
         self.renew();
         self.activate();
         self.finish();
@@ -249,7 +233,7 @@ impl<M: Machine> Processor<'_, M> {
     #[inline(always)]
     fn finish(&self) {
         if self.set.flush.take() {
-            count(&self.shadow.counters.flushes);
+            self.set.count(ShadowCounter::Flushes);
             self.machine.flush();
         }
     }

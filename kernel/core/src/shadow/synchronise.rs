@@ -3,8 +3,9 @@
 use super::cache::NO_FRAME;
 use super::mode::{DIRTY, Mode, index};
 use super::table::{Table, table};
-use super::{Machine, Processor, count};
+use super::{Machine, Processor};
 use crate::phys::Ref;
+use bulkhead_abi::ShadowCounter;
 
 /// Whether a shadow entry made from `source` may stay now that the guest's entry is `now`. A dirty bit that was set since then
 /// changes nothing: the shadow entry allows no writes yet.
@@ -32,7 +33,7 @@ impl<M: Machine> Processor<'_, M> {
                 table.each_live(|index| self.remove(table, index, false));
                 continue;
             }
-            count(&self.shadow.counters.synchronised);
+            self.set.count(ShadowCounter::Synchronised);
             table.each_live(|index| {
                 self.compare_entry(table, index);
             });

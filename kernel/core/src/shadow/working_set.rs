@@ -4,10 +4,11 @@ use super::Table;
 use super::table::{EntryId, TableId, table};
 use super::way::Way;
 use crate::phys::{HostPhysical, Ref};
+use bulkhead_abi::ShadowCounter;
 use core::cell::Cell;
 
 /// Most entries that the active entry list holds for a processor. Few in the tests, so that there are often too many.
-const MOST_LISTED: usize = if cfg!(test) { 6 } else { 430 };
+const MOST_LISTED: usize = if cfg!(test) { 6 } else { 420 };
 
 /// How many roots are found at once.
 const ROOTS: usize = 16;
@@ -40,12 +41,21 @@ pub struct WorkingSet {
     pub(super) overflow: Cell<bool>,
     /// Entries of this processor that map guest tables writable.
     pub(super) listed: Cell<u32>,
+    /// By [`ShadowCounter`].
+    pub(super) counters: [Cell<u64>; 6],
     list: [Cell<EntryId>; MOST_LISTED],
 }
 
 const _: () = assert!(size_of::<WorkingSet>() <= 4096);
 
 impl WorkingSet {
+    /// Counts something.
+    pub(super) fn count(&self, what: ShadowCounter) {
+        if let Some(counter) = self.counters.get(what as usize) {
+            counter.set(counter.get().wrapping_add(1));
+        }
+    }
+
     /// An entry of the list.
     pub(super) fn listed(&self, index: u32) -> EntryId {
         self.list.get(index as usize).map_or(0, Cell::get)
@@ -58,6 +68,9 @@ impl WorkingSet {
             Some(place) => {
                 place.set(entry);
                 self.listed.set(count + 1);
+                if let Some(longest) = self.counters.get(ShadowCounter::LongestList as usize) {
+                    longest.set(longest.get().max(u64::from(count) + 1));
+                }
             }
             None => self.overflow.set(true),
         }

@@ -8,6 +8,8 @@
 //! - [`futexes`]: threads count under a lock, and hand a baton round;
 //! - [`forks`]: processes find their parent's memory, change their copy, and leave the parent's alone;
 //! - [`mappings`]: a page is replaced while threads on the other processors read it.
+//!
+//! With an argument it starts [`programs`] instead, for a monitor that counts exits.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -18,6 +20,7 @@ mod linux;
 mod mappings;
 mod mix;
 mod pipes;
+mod programs;
 
 // Compiled code calls its functions by name.
 use bulkhead_intrinsics as _;
@@ -50,6 +53,18 @@ fn main() -> u8 {
         }
     }
     status
+}
+
+/// The same with an argument.
+fn start_programs() -> u8 {
+    match Processors::of_this_process().and_then(|processors| programs::run(&processors)) {
+        Ok(count) => println!("check: programs ok count={count}"),
+        Err(failure) => {
+            println!("check: programs: {failure} FAILED");
+            return 1;
+        }
+    }
+    0
 }
 
 #[panic_handler]

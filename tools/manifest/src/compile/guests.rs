@@ -190,9 +190,10 @@ impl Compiler<'_> {
     }
 }
 
-/// What the guest's machine has beyond what every guest's has.
+/// What the guest's machine has beyond what every guest's has, and what its monitor does beside.
 fn facilities(guest: &Guest) -> u64 {
-    if guest.hpet { GuestSpace::HPET } else { 0 }
+    let bit = |has, bit| if has { bit } else { 0 };
+    bit(guest.hpet, GuestSpace::HPET) | bit(guest.statistics, GuestSpace::STATISTICS)
 }
 
 /// Pages for shadow tables.

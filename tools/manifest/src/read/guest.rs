@@ -30,6 +30,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         command_line: table.string("command_line"),
         firmware,
         hpet: table.boolean("hpet", false),
+        statistics: table.boolean("statistics", false),
         paging: table.string("paging"),
         shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(SHADOW_MEMORY)),
         restart: restart(&table),

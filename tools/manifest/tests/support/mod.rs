@@ -56,7 +56,12 @@ impl World {
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
             other => Err(format!("there is no {other}")),
         };
-        use_options(&Options { programs: Some(&self.programs), image_resolver: &resolver, initrd_arguments: "" })
+        use_options(&Options {
+            programs: Some(&self.programs),
+            image_resolver: &resolver,
+            initrd_arguments: "",
+            statistics: false,
+        })
     }
 }
 

@@ -13,8 +13,10 @@ pub const MMAP: usize = 9;
 pub const SCHED_YIELD: usize = 24;
 pub const CLONE: usize = 56;
 pub const FORK: usize = 57;
+pub const EXECVE: usize = 59;
 pub const EXIT: usize = 60;
 pub const WAIT4: usize = 61;
+pub const IOPERM: usize = 173;
 pub const FUTEX: usize = 202;
 pub const SCHED_SETAFFINITY: usize = 203;
 pub const SCHED_GETAFFINITY: usize = 204;
@@ -67,9 +69,11 @@ pub fn call_with_numbers<const COUNT: usize>(
     unsafe { call(name, number, all) }
 }
 
-// The kernel starts a program with the stack pointer at its arguments, which nobody reads here.
-global_asm!(".globl _start", "_start: and rsp, -16", "call {start}", "ud2", start = sym start);
+// The kernel starts a program with the stack pointer at the number of its arguments, and the arguments behind it.
+global_asm!(".globl _start", "_start: mov rdi, rsp", "and rsp, -16", "call {start}", "ud2", start = sym start);
 
-extern "C" fn start() -> ! {
-    super::exit(crate::main())
+extern "C" fn start(arguments: *const usize) -> ! {
+    // SAFETY: see above.
+    let has_argument = unsafe { arguments.read() } > 1;
+    super::exit(if has_argument { crate::start_programs() } else { crate::main() })
 }

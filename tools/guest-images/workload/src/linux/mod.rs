@@ -1,6 +1,7 @@
 //! Linux as the workload sees it: safe functions around its system calls (section 2 of the manual). All unsafe code is here.
 
 mod call;
+mod checkpoint;
 mod failure;
 mod futex;
 mod page;
@@ -9,10 +10,11 @@ mod print;
 mod process;
 mod processors;
 
+pub use checkpoint::Checkpoints;
 pub use failure::Failure;
 pub use futex::{futex_wait, futex_wake};
 pub use page::Page;
 pub use pipe::{Pipe, PipeEnd};
 pub use print::print;
-pub use process::{exit, exit_status, start_process, start_thread, wait_for, yield_processor};
+pub use process::{execute, exit, exit_status, start_process, start_thread, wait_for, yield_processor};
 pub use processors::Processors;

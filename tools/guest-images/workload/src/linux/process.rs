@@ -2,11 +2,16 @@
 
 #![allow(unsafe_code)]
 
-use core::arch::asm;
+use core::{
+    arch::asm,
+    convert::Infallible,
+    ffi::{CStr, c_char},
+    ptr,
+};
 
 use super::{
     Failure,
-    call::{CLONE, EXIT, EXIT_GROUP, FORK, MMAP, SCHED_YIELD, WAIT4, call, call_with_numbers},
+    call::{CLONE, EXECVE, EXIT, EXIT_GROUP, FORK, MMAP, SCHED_YIELD, WAIT4, call, call_with_numbers},
     processors::pin,
 };
 
@@ -106,6 +111,15 @@ pub fn wait_for(processes: usize) -> Result<(), Failure> {
 pub fn yield_processor() {
     // It cannot fail.
     let _ = call_with_numbers("sched_yield", SCHED_YIELD, []);
+}
+
+/// Goes on with another program, without arguments and environment.
+pub fn execute(path: &'static CStr) -> Result<Infallible, Failure> {
+    let (arguments, environment) = ([path.as_ptr(), ptr::null()], [ptr::null::<c_char>()]);
+    let addresses = [path.as_ptr().addr(), arguments.as_ptr().addr(), environment.as_ptr().addr(), 0, 0, 0];
+    // SAFETY: the kernel reads the path and both lists.
+    unsafe { call("execve", EXECVE, addresses) }?;
+    unreachable!("execve does not return")
 }
 
 /// Ends this process.
