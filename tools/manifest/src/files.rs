@@ -173,8 +173,8 @@ fn find_image(
     let is_name = |name: &str| name.len() >= 2 && name.bytes().all(letters) && !name.starts_with(['+', '.', '-']);
     // A part of a package, or what a built-in file is made for: whether there is one, the resolver knows.
     let (file, part) = name.split_once('#').map_or((name, None), |(file, part)| (file, Some(part)));
-    let file = file.strip_suffix(":i386").unwrap_or(file);
-    if !is_name(file) || !part.is_none_or(is_name) {
+    let is_package = |name: &str| is_name(name.strip_suffix(":i386").unwrap_or(name));
+    if !is_package(file) || !part.is_none_or(is_package) {
         report("modules::bad_reference", format!("`{name}` cannot be the name of a package or built-in file"));
         return None;
     }

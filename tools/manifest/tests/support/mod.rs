@@ -50,7 +50,11 @@ impl World {
             "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" => {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
-            "builtin:checks" | "builtin:checks#linux-image-rt-amd64" => Ok(Some(self.directory.path().join("initrd"))),
+            "builtin:checks" => Ok(Some(self.directory.path().join("initrd"))),
+            // What a manifest's own kernel makes of the same.
+            "builtin:checks#linux-image-cloud-amd64" | "builtin:checks#linux-image-rt-amd64" => {
+                Ok(Some(self.directory.path().join("initrd")))
+            }
             "builtin:firmware" => Ok(Some(self.directory.path().join("firmware"))),
             "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
