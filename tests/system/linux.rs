@@ -32,9 +32,14 @@ fn run(manifest: &str, arguments: &[&str]) -> Option<Outcome> {
 
 /// Everything that a guest with so many processors checks has gone well, in order.
 fn expect_checks(outcome: &Outcome, guest: &str, processors: usize) {
+    expect_parts(outcome, guest, processors, &["pipes", "futexes", "forks", "mappings"]);
+}
+
+/// The same with these parts of a parallel workload.
+fn expect_parts(outcome: &Outcome, guest: &str, processors: usize, parts: &[&str]) {
     let lines = outcome.lines_of(guest);
     let mut rest = lines.iter();
-    let parts = ["pipes", "futexes", "forks", "mappings"].map(|part| (format!("check: {part} ok processors="), true));
+    let parts = parts.iter().map(|part| (format!("check: {part} ok processors="), true));
     let expected = [(format!("check: nproc {processors}"), false)]
         .into_iter()
         .chain(parts)
@@ -95,4 +100,34 @@ fn preempt_rt_kernel() {
         assert!(outcome.lines_of("linux").iter().any(|line| line.contains(" PREEMPT_RT ")), "{outcome}");
         expect_checks(&outcome, "linux", 2);
     }
+}
+
+/// A guest of 32 bits with two processors.
+fn expect_32_bits(manifest: &str) {
+    if let Some(outcome) = run(manifest, &[]) {
+        assert!(outcome.lines_of("linux").iter().any(|line| line.contains(" i686 ")), "{outcome}");
+        expect_parts(&outcome, "linux", 2, &["pipes", "forks"]);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and fetches another kernel"]
+fn two_level_paging() {
+    expect_32_bits("tests/manifests/linux-686.toml");
+}
+
+#[test]
+#[ignore = "takes minutes, and fetches another kernel"]
+fn pae_paging() {
+    expect_32_bits("tests/manifests/linux-686-pae.toml");
+}
+
+#[test]
+fn two_level_paging_in_shadow_tables() {
+    expect_32_bits("tests/manifests/linux-686-shadow.toml");
+}
+
+#[test]
+fn pae_paging_in_shadow_tables() {
+    expect_32_bits("tests/manifests/linux-686-pae-shadow.toml");
 }

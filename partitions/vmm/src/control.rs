@@ -2,7 +2,6 @@
 
 use crate::monitor::Monitor;
 use bulkhead_machine::emulate::{self, Exception};
-use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::GeneralProtection;
 use bulkhead_machine::policy::control::{ControlChange, ControlRegisters};
 use bulkhead_machine::policy::msr::{MsrRead, MsrWrite};
@@ -87,12 +86,7 @@ impl Monitor {
     fn change(&mut self, change: &ControlChange) -> Result<(), GeneralProtection> {
         let new = change.registers;
         if change.load_page_directory_pointers {
-            let base = new.cr3 & 0xffff_ffe0;
-            let mut pointers = [0; 4];
-            for (index, pointer) in (0..).zip(&mut pointers) {
-                let address = GuestPhysical(base + 8 * index);
-                *pointer = self.guest.ram.read_u64(address).map_err(|_| GeneralProtection)?;
-            }
+            let pointers = self.guest.machine.control().page_directory_pointers(&self.guest.ram, new.cr3)?;
             let state = self.processor.state_mut();
             state.pdptes = pointers;
             state.dirty |= StateGroups::PDPTES.bits();

@@ -3,7 +3,8 @@
 //! Its lines begin with `check:`.
 //! - `check: init tsc=N` is the first one: the time-stamp counter when the kernel started the first program;
 //! - `check: nproc N` counts the processors, all of which run;
-//! - `check: pipes ok`, `futexes`, `forks` and `mappings` are the parts of a parallel workload (`workload/`);
+//! - `check: pipes ok`, `futexes`, `forks` and `mappings` are the parts of a parallel workload (`workload/`), `pipes`
+//!   and `forks` those of the one that kernels of 32 bits have instead: a script, since there is no compiler for them here;
 //! - `check: disk ok sha256=S bytes=N processors=N` stands for a file that was written to `/dev/vda`, read back after it
 //!   had left the cache, and hashed by every processor at the same time: the whole, and a part of its own;
 //! - `check: all ok` is the last.
@@ -14,7 +15,7 @@
 //! With the word `bulkhead.fork-exec` on the command line there are no checks: programs are started, one after the other, between two
 //! checkpoints for a monitor that counts exits, and `check: programs ok count=N` says how many.
 
-use crate::{cpio::Archive, first_program};
+use crate::{architecture::Architecture, cpio::Archive, first_program};
 
 /// The word of the command line that asks for a shell.
 pub const INTERACTIVE: &str = "bulkhead.interactive";
@@ -31,14 +32,22 @@ const SCRIPT: &str = include_str!("checks/start.sh");
 /// What the interactive shell begins with.
 const SHELL_START: &str = include_str!("checks/shell.sh");
 
+/// The parallel workload of kernels that cannot run the program.
+pub(crate) const WORKLOAD_SCRIPT: &str = include_str!("checks/workload.sh");
+
 /// The archive, uncompressed: unpacking costs a guest more than the boot loader saves.
-pub(crate) fn initramfs(busybox: &[u8], workload: &[u8], modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn initramfs(
+    architecture: Architecture,
+    busybox: &[u8],
+    workload: &[u8],
+    modules: &[(&str, Vec<u8>)],
+) -> Vec<u8> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "lib", "mnt", "proc", "sys"] {
         archive.directory(directory);
     }
     archive.character_device("dev/console", (5, 1));
-    archive.program("init", &first_program::elf());
+    archive.program("init", &first_program::elf(architecture));
     archive.program("etc/start", script(modules).as_bytes());
     archive.file("etc/shell", SHELL_START.as_bytes());
     archive.program("bin/busybox", busybox);
@@ -68,7 +77,7 @@ mod tests {
         let script = script(&[("virtio", Vec::new()), ("virtio_blk", Vec::new())]);
         assert!(script.contains("for module in virtio virtio_blk; do") && !script.contains('@'));
         assert!(script.contains(INTERACTIVE));
-        for text in [script.as_str(), SHELL_START] {
+        for text in [script.as_str(), SHELL_START, WORKLOAD_SCRIPT] {
             let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
             shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(shell.wait().unwrap().success());
@@ -77,11 +86,13 @@ mod tests {
 
     #[test]
     fn first_program_starts_a_script_that_is_there() {
-        let archive = initramfs(b"busybox", b"workload", &[("virtio", b"module".to_vec())]);
+        let make = |architecture| initramfs(architecture, b"busybox", b"workload", &[("virtio", b"module".to_vec())]);
+        let archive = make(Architecture::Amd64);
         let contains = |text: &[u8]| archive.windows(text.len()).any(|window| window == text);
         // A header's end stands before the archive's name, a slash before the program's.
         assert!(contains(b"00000000etc/start\0") && contains(b"/etc/start\0"));
         assert!(contains(b"lib/virtio.ko\0") && contains(b"module"));
-        assert_eq!(archive, initramfs(b"busybox", b"workload", &[("virtio", b"module".to_vec())]));
+        assert_eq!(archive, make(Architecture::Amd64));
+        assert_ne!(archive, make(Architecture::I386));
     }
 }

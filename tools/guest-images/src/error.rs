@@ -32,7 +32,8 @@ pub enum GuestImageError {
     /// The package manager did not deliver.
     #[error("cannot fetch Debian's {package}:\n{messages}")]
     #[diagnostic(help(
-        "a network and Debian's package sources are needed; try: apt-get update && apt-get download {package}"
+        "a network and Debian's package sources are needed; try: apt-get update && apt-get download {package}\n\
+         a package of 32 bits is written with its architecture, as in linux-image-686:i386"
     ))]
     Fetch {
         /// The package.

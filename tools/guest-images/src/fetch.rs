@@ -9,10 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
-    GuestImageError, kernels,
-    reference::{architecture, is_package_name},
-};
+use crate::{GuestImageError, architecture::Architecture, kernels, reference::is_package_name};
 
 /// Names of the directories that downloads work in.
 const WORK: &str = ".fetch-";
@@ -64,10 +61,7 @@ impl Fetch {
                 let missing = "a kernel, nor does it depend on one";
                 return Err(GuestImageError::Contents { package: name, missing });
             };
-            name = match architecture(&name) {
-                Some(architecture) => format!("{image}:{architecture}"),
-                None => image,
-            };
+            name = Architecture::of(&name).1.package(&image);
         }
         Err(GuestImageError::Contents { package: name, missing: "a kernel" })
     }
@@ -77,12 +71,12 @@ impl Fetch {
     fn download(&self, name: &str) -> Result<PathBuf, GuestImageError> {
         let place = self.directory.join(format!("archive-{name}"));
         make(&place)?;
-        let host_lists = match architecture(name) {
+        let host_lists = match Architecture::of(name).1.foreign() {
             None => self.apt_get(&place, &[], &["download", name])?,
             Some(_) => Outcome::default(),
         };
         if !host_lists.success {
-            let own = self.own_lists(architecture(name))?;
+            let own = self.own_lists(Architecture::of(name).1.foreign())?;
             let update = self.apt_get(&place, &own, &["update"])?;
             let download = self.apt_get(&place, &own, &["download", name])?;
             if !download.success {

@@ -6,6 +6,8 @@
 //! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
 //!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
 //!
+//! `PACKAGE:i386` is a package of that architecture.
+//!
 //! Owns: the cache under `target/guest-images`. Everything in it is renamed to its place when it is whole, so that
 //! whatever is there can be used, and an interrupted download leaves nothing but a directory that the next one removes.
 //!
@@ -13,9 +15,11 @@
 //! [`find`](GuestImages::find).
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod bzimage;
 pub mod checks;
 pub mod cpio;
+mod elf;
 mod error;
 mod fetch;
 mod first_program;
@@ -33,10 +37,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use architecture::Architecture;
 use fetch::Fetch;
 use package::Package;
 
-/// The package that the checks' programs come from.
+/// The package that the checks' programs come from, of the kernel's architecture.
 const BUSYBOX: &str = "busybox-static";
 
 /// The guests' files, in a cache.
@@ -94,11 +99,15 @@ impl<'a> GuestImages<'a> {
                 }
             }
             Reference::Checks { kernel: name } => {
-                let (Some(kernel), Some(busybox)) = (package(name)?, package(BUSYBOX)?) else {
+                let (_, architecture) = Architecture::of(name);
+                let (Some(kernel), Some(busybox)) = (package(name)?, package(&architecture.package(BUSYBOX))?) else {
                     return Ok(None);
                 };
-                let workload = fs::read(self.workload).map_err(GuestImageError::file(self.workload))?;
-                let archive = checks::initramfs(&busybox.busybox()?, &workload, &kernel.modules()?);
+                let workload = match architecture {
+                    Architecture::Amd64 => fs::read(self.workload).map_err(GuestImageError::file(self.workload))?,
+                    Architecture::I386 => checks::WORKLOAD_SCRIPT.into(),
+                };
+                let archive = checks::initramfs(architecture, &busybox.busybox()?, &workload, &kernel.modules()?);
                 self.keep(&format!("checks-{name}.cpio"), &archive).map(Some)
             }
         }

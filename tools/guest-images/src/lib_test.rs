@@ -35,3 +35,24 @@ fn initial_ram_disk_is_made_from_the_cache() {
     assert!(fs::read(path).unwrap().starts_with(b"070701"));
     assert!(images.find("builtin:checks#linux-image-other").unwrap().is_none());
 }
+
+#[test]
+fn kernels_of_32_bits_get_programs_of_32_bits() {
+    let place = tempfile::TempDir::new().unwrap();
+    let packages = place.path().join("packages");
+    for package in ["linux-image-686:i386", "busybox-static:i386"] {
+        fs::create_dir_all(packages.join(package)).unwrap();
+    }
+    for module in checks::DISK_MODULES {
+        fs::write(packages.join("linux-image-686:i386").join(format!("{module}.ko")), "module").unwrap();
+    }
+    fs::write(packages.join("busybox-static:i386/busybox"), "busybox for i386").unwrap();
+    // The built program is one of 64 bits, and not asked for.
+    let images = GuestImages::new(place.path(), Path::new("none"), &silent);
+    let path = images.find("builtin:checks#linux-image-686:i386").unwrap().unwrap();
+    let archive = fs::read(path).unwrap();
+    let contains = |text: &[u8]| archive.windows(text.len()).any(|window| window == text);
+    assert!(contains(b"busybox for i386") && contains(checks::WORKLOAD_SCRIPT.as_bytes()));
+    assert!(contains(&first_program::elf(Architecture::I386)));
+    assert!(images.find("builtin:checks").unwrap().is_none());
+}

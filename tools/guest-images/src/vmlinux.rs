@@ -2,26 +2,32 @@
 
 use object::{
     LittleEndian,
-    elf::{FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64},
-    read::elf::{FileHeader as _, ProgramHeader as _},
+    elf::{ELFCLASS32, FileHeader32, FileHeader64, PT_LOAD, PT_NOTE},
+    read::elf::{FileHeader, ProgramHeader as _},
 };
 
-/// Sizes of the two headers of 64-bit files.
-const FILE_HEADER: usize = 64;
-const PROGRAM_HEADER: usize = 56;
+use crate::elf::{Class, Segment};
+
 /// Segments begin at multiples of it in the file.
 const ALIGNMENT: usize = 16;
-
-type Header = FileHeader64<LittleEndian>;
-type Segment = ProgramHeader64<LittleEndian>;
+/// Where the class stands that tells files of 32 bits from those of 64.
+const CLASS: usize = 4;
 
 /// The smaller file: no sections, no zeroes at the ends of segments (loaders fill them in).
 pub(crate) fn extract(kernel: &[u8]) -> Result<Vec<u8>, String> {
-    let (header, segments) = parse(kernel).map_err(|error| format!("its ELF file: {error}"))?;
+    if kernel.get(CLASS) == Some(&ELFCLASS32) {
+        extract_as::<FileHeader32<LittleEndian>>(kernel, Class::Elf32)
+    } else {
+        extract_as::<FileHeader64<LittleEndian>>(kernel, Class::Elf64)
+    }
+}
+
+fn extract_as<H: FileHeader<Endian = LittleEndian>>(kernel: &[u8], class: Class) -> Result<Vec<u8>, String> {
+    let (header, segments) = parse::<H>(kernel).map_err(|error| format!("its ELF file: {error}"))?;
     let kept: Vec<_> =
         segments.iter().filter(|segment| matches!(segment.p_type(LittleEndian), PT_LOAD | PT_NOTE)).collect();
-    let mut contents = vec![0; FILE_HEADER + PROGRAM_HEADER * kept.len()];
-    let mut headers = file_header(header, kept.len());
+    let mut contents = vec![0; class.headers_size(kept.len())];
+    let mut headers = Vec::new();
     for segment in kept {
         let bytes =
             segment.data(LittleEndian, kernel).map_err(|()| "a segment of its ELF file lies outside".to_owned())?;
@@ -30,9 +36,20 @@ pub(crate) fn extract(kernel: &[u8]) -> Result<Vec<u8>, String> {
             _ => bytes,
         };
         contents.resize(contents.len().next_multiple_of(ALIGNMENT), 0);
-        headers.extend(program_header(segment, contents.len(), bytes.len()));
+        headers.push(Segment {
+            kind: segment.p_type(LittleEndian),
+            flags: segment.p_flags(LittleEndian),
+            offset: contents.len() as u64,
+            virtual_address: segment.p_vaddr(LittleEndian).into(),
+            physical_address: segment.p_paddr(LittleEndian).into(),
+            file_size: bytes.len() as u64,
+            memory_size: segment.p_memsz(LittleEndian).into(),
+            // That of notes' fields; loaders look at no other.
+            alignment: 4,
+        });
         contents.extend(bytes);
     }
+    let headers = class.headers(header.e_entry(LittleEndian).into(), &headers);
     match contents.get_mut(..headers.len()) {
         Some(place) => place.copy_from_slice(&headers),
         None => return Err("its ELF file has no segments".to_owned()),
@@ -40,8 +57,8 @@ pub(crate) fn extract(kernel: &[u8]) -> Result<Vec<u8>, String> {
     Ok(contents)
 }
 
-fn parse(kernel: &[u8]) -> Result<(&Header, &[Segment]), object::Error> {
-    let header = Header::parse(kernel)?;
+fn parse<H: FileHeader<Endian = LittleEndian>>(kernel: &[u8]) -> Result<(&H, &[H::ProgramHeader]), object::Error> {
+    let header = H::parse(kernel)?;
     let segments = header.program_headers(LittleEndian, kernel)?;
     Ok((header, segments))
 }
@@ -51,56 +68,34 @@ fn without_trailing_zeroes(bytes: &[u8]) -> &[u8] {
     bytes.get(..end.map_or(0, |last| last + 1)).unwrap_or(bytes)
 }
 
-fn file_header(original: &Header, segments: usize) -> Vec<u8> {
-    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    for half in [original.e_type(LittleEndian), original.e_machine(LittleEndian), 1, 0] {
-        bytes.extend(half.to_le_bytes());
-    }
-    for word in [original.e_entry(LittleEndian), FILE_HEADER as u64, 0] {
-        bytes.extend(word.to_le_bytes());
-    }
-    // There are as many as the original's 16-bit count at most.
-    let sizes = [FILE_HEADER, PROGRAM_HEADER, segments, 0, 0, 0];
-    bytes.extend(0u32.to_le_bytes());
-    bytes.extend(sizes.iter().flat_map(|&size| (size as u16).to_le_bytes()));
-    bytes
-}
-
-fn program_header(original: &Segment, offset: usize, length: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend(original.p_type(LittleEndian).to_le_bytes());
-    bytes.extend(original.p_flags(LittleEndian).to_le_bytes());
-    for word in [
-        offset as u64,
-        original.p_vaddr(LittleEndian),
-        original.p_paddr(LittleEndian),
-        length as u64,
-        original.p_memsz(LittleEndian),
-        4,
-    ] {
-        bytes.extend(word.to_le_bytes());
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture::Architecture;
 
-    #[test]
-    fn segments_stay_and_zeroes_go() {
-        let mut program = crate::first_program::elf();
+    /// A file with one segment, 5000 zeroes after `program` included, becomes small.
+    fn loses_zeroes<H: FileHeader<Endian = LittleEndian>>(class: Class, mut program: Vec<u8>) {
         let meant = program.len();
         program.extend([0; 5000]);
-        let length = (program.len() as u64).to_le_bytes();
-        program[64 + 32..64 + 40].copy_from_slice(&length);
-        program[64 + 40..64 + 48].copy_from_slice(&length);
+        let length = program.len() as u64;
+        let segment = Segment {
+            kind: PT_LOAD,
+            flags: 5,
+            offset: 0,
+            virtual_address: 0x40_0000,
+            physical_address: 0x40_0000,
+            file_size: length,
+            memory_size: length,
+            alignment: 4,
+        };
+        let headers = class.headers(0x40_0078, &[segment]);
+        program[..headers.len()].copy_from_slice(&headers);
         let small = extract(&program).unwrap();
         assert!(small.len() < meant + 200);
-        let (header, segments) = parse(&small).unwrap();
-        assert_eq!(header.e_entry(LittleEndian), 0x40_0078);
+        let (header, segments) = parse::<H>(&small).unwrap();
+        assert_eq!(header.e_entry(LittleEndian).into(), 0x40_0078);
         let [segment] = segments else { panic!("{} segments", segments.len()) };
-        assert_eq!(segment.p_memsz(LittleEndian), program.len() as u64);
+        assert_eq!(segment.p_memsz(LittleEndian).into(), length);
         let data = segment.data(LittleEndian, small.as_slice()).unwrap();
         assert_eq!(data, without_trailing_zeroes(&program));
         // Once more changes nothing.
@@ -108,10 +103,18 @@ mod tests {
     }
 
     #[test]
+    fn segments_stay_and_zeroes_go() {
+        loses_zeroes::<FileHeader64<LittleEndian>>(Class::Elf64, crate::first_program::elf(Architecture::Amd64));
+        loses_zeroes::<FileHeader32<LittleEndian>>(Class::Elf32, crate::first_program::elf(Architecture::I386));
+    }
+
+    #[test]
     fn broken_files_are_errors() {
-        let program = crate::first_program::elf();
-        for length in 0..program.len() {
-            assert!(extract(&program[..length]).is_err(), "{length}");
+        for architecture in [Architecture::Amd64, Architecture::I386] {
+            let program = crate::first_program::elf(architecture);
+            for length in 0..program.len() {
+                assert!(extract(&program[..length]).is_err(), "{length}");
+            }
         }
     }
 }

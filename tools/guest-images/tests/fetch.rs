@@ -34,6 +34,23 @@ fn kernel_of_a_metapackage_in_both_forms() {
     assert!(vmlinux.starts_with(b"\x7fELF") && vmlinux.len() > kernel.len());
 }
 
+/// A kernel of 32 bits, and an initial RAM disk with programs that it can run.
+#[test]
+fn kernel_of_the_other_architecture() {
+    let Some(kernel) = fetched("debian:linux-image-686:i386") else {
+        return;
+    };
+    assert_eq!(kernel[0x202..0x206], *b"HdrS");
+    let vmlinux = images().find("debian:linux-image-686:i386#vmlinux").unwrap().unwrap();
+    assert!(fs::read(vmlinux).unwrap().starts_with(b"\x7fELF\x01"));
+    let Some(archive) = fetched("builtin:checks#linux-image-686:i386") else {
+        return;
+    };
+    // The module of a file system that other kernels have built in is a large part of it.
+    assert!(archive.starts_with(b"070701") && archive.len() < 4 << 20);
+    assert!(!archive.windows(5).any(|bytes| bytes == b"\x7fELF\x02"), "a program of 64 bits");
+}
+
 #[test]
 fn other_kernels() {
     if let Some(memtest) = fetched("debian:memtest86+") {

@@ -54,9 +54,16 @@ pub(crate) enum ImageKind {
     BzImage {
         /// `init_size` of its header, in bytes.
         init_size: u64,
+        /// It can be entered in 64-bit mode, and decompresses itself with paging on.
+        has_64_bit_entry: bool,
     },
-    /// An ELF executable: the end of its highest segment in physical memory.
-    Elf { end: u64 },
+    /// An ELF executable.
+    Elf {
+        /// The end of its highest segment in physical memory.
+        end: u64,
+        /// Its notes say that it is Linux.
+        is_linux: bool,
+    },
     /// Anything else.
     Other,
 }
@@ -173,8 +180,8 @@ fn find_image(
     let is_name = |name: &str| name.len() >= 2 && name.bytes().all(letters) && !name.starts_with(['+', '.', '-']);
     // A part of a package, or what a built-in file is made for: whether there is one, the resolver knows.
     let (file, part) = name.split_once('#').map_or((name, None), |(file, part)| (file, Some(part)));
-    let file = file.strip_suffix(":i386").unwrap_or(file);
-    if !is_name(file) || !part.is_none_or(is_name) {
+    let is_package = |name: &str| is_name(name.strip_suffix(":i386").unwrap_or(name));
+    if !is_package(file) || !part.is_none_or(is_package) {
         report("modules::bad_reference", format!("`{name}` cannot be the name of a package or built-in file"));
         return None;
     }
@@ -242,13 +249,14 @@ impl ImageKind {
 }
 
 /// The real-mode header of Linux (Documentation/arch/x86/boot.rst): `header` at 0x202, `version` at 0x206, `init_size` at
-/// 0x260 from version 2.10 on.
+/// 0x260 from version 2.10 on, bit `XLF_KERNEL_64` of `xloadflags` at 0x236 from version 2.12 on.
 fn bz_image(bytes: &[u8]) -> Option<ImageKind> {
     let version = word(bytes, 0x206)? & 0xffff;
     if bytes.get(0x202..0x206)? != b"HdrS" || version < 0x20a {
         return None;
     }
-    Some(ImageKind::BzImage { init_size: u64::from(word(bytes, 0x260)?) })
+    let has_64_bit_entry = version >= 0x20c && bytes.get(0x236)? & 1 != 0;
+    Some(ImageKind::BzImage { init_size: u64::from(word(bytes, 0x260)?), has_64_bit_entry })
 }
 
 fn word(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -256,17 +264,19 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 fn elf(bytes: &[u8]) -> Option<ImageKind> {
-    fn end_of<H: FileHeader<Endian = object::Endianness>>(bytes: &[u8]) -> Option<u64> {
+    fn kind_of<H: FileHeader<Endian = object::Endianness>>(bytes: &[u8]) -> Option<ImageKind> {
         let header = H::parse(bytes).ok()?;
         let endian = header.endian().ok()?;
         let segments = header.program_headers(endian, bytes).ok()?.iter();
-        let loads = segments.filter(|segment| segment.p_type(endian) == object::elf::PT_LOAD);
+        let loads = segments.clone().filter(|segment| segment.p_type(endian) == object::elf::PT_LOAD);
         let ends = loads.map(|segment| segment.p_paddr(endian).into().saturating_add(segment.p_memsz(endian).into()));
-        ends.max()
+        let mut notes = segments
+            .filter_map(|segment| segment.notes(endian, bytes).ok()?)
+            .flat_map(|mut notes| std::iter::from_fn(move || notes.next().ok()?));
+        Some(ImageKind::Elf { end: ends.max()?, is_linux: notes.any(|note| note.name() == b"Linux") })
     }
-    let end = end_of::<object::elf::FileHeader64<object::Endianness>>(bytes)
-        .or_else(|| end_of::<object::elf::FileHeader32<object::Endianness>>(bytes))?;
-    Some(ImageKind::Elf { end })
+    kind_of::<object::elf::FileHeader64<object::Endianness>>(bytes)
+        .or_else(|| kind_of::<object::elf::FileHeader32<object::Endianness>>(bytes))
 }
 
 #[cfg(test)]
@@ -280,7 +290,9 @@ mod tests {
         bytes[0x202..0x206].copy_from_slice(b"HdrS");
         bytes[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
         bytes[0x260..0x264].copy_from_slice(&0x337_8000u32.to_le_bytes());
-        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000 });
+        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, has_64_bit_entry: false });
+        bytes[0x236] = 1;
+        assert_eq!(ImageKind::of(&bytes), ImageKind::BzImage { init_size: 0x337_8000, has_64_bit_entry: true });
         bytes.truncate(0x262);
         assert_eq!(ImageKind::of(&bytes), ImageKind::Other);
     }

@@ -84,6 +84,7 @@ fn examine(
     };
     let reporter = Reporter::new(path, Arc::from(text.as_str()));
     let mut manifest = read::manifest(&text, &reporter, path);
+    manifest.choose_checks();
     manifest.append_initrd_arguments(options.initrd_arguments);
     manifest.guests.iter_mut().for_each(|guest| guest.statistics |= options.statistics);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);

@@ -29,7 +29,23 @@ pub(crate) struct Manifest {
     pub(crate) memories: Vec<Memory>,
 }
 
+/// The initial RAM disk that checks its machine, and what tells it the kernel that it is for.
+const CHECKS: &str = "builtin:checks";
+
 impl Manifest {
+    /// The checks are for the guest's own kernel, whose modules they bring, if that is of a package.
+    pub(crate) fn choose_checks(&mut self) {
+        for guest in &mut self.guests {
+            let kernel = guest.kernel.as_ref().and_then(|kernel| kernel.value.strip_prefix("debian:"));
+            if let (Some(kernel), Some(initrd)) = (kernel, &mut guest.initrd)
+                && initrd.value == CHECKS
+            {
+                let package = kernel.split_once('#').map_or(kernel, |(package, _)| package);
+                initrd.value = format!("{CHECKS}#{package}");
+            }
+        }
+    }
+
     /// Appends words to the command line of each guest that has an initial RAM disk.
     pub(crate) fn append_initrd_arguments(&mut self, arguments: &str) {
         if arguments.is_empty() {

@@ -4,7 +4,7 @@ use super::interpreter::Interpreter;
 use super::{Break, Environment};
 use crate::emulate::decode::general;
 use crate::emulate::registers::mask;
-use crate::memory::{GuestMemory, GuestPhysical};
+use crate::memory::GuestMemory;
 use crate::policy::control::{ControlChange, ControlRegisters, cr4};
 use bulkhead_abi::{StateGroups, register, segment};
 use iced_x86::{Instruction, OpKind, Register};
@@ -26,27 +26,13 @@ impl<M: GuestMemory, E: Environment> Interpreter<'_, M, E> {
     pub(super) fn change(&mut self, change: &ControlChange) -> Result<(), Break> {
         let new = change.registers;
         if change.load_page_directory_pointers {
-            self.load_page_directory_pointers(new.cr3)?;
+            let control = self.machine.device.control();
+            self.machine.state.pdptes = control.page_directory_pointers(self.machine.memory, new.cr3)?;
+            self.machine.state.dirty |= StateGroups::PDPTES.bits();
         }
         let state = &mut *self.machine.state;
         (state.cr0, state.cr3, state.cr4, state.efer) = (new.cr0, new.cr3, new.cr4, new.efer);
         state.xcr0 = new.xcr0;
-        Ok(())
-    }
-
-    /// Loads the registers of PAE paging (SDM vol. 3, 5.4.1).
-    fn load_page_directory_pointers(&mut self, cr3: u64) -> Result<(), Break> {
-        let base = GuestPhysical(cr3 & 0xffff_ffe0);
-        let control = self.machine.device.control();
-        let mut pointers = [0; 4];
-        for (index, pointer) in (0..).zip(&mut pointers) {
-            *pointer = self.machine.memory.read_u64(base.offset(8 * index)).map_err(|_| Break::PROTECTION)?;
-            if !control.allows_page_directory_pointer(*pointer) {
-                return Err(Break::PROTECTION);
-            }
-        }
-        self.machine.state.pdptes = pointers;
-        self.machine.state.dirty |= StateGroups::PDPTES.bits();
         Ok(())
     }
 

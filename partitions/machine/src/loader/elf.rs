@@ -1,4 +1,5 @@
-//! ELF kernels: the PVH entry (Xen's "x86/HVM direct boot ABI"), or an ELF64 Linux kernel by its 64-bit entry.
+//! ELF kernels: the PVH entry (Xen's "x86/HVM direct boot ABI"), or a Linux kernel by the entry of its 64-bit or 32-bit boot
+//! protocol.
 
 use super::bzimage::ZeroPage;
 use super::error::LoadError;
@@ -209,13 +210,15 @@ pub(super) fn load(memory: &impl GuestMemory, image: &BootImage<'_>) -> Result<B
         state.registers[register::RBX] = START_INFO.0;
         return Ok(state);
     }
-    if file.ehdr.class != Class::ELF64 {
-        return Err(LoadError::BadElf("it has no PVH note, and a 32-bit kernel has no other entry known here"));
-    }
     ZeroPage::without_header().write(memory, image, memory.layout(), initrd_address)?;
-    write_gdt(memory, true)?;
-    write_page_tables(memory)?;
-    let mut state = BootState::long_mode(file.ehdr.e_entry, STACK_TOP.0);
+    let is_long = file.ehdr.class == Class::ELF64;
+    write_gdt(memory, is_long)?;
+    let mut state = if is_long {
+        write_page_tables(memory)?;
+        BootState::long_mode(file.ehdr.e_entry, STACK_TOP.0)
+    } else {
+        BootState::protected_mode(file.ehdr.e_entry as u32, STACK_TOP.0 as u32)
+    };
     state.registers[register::RSI] = ZERO_PAGE.0;
     Ok(state)
 }

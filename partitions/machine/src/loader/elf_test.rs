@@ -76,6 +76,41 @@ fn loads_without_a_note() {
     assert_eq!(memory.bytes(ZERO_PAGE.0 + 0x1e8, 1), [4]);
 }
 
+/// The same of 32 bits, without a note.
+fn image_32() -> Vec<u8> {
+    let mut bytes = vec![0u8; 0x300];
+    let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
+    put(0, b"\x7fELF\x01\x01\x01");
+    put(16, &2u16.to_le_bytes());
+    put(18, &EM_386.to_le_bytes());
+    put(20, &1u32.to_le_bytes());
+    put(24, &0x100_0000u32.to_le_bytes());
+    put(28, &52u32.to_le_bytes());
+    put(40, &52u16.to_le_bytes());
+    put(42, &32u16.to_le_bytes());
+    put(44, &1u16.to_le_bytes());
+    let header = [PT_LOAD, 0x200, 0xc100_0000, 0x100_0000, 0x100, 0x1000, 5, 4];
+    for (place, field) in (52..).step_by(4).zip(header) {
+        put(place, &field.to_le_bytes());
+    }
+    put(0x200, &[0xcc; 0x100]);
+    bytes
+}
+
+#[test]
+fn loads_a_32_bit_kernel_without_a_note() {
+    let memory = VecMemory::new(32 << 20);
+    let state = load(&memory, &boot(&image_32(), Some(b"initrd"))).unwrap();
+    assert_eq!((state.rip, state.cr0, state.cr4, state.efer), (0x100_0000, 0x11, 0, 0));
+    assert_eq!(state.segments[segment::CS].access, 0xc09b);
+    assert_eq!(state.registers[register::RSI], ZERO_PAGE.0);
+    assert_eq!(memory.bytes(0x100_0000, 0x100), [0xcc; 0x100]);
+    let page = ZERO_PAGE.0;
+    assert_eq!(memory.bytes(u64::from(memory.u32(page + 0x228)), 6), b"quiet\0");
+    assert_eq!(memory.bytes(u64::from(memory.u32(page + 0x218)), 6), b"initrd");
+    assert_eq!((memory.u32(page + 0x21c), memory.u64(page + 0x70)), (6, 0xf0000));
+}
+
 #[test]
 fn refuses_nonsense() {
     let memory = VecMemory::new(8 << 20);

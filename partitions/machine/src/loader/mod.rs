@@ -43,7 +43,7 @@ pub struct BootImage<'a> {
 pub enum BootProtocol {
     /// Linux bzImage, by its 64-bit or else its 32-bit entry.
     Linux,
-    /// ELF with a PVH entry note, or else an ELF64 Linux kernel by the 64-bit boot protocol.
+    /// ELF with a PVH entry note, or else a Linux kernel by its boot protocol of 64 or 32 bits.
     Elf,
     /// Multiboot version 1.
     Multiboot,

@@ -3,6 +3,7 @@
 use super::GeneralProtection;
 use super::cpuid::CpuidTable;
 use super::features::{basic_ecx, extended};
+use crate::memory::{GuestMemory, GuestPhysical};
 
 /// CR0.
 pub mod cr0 {
@@ -253,12 +254,22 @@ impl ControlPolicy {
         Ok(ControlChange { registers: new, load_page_directory_pointers: false, flush_translations: false })
     }
 
-    /// Whether an entry of the page-directory-pointer table may be loaded (SDM vol. 3, table 5-8): if it is present, its reserved
-    /// bits are 0.
-    pub const fn allows_page_directory_pointer(&self, entry: u64) -> bool {
+    /// The registers of PAE paging, as they are loaded from memory (SDM vol. 3, 5.4.1).
+    ///
+    /// # Errors
+    /// They are not in memory, or one that is present has a reserved bit set (table 5-8): the guest's change is none.
+    pub fn page_directory_pointers(&self, memory: &impl GuestMemory, cr3: u64) -> Result<[u64; 4], GeneralProtection> {
         const PRESENT: u64 = 1 << 0;
         const RESERVED: u64 = 0x1e6;
-        entry & PRESENT == 0 || entry & (RESERVED | self.cr3_reserved) == 0
+        let base = GuestPhysical(cr3 & 0xffff_ffe0);
+        let mut pointers = [0; 4];
+        for (index, pointer) in (0..).zip(&mut pointers) {
+            *pointer = memory.read_u64(base.offset(8 * index)).map_err(|_| GeneralProtection)?;
+            if *pointer & PRESENT != 0 && *pointer & (RESERVED | self.cr3_reserved) != 0 {
+                return Err(GeneralProtection);
+            }
+        }
+        Ok(pointers)
     }
 
     /// XCR0 values that the guest may set.
@@ -270,6 +281,7 @@ impl ControlPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::test::VecMemory;
     use proptest::prelude::*;
 
     const POLICY: ControlPolicy = ControlPolicy {
@@ -315,6 +327,22 @@ mod tests {
         assert!(change.load_page_directory_pointers);
         assert!(POLICY.write_cr3(&change.registers, 0x1000).is_ok_and(|change| change.load_page_directory_pointers));
         assert!(POLICY.write_cr4(&change.registers, 0xa0).is_ok_and(|change| change.load_page_directory_pointers));
+    }
+
+    #[test]
+    fn pointers_with_reserved_bits_are_refused() {
+        let memory = VecMemory::new(1 << 20);
+        // Bit 63, or whatever is above the physical addresses, matters where the entry is present.
+        let entries = [0x2001, 0xffff_ffff_ffff_fffe, 0x3019, 0x4e01];
+        for (index, entry) in (0..).zip(entries) {
+            memory.write(GuestPhysical(0x1020 + 8 * index), &u64::to_le_bytes(entry)).unwrap();
+        }
+        assert_eq!(POLICY.page_directory_pointers(&memory, 0x103f), Ok(entries));
+        for reserved in [1 << 1, 1 << 2, 1 << 5, 1 << 8, 1 << 63] {
+            memory.write(GuestPhysical(0x1038), &u64::to_le_bytes(0x4001 | reserved)).unwrap();
+            assert_eq!(POLICY.page_directory_pointers(&memory, 0x1020), Err(GeneralProtection), "{reserved:#x}");
+        }
+        assert_eq!(POLICY.page_directory_pointers(&memory, 0x20_0000), Err(GeneralProtection));
     }
 
     #[test]

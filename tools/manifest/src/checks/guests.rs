@@ -42,6 +42,31 @@ pub(super) fn shadow_memory_is_enough(context: &Context<'_>) {
     }
 }
 
+/// With shadow paging, code without paging is interpreted: the few instructions before a kernel switches it on, but not a
+/// decompression.
+pub(super) fn decompression_is_not_interpreted(context: &Context<'_>) {
+    for guest in &context.manifest.guests {
+        let Some(paging) = guest.paging.as_ref().filter(|paging| paging.value == "shadow") else {
+            continue;
+        };
+        let Some(kernel) = &guest.kernel else {
+            continue;
+        };
+        let kind = context.files.image(&kernel.value).map(|kernel| kernel.kind);
+        if let Some(ImageKind::BzImage { has_64_bit_entry: false, .. }) = kind {
+            context
+                .reporter
+                .warning(
+                    "guests::decompression_is_interpreted",
+                    &kernel.span,
+                    format!("the kernel of `{}` decompresses itself without paging, which is slow", guest.name.value),
+                )
+                .also(&paging.span, "code without paging is interpreted")
+                .help(r##"write "debian:PACKAGE#vmlinux": the kernel as it is after decompression"##);
+        }
+    }
+}
+
 /// A guest has enough memory to start its kernel.
 pub(super) fn memory_holds_the_kernel(context: &Context<'_>) {
     for guest in &context.manifest.guests {
@@ -51,11 +76,15 @@ pub(super) fn memory_holds_the_kernel(context: &Context<'_>) {
         let kernel = guest.kernel.as_ref().and_then(|kernel| context.files.image(&kernel.value));
         let initrd = guest.initrd.as_ref().and_then(|initrd| context.files.image(&initrd.value));
         let (needed, why) = match kernel.map(|kernel| (kernel.kind, kernel.length)) {
-            Some((ImageKind::BzImage { init_size }, _)) => (
+            Some((ImageKind::BzImage { init_size, .. }, _)) => (
                 init_size + LINUX_EXTRA,
                 format!("its Linux kernel takes {} to start and 16 MiB to run", show_size(init_size)),
             ),
-            Some((ImageKind::Elf { end }, _)) => (end, format!("its kernel reaches up to {end:#x}")),
+            Some((ImageKind::Elf { end, is_linux: true }, _)) => (
+                end.saturating_add(LINUX_EXTRA),
+                format!("its Linux kernel reaches up to {end:#x} and takes 16 MiB to run"),
+            ),
+            Some((ImageKind::Elf { end, .. }, _)) => (end, format!("its kernel reaches up to {end:#x}")),
             Some((ImageKind::Other, length)) => {
                 (MIN_MEMORY.saturating_add(length), format!("its kernel has {length} bytes above 1 MiB"))
             }

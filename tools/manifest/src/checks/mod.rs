@@ -63,6 +63,7 @@ pub(crate) fn all(context: &Context<'_>) {
         devices::resources_are_apart,
         guests::paging_is_known,
         guests::shadow_memory_is_enough,
+        guests::decompression_is_not_interpreted,
         guests::memory_holds_the_kernel,
         guests::initrd_needs_linux,
         firmware::firmware_is_alone,

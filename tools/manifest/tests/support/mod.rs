@@ -32,6 +32,10 @@ impl World {
         });
         let programs = programs.collect();
         fs::write(directory.path().join("vmlinuz"), bz_image(0x337_8000)).expect("a kernel");
+        let mut without_64_bit_entry = bz_image(0x100_c000);
+        without_64_bit_entry[0x236] = 0;
+        fs::write(directory.path().join("vmlinuz-686"), without_64_bit_entry).expect("a kernel");
+        fs::write(directory.path().join("vmlinux-686"), vmlinux_686()).expect("a kernel");
         fs::write(directory.path().join("initrd"), [7; 5000]).expect("an initial RAM disk");
         fs::write(directory.path().join("firmware"), [0xf4; 0x2000]).expect("firmware");
         Self { directory, programs }
@@ -50,7 +54,13 @@ impl World {
             "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" => {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
-            "builtin:checks" | "builtin:checks#linux-image-rt-amd64" => Ok(Some(self.directory.path().join("initrd"))),
+            "debian:linux-image-686:i386" => Ok(Some(self.directory.path().join("vmlinuz-686"))),
+            "debian:linux-image-686:i386#vmlinux" => Ok(Some(self.directory.path().join("vmlinux-686"))),
+            "builtin:checks" => Ok(Some(self.directory.path().join("initrd"))),
+            // What a manifest's own kernel makes of the same.
+            "builtin:checks#linux-image-cloud-amd64"
+            | "builtin:checks#linux-image-rt-amd64"
+            | "builtin:checks#linux-image-686:i386" => Ok(Some(self.directory.path().join("initrd"))),
             "builtin:firmware" => Ok(Some(self.directory.path().join("firmware"))),
             "builtin:guests" => Ok(Some(self.directory.path().join("hello"))),
             "debian:not-fetched" | "debian:not-fetched#vmlinux" => Ok(None),
@@ -85,6 +95,26 @@ pub fn executable() -> Vec<u8> {
     for word in [0u64, 0x40_0000, 0x40_0000, 120, 0x2100, 0x1000] {
         bytes.extend(word.to_le_bytes());
     }
+    bytes
+}
+
+/// The headers of a 32-bit Linux kernel that reaches up to 0x200_c000: a segment, and a note of Linux'.
+pub fn vmlinux_686() -> Vec<u8> {
+    let mut bytes = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for half in [2u16, 3] {
+        bytes.extend(half.to_le_bytes());
+    }
+    for word in [1u32, 0x100_0000, 52, 0, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 2, 0, 0, 0] {
+        bytes.extend(half.to_le_bytes());
+    }
+    let notes = 52 + 2 * 32;
+    for word in [1u32, 0, 0xc100_0000, 0x100_0000, notes, 0x100_c000, 7, 4, 4, notes, 0, 0, 24, 24, 0, 4, 6, 4, 0x101] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(b"Linux\0\0\0\0\0\0\0");
     bytes
 }
 
