@@ -6,6 +6,7 @@ use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
 use crate::vmx::host::HostState;
 use crate::vmx::vcpu::Vcpu;
+use bulkhead_abi::GuestPaging;
 use bulkhead_core::page_table::PageSize;
 use bulkhead_core::phys::Ref;
 use core::cell::Cell;
@@ -29,7 +30,9 @@ pub struct VmxCpu {
     large_pages: Cell<(bool, bool)>,
     virtual_apic: Cell<bool>,
     pub(super) tpr_shadow: Cell<bool>,
+    pub(super) preemption_timer: Cell<bool>,
     enabled: Cell<bool>,
+    ept: Cell<bool>,
 }
 
 impl VmxCpu {
@@ -47,13 +50,20 @@ impl VmxCpu {
         self.large_pages.set(capabilities.ept_large_pages());
         self.virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
-        let controls = Controls::compute(&capabilities, false, false, self.host.cr4());
-        self.enabled.set(controls.is_some());
+        self.preemption_timer.set(capabilities.has_preemption_timer());
+        let has = |paging| Controls::compute(&capabilities, paging, false, false, self.host.cr4()).is_some();
+        self.enabled.set(has(GuestPaging::Shadow));
+        self.ept.set(has(GuestPaging::Ept));
     }
 
     /// Guests can run here.
     pub fn is_enabled(&self) -> bool {
         self.enabled.get()
+    }
+
+    /// Guests can run here with extended page tables.
+    pub fn has_ept(&self) -> bool {
+        self.ept.get()
     }
 
     /// Local APICs of guests are virtualized.

@@ -24,7 +24,6 @@ pub struct HostState {
     interrupt_table: Cell<u64>,
     descriptor_table: Cell<u64>,
     pat: Cell<u64>,
-    efer: Cell<u64>,
     code_selector: Cell<u16>,
     stack_selector: Cell<u16>,
     task_selector: Cell<u16>,
@@ -32,6 +31,8 @@ pub struct HostState {
     descriptor_pointer: Cell<[u16; 8]>,
     /// An exit has cut the limit of the task register since it was loaded.
     pub task_limit_lost: Cell<bool>,
+    /// IA32_EFER.
+    pub efer: Cell<u64>,
     /// IA32_STAR.
     pub star: Cell<u64>,
     /// IA32_LSTAR.

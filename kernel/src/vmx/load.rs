@@ -142,7 +142,6 @@ impl Vcpu {
         }
         vmcs.set_guest::<{ guest::CR0 }>(self.cr0.get().merge(cr0));
         vmcs.set_guest::<{ guest::CR4 }>(self.cr4.get().merge(cr4));
-        vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
         let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
         // SAFETY: shadows are only read by the guest; the entry control says which mode the guest is in, and entry checks it.
         unsafe {
@@ -154,6 +153,7 @@ impl Vcpu {
             // The hardware's CR3 is the engine's affair.
             self.load_paging(vmcs, [cr0, cr4, efer], state, groups);
         } else {
+            vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
             vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         }
         Ok(())

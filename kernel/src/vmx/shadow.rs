@@ -7,6 +7,7 @@ use crate::object::engine;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
 use crate::vmx::exit::{Outcome, VALID, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::msr::EFER;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
@@ -171,7 +172,7 @@ impl Vcpu {
         self.shadowed.paging.set(paging);
         let values = self.cr4.get().merge(cr4) | cr4 & (CR4_SMEP | CR4_SMAP);
         vmcs.set_guest::<{ guest::CR4 }>(values);
-        vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
+        self.msrs.set_guest_value(EFER, efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
         self.ask_for_paging(if anew { Pending::LoadAnew } else { Pending::Load });
     }
@@ -246,11 +247,11 @@ impl Vcpu {
     }
 
     /// CR3 and EFER as the guest sees them.
-    pub(super) fn store_paging(&self, vmcs: Vmcs, state: State) {
+    pub(super) fn store_paging(&self, state: State) {
         let paging = self.shadowed.paging.get();
         let no_execute = if paging.features.contains(Features::NO_EXECUTE) { EFER_NXE } else { 0 };
         put!(state, cr3, paging.cr3);
-        put!(state, efer, vmcs.read(guest::IA32_EFER_FULL) & !EFER_NXE | no_execute);
+        put!(state, efer, self.msrs.guest_value(EFER) & !EFER_NXE | no_execute);
     }
 
     /// MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.

@@ -110,7 +110,7 @@ impl Vcpu {
         store!(vmcs, state, cr3, guest::CR3);
         store!(vmcs, state, efer, guest::IA32_EFER_FULL);
         if self.shadowed.on.get() {
-            self.store_paging(vmcs, state);
+            self.store_paging(state);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::arch::control::fault_address;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
+use crate::time;
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::{Controls, OwnedBits};
@@ -19,14 +20,14 @@ use crate::vmx::shadow::Shadowed;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
-use bulkhead_abi::{ApicMode, Error, ExitReason, NO_DEADLINE, StateGroups};
+use bulkhead_abi::{ApicMode, Error, ExitReason, GuestPaging, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use bulkhead_core::queue::{Linked, Links};
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
-use x86::msr::IA32_EFER;
+use x86::msr::{IA32_EFER, IA32_PAT};
 use x86::vmx::vmcs::{control, guest, host};
 
 /// A guest processor. Eight pages.
@@ -64,7 +65,7 @@ pub struct Vcpu {
     /// With posted-interrupt processing, if the processor has it.
     pub(super) pin: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
-    /// Not 0: before the next entry, see to shadow paging or to requested interrupts.
+    /// Not 0: before the next entry, see to shadow paging, requested interrupts, or the local timer.
     pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
     pub(super) entry_controls: Cell<u32>,
@@ -178,8 +179,8 @@ impl Vcpu {
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
     pub fn pass_msr(&self, register: u32, read: bool, write: bool) -> Result<(), Error> {
-        if self.shadowed.on.get() && register == IA32_EFER {
-            // The hardware's has a bit that the guest's may not have.
+        if self.shadowed.on.get() && matches!(register, IA32_EFER | IA32_PAT) {
+            // The hardware's have not the guest's values: accesses exit.
             return Ok(());
         }
         self.msrs.pass(&self.msr_bitmap, register, read, write, self.complete.get())
@@ -205,7 +206,8 @@ impl Vcpu {
 
     /// Runs the guest until an exit. Interrupts are off before, meanwhile and after; a pending one ends the run.
     /// At TSC value `limit` it ends at the latest, whatever the guest does: not every event that is masked for the host interrupts
-    /// a guest on every processor model, but its preemption timer does.
+    /// a guest on every processor model, but its preemption timer does. A processor without that has the local timer only, see
+    /// [`Self::attend`].
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) {
             if !self.bind(cpu) {
@@ -236,7 +238,7 @@ impl Vcpu {
             put!(state, dirty, 0);
         }
         if self.posted() | self.attention.get() != 0
-            && let Some(outcome) = self.attend(vmcs, state)
+            && let Some(outcome) = self.attend(vmcs, cpu, state)
         {
             return outcome;
         }
@@ -255,13 +257,18 @@ impl Vcpu {
 
     /// Sees to what is seldom to be seen to before an entry.
     #[inline(never)]
-    fn attend(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
+    fn attend(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State) -> Option<Outcome> {
         if self.has_pending_paging() {
             return Some(Outcome::Paging);
         }
         self.attention.set(0);
         self.take_posted(vmcs);
         self.guard_requests(vmcs, state);
+        if !cpu.preemption_timer.get() {
+            // Its interrupt ends the run; that of the kernel's own deadline does anyway.
+            time::arm_by(self.deadline.get());
+            self.attention.set(1);
+        }
         None
     }
 
@@ -297,12 +304,10 @@ impl Vcpu {
         };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.has_tsc_aux();
-        let Some(mut controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
+        let paging = if self.shadowed.on.get() { GuestPaging::Shadow } else { GuestPaging::Ept };
+        let Some(controls) = Controls::compute(&capabilities, paging, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
-        if self.shadowed.on.get() {
-            controls.shadow(&capabilities);
-        }
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
         let Some(vmcs) = self.make_current(cpu) else {
@@ -314,12 +319,13 @@ impl Vcpu {
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
         let areas = self.physical() + offset_of!(Self, msrs) as u64;
-        self.msrs.load(vmcs, &cpu.host, HostPhysical(areas));
+        self.msrs.load(vmcs, &cpu.host, HostPhysical(areas), self.shadowed.on.get());
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
         }
         self.home.set(here);
+        self.attention.set(1);
         true
     }
 

@@ -33,7 +33,7 @@ fn the_default_manifest() {
             modules,
             ["kernel/linux-a", "initrd/linux-a", "program/console", "program/block", "program/hello", "program/vmm"]
         );
-        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX);
         assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
 
         assert!(compiled.warnings.is_empty());
@@ -106,7 +106,7 @@ fn a_guest_with_processors_and_high_memory() {
         assert_eq!((thread.index, thread.cpu), (1, 1));
         assert_eq!(big.threads()[1].slot, thread.slot);
         assert_eq!(big.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
-        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX);
         assert!(compiled.warnings.is_empty());
         assert_eq!(big.environment.channels().count(), 0);
     });
