@@ -10,6 +10,7 @@ use bulkhead_abi::GuestPaging;
 use bulkhead_core::page_table::PageSize;
 use bulkhead_core::phys::Ref;
 use core::cell::Cell;
+use x86::vmx::vmcs::{control, guest};
 
 /// How often a second a guest is left at least: some processor models hold back an interrupt for the host while the guest's
 /// own interrupts are off, and another processor may be waiting for its answer.
@@ -30,7 +31,8 @@ pub struct VmxCpu {
     large_pages: Cell<(bool, bool)>,
     virtual_apic: Cell<bool>,
     pub(super) tpr_shadow: Cell<bool>,
-    pub(super) preemption_timer: Cell<bool>,
+    /// The field of the VMCS for the preemption timer; without one, a field that nothing uses.
+    pub(super) timer_field: Cell<u32>,
     enabled: Cell<bool>,
     ept: Cell<bool>,
 }
@@ -50,7 +52,8 @@ impl VmxCpu {
         self.large_pages.set(capabilities.ept_large_pages());
         self.virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
-        self.preemption_timer.set(capabilities.has_preemption_timer());
+        let has_timer = capabilities.has_preemption_timer();
+        self.timer_field.set(if has_timer { guest::VMX_PREEMPTION_TIMER_VALUE } else { control::CR3_TARGET_VALUE0 });
         let has = |paging| Controls::compute(&capabilities, paging, false, false, self.host.cr4()).is_some();
         self.enabled.set(has(GuestPaging::Shadow));
         self.ept.set(has(GuestPaging::Ept));

@@ -317,7 +317,8 @@ impl Vcpu {
             shadow::Outcome::Fault(code) => {
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
-                    // Faults whose delivery faults (SDM vol. 3, table 7-5).
+                    // Faults whose delivery faults (SDM vol. 3, table 7-5). An interrupt whose delivery faults is lost, as without
+                    // virtualization: it was acknowledged, and returning from the page fault does not bring it back.
                     DOUBLE_FAULT => return Some(self.everything(vmcs, state, reason::TRIPLE_FAULT)),
                     PAGE_FAULT => inject(vmcs, DOUBLE_FAULT | ERROR_CODE, 0),
                     _ => inject(vmcs, PAGE_FAULT | ERROR_CODE, u64::from(code)),

@@ -107,10 +107,11 @@ impl Vcpu {
         let cr4 = self.cr4.get().view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
         put!(state, cr0, cr0);
         put!(state, cr4, cr4);
-        store!(vmcs, state, cr3, guest::CR3);
-        store!(vmcs, state, efer, guest::IA32_EFER_FULL);
         if self.shadowed.on.get() {
             self.store_paging(state);
+        } else {
+            store!(vmcs, state, cr3, guest::CR3);
+            store!(vmcs, state, efer, guest::IA32_EFER_FULL);
         }
     }
 

@@ -223,7 +223,8 @@ impl Vcpu {
             self.deadline.set(get!(state, deadline));
         }
         match cpu.timer_ticks(self.deadline.get().min(limit)) {
-            Some(ticks) => vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks),
+            // SAFETY: the timer, which only ends the run, or a field that nothing uses: there are no CR3 targets.
+            Some(ticks) => unsafe { vmcs.write(cpu.timer_field.get(), ticks) },
             None => return self.time_is_up(vmcs, cpu),
         }
         if dirty != 0 {
@@ -264,7 +265,7 @@ impl Vcpu {
         self.attention.set(0);
         self.take_posted(vmcs);
         self.guard_requests(vmcs, state);
-        if !cpu.preemption_timer.get() {
+        if cpu.timer_field.get() != guest::VMX_PREEMPTION_TIMER_VALUE {
             // Its interrupt ends the run; that of the kernel's own deadline does anyway.
             time::arm_by(self.deadline.get());
             self.attention.set(1);
