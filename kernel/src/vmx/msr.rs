@@ -1,9 +1,10 @@
 //! Model-specific registers of guests: which they touch directly, and which the hardware exchanges.
 //!
-//! IA32_EFER, IA32_PAT, the segment bases and the SYSENTER registers are fields of the VMCS; but for IA32_EFER with shadow paging,
-//! see [`Controls::compute`](super::controls::Controls::compute). It, the SYSCALL registers and IA32_KERNEL_GS_BASE go through the MSR areas of VM entry and exit (SDM vol. 3, 25.7.2 and 25.8.2), so that
-//! the kernel never executes WRMSR with a guest's value: the hardware refuses the entry if one is malformed. Guests write
-//! IA32_KERNEL_GS_BASE and IA32_TSC_AUX at will, hence exits store these two; they are the tail of the list.
+//! IA32_PAT, the segment bases, the SYSENTER registers and, with extended page tables, IA32_EFER are fields of the VMCS. The
+//! SYSCALL registers, IA32_KERNEL_GS_BASE and, with shadow paging, IA32_EFER go through the MSR areas of VM entry and exit (SDM
+//! vol. 3, 25.7.2 and 25.8.2), so that the kernel never executes WRMSR with a guest's value: the hardware refuses the entry if
+//! one is malformed. Guests write IA32_KERNEL_GS_BASE and IA32_TSC_AUX at will, hence exits store these two; they are the tail
+//! of the list.
 
 use crate::vmx::host::HostState;
 use crate::vmx::page::Page;
