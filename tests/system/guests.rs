@@ -67,10 +67,19 @@ fn unmapped_memory_is_gone_for_every_processor() {
 
 #[test]
 fn hostile_guest_harms_only_itself() {
+    harms_only_itself("tests/manifests/hostile.toml");
+}
+
+#[test]
+fn hostile_guest_with_shadow_paging_harms_only_itself() {
+    harms_only_itself("tests/manifests/hostile-shadow.toml");
+}
+
+fn harms_only_itself(manifest: &str) {
     if !has(Backend::Bochs) {
         return;
     }
-    let outcome = run("tests/manifests/hostile.toml", Backend::Bochs, &[])
+    let outcome = run(manifest, Backend::Bochs, &[])
         .expect_status(0)
         .expect_in_order(&[
             "hostile| hostile: 65536 port reads",
