@@ -1,6 +1,6 @@
 //! Time: the TSC as clock, and one local timer interrupt for the nearest of all deadlines.
 
-use crate::arch::cpu::Cpu;
+use crate::arch::cpu::{self, Cpu};
 use crate::arch::{apic, msr};
 use crate::object::thread::State;
 use crate::schedule;
@@ -29,6 +29,15 @@ pub fn arm_for(cpu: &Cpu, budget_end: u64) {
 pub fn arm(cpu: &Cpu) {
     let deadline = cpu.timers.earliest().unwrap_or(u64::MAX).min(cpu.budget_end.get());
     if deadline != cpu.armed.get() {
+        cpu.armed.set(deadline);
+        apic::arm_timer(deadline, msr::tsc());
+    }
+}
+
+/// Has the timer interrupt at `deadline` at the latest, for this once: a run in a guest ends then.
+pub fn arm_by(deadline: u64) {
+    let cpu = cpu::this();
+    if deadline < cpu.armed.get() {
         cpu.armed.set(deadline);
         apic::arm_timer(deadline, msr::tsc());
     }

@@ -35,6 +35,12 @@ fn corner_cases_on_an_older_processor() {
     passes(&["--cpu", "corei7_sandy_bridge_2600k"]);
 }
 
+/// By `paging = "auto"`, which means shadow tables here.
+#[test]
+fn corner_cases_on_one_of_the_first_processors_with_vmx() {
+    passes(&["--cpu", "core2_penryn_t9600"]);
+}
+
 /// Guests must not be able to tell shadow tables from extended page tables.
 #[test]
 fn corner_cases_with_shadow_paging() {

@@ -6,6 +6,8 @@ use crate::machine::{has, run};
 
 /// EPT, but no guests in real mode: the monitor interprets what the firmware does there.
 const WITHOUT_UNRESTRICTED_GUEST: &str = "corei5_lynnfield_750";
+/// Not even these.
+const WITHOUT_EPT: &str = "core2_penryn_t9600";
 
 #[test]
 fn firmware_starts_at_the_reset_vector() {
@@ -15,6 +17,11 @@ fn firmware_starts_at_the_reset_vector() {
 #[test]
 fn firmware_starts_on_a_processor_without_guests_in_real_mode() {
     starts(&["--cpu", WITHOUT_UNRESTRICTED_GUEST]);
+}
+
+#[test]
+fn firmware_starts_on_a_processor_without_extended_page_tables() {
+    starts(&["--cpu", WITHOUT_EPT]);
 }
 
 fn starts(arguments: &[&str]) {

@@ -16,10 +16,12 @@ const STARTED: [&str; 5] = [
 const TWO: &str = "tests/manifests/ipi.toml";
 const FOUR: &str = "tests/manifests/ipi-4.toml";
 const SHARED: &str = "tests/manifests/ipi-shared.toml";
-/// Processors with hardware's help for the local APIC, without it, and without unrestricted guests, too.
+/// Processors with hardware's help for the local APIC, without it, without unrestricted guests, too, and without extended page
+/// tables.
 const WITH_VIRTUAL_APIC: &str = "corei7_skylake_x";
 const WITHOUT_VIRTUAL_APIC: &str = "corei7_sandy_bridge_2600k";
 const WITHOUT_UNRESTRICTED_GUEST: &str = "corei5_lynnfield_750";
+const WITHOUT_EPT: &str = "core2_penryn_t9600";
 /// Seconds for a million interrupts on a busy host.
 const LONG: u64 = 7200;
 
@@ -63,7 +65,9 @@ fn processors_start_where_real_mode_is_interpreted() {
     if !has(Backend::Bochs) {
         return;
     }
-    expect_started(run("tests/manifests/smp.toml", Backend::Bochs, &["--cpu", WITHOUT_UNRESTRICTED_GUEST]), 2);
+    for model in [WITHOUT_UNRESTRICTED_GUEST, WITHOUT_EPT] {
+        expect_started(run("tests/manifests/smp.toml", Backend::Bochs, &["--cpu", model]), 2);
+    }
 }
 
 #[test]
@@ -74,6 +78,14 @@ fn two_processors_interrupt_one_another() {
     for model in [WITH_VIRTUAL_APIC, WITHOUT_VIRTUAL_APIC, WITHOUT_UNRESTRICTED_GUEST] {
         expect_nothing_lost(run(TWO, Backend::Bochs, &["--cpu", model]));
     }
+}
+
+#[test]
+fn two_processors_interrupt_one_another_with_shadow_tables() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    expect_nothing_lost(run(TWO, Backend::Bochs, &["--cpu", WITHOUT_EPT]));
 }
 
 #[test]
@@ -111,9 +123,11 @@ fn processors_share_memory() {
     if !has(Backend::Bochs) {
         return;
     }
-    run("tests/manifests/smp-memory.toml", Backend::Bochs, &[])
-        .expect_status(0)
-        .expect_in_order(&["smp-memory: 2 processors, 1024 pages at 0x800000", "visits, all pages are right"]);
+    for model in [WITH_VIRTUAL_APIC, WITHOUT_EPT] {
+        run("tests/manifests/smp-memory.toml", Backend::Bochs, &["--cpu", model])
+            .expect_status(0)
+            .expect_in_order(&["smp-memory: 2 processors, 1024 pages at 0x800000", "visits, all pages are right"]);
+    }
 }
 
 /// `cargo test --test system million -- --ignored`

@@ -14,6 +14,8 @@ const LIMIT: u64 = 1200;
 const DEFAULT_GUESTS: [(&str, usize); 2] = [("linux-a", 2), ("linux-b", 1)];
 /// EPT, but neither unrestricted guests nor APIC virtualization.
 const LYNNFIELD: [&str; 2] = ["--cpu", "corei5_lynnfield_750"];
+/// Not even EPT.
+const PENRYN: [&str; 2] = ["--cpu", "core2_penryn_t9600"];
 /// Unrestricted guests, but no APIC virtualization.
 const SANDY_BRIDGE: [&str; 2] = ["--cpu", "corei7_sandy_bridge_2600k"];
 
@@ -84,6 +86,12 @@ fn default_guests_without_apic_virtualization() {
 #[test]
 fn default_guests_without_unrestricted_guest_mode() {
     expect_default(&LYNNFIELD);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn default_guests_without_extended_page_tables() {
+    expect_default(&PENRYN);
 }
 
 #[test]

@@ -20,8 +20,8 @@ fn guests_are_refused_without_vmx_before_anything_boots() {
 }
 
 #[test]
-fn guests_are_refused_without_ept_before_anything_boots() {
-    let outcome = run("partitions/guests.toml", Backend::Bochs, &["--cpu", WITHOUT_EPT])
+fn guests_that_want_ept_are_refused_without_before_anything_boots() {
+    let outcome = run("tests/manifests/ept.toml", Backend::Bochs, &["--cpu", WITHOUT_EPT])
         .expect_status(2)
         .expect_message("EPT")
         .expect_message("hello");

@@ -2,6 +2,7 @@
 
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::vmcs::Vmcs;
+use bulkhead_abi::GuestPaging;
 use x86::vmx::vmcs::control::{
     self, EntryControls, ExitControls, PinbasedControls, PrimaryControls, SecondaryControls,
 };
@@ -87,13 +88,20 @@ impl OwnedBits {
 }
 
 impl Controls {
-    /// The controls for a processor with these capabilities and this CR4; nothing if it lacks one that guests cannot do
-    /// without. `with_rdtscp`: the guest has IA32_TSC_AUX, and so the instructions that read it.
-    pub fn compute(capabilities: &Capabilities, with_vpid: bool, with_rdtscp: bool, host_cr4: u64) -> Option<Self> {
-        let needed_pin = PinbasedControls::EXTERNAL_INTERRUPT_EXITING
-            | PinbasedControls::NMI_EXITING
-            | PinbasedControls::VMX_PREEMPTION_TIMER;
-        let needed_primary = PrimaryControls::USE_TSC_OFFSETTING
+    /// The controls for a processor with these capabilities and this CR4; nothing if it lacks one that guests with this paging
+    /// cannot do without. `with_rdtscp`: the guest has IA32_TSC_AUX, and so the instructions that read it.
+    ///
+    /// With shadow paging there is an exit for whatever has to do with paging. IA32_EFER goes through the MSR areas, for the
+    /// first processors with VMX have no controls for it; and IA32_PAT is the host's, whatever the guest writes to its own.
+    pub fn compute(
+        capabilities: &Capabilities,
+        paging: GuestPaging,
+        with_vpid: bool,
+        with_rdtscp: bool,
+        host_cr4: u64,
+    ) -> Option<Self> {
+        let needed_pin = PinbasedControls::EXTERNAL_INTERRUPT_EXITING | PinbasedControls::NMI_EXITING;
+        let mut needed_primary = PrimaryControls::USE_TSC_OFFSETTING
             | PrimaryControls::HLT_EXITING
             | PrimaryControls::MWAIT_EXITING
             | PrimaryControls::RDPMC_EXITING
@@ -104,61 +112,59 @@ impl Controls {
             | PrimaryControls::USE_MSR_BITMAPS
             | PrimaryControls::MONITOR_EXITING
             | PrimaryControls::SECONDARY_CONTROLS;
-        let needed_exit = ExitControls::HOST_ADDRESS_SPACE_SIZE
+        let mut needed_exit = ExitControls::HOST_ADDRESS_SPACE_SIZE
             | ExitControls::ACK_INTERRUPT_ON_EXIT
-            | ExitControls::SAVE_DEBUG_CONTROLS
-            | ExitControls::SAVE_IA32_PAT
-            | ExitControls::LOAD_IA32_PAT
-            | ExitControls::SAVE_IA32_EFER
-            | ExitControls::LOAD_IA32_EFER;
-        let needed_entry =
-            EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_IA32_PAT | EntryControls::LOAD_IA32_EFER;
-        let unwanted =
+            | ExitControls::SAVE_DEBUG_CONTROLS;
+        let mut needed_entry = EntryControls::LOAD_DEBUG_CONTROLS;
+        let mut secondary = SecondaryControls::WBINVD_EXITING;
+        secondary.set(SecondaryControls::ENABLE_VPID, with_vpid);
+        secondary.set(SecondaryControls::ENABLE_RDTSCP, with_rdtscp);
+        let paging_exits =
             PrimaryControls::CR3_LOAD_EXITING | PrimaryControls::CR3_STORE_EXITING | PrimaryControls::INVLPG_EXITING;
-        let complete = capabilities.has_ept()
-            && capabilities.has_preemption_timer()
+        let is_shadowed = paging == GuestPaging::Shadow;
+        if is_shadowed {
+            needed_primary |= paging_exits;
+        } else {
+            secondary |= SecondaryControls::ENABLE_EPT | SecondaryControls::UNRESTRICTED_GUEST;
+            needed_exit |= ExitControls::SAVE_IA32_PAT
+                | ExitControls::LOAD_IA32_PAT
+                | ExitControls::SAVE_IA32_EFER
+                | ExitControls::LOAD_IA32_EFER;
+            needed_entry |= EntryControls::LOAD_IA32_PAT | EntryControls::LOAD_IA32_EFER;
+        }
+        let complete = (is_shadowed || capabilities.has_ept() && capabilities.primary.ones & paging_exits.bits() == 0)
             && capabilities.pin.offers(needed_pin.bits())
             && capabilities.primary.offers(needed_primary.bits())
-            && capabilities.primary.ones & unwanted.bits() == 0
             && capabilities.exit.offers(needed_exit.bits())
             && capabilities.entry.offers(needed_entry.bits());
         if !complete {
             return None;
         }
-        let mut secondary =
-            SecondaryControls::ENABLE_EPT | SecondaryControls::WBINVD_EXITING | SecondaryControls::UNRESTRICTED_GUEST;
-        secondary.set(SecondaryControls::ENABLE_VPID, with_vpid);
-        secondary.set(SecondaryControls::ENABLE_RDTSCP, with_rdtscp);
         let secondary = capabilities.secondary.adjust(secondary.bits());
         // With unrestricted guests paging and protection are the guest's own, whatever the fixed bits say (SDM vol. 3, 24.8).
         let unrestricted = secondary & SecondaryControls::UNRESTRICTED_GUEST.bits() != 0;
-        let cr0_fixed = capabilities.cr0.0 & if unrestricted { !(CR0_PE | CR0_PG) } else { !0 };
-        let cr4_values = capabilities.cr4.0 | host_cr4 & CR4_MCE;
-        let pin = needed_pin | PinbasedControls::VIRTUAL_NMIS;
+        let mut cr0_fixed = capabilities.cr0.0 & if unrestricted { !(CR0_PE | CR0_PG) } else { !0 };
+        let mut cr4_values = capabilities.cr4.0 | host_cr4 & CR4_MCE;
+        let mut cr4_guest = CR4_GUEST & capabilities.cr4.1;
+        let mut exceptions = 1 << MACHINE_CHECK;
+        if is_shadowed {
+            cr0_fixed |= CR0_WP;
+            cr4_values |= CR4_PAE;
+            cr4_guest &= !CR4_PAGING;
+            exceptions |= 1 << PAGE_FAULT;
+        }
+        let pin = needed_pin | PinbasedControls::VMX_PREEMPTION_TIMER | PinbasedControls::VIRTUAL_NMIS;
         Some(Self {
             pin_with_posting: capabilities.pin.adjust((pin | PinbasedControls::POSTED_INTERRUPTS).bits()),
             pin: capabilities.pin.adjust(pin.bits()),
             primary: capabilities.primary.adjust(needed_primary.bits()),
             secondary,
             exit: capabilities.exit.adjust(needed_exit.bits()),
-            exceptions: 1 << MACHINE_CHECK,
+            exceptions,
             entry: capabilities.entry.adjust(needed_entry.bits()),
             cr0: OwnedBits { mask: cr0_fixed | CR0_NE | CR0_CD | CR0_NW, values: cr0_fixed | CR0_NE | CR0_ET },
-            cr4: OwnedBits { mask: !(CR4_GUEST & capabilities.cr4.1) | cr4_values, values: cr4_values },
+            cr4: OwnedBits { mask: !cr4_guest | cr4_values, values: cr4_values },
         })
-    }
-
-    /// For a guest with shadow paging: no extended page tables, and an exit for whatever has to do with paging.
-    pub fn shadow(&mut self, capabilities: &Capabilities) {
-        let extended = SecondaryControls::ENABLE_EPT | SecondaryControls::UNRESTRICTED_GUEST;
-        self.secondary &= !extended.bits();
-        let exits =
-            PrimaryControls::CR3_LOAD_EXITING | PrimaryControls::CR3_STORE_EXITING | PrimaryControls::INVLPG_EXITING;
-        self.primary |= exits.bits();
-        self.exceptions |= 1 << PAGE_FAULT;
-        let fixed = capabilities.cr0.0 | CR0_WP;
-        self.cr0 = OwnedBits { mask: self.cr0.mask | fixed, values: self.cr0.values | fixed };
-        self.cr4 = OwnedBits { mask: self.cr4.mask | CR4_PAGING, values: self.cr4.values | CR4_PAE };
     }
 
     /// Virtual NMIs are on, so that NMI windows can be asked for.

@@ -6,9 +6,11 @@ use crate::vmx::capabilities::{Capabilities, extended_components};
 use crate::vmx::controls::Controls;
 use crate::vmx::host::HostState;
 use crate::vmx::vcpu::Vcpu;
+use bulkhead_abi::GuestPaging;
 use bulkhead_core::page_table::PageSize;
 use bulkhead_core::phys::Ref;
 use core::cell::Cell;
+use x86::vmx::vmcs::{control, guest};
 
 /// How often a second a guest is left at least: some processor models hold back an interrupt for the host while the guest's
 /// own interrupts are off, and another processor may be waiting for its answer.
@@ -31,7 +33,10 @@ pub struct VmxCpu {
     /// Local APICs of guests are virtualized.
     pub has_virtual_apic: Cell<bool>,
     pub(super) tpr_shadow: Cell<bool>,
+    /// The field of the VMCS for the preemption timer; without one, a field that nothing uses.
+    pub(super) timer_field: Cell<u32>,
     enabled: Cell<bool>,
+    ept: Cell<bool>,
 }
 
 impl VmxCpu {
@@ -49,13 +54,21 @@ impl VmxCpu {
         self.largest_page.set(Some(capabilities.largest_page()));
         self.has_virtual_apic.set(capabilities.has_virtual_apic());
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
-        let controls = Controls::compute(&capabilities, false, false, self.host.cr4());
-        self.enabled.set(controls.is_some());
+        let has_timer = capabilities.has_preemption_timer();
+        self.timer_field.set(if has_timer { guest::VMX_PREEMPTION_TIMER_VALUE } else { control::CR3_TARGET_VALUE0 });
+        let has = |paging| Controls::compute(&capabilities, paging, false, false, self.host.cr4()).is_some();
+        self.enabled.set(has(GuestPaging::Shadow));
+        self.ept.set(has(GuestPaging::Ept));
     }
 
     /// Guests can run here.
     pub fn is_enabled(&self) -> bool {
         self.enabled.get()
+    }
+
+    /// Guests can run here with extended page tables.
+    pub fn has_ept(&self) -> bool {
+        self.ept.get()
     }
 
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed

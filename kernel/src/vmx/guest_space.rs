@@ -61,8 +61,8 @@ unsafe impl KernelObject for GuestSpace {}
 
 /// Forgets, on this processor, what was cached from the extended page tables with this root.
 pub fn forget_guest_space(root: u64) {
-    // Without VMX nothing is cached, and a run is refused later.
-    if super::available().is_ok() {
+    // Without them nothing is cached.
+    if super::paging_available(GuestPaging::Ept).is_ok() {
         invalidate_guest_space(root | EPT_POINTER);
     }
 }

@@ -117,7 +117,6 @@ impl Vcpu {
         }
         vmcs.set_guest::<{ guest::CR0 }>(self.controls.get().cr0.merge(cr0));
         vmcs.set_guest::<{ guest::CR4 }>(self.controls.get().cr4.merge(cr4));
-        vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
         let mode = if efer & EFER_LMA != 0 { LONG_MODE_GUEST } else { 0 };
         // SAFETY: shadows are only read by the guest; the entry control says which mode the guest is in, and entry checks it.
         unsafe {
@@ -129,6 +128,7 @@ impl Vcpu {
             // The hardware's CR3 is the engine's affair.
             self.load_paging(vmcs, [cr0, cr4, efer], state, groups);
         } else {
+            vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer);
             vmcs.set_guest::<{ guest::CR3 }>(get!(state, cr3));
         }
         Ok(())

@@ -50,7 +50,8 @@ pub fn available() -> Result<(), Error> {
 
 /// Guest spaces of this kind can be made.
 pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
-    match paging {
-        GuestPaging::Ept | GuestPaging::Shadow => available(),
+    if paging == GuestPaging::Ept && !crate::arch::cpu::this().vmx.has_ept() {
+        return Err(Error::Unsupported);
     }
+    available()
 }

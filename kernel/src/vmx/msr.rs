@@ -1,9 +1,10 @@
 //! Model-specific registers of guests: which they touch directly, and which the hardware exchanges.
 //!
-//! IA32_EFER, IA32_PAT, the segment bases and the SYSENTER registers are fields of the VMCS. The SYSCALL registers and
-//! IA32_KERNEL_GS_BASE are not; they go through the MSR areas of VM entry and exit (SDM vol. 3, 25.7.2 and 25.8.2), so that
-//! the kernel never executes WRMSR with a guest's value: the hardware refuses the entry if one is malformed. Guests write
-//! IA32_KERNEL_GS_BASE and IA32_TSC_AUX at will, hence exits store these two; they are the tail of the list.
+//! IA32_PAT, the segment bases, the SYSENTER registers and, with extended page tables, IA32_EFER are fields of the VMCS. The
+//! SYSCALL registers, IA32_KERNEL_GS_BASE and, with shadow paging, IA32_EFER go through the MSR areas of VM entry and exit (SDM
+//! vol. 3, 25.7.2 and 25.8.2), so that the kernel never executes WRMSR with a guest's value: the hardware refuses the entry if
+//! one is malformed. Guests write IA32_KERNEL_GS_BASE and IA32_TSC_AUX at will, hence exits store these two; they are the tail
+//! of the list.
 
 use crate::arch::msr;
 use crate::vmx::page::Page;
@@ -18,17 +19,19 @@ use x86::msr::{
 };
 use x86::vmx::vmcs::control;
 
+/// Index of IA32_EFER in an area; used only with shadow paging.
+pub const EFER: usize = 0;
 /// Index of IA32_STAR in an area.
-pub const STAR: usize = 0;
+pub const STAR: usize = 1;
 /// Index of IA32_LSTAR in an area.
-pub const LSTAR: usize = 1;
+pub const LSTAR: usize = 2;
 /// Index of IA32_FMASK in an area.
-pub const FMASK: usize = 2;
+pub const FMASK: usize = 3;
 /// Index of IA32_KERNEL_GS_BASE in an area; from here on exits store the guest's values.
-pub const KERNEL_GS_BASE: usize = 3;
+pub const KERNEL_GS_BASE: usize = 4;
 /// Index of IA32_TSC_AUX in an area; used only if the guest was given it.
-const TSC_AUX: usize = 4;
-const REGISTERS: [u32; 5] = [IA32_STAR, IA32_LSTAR, IA32_FMASK, IA32_KERNEL_GSBASE, IA32_TSC_AUX];
+const TSC_AUX: usize = 5;
+const REGISTERS: [u32; 6] = [IA32_EFER, IA32_STAR, IA32_LSTAR, IA32_FMASK, IA32_KERNEL_GSBASE, IA32_TSC_AUX];
 
 /// An entry of an MSR area (SDM vol. 3, table 25-15).
 #[repr(C, align(16))]
@@ -57,7 +60,7 @@ impl MsrAreas {
         }
     }
 
-    /// The guest's value of register [`STAR`], [`LSTAR`], [`FMASK`] or [`KERNEL_GS_BASE`].
+    /// The guest's value of register [`EFER`], [`STAR`], [`LSTAR`], [`FMASK`] or [`KERNEL_GS_BASE`].
     pub fn guest_value(&self, register: usize) -> u64 {
         self.guest.get(register).map_or(0, |entry| entry.value.get())
     }
@@ -70,23 +73,24 @@ impl MsrAreas {
     }
 
     /// Takes the host's values and tells the VMCS where the areas are, `address` being this structure's.
-    pub fn load(&self, vmcs: Vmcs, address: HostPhysical) {
-        let count = if self.with_tsc_aux.get() { REGISTERS.len() } else { TSC_AUX };
-        for (entry, register) in self.host.iter().zip(REGISTERS).take(count) {
-            // SAFETY: every 64-bit processor has the first four; guests are given IA32_TSC_AUX only where it exists.
+    pub fn load(&self, vmcs: Vmcs, address: HostPhysical, with_efer: bool) {
+        let end = if self.with_tsc_aux.get() { REGISTERS.len() } else { TSC_AUX };
+        let first = if with_efer { EFER } else { STAR };
+        for (entry, register) in self.host.iter().zip(REGISTERS).take(end) {
+            // SAFETY: every 64-bit processor has these but for the last; guests are given IA32_TSC_AUX only where it exists.
             entry.value.set(unsafe { msr::read(register) });
         }
-        let guest = address.0 + offset_of!(Self, guest) as u64;
-        let stored = guest + (KERNEL_GS_BASE * size_of::<Entry>()) as u64;
+        let place = |area: usize, register: usize| address.0 + (area + register * size_of::<Entry>()) as u64;
+        let (guest, host) = (offset_of!(Self, guest), offset_of!(Self, host));
         // SAFETY: the areas lie in the vCPU, which outlives its VMCS; counts do not exceed them; the host's values are those
         // that the processor itself held.
         unsafe {
-            vmcs.write(control::VMENTRY_MSR_LOAD_ADDR_FULL, guest);
-            vmcs.write(control::VMENTRY_MSR_LOAD_COUNT, count as u64);
-            vmcs.write(control::VMEXIT_MSR_STORE_ADDR_FULL, stored);
-            vmcs.write(control::VMEXIT_MSR_STORE_COUNT, (count - KERNEL_GS_BASE) as u64);
-            vmcs.write(control::VMEXIT_MSR_LOAD_ADDR_FULL, address.0 + offset_of!(Self, host) as u64);
-            vmcs.write(control::VMEXIT_MSR_LOAD_COUNT, count as u64);
+            vmcs.write(control::VMENTRY_MSR_LOAD_ADDR_FULL, place(guest, first));
+            vmcs.write(control::VMENTRY_MSR_LOAD_COUNT, (end - first) as u64);
+            vmcs.write(control::VMEXIT_MSR_STORE_ADDR_FULL, place(guest, KERNEL_GS_BASE));
+            vmcs.write(control::VMEXIT_MSR_STORE_COUNT, (end - KERNEL_GS_BASE) as u64);
+            vmcs.write(control::VMEXIT_MSR_LOAD_ADDR_FULL, place(host, first));
+            vmcs.write(control::VMEXIT_MSR_LOAD_COUNT, (end - first) as u64);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::arch::cpu;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
 use crate::vmx::exit::{Outcome, UNBLOCKED_NMI, VALID, block_nmis, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::msr::EFER;
 use crate::vmx::shadow_memory::Memory;
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vcpu::Vcpu;
@@ -105,7 +106,7 @@ impl Vcpu {
         let values =
             self.controls.get().cr4.merge(cr4) | cr4 & (Cr4::CR4_ENABLE_SMEP | Cr4::CR4_ENABLE_SMAP).bits() as u64;
         vmcs.set_guest::<{ guest::CR4 }>(values);
-        vmcs.set_guest::<{ guest::IA32_EFER_FULL }>(efer | EFER_NXE);
+        self.msrs.set_guest_value(EFER, efer | EFER_NXE);
         let anew = groups.contains(StateGroups::SEGMENTS);
         self.delay(if anew { Duty::LoadAnew } else { Duty::Load });
     }
@@ -173,11 +174,11 @@ impl Vcpu {
     }
 
     /// CR3 and EFER as the guest sees them.
-    pub(super) fn store_paging(&self, vmcs: Vmcs, state: State) {
+    pub(super) fn store_paging(&self, state: State) {
         let paging = self.shadowed.paging.get();
         let no_execute = if paging.features.contains(Features::NO_EXECUTE) { EFER_NXE } else { 0 };
         put!(state, cr3, paging.cr3);
-        put!(state, efer, vmcs.read(guest::IA32_EFER_FULL) & !EFER_NXE | no_execute);
+        put!(state, efer, self.msrs.guest_value(EFER) & !EFER_NXE | no_execute);
     }
 
     /// Takes the guest past MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
@@ -233,7 +234,8 @@ impl Vcpu {
                 state.count(Counted::GuestFault, 1);
                 put!(state, cr2, linear);
                 match vectoring & (VALID | TYPE_AND_VECTOR) {
-                    // Faults whose delivery faults (SDM vol. 3, table 7-5).
+                    // Faults whose delivery faults (SDM vol. 3, table 7-5). An interrupt whose delivery faults is lost, as without
+                    // virtualization: it was acknowledged, and returning from the page fault does not bring it back.
                     DOUBLE_FAULT => self.everything(vmcs, state, reason::TRIPLE_FAULT),
                     first => {
                         let is_second = first == PAGE_FAULT;

@@ -83,10 +83,11 @@ impl Vcpu {
         let cr4 = self.controls.get().cr4.view(vmcs.read(guest::CR4), vmcs.read(control::CR4_READ_SHADOW));
         put!(state, cr0, cr0);
         put!(state, cr4, cr4);
-        store!(vmcs, state, cr3, guest::CR3);
-        store!(vmcs, state, efer, guest::IA32_EFER_FULL);
         if self.shadowed.on.get() {
-            self.store_paging(vmcs, state);
+            self.store_paging(state);
+        } else {
+            store!(vmcs, state, cr3, guest::CR3);
+            store!(vmcs, state, efer, guest::IA32_EFER_FULL);
         }
     }
 

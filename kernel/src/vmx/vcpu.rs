@@ -4,6 +4,7 @@ use crate::arch::control::fault_address;
 use crate::object::linked;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
+use crate::time;
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::controls::Controls;
@@ -20,14 +21,14 @@ use crate::vmx::shadow::{Duty, Shadowed};
 use crate::vmx::state::{State, get, put};
 use crate::vmx::vmcs::Vmcs;
 use crate::vmx::vpid::allocate_vpid;
-use bulkhead_abi::{ApicMode, Error, NO_DEADLINE, StateGroups};
+use bulkhead_abi::{ApicMode, Error, GuestPaging, NO_DEADLINE, StateGroups};
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{HostPhysical, KernelObject, Ref, window_base};
 use bulkhead_core::queue::Links;
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
-use x86::msr::IA32_EFER;
+use x86::msr::{IA32_EFER, IA32_PAT};
 use x86::vmx::vmcs::{control, guest, host};
 
 /// A guest processor. Eight pages.
@@ -64,7 +65,7 @@ pub struct Vcpu {
     /// The primary controls as they are now.
     pub(super) primary: Cell<u32>,
     pub(super) apic_mode: Cell<ApicMode>,
-    /// Not 0: before the next entry, see to shadow paging or to requested interrupts.
+    /// Not 0: before the next entry, see to shadow paging, requested interrupts, or the local timer.
     pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
     pub(super) xcr0: Cell<u64>,
@@ -153,8 +154,8 @@ impl Vcpu {
 
     /// Lets the guest access an MSR directly, for reading or writing or both; otherwise accesses exit.
     pub fn pass_msr(&self, register: u32, read: bool, write: bool) -> Result<(), Error> {
-        if self.shadowed.on.get() && register == IA32_EFER {
-            // The hardware's has a bit that the guest's may not have.
+        if self.shadowed.on.get() && matches!(register, IA32_EFER | IA32_PAT) {
+            // The hardware's have not the guest's values: accesses exit.
             return Ok(());
         }
         self.msrs.pass(&self.msr_bitmap, register, read, write, self.complete.get())
@@ -180,7 +181,8 @@ impl Vcpu {
 
     /// Runs the guest until an exit. Interrupts are off before, meanwhile and after; a pending one ends the run.
     /// At TSC value `limit` it ends at the latest, whatever the guest does: not every event that is masked for the host interrupts
-    /// a guest on every processor model, but its preemption timer does.
+    /// a guest on every processor model, but its preemption timer does. A processor without that has the local timer only, see
+    /// [`Self::attend`].
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) {
             if !self.bind(cpu) {
@@ -196,7 +198,8 @@ impl Vcpu {
             self.deadline.set(get!(state, deadline));
         }
         match cpu.timer_ticks(self.deadline.get().min(limit)) {
-            Some(ticks) => vmcs.set_guest::<{ guest::VMX_PREEMPTION_TIMER_VALUE }>(ticks),
+            // SAFETY: the timer, which only ends the run, or a field that nothing uses: there are no CR3 targets.
+            Some(ticks) => unsafe { vmcs.write(cpu.timer_field.get(), ticks) },
             None => return self.time_is_up(vmcs, cpu),
         }
         if dirty != 0 {
@@ -211,7 +214,7 @@ impl Vcpu {
             put!(state, dirty, 0);
         }
         if self.posted() | self.attention.get() != 0
-            && let Some(outcome) = self.attend(vmcs, state)
+            && let Some(outcome) = self.attend(vmcs, cpu, state)
         {
             return outcome;
         }
@@ -230,7 +233,7 @@ impl Vcpu {
 
     /// Sees to what is seldom to be seen to before an entry.
     #[inline(never)]
-    fn attend(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
+    fn attend(&self, vmcs: Vmcs, cpu: &VmxCpu, state: State) -> Option<Outcome> {
         let duty = self.shadowed.duty.take();
         if duty != Duty::Nothing {
             return Some(Outcome::Paging(duty));
@@ -238,6 +241,11 @@ impl Vcpu {
         self.attention.set(0);
         self.take_posted(vmcs);
         self.guard_requests(vmcs, state);
+        if cpu.timer_field.get() != guest::VMX_PREEMPTION_TIMER_VALUE {
+            // Its interrupt ends the run; that of the kernel's own deadline does anyway.
+            time::arm_by(self.deadline.get());
+            self.attention.set(1);
+        }
         None
     }
 
@@ -273,12 +281,10 @@ impl Vcpu {
         };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.with_tsc_aux.get();
-        let Some(mut controls) = Controls::compute(&capabilities, with_vpid, with_rdtscp, cpu.host.cr4()) else {
+        let paging = if self.shadowed.on.get() { GuestPaging::Shadow } else { GuestPaging::Ept };
+        let Some(controls) = Controls::compute(&capabilities, paging, with_vpid, with_rdtscp, cpu.host.cr4()) else {
             return false;
         };
-        if self.shadowed.on.get() {
-            controls.shadow(&capabilities);
-        }
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
         let Some(vmcs) = self.make_current(cpu) else {
@@ -290,12 +296,13 @@ impl Vcpu {
         // SAFETY: `guest_exited` expects the stack that `enter` sets.
         unsafe { cpu.host.load(vmcs, entry::guest_exited as *const () as u64) };
         let areas = self.physical() + offset_of!(Self, msrs) as u64;
-        self.msrs.load(vmcs, HostPhysical(areas));
+        self.msrs.load(vmcs, HostPhysical(areas), self.shadowed.on.get());
         // What this processor remembers may be of the vCPU's last stay, or of another that had the same identifier.
         if capabilities.has_vpid() {
             invalidate_vpid(self.vpid.get());
         }
         self.home.set(here);
+        self.attention.set(1);
         true
     }
 

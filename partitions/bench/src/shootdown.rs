@@ -6,8 +6,8 @@ use bulkhead_runtime::{Program, println, time};
 
 /// Rounds of the stress.
 const ROUNDS: u32 = 5000;
-/// Ticks for which the first processor runs at a time.
-const TURN: u64 = 2000;
+/// Ticks for which the first processor runs at a time: enough to use what shadow tables have to be filled for.
+const TURN: u64 = 10_000;
 /// Ticks after which a processor inside a guest has surely gone round its loop some times.
 const SETTLE: u64 = 500;
 /// Milliseconds after which a processor is given up.

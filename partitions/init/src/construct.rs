@@ -288,13 +288,13 @@ impl<'a> Construction<'a> {
             return Ok(None);
         };
         let features = CpuFeatures::from_bits_truncate(self.boot.features);
-        let paging = match Paging::from_number(u64::from(record.paging)) {
-            Some(Paging::Shadow) => GuestPaging::Shadow,
-            Some(Paging::Auto) if !features.contains(CpuFeatures::EPT) => GuestPaging::Shadow,
-            _ => GuestPaging::Ept,
-        };
+        let is_shadowed =
+            Paging::from_number(u64::from(record.paging)).is_some_and(|paging| paging.is_shadow(features));
+        let (paging, shadow_pages) =
+            if is_shadowed { (GuestPaging::Shadow, record.shadow_pages) } else { (GuestPaging::Ept, 0) };
         let space = GuestSpace(self.allocator.create(NewObject::GuestSpace { paging })?);
-        let pool = self.allocator.pool(u64::from(record.pool_pages).max(1))?;
+        let pages = u64::from(record.pool_pages) + u64::from(shadow_pages);
+        let pool = self.allocator.pool(pages.max(1))?;
         space.donate(pool).map_err(Cause::Kernel)?;
         let ranges = [(record.low_memory, 0), (record.high_memory, layout::GUEST_HIGH_RAM)];
         for (region, guest_physical) in ranges {

@@ -1,6 +1,7 @@
 //! The entries of an environment: the record, and what each kind of it means.
 
 use crate::Name;
+use bulkhead_abi::CpuFeatures;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Declares an enum with numbers and `from_number`.
@@ -95,12 +96,23 @@ numbered! {
 numbered! {
     /// How a guest's memory is translated.
     pub enum Paging {
-        /// Extended page tables where the processor has them.
+        /// Extended page tables where the processor has them, shadow page tables elsewhere.
         Auto = 0,
         /// Extended page tables.
         Ept = 1,
         /// Shadow page tables.
         Shadow = 2,
+    }
+}
+
+impl Paging {
+    /// Whether that means shadow page tables on a processor with these features.
+    pub const fn is_shadow(self, features: CpuFeatures) -> bool {
+        match self {
+            Self::Auto => !features.contains(CpuFeatures::EPT),
+            Self::Ept => false,
+            Self::Shadow => true,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -197,6 +197,8 @@ pub struct GuestRecord {
     pub high_memory: u32,
     /// Pages for the tables of its guest space.
     pub pool_pages: u32,
+    /// Further pages for shadow tables, if it is translated by such.
+    pub shadow_pages: u32,
     /// Index of the module that it has, read-only, up to [`crate::layout::GUEST_FIRMWARE_END`]; [`NO_INDEX`] for none.
     pub firmware: u32,
 }

@@ -72,6 +72,7 @@ fn sample() -> Vec<u8> {
         low_memory: ram,
         high_memory: NO_INDEX,
         pool_pages: 40,
+        shadow_pages: 0,
         firmware: 3,
     });
 

@@ -19,7 +19,7 @@ use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
-use bulkhead_runtime::plan::{ChannelKind, Paging};
+use bulkhead_runtime::plan::ChannelKind;
 use bulkhead_runtime::program::{Channel, GuestProcessorEntry};
 use bulkhead_runtime::syscall::Slot;
 use bulkhead_runtime::{Program, events, thread, time};
@@ -77,12 +77,12 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let parameters = parameters(&ram, processors.len(), offered.hpet);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { disks, input });
-    let is_shadowed = offered.paging == Paging::Shadow;
+    let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
+    let is_shadowed = offered.paging.is_shadow(features);
     // An interrupt that the processor delivers by itself can fault in the shadow tables. Bochs then reports an event of the past as
     // the interrupted one, and the interrupt is lost; so with shadow paging the monitor injects them.
     let virtual_apics = !is_shadowed && space.map_apic_page();
     let deaf = AtomicUsize::new(0);
-    let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
     // With shadow paging the hardware does not run code without paging either.
     if is_shadowed {
         features.remove(CpuFeatures::UNRESTRICTED_GUEST);

@@ -33,7 +33,7 @@ fn the_default_manifest() {
             modules,
             ["kernel/linux-a", "initrd/linux-a", "program/console", "program/block", "program/hello", "program/vmm"]
         );
-        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX);
         assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
 
         assert!(compiled.warnings.is_empty());
@@ -106,10 +106,27 @@ fn a_guest_with_processors_and_high_memory() {
         assert_eq!((thread.index, thread.cpu), (1, 1));
         assert_eq!(big.threads()[1].slot, thread.slot);
         assert_eq!(big.environment.vcpus().map(|vcpu| (vcpu.cpu, vcpu.thread)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
-        assert_eq!(compiled.needs.features, CpuFeatures::VMX | CpuFeatures::EPT);
+        assert_eq!(compiled.needs.features, CpuFeatures::VMX);
         assert!(compiled.warnings.is_empty());
         assert_eq!(big.environment.channels().count(), 0);
     });
+}
+
+#[test]
+fn paging_decides_what_a_guest_needs() {
+    let guest = |line: &str, look: &dyn Fn(CpuFeatures, u32)| {
+        let text = format!("[guest.one]\nmemory = \"128 MiB\"\nkernel = \"vmlinuz\"\n{line}");
+        compiled(&text, |compiled, plan| {
+            let (_, record) = plan.partition(1).unwrap().guest().unwrap();
+            look(compiled.needs.features, record.shadow_pages);
+        });
+    };
+    guest(r#"paging = "ept""#, &|features, _| assert_eq!(features, CpuFeatures::VMX | CpuFeatures::EPT));
+    guest(r#"paging = "shadow""#, &|features, _| assert_eq!(features, CpuFeatures::VMX));
+    // Memory is set aside where there may be shadow tables.
+    guest("", &|features, pages| assert_eq!((features, pages), (CpuFeatures::VMX, 1024)));
+    guest("cpus = [0, 0, 0, 0, 0, 0]", &|_, pages| assert_eq!(pages, 6 * 256));
+    guest(r#"shadow_memory = "2 MiB""#, &|_, pages| assert_eq!(pages, 512));
 }
 
 /// Only a monitor that the manifest names gets the capability to its guest's RAM.

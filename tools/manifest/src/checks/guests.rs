@@ -30,8 +30,8 @@ pub(super) fn paging_is_known(context: &Context<'_>) {
 pub(super) fn shadow_memory_is_enough(context: &Context<'_>) {
     for guest in &context.manifest.guests {
         let least = MIN_SHADOW_MEMORY * guest.cpus.len() as u64;
-        let is_shadowed = guest.paging.as_ref().is_some_and(|paging| paging.value == "shadow");
-        if is_shadowed && guest.shadow_memory.value < least {
+        let never = guest.paging.as_ref().is_some_and(|paging| paging.value == "ept");
+        if !never && guest.shadow_memory.value < least {
             let given = show_size(guest.shadow_memory.value);
             let message = format!("{given} are too little for the shadow tables of {} processors", guest.cpus.len());
             context

@@ -5,7 +5,7 @@ use crate::{
     files::Image,
     model::{Guest, Located},
 };
-use bulkhead_abi::PAGE_SIZE;
+use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
     BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
     Paging, RegionRecord, layout,
@@ -51,7 +51,8 @@ impl Compiler<'_> {
                 vcpus: guest.cpus.len() as u32,
                 low_memory: ram.first().map_or(NO_INDEX, |part| part.region),
                 high_memory: ram.get(1).map_or(NO_INDEX, |part| part.region),
-                pool_pages: table_pages(&mappings) + SPARE_PAGES + shadow_pages(guest),
+                pool_pages: table_pages(&mappings) + SPARE_PAGES,
+                shadow_pages: u32::try_from(guest.shadow_memory.value / PAGE_SIZE).unwrap_or(u32::MAX),
                 firmware: firmware.map_or(NO_INDEX, |(module, _)| module),
             });
             self.map_ram(index, guest, &ram, BindingFlags::WRITE, guest.monitor.is_some());
@@ -196,9 +197,13 @@ fn facilities(guest: &Guest) -> u64 {
     bit(guest.hpet, GuestSpace::HPET) | bit(guest.statistics, GuestSpace::STATISTICS)
 }
 
-/// Pages for shadow tables.
-fn shadow_pages(guest: &Guest) -> u32 {
-    if paging(guest) == Paging::Shadow { (guest.shadow_memory.value / PAGE_SIZE) as u32 } else { 0 }
+/// CPU features that a guest needs. Without extended page tables there are shadow tables, and without unrestricted guests its
+/// monitor interprets what runs without paging.
+pub(super) fn features(guest: &Guest) -> CpuFeatures {
+    match paging(guest) {
+        Paging::Ept => CpuFeatures::VMX | CpuFeatures::EPT,
+        Paging::Auto | Paging::Shadow => CpuFeatures::VMX,
+    }
 }
 
 fn paging(guest: &Guest) -> Paging {

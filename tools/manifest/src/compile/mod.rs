@@ -80,9 +80,6 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.finish(reporter)
 }
 
-/// CPU features that a guest needs. Without unrestricted guests its monitor interprets what runs without paging.
-const GUEST_FEATURES: CpuFeatures = CpuFeatures::VMX.union(CpuFeatures::EPT);
-
 /// A checked name as the plan holds it.
 fn plan_name(text: &str) -> Name {
     Name::new(text).unwrap_or(Name::EMPTY)
@@ -173,7 +170,7 @@ impl<'a> Compiler<'a> {
         self.add_init(init);
         for ((index, subject), space) in self.numbered().zip(spaces) {
             if let Subject::Guest(guest) = subject {
-                features_by_partition.push((guest.name.value.clone(), GUEST_FEATURES));
+                features_by_partition.push((guest.name.value.clone(), guests::features(guest)));
             }
             self.add_subject(index, subject, space)?;
         }
@@ -240,7 +237,14 @@ impl<'a> Compiler<'a> {
             Subject::Guest(guest) => {
                 let number = self.manifest.guests.iter().position(|other| other.name == guest.name)?;
                 let monitor = guest.monitor.as_ref().map_or(MONITOR, |monitor| monitor.value.as_str());
-                (monitor, PartitionKind::Guest, number as u32, &guest.restart, layout::STACK_BYTES, GUEST_FEATURES)
+                (
+                    monitor,
+                    PartitionKind::Guest,
+                    number as u32,
+                    &guest.restart,
+                    layout::STACK_BYTES,
+                    guests::features(guest),
+                )
             }
         };
         let program = self.files.program(program_name)?;

@@ -3,8 +3,8 @@
 use super::{console, restart, schedule, table::TableReader};
 use crate::model::{Disk, Guest, Located};
 
-/// Memory for shadow tables, unless the manifest says otherwise.
-const SHADOW_MEMORY: u64 = 4 << 20;
+/// Memory for shadow tables, unless the manifest says otherwise: at least, and for each processor.
+const SHADOW_MEMORY: (u64, u64) = (4 << 20, 1 << 20);
 /// Heap of a guest's monitor, unless the manifest says otherwise.
 const MONITOR_HEAP: u64 = 1 << 20;
 
@@ -12,12 +12,14 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
     let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
+    let cpus = if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus };
+    let shadow_memory = SHADOW_MEMORY.0.max(SHADOW_MEMORY.1 * cpus.len() as u64);
     let monitor = table.string("monitor");
     let firmware = table.string("firmware");
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
-        cpus: if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus },
+        cpus,
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
         // What another monitor runs is its own affair, and firmware loads what it likes.
@@ -32,7 +34,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         hpet: table.boolean("hpet", false),
         statistics: table.boolean("statistics", false),
         paging: table.string("paging"),
-        shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(SHADOW_MEMORY)),
+        shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(shadow_memory)),
         restart: restart(&table),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
