@@ -86,7 +86,7 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
             return thread;
         }
         if let Outcome::Paging(duty) = outcome
-            && serve_paging(thread, duty)
+            && (if duty == Duty::Fault { serve_paging::<true> } else { serve_paging::<false> })(thread, duty)
         {
             continue;
         }
@@ -99,13 +99,13 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
 /// The commonest of what the kernel does by itself, without a look at what other threads want: signals interrupt the guest. Answers
 /// whether the guest can go on.
 #[inline(never)]
-fn serve_paging(thread: Ref<Thread>, duty: Duty) -> bool {
+fn serve_paging<const IS_FAULT: bool>(thread: Ref<Thread>, duty: Duty) -> bool {
     let _lock = kernel_lock();
     // The vCPU may have been destroyed while the lock was another's.
     let Some(vcpu) = thread.vcpu.get() else {
         return false;
     };
-    match vcpu.serve_paging(duty) {
+    match vcpu.serve_paging::<IS_FAULT>(duty) {
         Some(Outcome::Vmm(reason)) => {
             end(thread, reason);
             false

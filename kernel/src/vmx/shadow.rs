@@ -117,60 +117,76 @@ impl Vcpu {
         self.attention.set(1);
     }
 
-    /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. Something if the run ends.
+    /// Does what the engine is needed for, on the vCPU's processor. The kernel lock is held. Something if the run ends. Page
+    /// faults are the commonest, so there is a copy for them.
     #[inline(always)]
-    pub fn serve_paging(&self, duty: Duty) -> Option<Outcome> {
+    pub fn serve_paging<const IS_FAULT: bool>(&self, duty: Duty) -> Option<Outcome> {
         // SAFETY: the vCPU's VMCS is current: a run has just ended with this to do, or was about to begin.
         let vmcs = unsafe { Vmcs::current() };
         let space = self.space.get()?;
         let (shadowed, memory) = (&self.shadowed, Memory(space));
-        let at = || space.shadow.at(shadowed.number.get(), &shadowed.paging, &memory);
-        let first = || space.shadow.build(space.pool(), space.processors.get()).ok().and_then(|()| at());
-        let Some(processor) = at().or_else(first) else {
-            // Without tables of its own the guest must never be entered.
-            self.delay(duty);
-            return Some(self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()));
+        let Some(processor) = space.shadow.at(shadowed.number.get(), &shadowed.paging, &memory) else {
+            return self.begin_paging(space, duty);
         };
-        let (mode, state, sent) = (shadowed.paging.get().mode, self.state(), &cpu::this().interrupts_sent);
+        let outcome =
+            if IS_FAULT { self.page_fault(vmcs, &processor) } else { self.flush_paging(vmcs, space, &processor, duty) };
+        if shadowed.paging.get().mode != Mode::FourLevel {
+            shadowed.upper.set(processor.upper_entries());
+        }
+        outcome
+    }
+
+    /// Does what flushes the guest's TLB, or a part of it.
+    #[inline(always)]
+    fn flush_paging(
+        &self,
+        vmcs: Vmcs,
+        space: Ref<GuestSpace>,
+        processor: &Processor<'_, Memory>,
+        duty: Duty,
+    ) -> Option<Outcome> {
+        let (state, sent) = (self.state(), &cpu::this().interrupts_sent);
         let sent_before = sent.get();
-        let outcome = match duty {
-            Duty::Nothing => None,
-            Duty::Fault => self.page_fault(vmcs, &processor),
+        let mut root = None;
+        match duty {
             Duty::Invalidate => {
                 state.count(Counted::Invlpg, 1);
                 processor.invalidate(vmcs.read(ro::EXIT_QUALIFICATION));
                 skip_instruction(vmcs);
-                None
             }
             Duty::Switch => {
                 state.count(Counted::Cr3Load, 1);
-                let root = processor.switch();
-                if mode == Mode::FourLevel {
-                    vmcs.set_guest::<{ guest::CR3 }>(root.0);
-                }
-                None
+                root = Some(processor.switch().0);
             }
-            Duty::Load | Duty::LoadAnew => {
+            _ => {
                 if duty == Duty::LoadAnew {
                     space.shadow.distrust();
                 }
-                let root = processor.load();
-                let upper = self.physical() + (offset_of!(Self, shadowed) + offset_of!(Shadowed, upper)) as u64;
-                vmcs.set_guest::<{ guest::CR3 }>(if mode == Mode::FourLevel { root.0 } else { upper });
-                // The hardware has CR3 of 32 bits in the other modes.
-                (mode != Mode::FourLevel && upper >> 32 != 0).then(|| {
-                    self.delay(duty);
-                    self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits())
-                })
+                root = Some(processor.load().0);
             }
-        };
+        }
         if sent.get() != sent_before {
             state.count(Counted::SyncInterrupt, sent.get().wrapping_sub(sent_before));
         }
-        if mode != Mode::FourLevel {
-            shadowed.upper.set(processor.upper_entries());
+        let mut root = root?;
+        if self.shadowed.paging.get().mode != Mode::FourLevel {
+            root = self.physical() + (offset_of!(Self, shadowed) + offset_of!(Shadowed, upper)) as u64;
+            // The hardware has CR3 of 32 bits in the other modes.
+            if root >> 32 != 0 {
+                self.delay(duty);
+                return Some(self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()));
+            }
         }
-        outcome
+        vmcs.set_guest::<{ guest::CR3 }>(root);
+        None
+    }
+
+    /// Before anything else there must be tables: without, the guest must never be entered.
+    #[cold]
+    fn begin_paging(&self, space: Ref<GuestSpace>, duty: Duty) -> Option<Outcome> {
+        self.delay(duty);
+        let built = space.shadow.build(space.pool(), space.processors.get());
+        built.is_err().then(|| self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()))
     }
 
     /// CR3 and EFER as the guest sees them.

@@ -83,7 +83,13 @@ impl<M: Machine> Processor<'_, M> {
             Meaning::Reserved => Access::PROTECTION | Access::RESERVED,
             Meaning::Absent | Meaning::Table(_) => Access::empty(),
         };
-        self.compare(linear).then(|| Fault::Guests(access.error(&self.paging.get(), cause)))
+        if !self.is_current() {
+            return None;
+        }
+        if table.entry(index) & PRESENT != 0 {
+            self.compare_last(table, index);
+        }
+        Some(Fault::Guests(access.error(&self.paging.get(), cause)))
     }
 
     /// Answers a fault by the guest's tables as they are now.

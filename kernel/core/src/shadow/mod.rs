@@ -98,6 +98,7 @@ pub struct Processor<'a, M> {
 impl Shadow {
     /// Divides the pages of the pool between this many processors. They are taken as they are needed, and nobody else may take
     /// any.
+    #[cold]
     pub fn build(&self, pool: &Pool, processors: u32) -> Result<(), Error> {
         if processors == 0 || processors as usize > MOST_PROCESSORS {
             return Err(Error::BadArgument);
@@ -174,6 +175,7 @@ impl Shadow {
 impl<M: Machine> Processor<'_, M> {
     /// The paging state has changed, which flushes the TLB. Answers the page that is to be the root of the hardware's tables; with
     /// PAE and two-level paging, [`Processor::upper_entries`] have to be copied from it.
+    #[inline(never)]
     pub fn load(&self) -> HostPhysical {
         self.set.forget_roots();
         self.switch()

@@ -252,6 +252,7 @@ bitflags! {
 
 impl Access {
     /// Whether a page with these rights may be accessed so (SDM vol. 3, 4.6).
+    #[inline(always)]
     pub fn allowed(self, by: Allows, features: Features) -> bool {
         let of_program = self.contains(Self::USER);
         let [write, user, execute] = [Allows::WRITE, Allows::USER, Allows::EXECUTE].map(|right| by.contains(right));

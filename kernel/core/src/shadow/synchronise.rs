@@ -70,7 +70,7 @@ impl<M: Machine> Processor<'_, M> {
     }
 
     /// Compares an entry for a page, and replaces it if the guest has used what it has now.
-    fn compare_last(&self, table: Ref<Table>, index: u64) {
+    pub(super) fn compare_last(&self, table: Ref<Table>, index: u64) {
         if !self.compare_entry(table, index) {
             self.map_used(table, index);
         }

@@ -159,6 +159,7 @@ impl Table {
     }
 
     /// Changes an entry and answers what it was.
+    #[inline(always)]
     pub(super) fn swap(&self, index: u64, value: u64) -> u64 {
         if let Some(live) = self.live.get((index / 64) as usize) {
             let bit = 1 << (index % 64);

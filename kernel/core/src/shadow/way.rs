@@ -57,7 +57,7 @@ impl<M: Machine> Processor<'_, M> {
     }
 
     #[inline(always)]
-    fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         let Way { length, upper, .. } = &self.set.way;
         let width = self.paging.get().mode.width();
         for (place, _) in upper.iter().zip(0..length.get()) {
