@@ -85,9 +85,12 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
             }
             return thread;
         }
-        if let Outcome::Paging(duty) = outcome
-            && (if duty == Duty::Fault { serve_paging::<true> } else { serve_paging::<false> })(thread, duty)
-        {
+        let is_served = match outcome {
+            Outcome::Paging(Duty::Fault) => serve_paging::<true>(thread, Duty::Fault),
+            Outcome::Paging(duty) => serve_paging::<false>(thread, duty),
+            _ => false,
+        };
+        if is_served {
             continue;
         }
         if let Some(next) = interlude(cpu, thread, vcpu, outcome) {

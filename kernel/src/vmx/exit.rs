@@ -136,7 +136,9 @@ impl Vcpu {
             }
             reason::EXCEPTION if self.is_page_fault(vmcs) => Outcome::Paging(Duty::Fault),
             reason::INVLPG => Outcome::Paging(Duty::Invalidate),
-            reason::CONTROL_REGISTER if self.move_to_cr3(vmcs, state) => Outcome::Paging(Duty::Switch),
+            reason::CONTROL_REGISTER => {
+                self.move_cr3(vmcs, state).unwrap_or_else(|| self.rare(vmcs, cpu, state, reason))
+            }
             reason::APIC_WRITE
             | reason::VIRTUALIZED_EOI
             | reason::TPR_BELOW_THRESHOLD

@@ -30,9 +30,10 @@ const ERROR_CODE: u64 = 1 << 11;
 /// Event information: a page fault, and a double fault.
 const PAGE_FAULT: u64 = VALID | 3 << 8 | 14;
 const DOUBLE_FAULT: u64 = VALID | 3 << 8 | 8;
-/// Qualification of accesses to control registers: number and kind of access; and those of MOV to CR3.
+/// Qualification of accesses to control registers: number and kind of access; and those of MOV to and from CR3.
 const ACCESS: u64 = 0x3f;
 const MOVE_TO_CR3: u64 = 3;
+const MOVE_FROM_CR3: u64 = 0x13;
 /// Qualification of EPT violations: read, write; a linear address is known, and the access was to what it translates to.
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -197,27 +198,33 @@ impl Vcpu {
         put!(state, efer, self.msrs.guest_value(EFER) & !EFER_NXE | no_execute);
     }
 
-    /// Takes the guest past MOV to CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
+    /// Takes the guest past MOV to or from CR3, unless the monitor is to look at it: with PAE, or a value that may be wrong.
     #[inline(never)]
-    pub(super) fn move_to_cr3(&self, vmcs: Vmcs, state: State) -> bool {
+    pub(super) fn move_cr3(&self, vmcs: Vmcs, state: State) -> Option<Outcome> {
         let qualification = vmcs.read(ro::EXIT_QUALIFICATION);
         let mut paging = self.shadowed.paging.get();
-        if qualification & ACCESS != MOVE_TO_CR3 || !self.shadowed.on.get() || paging.mode == Mode::Pae {
-            return false;
+        let number = (qualification >> 8) as usize & 15;
+        if !self.shadowed.on.get() {
+            return None;
         }
-        paging.cr3 = match (qualification >> 8) as usize & 15 {
-            register::RSP => vmcs.read(guest::RSP),
-            number => state.register(number),
-        };
+        if qualification & ACCESS == MOVE_FROM_CR3 && number != register::RSP {
+            state.set_register(number, paging.cr3);
+            skip_instruction(vmcs);
+            return Some(Outcome::Again);
+        }
+        if qualification & ACCESS != MOVE_TO_CR3 || paging.mode == Mode::Pae {
+            return None;
+        }
+        paging.cr3 = if number == register::RSP { vmcs.read(guest::RSP) } else { state.register(number) };
         if paging.mode == Mode::TwoLevel {
             paging.cr3 &= 0xffff_ffff;
         }
         if paging.cr3 >> paging.physical_bits != 0 {
-            return false;
+            return None;
         }
         self.shadowed.paging.set(paging);
         skip_instruction(vmcs);
-        true
+        Some(Outcome::Paging(Duty::Switch))
     }
 
     /// Whether the exception that exited is a page fault, for the engine to see to.

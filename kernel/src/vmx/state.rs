@@ -41,6 +41,12 @@ impl State {
         unsafe { (&raw const (*self.0).registers).cast::<u64>().add(index & 15).read_volatile() }
     }
 
+    /// Sets a general register by its number in instructions. RSP is not one of the hardware's.
+    pub fn set_register(self, index: usize, value: u64) {
+        // SAFETY: the index is kept below the array's length.
+        unsafe { (&raw mut (*self.0).registers).cast::<u64>().add(index & 15).write_volatile(value) }
+    }
+
     /// Adds to a counter.
     #[inline(always)]
     pub fn count(self, what: Counted, more: u64) {
