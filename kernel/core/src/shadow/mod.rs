@@ -15,15 +15,19 @@
 //!   be writing) and the stale marks (who has not looked yet), and nobody waits for another processor.
 //! - An entry of the list whose accessed bit was not set since the last flush is taken out of the tables.
 //!
-//! INVLPG looks at one address only: it compares the entries on the way with the guest's, whatever the dirty bits say. So does a
-//! page fault, which follows the guest's tables as they are now.
+//! INVLPG looks at one address only: it compares the entries on the way with the guest's, whatever the dirty bits say, and makes
+//! the last one anew if the guest has used the page that it has there now.
+//!
+//! A page fault looks at the guest's last entry, and takes the shadow entries above as they are: the hardware's paging-structure
+//! caches might hold the same. After INVLPG they must not, and a fault that is the guest's is one of the tables as they are now;
+//! so in these cases the entries above are compared first. The way that was taken last is remembered.
 //!
 //! Shadow leaves hold what all levels of the guest's tables allow together, so the upper entries allow everything. A leaf exists
 //! only if the guest's entries have their accessed bits set, and is writable only if the dirty bit is: so the guest's bits are
 //! set at a fault, as the hardware would have. The hardware must have CR0.WP, CR4.PAE and EFER.NXE set.
 //!
-//! Memory is divided between the processors; when a processor has used its part, the least recently used of its tables without
-//! references gives its pages, and if there is none, the space in use is begun anew.
+//! Memory is divided between the processors. When a processor has used its part, the oldest of its tables without references gives
+//! its pages, but for roots that were in use since they were looked at last; if there is none, the space in use is begun anew.
 //!
 //! Owns: shadow tables. Must never: touch hardware. The caller excludes other calls for the same guest; other processors may run
 //! the guest meanwhile, which sets accessed and dirty bits. Before the guest's memory map loses a page, the tables of all its
