@@ -130,10 +130,10 @@ impl Capabilities {
         self.pin.offers(PinbasedControls::VMX_PREEMPTION_TIMER.bits())
     }
 
-    /// The largest page that an EPT entry may map.
+    /// The largest page that an EPT entry may map: any, if only software reads them.
     pub fn largest_page(&self) -> PageSize {
         match self.ept_vpid & (EPT_2M | EPT_1G) {
-            0 => PageSize::Small,
+            0 if self.has_ept() => PageSize::Small,
             EPT_2M => PageSize::Large,
             _ => PageSize::Huge,
         }

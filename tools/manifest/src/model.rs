@@ -4,6 +4,9 @@
 
 use crate::{diagnostic::Span, machine::Device};
 
+/// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
+pub(crate) const MAX_SHADOW_MEMORY: u64 = 12 << 20;
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Located<T> {

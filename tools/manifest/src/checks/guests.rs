@@ -1,7 +1,7 @@
 //! Guests.
 
 use super::Context;
-use crate::{files::ImageKind, read::show_size};
+use crate::{files::ImageKind, model::MAX_SHADOW_MEMORY, read::show_size};
 
 /// Values of `paging`.
 const PAGING: [&str; 3] = ["auto", "ept", "shadow"];
@@ -26,18 +26,18 @@ pub(super) fn paging_is_known(context: &Context<'_>) {
     }
 }
 
-/// There is enough memory for shadow tables.
-pub(super) fn shadow_memory_is_enough(context: &Context<'_>) {
+/// There is enough memory for shadow tables, and no more than a guest can be given.
+pub(super) fn shadow_memory_fits(context: &Context<'_>) {
     for guest in &context.manifest.guests {
         let least = MIN_SHADOW_MEMORY * guest.cpus.len() as u64;
         let never = guest.paging.as_ref().is_some_and(|paging| paging.value == "ept");
-        if !never && guest.shadow_memory.value < least {
-            let given = show_size(guest.shadow_memory.value);
-            let message = format!("{given} are too little for the shadow tables of {} processors", guest.cpus.len());
-            context
-                .reporter
-                .error("guests::shadow_memory", &guest.shadow_memory.span, message)
-                .help(format!("write at least {}", show_size(least)));
+        let memory = &guest.shadow_memory;
+        if !never && !(least..=MAX_SHADOW_MEMORY).contains(&memory.value) {
+            let fault = if memory.value < least { "little" } else { "much" };
+            let (given, processors) = (show_size(memory.value), guest.cpus.len());
+            let message = format!("{given} are too {fault} for the shadow tables of {processors} processors");
+            let help = format!("write at least {} and at most {}", show_size(least), show_size(MAX_SHADOW_MEMORY));
+            context.reporter.error("guests::shadow_memory", &memory.span, message).help(help);
         }
     }
 }

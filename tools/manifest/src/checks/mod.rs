@@ -62,7 +62,7 @@ pub(crate) fn all(context: &Context<'_>) {
         devices::descriptions_are_possible,
         devices::resources_are_apart,
         guests::paging_is_known,
-        guests::shadow_memory_is_enough,
+        guests::shadow_memory_fits,
         guests::decompression_is_not_interpreted,
         guests::memory_holds_the_kernel,
         guests::initrd_needs_linux,

@@ -1,7 +1,7 @@
 //! `[guest.NAME]` and its disks.
 
 use super::{console, restart, schedule, table::TableReader};
-use crate::model::{Disk, Guest, Located};
+use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY};
 
 /// Memory for shadow tables, unless the manifest says otherwise: at least, and for each processor.
 const SHADOW_MEMORY: (u64, u64) = (4 << 20, 1 << 20);
@@ -13,7 +13,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
     let cpus = table.integers("cpus");
     let cpus = if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus };
-    let shadow_memory = SHADOW_MEMORY.0.max(SHADOW_MEMORY.1 * cpus.len() as u64);
+    let shadow_memory = (SHADOW_MEMORY.1 * cpus.len() as u64).clamp(SHADOW_MEMORY.0, MAX_SHADOW_MEMORY);
     let monitor = table.string("monitor");
     let firmware = table.string("firmware");
     let guest = Guest {
