@@ -46,3 +46,16 @@ fn corner_cases_on_one_of_the_first_processors_with_vmx() {
 fn corner_cases_with_shadow_paging() {
     passes_as("tests/manifests/corner-shadow.toml", &["--cpu", "corei7_skylake_x"]);
 }
+
+/// What accesses meet, and the bits that they leave in page tables, is the same however memory is translated.
+#[test]
+fn page_faults_with_both_kinds_of_paging() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/paging-log.toml", Backend::Bochs, &[]).expect_status(0);
+    let log = |guest| outcome.lines_of(guest).into_iter().filter(|line| line.starts_with("paging-log: ")).collect();
+    let [extended, shadowed]: [Vec<&str>; 2] = ["extended", "shadowed"].map(log);
+    assert_eq!(extended.len(), 128, "{outcome}");
+    assert_eq!(extended, shadowed);
+}

@@ -7,6 +7,7 @@
 //! - `real`: goes down to real mode, prints from there, and powers off;
 //! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
 //! - `corner AREA...`: checks the architecture's corner cases, all or those of some areas, and powers off;
+//! - `paging-log`: logs what accesses meet under all combinations of rights;
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
@@ -82,6 +83,7 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("ipi-bench") => ipi_bench::run(),
         Some("smp-memory") => smp_memory::run(words),
         Some("corner") => corner::run(words),
+        Some("paging-log") => corner::paging_log::run(),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),

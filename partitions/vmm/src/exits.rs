@@ -10,6 +10,9 @@ use bulkhead_machine::processor::Processor;
 use bulkhead_runtime::abi::{StateGroups, register, segment};
 use bulkhead_runtime::{println, time};
 
+/// Type and vector in interruption information, and those of a page fault.
+const TYPE_AND_VECTOR: u32 = 0x7ff;
+const PAGE_FAULT: u32 = 3 << 8 | 14;
 /// Basic exit reasons.
 mod reason {
     pub const EXCEPTION: u64 = 0;
@@ -135,6 +138,10 @@ impl Monitor {
             // Caches are coherent, and the guest's devices do not bypass them.
             reason::INVD | reason::WBINVD | reason::PAUSE => self.skip(),
             reason::RDPMC => self.raise(Exception::GeneralProtection),
+            // Shadow tables cannot express the access: a write of the system's to a read-only page of programs, with SMAP.
+            reason::EXCEPTION if self.processor.state().interruption & TYPE_AND_VECTOR == PAGE_FAULT => {
+                return self.memory_access();
+            }
             reason::EXCEPTION => self.reflect(),
             reason::TRIPLE_FAULT => {
                 self.describe();

@@ -44,6 +44,49 @@ static USER_DIRECTORY: Global<Page<Table>> = Global::new(Page([0; 512]));
 static RAM: Global<Page<[[u8; 4096]; PAGES]>> = Global::new(Page([[0; 4096]; PAGES]));
 static STACK: Global<Page<[u8; 16384]>> = Global::new(Page([0; 16384]));
 
+/// Guest-physical memory that nothing else uses, for a large page.
+const LARGE_FRAME: u64 = 8 << 20;
+
+/// A page of the arena, with the entries that map it.
+pub struct Target {
+    /// Where the entry that maps the page is, and the one above it.
+    leaf: u64,
+    upper: u64,
+    /// What is behind the upper entry.
+    below: u64,
+    /// Bits that the leaf needs for its size.
+    size: u64,
+    /// What is mapped, and where.
+    pub frame: u64,
+    pub page: u64,
+}
+
+impl Target {
+    /// Sets both entries, whose addresses are given.
+    pub fn set(&self, upper: u64, leaf: u64) {
+        write_u64(self.upper, self.below | upper);
+        write_u64(self.leaf, self.frame | self.size | leaf);
+        registers::invalidate(self.page);
+    }
+
+    /// Both entries: upper and leaf.
+    pub fn get(&self) -> (u64, u64) {
+        (read_u64(self.upper), read_u64(self.leaf))
+    }
+}
+
+/// A page of 4 KiB.
+pub fn small_target() -> Target {
+    let (leaf, upper) = (ARENA_TABLE.address(), ARENA_DIRECTORY.address());
+    Target { leaf, upper, below: leaf, size: 0, frame: frame(0), page: page(0) }
+}
+
+/// A page of 2 MiB.
+pub fn large_target() -> Target {
+    let (below, upper) = (ARENA_DIRECTORY.address(), ARENA_POINTERS.address());
+    Target { leaf: below + 8, upper, below, size: LARGE, frame: LARGE_FRAME, page: page(512) }
+}
+
 /// Adds both areas to the page tables in use.
 pub fn install() {
     let entry = |index: u64, value: u64| write_u64((registers::cr3() & FRAME) + 8 * index, value);

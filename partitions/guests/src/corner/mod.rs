@@ -22,6 +22,7 @@ mod memory;
 mod mmio;
 mod model_specific;
 mod paging;
+pub mod paging_log;
 mod registers;
 pub mod run;
 mod segments;
