@@ -34,6 +34,8 @@ syscall_entry:
     cmp rax, 6
     ja 1f
     call [syscall_handlers + rax * 8]
+# With a size, for backtraces: the linker script has a name for the same place.
+.size syscall_entry, . - syscall_entry
     # rax = thread to resume.
 resume_thread:
     cmp dword ptr [rax + T_resume], 0
