@@ -5,8 +5,8 @@ use crate::{files::ImageKind, model::MAX_SHADOW_MEMORY, read::show_size};
 
 /// Values of `paging`.
 const PAGING: [&str; 3] = ["auto", "ept", "shadow"];
-/// Least memory for the shadow tables of a processor: what any one instruction uses must fit in.
-const MIN_SHADOW_MEMORY: u64 = 512 << 10;
+/// Least memory for the shadow tables of a processor. With less a guest runs, too, but Linux then makes its tables anew all the time.
+const MIN_SHADOW_MEMORY: u64 = 768 << 10;
 /// Memory that a Linux kernel needs beyond what its image says, to reach user space.
 const LINUX_EXTRA: u64 = 16 << 20;
 /// Smallest guest.
@@ -29,7 +29,7 @@ pub(super) fn paging_is_known(context: &Context<'_>) {
 /// There is enough memory for shadow tables, and no more than a guest can be given.
 pub(super) fn shadow_memory_fits(context: &Context<'_>) {
     for guest in &context.manifest.guests {
-        let least = MIN_SHADOW_MEMORY * guest.cpus.len() as u64;
+        let least = (MIN_SHADOW_MEMORY * guest.cpus.len() as u64).min(MAX_SHADOW_MEMORY);
         let never = guest.paging.as_ref().is_some_and(|paging| paging.value == "ept");
         let memory = &guest.shadow_memory;
         if !never && !(least..=MAX_SHADOW_MEMORY).contains(&memory.value) {
