@@ -121,7 +121,7 @@ pub struct VcpuState {
     pub rsp: u64,
     /// Basic exit reason as the hardware gave it (SDM vol. 3, appendix C).
     pub exit_reason: u64,
-    /// Exit qualification (SDM vol. 3, 28.2.1).
+    /// Exit qualification (SDM vol. 3, 28.2.1). An EPT violation with shadow paging has bits 0, 1, 7 and 8 only.
     pub exit_qualification: u64,
     /// Guest-physical address of an EPT violation or misconfiguration.
     pub guest_physical: u64,

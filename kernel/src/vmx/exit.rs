@@ -98,7 +98,7 @@ const RESUMED_UNLAUNCHED: u64 = 5;
 /// Interruption information: valid.
 pub(super) const VALID: u64 = 1 << 31;
 /// Type and vector in interruption information.
-const TYPE_AND_VECTOR: u64 = 0x7ff;
+pub(super) const TYPE_AND_VECTOR: u64 = 0x7ff;
 /// NMI, as type and vector.
 const NMI: u64 = 2 << 8 | 2;
 /// Machine check, as hardware exception and vector.

@@ -25,7 +25,7 @@ const RFLAGS_FIXED: u64 = 1 << 1;
 const DR7_DEFINED: u64 = 0xffff_23ff;
 const DR7_FIXED: u64 = 1 << 10;
 /// EFER.LMA.
-const EFER_LMA: u64 = 1 << 10;
+pub(super) const EFER_LMA: u64 = 1 << 10;
 /// VM-entry control: IA-32e mode guest.
 const LONG_MODE_GUEST: u32 = 1 << 9;
 /// Primary control: interrupt-window exiting.

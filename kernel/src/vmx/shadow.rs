@@ -5,8 +5,9 @@
 
 use crate::arch::cpu;
 use crate::vmx::controls::{CR0_WP, CR4_PAE};
-use crate::vmx::exit::{Outcome, UNBLOCKED_NMI, VALID, block_nmis, reason, skip_instruction};
+use crate::vmx::exit::{Outcome, TYPE_AND_VECTOR, UNBLOCKED_NMI, VALID, block_nmis, reason, skip_instruction};
 use crate::vmx::guest_space::GuestSpace;
+use crate::vmx::load::EFER_LMA;
 use crate::vmx::msr::EFER;
 use crate::vmx::shadow_memory::Memory;
 use crate::vmx::state::{State, get, put};
@@ -21,11 +22,9 @@ use core::mem::offset_of;
 use x86::controlregs::Cr4;
 use x86::vmx::vmcs::{control, guest, ro};
 
-/// EFER.LMA and NXE.
-const EFER_LMA: u64 = 1 << 10;
+/// EFER.NXE.
 const EFER_NXE: u64 = 1 << 11;
-/// Interruption information: type and vector, and that there is an error code.
-const TYPE_AND_VECTOR: u64 = 0x7ff;
+/// Interruption information: there is an error code.
 const ERROR_CODE: u64 = 1 << 11;
 /// Event information: a page fault, and a double fault.
 const PAGE_FAULT: u64 = VALID | 3 << 8 | 14;

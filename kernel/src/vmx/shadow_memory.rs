@@ -6,12 +6,10 @@ use bulkhead_abi::Rights;
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Attributes, Ept, PageSize, PageTable, Pool, Translation};
 use bulkhead_core::phys::{HostPhysical, Ref, window_base};
-use bulkhead_core::shadow::Machine;
+use bulkhead_core::shadow::{LARGE_BYTES, Machine};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bytes of a large page.
-const LARGE_BYTES: u64 = 2 << 20;
 /// How many regions of the memory map are remembered.
 const RECENT: usize = 64;
 /// What is remembered: memory that is mapped by large pages without restrictions.

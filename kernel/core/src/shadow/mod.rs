@@ -54,7 +54,7 @@ use heads::{Heads, give_back};
 
 pub use fault::Fault;
 pub use mode::{Access, Features, Mode, Paging};
-pub use table::Table;
+pub use table::{LARGE_BYTES, Table};
 pub use working_set::WorkingSet;
 
 /// Most processors of a guest.

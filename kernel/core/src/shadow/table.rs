@@ -18,7 +18,7 @@ pub(super) const ENTRIES: u64 = 512;
 /// Bytes of a [`Table`]: its address has room for an index.
 pub(super) const TABLE_BYTES: u64 = ENTRIES;
 /// Bytes of a large page in shadow tables.
-pub(super) const LARGE_BYTES: u64 = 2 << 20;
+pub const LARGE_BYTES: u64 = 2 << 20;
 
 /// Software's bit of a shadow entry: it is in the active entry list.
 pub(super) const LISTED: u64 = 1 << 9;
