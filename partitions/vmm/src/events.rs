@@ -1,4 +1,4 @@
-//! Signals: what the console and the disks' services have to say, to the first processor's thread.
+//! Signals: what the console and the devices' services have to say, to the first processor's thread.
 
 use crate::monitor::Monitor;
 
@@ -14,9 +14,9 @@ impl Monitor {
             if bits & links.input.signal != 0 {
                 machine.flush_serial(&self.model);
             }
-            for (index, disk) in links.disks.iter_mut().enumerate() {
-                if bits & disk.signal != 0 {
-                    machine.with_function(&self.model, index, |function| disk.service_did(function));
+            for (index, device) in links.devices.iter_mut().enumerate() {
+                if bits & device.signal != 0 {
+                    machine.with_function(&self.model, index, |function| device.service_did(function));
                 }
             }
         }
@@ -39,9 +39,9 @@ impl Monitor {
     pub(crate) fn driver_events(&mut self) {
         let machine = &self.guest.machine;
         let mut links = self.guest.links.lock();
-        for (index, disk) in links.disks.iter_mut().enumerate() {
+        for (index, device) in links.devices.iter_mut().enumerate() {
             while let Some(Some(event)) = machine.with_function(&self.model, index, |function| function.take_event()) {
-                disk.driver_did(event, self.guest.space);
+                device.driver_did(event, self.guest.space);
             }
         }
     }

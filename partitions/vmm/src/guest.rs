@@ -1,12 +1,13 @@
 //! What the threads of a guest's processors share.
 
-use crate::disk::{Disk, DiskFunction};
+use crate::device::DeviceLink;
 use crate::memory::Ram;
 use crate::serial::{SerialInput, SerialOutput};
 use alloc::vec::Vec;
 use bulkhead_machine::devices::power::PowerEvent;
 use bulkhead_machine::machine::{Host, Machine};
 use bulkhead_machine::policy::cpuid::Leaf;
+use bulkhead_machine::virtio::VirtioPci;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::object::{GuestSpace, Notification, Vcpu};
 use bulkhead_runtime::plan::layout;
@@ -19,7 +20,7 @@ use spin::RelaxStrategy;
 use spin::mutex::spin::SpinMutex;
 
 /// The machine of this vmm.
-pub type GuestMachine = Machine<DiskFunction, SerialOutput, Threads>;
+pub type GuestMachine = Machine<VirtioPci, SerialOutput, Threads>;
 
 /// How a guest's run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +97,7 @@ impl RelaxStrategy for Yield {
 /// The links to the programs behind the guest's devices.
 pub struct Links {
     /// By PCI function.
-    pub disks: Vec<Disk>,
+    pub devices: Vec<DeviceLink>,
     /// What is typed.
     pub input: SerialInput,
 }

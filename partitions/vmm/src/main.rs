@@ -12,7 +12,7 @@ extern crate alloc;
 
 mod control;
 mod debug;
-mod disk;
+mod device;
 mod events;
 mod exits;
 mod guest;

@@ -1,6 +1,6 @@
 //! From the environment to a guest that can run.
 
-use crate::disk::{Disk, DiskFunction};
+use crate::device::DeviceLink;
 use crate::guest::{Guest, Links, Thread, Threads};
 use crate::memory::Ram;
 use crate::monitor::Monitor;
@@ -15,6 +15,7 @@ use bulkhead_machine::machine::{Host, Machine, MachineParameters};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
 use bulkhead_machine::virtio::BarPlaces;
+use bulkhead_machine::virtio::VirtioPci;
 use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
@@ -29,9 +30,9 @@ use spin::mutex::spin::SpinMutex;
 
 /// What the real-time clock starts with when the environment says nothing: 2026-01-01 00:00 UTC.
 const UNIX_TIME: i64 = 1_767_225_600;
-/// How long a disk's service may take to come up, in milliseconds.
+/// How long a device's service may take to come up, in milliseconds.
 const PATIENCE: u64 = 20_000;
-/// First notification port of the first disk, and distance to the next one's.
+/// First notification port of the first device, and distance to the next one's.
 const PORTS: u16 = 0x1000;
 const PORTS_STRIDE: u16 = 0x100;
 /// The same for the memory window.
@@ -56,14 +57,14 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let ram = Ram::new(ram.ram.memory(), firmware.unwrap_or_default());
     let (space, offered) = program.guest_space().ok_or("the environment names no guest space")?;
     let processors: Vec<_> = program.vcpus().collect();
-    let mut disks = Vec::new();
+    let mut devices = Vec::new();
     let mut functions = Vec::new();
     for entry in program.environment().disks() {
         let channel = program.channel(entry.name).ok_or("a disk has no channel")?;
-        let mut disk = Disk::new(&channel).ok_or("a disk's channel is too small")?;
+        let mut device = DeviceLink::new(&channel).ok_or("a disk's channel is too small")?;
         let index = functions.len() as u16;
-        functions.push(function(&mut disk, index, entry.name)?);
-        disks.push(disk);
+        functions.push(function(&mut device, index, entry.name)?);
+        devices.push(device);
     }
     let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
     let (output, input) = serial::attach(serial.as_ref());
@@ -76,7 +77,7 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     };
     let parameters = parameters(&ram, processors.len(), offered.hpet);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
-    let links = SpinMutex::new(Links { disks, input });
+    let links = SpinMutex::new(Links { devices, input });
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
     let is_shadowed = offered.paging.is_shadow(features);
     // An interrupt that the processor delivers by itself can fault in the shadow tables. Bochs then reports an event of the past as
@@ -147,17 +148,17 @@ pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> 
     Ok(Monitor::new(guest, processor, model, mailbox))
 }
 
-/// Waits until the service offers the disk, and makes a PCI function of it.
-fn function(disk: &mut Disk, index: u16, name: &str) -> Result<DiskFunction, String> {
+/// Waits until the service offers the device, and makes a PCI function of it.
+fn function(device: &mut DeviceLink, index: u16, name: &str) -> Result<VirtioPci, String> {
     let limit = time::now().saturating_add(time::milliseconds(PATIENCE));
     loop {
-        if let Some(device) = disk.offered() {
+        if let Some(offered) = device.offered() {
             let ports = PORTS.wrapping_add(index.wrapping_mul(PORTS_STRIDE));
             let memory = WINDOWS + u32::from(index) * WINDOW_STRIDE;
-            return Ok(DiskFunction::new(device, BarPlaces { ports, memory }));
+            return Ok(VirtioPci::new(offered, BarPlaces { ports, memory }));
         }
         if time::now() >= limit {
-            return Err(format!("disk {name}: its service offers no device"));
+            return Err(format!("device {name}: its service offers no device"));
         }
         events::wait(limit);
     }

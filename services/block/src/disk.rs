@@ -1,12 +1,10 @@
 //! A guest's disk: commands of its monitor, requests of its driver.
 
-use bulkhead_channel::{
-    AtomicU64, Command, Configuration, DeviceDescription, EmulatorSide, Interrupts, SECTOR, SERIAL_LENGTH,
-};
+use bulkhead_channel::{AtomicU64, Command, Configuration, DeviceDescription, DeviceKind, EmulatorSide, Interrupts};
 use bulkhead_ide::{DriveInformation, PhysicalSegment};
 use bulkhead_virtio::{
-    GuestMemory, Limits, MAX_DATA_SEGMENTS, Operation, Parsed, Queue, QueueError, Request, Segment, Status, feature,
-    parse,
+    BlockConfiguration, GuestMemory, Limits, MAX_DATA_SEGMENTS, Operation, Parsed, Queue, QueueError, Request, SECTOR,
+    SERIAL_LENGTH, Segment, Status, feature, parse,
 };
 
 /// Largest virtqueue that is offered.
@@ -109,8 +107,9 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             *to = from;
         }
         let flush = drive.flush || drive.flush_ext;
-        let description = DeviceDescription {
-            capacity_sectors: range.sectors,
+        let configuration = BlockConfiguration {
+            sectors: range.sectors,
+            segments: MAX_DATA_SEGMENTS as u32,
             logical_block_size: SECTOR as u32,
             // The exponent is of use only if the range begins with a physical sector.
             physical_block_exponent: if range.first_sector.trailing_zeros() >= drive.physical_exponent.into() {
@@ -118,11 +117,14 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             } else {
                 0
             },
+            queues: 1,
+        };
+        let description = DeviceDescription {
+            kind: DeviceKind::Block,
             features: features(range.read_only, flush),
-            serial,
-            segments: MAX_DATA_SEGMENTS as u16,
             queues: 1,
             queue_size: QUEUE_SIZE,
+            configuration: configuration.to_bytes(),
         };
         let channel = EmulatorSide::publish(words, description).map_err(PublishError::Channel)?;
         Ok(Self {

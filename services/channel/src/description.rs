@@ -4,18 +4,12 @@
 pub const MAX_QUEUES: usize = 8;
 /// Largest virtqueue, in descriptors (virtio 1.2, 2.7).
 pub const MAX_QUEUE_SIZE: u16 = 32768;
-/// Bytes of a disk's serial number (virtio 1.2, 5.2.6).
-pub const SERIAL_LENGTH: usize = 20;
-/// Bytes in the sectors that capacities and requests count in, whatever the logical block size.
-pub const SECTOR: u64 = 512;
 
 /// Why a description or a configuration is not acceptable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Invalid {
-    /// The capacity in bytes does not fit into 64 bits, or is not a whole number of logical blocks.
-    Capacity,
-    /// The logical block is not a power of two from 512 to 4096 bytes, or the physical block exceeds 128 logical ones.
-    BlockSize,
+    /// There is no such kind of device.
+    Kind,
     /// The number of queues is 0 or above [`MAX_QUEUES`].
     QueueCount,
     /// A queue's size is no power of two, is 0, or exceeds the device's largest.
@@ -28,41 +22,53 @@ pub enum Invalid {
     Command,
 }
 
-/// A block device as its emulator offers it.
+/// What a device is, by its number in virtio 1.2, chapter 5.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum DeviceKind {
+    /// Network card (5.1).
+    Network = 1,
+    /// Disk (5.2).
+    Block = 2,
+    /// Console (5.3).
+    Console = 3,
+}
+
+impl DeviceKind {
+    /// The kind with this number, if there is one.
+    pub const fn from_number(number: u16) -> Option<Self> {
+        match number {
+            1 => Some(Self::Network),
+            2 => Some(Self::Block),
+            3 => Some(Self::Console),
+            _ => None,
+        }
+    }
+}
+
+/// A device as its emulator offers it: what the guest's driver finds, but for the transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceDescription {
-    /// Capacity in sectors of [`SECTOR`] bytes.
-    pub capacity_sectors: u64,
-    /// Bytes in a logical block: a power of two, 512 to 4096.
-    pub logical_block_size: u32,
-    /// Logical blocks in a physical block, as a power of two; at most 7.
-    pub physical_block_exponent: u8,
+    /// What it is.
+    pub kind: DeviceKind,
     /// Virtio feature bits, device-independent ones among them, by their number in virtio 1.2.
     pub features: u64,
-    /// Serial number, padded with NUL.
-    pub serial: [u8; SERIAL_LENGTH],
-    /// Most data segments in a request.
-    pub segments: u16,
     /// Queues: 1 to [`MAX_QUEUES`].
     pub queues: u16,
     /// Largest queue, a power of two.
     pub queue_size: u16,
+    /// The device-specific configuration (virtio 1.2, 5.1.4, 5.2.4, 5.3.4), 0 beyond its end.
+    pub configuration: DeviceConfiguration,
 }
+
+/// Bytes of a device-specific configuration.
+pub const CONFIGURATION_BYTES: usize = 64;
+/// A device-specific configuration, little-endian fields at the offsets that virtio gives them.
+pub type DeviceConfiguration = [u8; CONFIGURATION_BYTES];
 
 impl DeviceDescription {
     /// Accepts the description if every field is within its documented values.
     pub fn validate(self) -> Result<Self, Invalid> {
-        let block = u64::from(self.logical_block_size);
-        if !self.logical_block_size.is_power_of_two() || !(SECTOR..=4096).contains(&block) {
-            return Err(Invalid::BlockSize);
-        }
-        if self.physical_block_exponent > 7 {
-            return Err(Invalid::BlockSize);
-        }
-        match self.capacity_sectors.checked_mul(SECTOR) {
-            Some(bytes) if bytes % block == 0 => {}
-            _ => return Err(Invalid::Capacity),
-        }
         if self.queues == 0 || usize::from(self.queues) > MAX_QUEUES {
             return Err(Invalid::QueueCount);
         }

@@ -4,21 +4,20 @@
 //! | word | written by | holds |
 //! | --- | --- | --- |
 //! | 0 | emulator | generation: 0 = no device yet; every start of the emulator adds one |
-//! | 1 | emulator | capacity in 512-byte sectors |
-//! | 2 | emulator | logical block size, bits 0-31; physical block exponent, 32-39; segments, 48-63 |
-//! | 3 | emulator | features offered |
-//! | 4 | emulator | queues, bits 0-15; largest queue, 16-31 |
-//! | 5-7 | emulator | serial number, 20 bytes little-endian, then 0 |
+//! | 1 | emulator | kind of device, bits 0-15; queues, 16-31; largest queue, 32-47 |
+//! | 2 | emulator | features offered |
+//! | 3 | emulator | count of changes of the configuration: odd while words 32-39 are written |
 //! | 8 | emulator | acknowledgement: sequence, bits 0-31; outcome, 32-39 (1 done, 2 refused) |
 //! | 9 | emulator | 1: the device needs a reset |
 //! | 16 | both | interrupts wanted: the emulator sets bits, the monitor takes them all |
 //! | 24 | monitor | command: sequence, bits 0-31; kind, 32-39 (1 reset, 2 configure) |
 //! | 25 | monitor | features accepted |
-//! | 32+4n.. | monitor | queue n: size in bits 0-15 and enabled in bit 16; descriptors; driver area; device area |
+//! | 32-39 | emulator | device-specific configuration, 64 bytes little-endian |
+//! | 40+4n.. | monitor | queue n: size in bits 0-15 and enabled in bit 16; descriptors; driver area; device area |
 //!
 //! # Protocol
-//! 1. The emulator writes words 1-9, then the generation, and signals the monitor. The description does not change within a
-//!    generation.
+//! 1. The emulator writes words 1-9 and 32-39, then the generation, and signals the monitor. Within a generation only the
+//!    device-specific configuration changes; the emulator then asks for an interrupt of the configuration.
 //! 2. The monitor writes words 25 and up, then the command word with the next sequence number, and signals the emulator. It
 //!    gives no other command before the acknowledgement: until then, a reset is not finished and the device status that the guest
 //!    reads stays as it was.
@@ -28,21 +27,21 @@
 //! 5. A new generation means that the emulator lost all state: the monitor has the guest reset the device.
 
 use crate::description::*;
-use crate::{AtomicU64, TooSmall};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::{AtomicU64, TooSmall, fence};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 const GENERATION: usize = 0;
-const CAPACITY: usize = 1;
-const BLOCK: usize = 2;
-const FEATURES: usize = 3;
-const QUEUES: usize = 4;
-const SERIAL: usize = 5;
+const DEVICE: usize = 1;
+const FEATURES: usize = 2;
+const CHANGES: usize = 3;
 const ACKNOWLEDGEMENT: usize = 8;
 const NEEDS_RESET: usize = 9;
 const INTERRUPTS: usize = 16;
 const COMMAND: usize = 24;
 const DRIVER_FEATURES: usize = 25;
-const QUEUE: usize = 32;
+const CONFIGURATION: usize = 32;
+const CONFIGURATION_WORDS: usize = CONFIGURATION_BYTES / 8;
+const QUEUE: usize = CONFIGURATION + CONFIGURATION_WORDS;
 const QUEUE_WORDS: usize = 4;
 /// Words of a device channel; a page has 512.
 pub const DEVICE_CHANNEL_WORDS: usize = QUEUE + QUEUE_WORDS * MAX_QUEUES;
@@ -80,23 +79,35 @@ impl<'a> Page<'a> {
         values
     }
 
-    fn set_serial(&self, serial: &[u8; SERIAL_LENGTH]) {
-        let mut words = [0; SERIAL_LENGTH.div_ceil(8)];
-        for (word, part) in words.iter_mut().zip(serial.chunks(8)) {
-            *word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    /// Writes the configuration, so that a reader notices if it reads half of it.
+    fn set_configuration(&self, configuration: &DeviceConfiguration) {
+        let changes = self.0[CHANGES].load(Relaxed) & !1;
+        self.0[CHANGES].store(changes.wrapping_add(1), Relaxed);
+        fence(SeqCst);
+        let (words, _) = configuration.as_chunks();
+        let mut values = [0; CONFIGURATION_WORDS];
+        for (value, bytes) in values.iter_mut().zip(words) {
+            *value = u64::from_le_bytes(*bytes);
         }
-        self.set(SERIAL, &words);
+        self.set(CONFIGURATION, &values);
+        fence(SeqCst);
+        self.0[CHANGES].store(changes.wrapping_add(2), Release);
     }
 
-    fn serial(&self) -> [u8; SERIAL_LENGTH] {
-        let mut serial = [0; SERIAL_LENGTH];
-        let words: [u64; SERIAL_LENGTH.div_ceil(8)] = self.get(SERIAL);
-        for (part, word) in serial.chunks_mut(8).zip(words) {
-            for (to, from) in part.iter_mut().zip(word.to_le_bytes()) {
-                *to = from;
-            }
+    /// Reads the configuration; `None` while it is being written.
+    fn device_configuration(&self) -> Option<DeviceConfiguration> {
+        let before = self.0[CHANGES].load(Acquire);
+        let values: [u64; CONFIGURATION_WORDS] = self.get(CONFIGURATION);
+        fence(SeqCst);
+        if before & 1 != 0 || self.0[CHANGES].load(Relaxed) != before {
+            return None;
         }
-        serial
+        let mut configuration = [0; CONFIGURATION_BYTES];
+        let (words, _) = configuration.as_chunks_mut();
+        for (bytes, value) in words.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        Some(configuration)
     }
 
     fn set_queue(&self, index: usize, queue: Option<QueueConfiguration>) {
@@ -150,14 +161,12 @@ impl<'a> EmulatorSide<'a> {
         let generation = page.0[GENERATION].swap(0, AcqRel);
         // Commands that an emulator of an earlier generation left unanswered are void.
         let (answered, _) = unpack(page.0[COMMAND].load(Acquire));
-        page.0[CAPACITY].store(description.capacity_sectors, Relaxed);
-        let block = u64::from(description.logical_block_size)
-            | u64::from(description.physical_block_exponent) << 32
-            | u64::from(description.segments) << 48;
-        page.0[BLOCK].store(block, Relaxed);
+        let device = u64::from(description.kind as u16)
+            | u64::from(description.queues) << 16
+            | u64::from(description.queue_size) << 32;
+        page.0[DEVICE].store(device, Relaxed);
         page.0[FEATURES].store(description.features, Relaxed);
-        page.0[QUEUES].store(u64::from(description.queues) | u64::from(description.queue_size) << 16, Relaxed);
-        page.set_serial(&description.serial);
+        page.set_configuration(&description.configuration);
         page.0[NEEDS_RESET].store(0, Relaxed);
         page.0[INTERRUPTS].store(0, Relaxed);
         page.0[ACKNOWLEDGEMENT].store(pack(answered, OUTCOME_DONE), Relaxed);
@@ -168,6 +177,14 @@ impl<'a> EmulatorSide<'a> {
     /// The device as published.
     pub fn description(&self) -> &DeviceDescription {
         &self.description
+    }
+
+    /// Changes the device-specific configuration. Returns whether the monitor has to be signalled.
+    #[must_use]
+    pub fn set_configuration(&mut self, configuration: &DeviceConfiguration) -> bool {
+        self.description.configuration = *configuration;
+        self.page.set_configuration(configuration);
+        self.raise(Interrupts::CONFIGURATION)
     }
 
     /// Takes the monitor's next command, checked; each command is taken once.
@@ -250,20 +267,19 @@ impl<'a> MonitorSide<'a> {
         }
     }
 
-    /// The device that the emulator offers; `None` while there is none, an error if it is nonsense.
+    /// The device that the emulator offers; `None` while there is none or it is being changed, an error if it is nonsense.
     pub fn description(&self) -> Option<Result<(Generation, DeviceDescription), Invalid>> {
         let generation = self.generation()?;
-        let block = self.page.0[BLOCK].load(Relaxed);
-        let queues = self.page.0[QUEUES].load(Relaxed);
+        let device = self.page.0[DEVICE].load(Relaxed);
+        let Some(kind) = DeviceKind::from_number(device as u16) else {
+            return Some(Err(Invalid::Kind));
+        };
         let description = DeviceDescription {
-            capacity_sectors: self.page.0[CAPACITY].load(Relaxed),
-            logical_block_size: block as u32,
-            physical_block_exponent: (block >> 32) as u8,
+            kind,
             features: self.page.0[FEATURES].load(Relaxed),
-            serial: self.page.serial(),
-            segments: (block >> 48) as u16,
-            queues: queues as u16,
-            queue_size: (queues >> 16) as u16,
+            queues: (device >> 16) as u16,
+            queue_size: (device >> 32) as u16,
+            configuration: self.page.device_configuration()?,
         };
         Some(description.validate().map(|description| (generation, description)))
     }

@@ -10,16 +10,9 @@ fn memory() -> Vec<AtomicU64> {
 }
 
 fn disk() -> DeviceDescription {
-    DeviceDescription {
-        capacity_sectors: 2048,
-        logical_block_size: 512,
-        physical_block_exponent: 3,
-        features: 1 << 32 | 1 << 9,
-        serial: *b"bulkhead-disk-000001",
-        segments: 128,
-        queues: 1,
-        queue_size: 256,
-    }
+    let mut configuration = [0; CONFIGURATION_BYTES];
+    configuration[..8].copy_from_slice(&2048u64.to_le_bytes());
+    DeviceDescription { kind: DeviceKind::Block, features: 1 << 32 | 1 << 9, queues: 1, queue_size: 256, configuration }
 }
 
 fn queue() -> QueueConfiguration {
@@ -102,12 +95,6 @@ fn a_driver_that_asks_for_too_much_is_refused() {
 #[test]
 fn wrong_descriptions_are_refused() {
     let wrong = [
-        (DeviceDescription { logical_block_size: 513, ..disk() }, Invalid::BlockSize),
-        (DeviceDescription { logical_block_size: 0, ..disk() }, Invalid::BlockSize),
-        (DeviceDescription { logical_block_size: 8192, ..disk() }, Invalid::BlockSize),
-        (DeviceDescription { physical_block_exponent: 8, ..disk() }, Invalid::BlockSize),
-        (DeviceDescription { capacity_sectors: u64::MAX, ..disk() }, Invalid::Capacity),
-        (DeviceDescription { capacity_sectors: 7, logical_block_size: 4096, ..disk() }, Invalid::Capacity),
         (DeviceDescription { queues: 0, ..disk() }, Invalid::QueueCount),
         (DeviceDescription { queues: 9, ..disk() }, Invalid::QueueCount),
         (DeviceDescription { queue_size: 100, ..disk() }, Invalid::QueueSize),
@@ -116,6 +103,33 @@ fn wrong_descriptions_are_refused() {
         let words = memory();
         assert_eq!(EmulatorSide::publish(&words, description).err(), Some(PublishError::Description(reason)));
     }
+}
+
+#[test]
+fn the_configuration_changes_within_a_generation() {
+    let words = memory();
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    let monitor = MonitorSide::attach(&words).unwrap();
+    let (generation, _) = monitor.description().unwrap().unwrap();
+    let grown = [7; CONFIGURATION_BYTES];
+    assert!(emulator.set_configuration(&grown));
+    assert!(monitor.take_interrupts().contains(Interrupts::CONFIGURATION));
+    let (same, description) = monitor.description().unwrap().unwrap();
+    assert_eq!((same, description.configuration), (generation, grown));
+    // An emulator that was stopped half-way leaves no description; its successor does.
+    words[3].store(words[3].load(Relaxed) | 1, Relaxed);
+    assert!(monitor.description().is_none());
+    EmulatorSide::publish(&words, disk()).unwrap();
+    assert_eq!(monitor.description().unwrap().unwrap().1, disk());
+}
+
+#[test]
+fn there_are_no_other_kinds_of_devices() {
+    let words = memory();
+    EmulatorSide::publish(&words, disk()).unwrap();
+    words[1].store(words[1].load(Relaxed) & !0xffff | 99, Relaxed);
+    let monitor = MonitorSide::attach(&words).unwrap();
+    assert_eq!(monitor.description(), Some(Err(Invalid::Kind)));
 }
 
 proptest! {

@@ -1,8 +1,12 @@
 //! Block requests (virtio 1.2, 5.2.6).
 
 use crate::{Chain, GuestMemory, MAX_DESCRIPTORS, Queue, QueueError, Segment};
-use bulkhead_channel::{SECTOR, SERIAL_LENGTH};
 use heapless::Vec;
+
+/// Bytes of a disk's serial number.
+pub const SERIAL_LENGTH: usize = 20;
+/// Bytes in the sectors that capacities and requests count in, whatever the logical block size.
+pub const SECTOR: u64 = 512;
 
 const HEADER_BYTES: u64 = 16;
 const TYPE_IN: u32 = 0;

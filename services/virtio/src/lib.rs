@@ -11,11 +11,13 @@
 
 mod block;
 mod chain;
+mod configuration;
 mod memory;
 mod queue;
 
 pub use block::*;
 pub use chain::*;
+pub use configuration::*;
 pub use memory::*;
 pub use queue::*;
 

@@ -3,7 +3,7 @@
 use super::common::{Common, Effect, Offer, VERSION_1, read_bytes};
 use super::configuration::{self as space, Identity, MEMORY_BAR, MEMORY_SIZE, PORT_BAR, command, window};
 use super::msix::{MsiX, PENDING_SIZE, TABLE_SIZE};
-use super::{Event, MAX_QUEUES, VirtioDevice};
+use super::{CONFIGURATION_BYTES, Device, Event, MAX_QUEUES};
 use crate::bus::Width;
 use crate::devices::message::MsiMessage;
 use crate::devices::pci::{BarOffset, PciFunction, Space};
@@ -30,8 +30,8 @@ pub struct BarPlaces {
 
 /// A virtio device on the PCI bus.
 #[derive(Clone, Debug)]
-pub struct VirtioPci<D> {
-    device: D,
+pub struct VirtioPci {
+    device: Device,
     identity: Identity,
     command: u16,
     port_base: u32,
@@ -49,28 +49,28 @@ pub struct VirtioPci<D> {
     notified: u16,
 }
 
-fn offer_of(device: &impl VirtioDevice) -> Offer {
+fn offer_of(device: &Device) -> Offer {
     Offer {
-        features: device.features() | VERSION_1,
-        queues: device.queues().min(MAX_QUEUES as u16),
-        queue_size: device.queue_size(),
+        features: device.features | VERSION_1,
+        queues: device.queues.min(MAX_QUEUES as u16),
+        queue_size: 1 << device.queue_size.max(1).ilog2(),
     }
 }
 
-fn identity_of<D: VirtioDevice>(device: &D) -> Identity {
-    let queues = u32::from(device.queues().clamp(1, MAX_QUEUES as u16));
+fn identity_of(device: &Device) -> Identity {
+    let queues = u32::from(device.queues.clamp(1, MAX_QUEUES as u16));
     Identity {
-        device_type: D::DEVICE_TYPE,
-        class: D::CLASS,
-        device_configuration: device.configuration().len() as u32,
+        device_type: device.device_type,
+        class: device.class,
+        device_configuration: CONFIGURATION_BYTES as u32,
         port_size: (queues * u32::from(NOTIFY_MULTIPLIER)).next_power_of_two(),
         notify_multiplier: NOTIFY_MULTIPLIER.into(),
     }
 }
 
-impl<D: VirtioDevice> VirtioPci<D> {
+impl VirtioPci {
     /// A function for `device` whose windows are at `places`, decoding nothing until the guest enables it.
-    pub fn new(device: D, places: BarPlaces) -> Self {
+    pub fn new(device: Device, places: BarPlaces) -> Self {
         let identity = identity_of(&device);
         Self {
             command: 0,
@@ -90,14 +90,9 @@ impl<D: VirtioDevice> VirtioPci<D> {
         }
     }
 
-    /// The device.
-    pub fn device(&self) -> &D {
-        &self.device
-    }
-
     /// Exchanges the device for one of another shape (its emulator was restarted, or has changed its capacity), and tells the
     /// driver that the configuration changed. Queue numbers and configuration size stay those of the first device.
-    pub fn set_device(&mut self, device: D) {
+    pub fn set_device(&mut self, device: Device) {
         self.common.set_offer(offer_of(&device));
         self.device = device;
         self.common.configuration_changed();
@@ -149,7 +144,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
     }
 
     fn queues(&self) -> u16 {
-        self.device.queues().min((self.identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16).min(MAX_QUEUES as u16)
+        self.device.queues.min((self.identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16).min(MAX_QUEUES as u16)
     }
 
     /// The next thing to tell others; asked after every access of the guest until there is none.
@@ -230,7 +225,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
             window::COMMON..window::ISR => self.common.read(offset, width),
             // Reading the status acknowledges the interrupt.
             window::ISR => core::mem::take(&mut self.isr).into(),
-            window::DEVICE..window::TABLE => read_bytes(self.device.configuration(), offset - window::DEVICE, width),
+            window::DEVICE..window::TABLE => read_bytes(&self.device.configuration, offset - window::DEVICE, width),
             window::TABLE..window::PENDING if offset - window::TABLE < TABLE_SIZE => {
                 self.msix.read_table(offset - window::TABLE, width)
             }
@@ -267,7 +262,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
     }
 }
 
-impl<D: VirtioDevice> PciFunction for VirtioPci<D> {
+impl PciFunction for VirtioPci {
     fn read_config(&mut self, offset: u8, width: Width) -> u32 {
         if offset & !3 == space::ACCESS_DATA {
             return match self.access_place() {

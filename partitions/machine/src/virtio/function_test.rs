@@ -1,34 +1,31 @@
 //! A driver's dialogue with a virtio function.
 
 use super::*;
-use crate::virtio::{BlockDevice, BlockFeatures, DriverConfiguration, QueueAddresses};
+use crate::virtio::{DriverConfiguration, QueueAddresses};
 use alloc::vec::Vec;
 use proptest::prelude::*;
 
 const PORTS: u16 = 0xc000;
 const MEMORY: u32 = 0xfe00_0000;
 
-fn function() -> VirtioPci<BlockDevice> {
-    let disk = BlockFeatures {
-        capacity_sectors: 2048,
-        logical_block_size: 512,
-        physical_block_exponent: 0,
-        features: 1 << 9 | 1 << 28,
-        segments: 126,
-        queues: 2,
-        queue_size: 128,
-    };
-    VirtioPci::new(BlockDevice::new(&disk), BarPlaces { ports: PORTS, memory: MEMORY })
+fn device() -> Device {
+    let mut configuration = [0; CONFIGURATION_BYTES];
+    configuration[..8].copy_from_slice(&2048u64.to_le_bytes());
+    Device { device_type: 2, class: 0x01_8000, features: 1 << 9 | 1 << 28, queues: 2, queue_size: 128, configuration }
 }
 
-fn enabled() -> VirtioPci<BlockDevice> {
+fn function() -> VirtioPci {
+    VirtioPci::new(device(), BarPlaces { ports: PORTS, memory: MEMORY })
+}
+
+fn enabled() -> VirtioPci {
     let mut function = function();
     function.write_config(4, Width::Word, 7);
     while function.take_event().is_some() {}
     function
 }
 
-type Function = VirtioPci<BlockDevice>;
+type Function = VirtioPci;
 
 fn read(function: &mut Function, offset: u64, width: Width) -> u64 {
     let place = function.decode(Space::Memory, u64::from(MEMORY) + offset).unwrap();

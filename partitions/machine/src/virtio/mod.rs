@@ -4,34 +4,35 @@
 //! The data plane (the queues themselves) is elsewhere, in whoever emulates the device: it learns of the driver's choice by an
 //! [`Event`], of work by the notification port of each queue, and asks for interrupts by [`VirtioPci::raise`].
 
-mod block;
 mod common;
 mod configuration;
 mod function;
 mod msix;
 
-pub use block::{BlockDevice, BlockFeatures};
 pub use function::{BarPlaces, NOTIFY_MULTIPLIER, VirtioPci};
 pub use msix::MSIX_VECTORS;
 
 /// Queues that a device may have at most: each has an MSI-X vector, and so has the configuration.
 pub const MAX_QUEUES: usize = MSIX_VECTORS - 1;
 
-/// The part of a device that its type decides.
-pub trait VirtioDevice {
-    /// Device type (virtio 1.2, chapter 5).
-    const DEVICE_TYPE: u16;
-    /// PCI class, subclass and programming interface.
-    const CLASS: u32;
+/// Bytes of a device-specific configuration.
+pub const CONFIGURATION_BYTES: usize = 64;
 
+/// The part of a device that its emulator decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Device type (virtio 1.2, chapter 5).
+    pub device_type: u16,
+    /// PCI class, subclass and programming interface.
+    pub class: u32,
     /// Feature bits offered; `VIRTIO_F_VERSION_1` is added.
-    fn features(&self) -> u64;
-    /// The device-specific configuration.
-    fn configuration(&self) -> &[u8];
+    pub features: u64,
     /// Number of queues; those beyond [`MAX_QUEUES`] do not exist.
-    fn queues(&self) -> u16;
-    /// Largest size of a queue, a power of two.
-    fn queue_size(&self) -> u16;
+    pub queues: u16,
+    /// Largest size of a queue; one that is no power of two is rounded down to one.
+    pub queue_size: u16,
+    /// The device-specific configuration.
+    pub configuration: [u8; CONFIGURATION_BYTES],
 }
 
 /// Where the driver put a queue: guest-physical addresses, as the driver wrote them.

@@ -6,9 +6,9 @@ mod hostile;
 mod requests;
 
 use crate::*;
-use bulkhead_channel::{AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration, SECTOR};
+use bulkhead_channel::{AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration};
 use bulkhead_ide::{Drive, PhysicalSegment, Position, PrdTable};
-use bulkhead_virtio::{GuestMemory, OutsideMemory, Segment, feature};
+use bulkhead_virtio::{GuestMemory, OutsideMemory, SECTOR, Segment, feature};
 use controller::{Bus, Fault, TABLE_PHYSICAL};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,17 +1,14 @@
-//! A guest's disk: the control plane here, the data plane in the block service, and between them a device channel.
+//! The devices of a guest whose data plane is in a service: the control plane is here, and between them a device channel.
 
 use bulkhead_channel::{
-    Configuration, DeviceDescription, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
+    Configuration, DeviceDescription, DeviceKind, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
-use bulkhead_machine::virtio::{BlockDevice, BlockFeatures, DriverConfiguration, Event, VirtioPci};
+use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::{GuestSpace, Notification};
 use bulkhead_runtime::{println, program};
 
-/// A virtio disk as the guest's PCI bus has it.
-pub type DiskFunction = VirtioPci<BlockDevice>;
-
-/// The link of one disk to its service.
-pub struct Disk {
+/// The link of one device to its service.
+pub struct DeviceLink {
     monitor: MonitorSide<'static>,
     peer: Notification,
     /// Mask of the channel's signal.
@@ -22,20 +19,25 @@ pub struct Disk {
     configuring: bool,
 }
 
-/// What the service offers, as the guest's device shows it.
-fn features_of(description: &DeviceDescription) -> BlockFeatures {
-    BlockFeatures {
-        capacity_sectors: description.capacity_sectors,
-        logical_block_size: description.logical_block_size,
-        physical_block_exponent: description.physical_block_exponent,
-        features: description.features,
-        segments: description.segments,
+/// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
+fn device_of(description: &DeviceDescription) -> Device {
+    let class = match description.kind {
+        // Ethernet; mass storage, other; simple communications, other (PCI Code and ID Assignment 1.11).
+        DeviceKind::Network => 0x02_0000,
+        DeviceKind::Block => 0x01_8000,
+        DeviceKind::Console => 0x07_8000,
+    };
+    Device {
+        device_type: description.kind as u16,
+        class,
+        features: description.features & !TRANSPORT_FEATURES,
         queues: description.queues,
         queue_size: description.queue_size,
+        configuration: description.configuration,
     }
 }
 
-impl Disk {
+impl DeviceLink {
     /// The link over `channel`; nothing if its memory is too small.
     pub fn new(channel: &program::Channel) -> Option<Self> {
         Some(Self {
@@ -49,10 +51,10 @@ impl Disk {
     }
 
     /// The device, as soon as the service offers one that makes sense.
-    pub fn offered(&mut self) -> Option<BlockDevice> {
+    pub fn offered(&mut self) -> Option<Device> {
         let (generation, description) = self.monitor.description()?.ok()?;
         self.generation = Some(generation);
-        Some(BlockDevice::new(&features_of(&description)))
+        Some(device_of(&description))
     }
 
     fn tell(&self) {
@@ -89,7 +91,7 @@ impl Disk {
     }
 
     /// Passes on what the service did, after its signal.
-    pub fn service_did(&mut self, function: &mut DiskFunction) {
+    pub fn service_did(&mut self, function: &mut VirtioPci) {
         if self.resetting && self.monitor.outcome() != Outcome::Pending {
             self.resetting = false;
             function.reset_done();
@@ -110,11 +112,25 @@ impl Disk {
         if self.monitor.needs_reset() {
             function.set_needs_reset();
         }
-        // That the configuration changed has been seen above.
-        let mut interrupts = self.monitor.take_interrupts().0 & !Interrupts::CONFIGURATION.0;
+        let mut interrupts = self.monitor.take_interrupts().0;
+        if interrupts & Interrupts::CONFIGURATION.0 != 0 {
+            interrupts &= !Interrupts::CONFIGURATION.0;
+            self.configuration_changed(function);
+        }
         while interrupts != 0 {
             function.raise(interrupts.trailing_zeros() as u16);
             interrupts &= interrupts - 1;
+        }
+    }
+}
+
+impl DeviceLink {
+    /// Shows the guest a configuration that has changed while the device was in use.
+    fn configuration_changed(&mut self, function: &mut VirtioPci) {
+        if let Some(Ok((generation, description))) = self.monitor.description()
+            && Some(generation) == self.generation
+        {
+            function.set_device(device_of(&description));
         }
     }
 }
@@ -134,3 +150,5 @@ fn configuration_of(chosen: &DriverConfiguration) -> Configuration {
 
 /// `VIRTIO_F_VERSION_1`: offered by the control plane itself.
 const VERSION_1: u64 = 1 << 32;
+/// Features that the control plane does not have: those from bit 33 on that concern it (virtio 1.2, 6), such as packed rings.
+const TRANSPORT_FEATURES: u64 = !0 << 33 & !(!0 << 42);
