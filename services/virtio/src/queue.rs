@@ -25,6 +25,8 @@ pub enum QueueError {
     Indirect,
     /// A request has no place for its status.
     NoStatus,
+    /// The driver made a chain available that it has not got back.
+    InUse,
 }
 
 impl From<OutsideMemory> for QueueError {
