@@ -210,9 +210,11 @@ fn grant(
 /// Where devices' registers may be: what is neither RAM nor I/O APICs (from 0xfec0_0000) nor local APICs and messages (from
 /// 0xfee0_0000). No processor of ours has more than 46 bits of physical address for devices.
 fn device_ranges(areas: &Ranges) -> [Range; 3] {
-    let (low, high): (Ranges, Ranges) = areas.iter().partition(|area| area.start < 1 << 32);
-    let end = |areas: &Ranges| areas.iter().map(|area| area.end.next_multiple_of(PAGE_SIZE)).max().unwrap_or(0);
-    [(end(&low), 0xfec0_0000), (0xfed0_0000, 0xfee0_0000), (end(&high).max(1 << 32), 1 << 46)]
+    let end = |is_low: bool| {
+        let areas = areas.iter().filter(|area| (area.start < 1 << 32) == is_low);
+        areas.map(|area| area.end.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)).max().unwrap_or(0)
+    };
+    [(end(true), 0xfec0_0000), (0xfed0_0000, 0xfee0_0000), (end(false).max(1 << 32), 1 << 46)]
         .map(|(start, end)| Range { start: start.min(end), end })
 }
 
