@@ -123,6 +123,13 @@ fn pci(table: &TableReader<'_, '_>) -> Option<PciDevice> {
     });
     let vectors = table.integer("vectors");
     let disk = table.size("disk");
+    if model.is_none() && selection.is_none() {
+        for span in vectors.iter().map(|read| &read.span).chain(disk.iter().map(|read| &read.span)) {
+            table
+                .report(span, "pci::not_on_the_bus", format!("device `{}` is not on the PCI bus", table.name))
+                .help("`vectors` and `disk` belong to a `model` or `pci`; a list `interrupts` names lines");
+        }
+    }
     let vectors = vectors.unwrap_or_else(|| table.default(DEFAULT_VECTORS));
     (model.is_some() || selection.is_some()).then_some(PciDevice { model, selection, vectors, disk })
 }
