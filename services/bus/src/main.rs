@@ -128,6 +128,8 @@ fn describe(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, ide
         table_entries: table.map_or(0, |table| u32::from(table.entries)),
         table_bar: table.map_or(0, |table| u32::from(table.bar)),
         table_offset: table.map_or(0, |table| table.offset),
+        line: if messages.is_some() { 0 } else { function::interrupt_line(space, address).map_or(0, u32::from) },
+        reserved: 0,
         bars: bars.map(Into::into),
     };
     // The record lies in the memory, whose size is the plan's.
@@ -150,9 +152,10 @@ fn hand_out(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, dev
         return;
     }
     let address = device.identity.address;
-    let set = device.command | COMMAND_BUS_MASTER | COMMAND_NO_PIN;
+    let (pin, no_pin) = if grant.pin == 1 { (COMMAND_NO_PIN, 0) } else { (0, COMMAND_NO_PIN) };
+    let set = device.command | COMMAND_BUS_MASTER | no_pin;
     if let Some(messages) = device.messages.filter(|_| grant.messages != 0) {
         messages.enable(space, address, Message { address: grant.address, data: grant.data as u16 });
     }
-    function::change_command(space, address, set, 0);
+    function::change_command(space, address, set, pin);
 }

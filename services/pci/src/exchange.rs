@@ -110,6 +110,10 @@ pub struct Found {
     pub table_bar: u32,
     /// Offset of the table in the BAR.
     pub table_offset: u32,
+    /// Interrupt line, 1 to 15, of a device without messages; 0 for none.
+    pub line: u32,
+    /// Not used, 0.
+    pub reserved: u32,
     /// BARs.
     pub bars: [BarRecord; BARS],
 }
@@ -135,6 +139,8 @@ pub struct Grant {
     pub address: u32,
     /// Data of the first message.
     pub data: u32,
+    /// 1 if the device may use its interrupt pin.
+    pub pin: u32,
 }
 
 const fn record(device: usize, offset: usize) -> usize {
