@@ -7,7 +7,7 @@ use crate::construct::{Built, Construction};
 use crate::failure::Cause;
 use crate::supervise;
 use alloc::vec::Vec;
-use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
 use bulkhead_pci::{Address, Bar};
 use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::object::{Capability, Interrupt, Memory, Notification, Table};
@@ -110,7 +110,31 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
         };
         let _ = memory.write(exchange::grant(index), grant.as_bytes());
     }
+    tell_ranges(construction, memory, &devices);
     if exchange_step(memory, bus, Step::Granted, Step::Ready) { devices } else { failed("the bus service is stuck") }
+}
+
+/// Tells what memory each device may reach: all that its owner has with a physical address.
+fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, devices: &[Device]) {
+    let mut count = 0;
+    for (index, (record, device)) in construction.plan.devices().iter().zip(devices).enumerate() {
+        let owner = construction.plan.partition(record.partition as usize).filter(|_| device.is_ok());
+        for grant in owner.iter().flat_map(|owner| owner.grants()) {
+            let Resource::Region { index: region, writable, physical: true, .. } = grant.resource else {
+                continue;
+            };
+            let Some(block) = construction.regions.get(region).map(|region| region.block) else {
+                continue;
+            };
+            let (device, writable) = (index as u32, u32::from(writable));
+            let range = DmaRange { device, writable, address: block.physical, length: block.length };
+            // A device whose ranges are not all told reaches less than it might, which an IOMMU reports.
+            if count < MAX_RANGES && memory.write(exchange::range(count), range.as_bytes()).is_ok() {
+                count += 1;
+            }
+        }
+    }
+    let _ = memory.write(exchange::RANGE_COUNT, &(count as u32).to_le_bytes());
 }
 
 /// Says that a step of init's is done, and waits for the service's. Whether it came.

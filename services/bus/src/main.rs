@@ -12,7 +12,7 @@
 mod configuration;
 
 use bulkhead_pci::capability::{self, Message, Messages};
-use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
 use bulkhead_pci::function::{self, COMMAND_BUS_MASTER, COMMAND_MEMORY, COMMAND_NO_PIN, COMMAND_PORTS};
 use bulkhead_pci::{Bar, Identity, bar, matching, scan};
 use bulkhead_runtime::abi::NO_DEADLINE;
@@ -51,10 +51,13 @@ fn main(program: Program) {
     let devices = find(&space, memory);
     answer(&program, memory, Step::Found);
     await_step(memory, Step::Granted);
-    // Between the two steps is the place of DMA remapping: init knows by now what memory each device's owner has given it, and no
-    // device masters the bus yet.
+    // Here is the place of DMA remapping: init has told what memory each device may reach, and no device masters the bus yet.
+    let ranges = dma_ranges(memory);
     for (index, device) in devices.iter().enumerate() {
         if let Some(device) = device {
+            let reach = ranges.iter().filter(|range| range.device as usize == index);
+            let bytes = reach.fold(0u64, |sum, range| sum.saturating_add(range.length));
+            println!("{}: {} KiB of memory for DMA", device.identity.address, bytes >> 10);
             hand_out(&space, memory, index, device);
         }
     }
@@ -143,6 +146,22 @@ fn describe(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, ide
     });
     println!("{address}: {:04x}:{:04x}", identity.identifier as u16, identity.identifier >> 16);
     Device { identity, messages, command }
+}
+
+/// What memory which device may reach.
+fn dma_ranges(memory: SharedMemory<'static>) -> heapless::Vec<DmaRange, MAX_RANGES> {
+    let mut count = [0; 4];
+    let mut ranges = heapless::Vec::new();
+    // Offsets lie in the memory, whose size is the plan's.
+    let _ = memory.read(exchange::RANGE_COUNT, &mut count);
+    for index in 0..(u32::from_le_bytes(count) as usize).min(MAX_RANGES) {
+        let mut range = DmaRange::new_zeroed();
+        if memory.read(exchange::range(index), range.as_mut_bytes()).is_ok() {
+            // There are as many places as ranges.
+            let _ = ranges.push(range);
+        }
+    }
+    ranges
 }
 
 /// Lets a device answer, master the bus and signal, if init hands it out.
