@@ -101,6 +101,8 @@ pub fn on_the_machine(
             cpus,
             memory_mib: MEMORY_MIB,
             disk,
+            devices: Vec::new(),
+            iommu: false,
             timeout: Some(TIME_LIMIT),
             directory,
         },
