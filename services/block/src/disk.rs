@@ -1,7 +1,7 @@
 //! A guest's disk: commands of its monitor, requests of its driver.
 
 use bulkhead_channel::{AtomicU64, Command, Configuration, DeviceDescription, DeviceKind, EmulatorSide, Interrupts};
-use bulkhead_ide::{DriveInformation, PhysicalSegment};
+use bulkhead_driver::{DriveInformation, PhysicalSegment};
 use bulkhead_virtio::{
     BlockConfiguration, GuestMemory, Limits, MAX_DATA_SEGMENTS, Operation, Parsed, Queue, QueueError, Request, SECTOR,
     SERIAL_LENGTH, Segment, Status, feature, parse,
@@ -106,7 +106,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         for (to, from) in serial.iter_mut().zip(range.name.bytes()) {
             *to = from;
         }
-        let flush = drive.flush || drive.flush_ext;
+        let flush = drive.flush;
         let configuration = BlockConfiguration {
             sectors: range.sectors,
             segments: MAX_DATA_SEGMENTS as u32,

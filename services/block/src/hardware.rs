@@ -1,7 +1,8 @@
 //! Ports, clock, DMA memory and guests' memory, as the libraries want to see them.
 
 use bulkhead_block::Bounce;
-use bulkhead_ide::{Bank, Clock, PhysicalSegment, Ports, PrdTable};
+use bulkhead_driver::{Clock, PhysicalSegment};
+use bulkhead_ide::{Bank, Ports, PrdTable};
 use bulkhead_runtime::abi::PAGE_SIZE;
 use bulkhead_runtime::ports::PortRange;
 use bulkhead_runtime::program::GuestMemory;

@@ -9,7 +9,7 @@
 mod hardware;
 
 use bulkhead_block::{Disk, DiskRange, Service, TooManyDisks};
-use bulkhead_ide::{Drive, Position, pci};
+use bulkhead_ide::{IdeDrive, Position, pci};
 use bulkhead_runtime::abi::NO_DEADLINE;
 use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
@@ -44,9 +44,9 @@ fn start(program: &Program, ports: IdePorts) -> Option<BlockService> {
         println!("there is no memory for DMA of at least two pages, with a physical address");
         return None;
     };
-    match Drive::start(ports, Tsc, table, Position::First) {
+    match IdeDrive::start(ports, Tsc, table, Position::First) {
         Ok(drive) => {
-            let information = drive.information();
+            let information = bulkhead_driver::Drive::information(&drive);
             println!("drive {}: {} sectors", information.model(), information.sectors);
             Some(Service::new(drive, memory))
         }

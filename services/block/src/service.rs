@@ -4,7 +4,8 @@
 //! turn. Drivers are told not to ring while the drive is busy, since all queues are looked at when it has finished.
 
 use crate::disk::{Disk, Next, cut, is_read, pieces};
-use bulkhead_ide::{Clock, Command, Completion, Drive, DriveInformation, PhysicalSegment, Ports, SECTOR, SubmitError};
+use bulkhead_driver::{Clock, Command, Completion, Drive, DriveInformation, PhysicalSegment, SECTOR, SubmitError};
+use bulkhead_ide::{IdeDrive, Ports};
 use bulkhead_virtio::{GuestMemory, Operation, OutsideMemory};
 use heapless::Vec;
 
@@ -16,6 +17,9 @@ const CHUNK_BYTES: u64 = 256 << 10;
 const ANSWERS: usize = 256;
 /// Bytes copied at once between guest and bounce buffer.
 const COPY_BYTES: usize = 512;
+
+/// The tag of the one command under way.
+const TAG: u16 = 0;
 
 /// Memory that the controller reaches, for data in memory that it does not reach.
 pub trait Bounce {
@@ -41,7 +45,7 @@ struct InFlight {
 
 /// The drive and the disks on it.
 pub struct Service<'a, P, C, M, B> {
-    drive: Drive<'a, P, C>,
+    drive: IdeDrive<'a, P, C>,
     bounce: B,
     disks: Vec<Disk<'a, M>, MAX_DISKS>,
     in_flight: Option<InFlight>,
@@ -50,7 +54,7 @@ pub struct Service<'a, P, C, M, B> {
 
 impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> {
     /// A drive without disks.
-    pub fn new(drive: Drive<'a, P, C>, bounce: B) -> Self {
+    pub fn new(drive: IdeDrive<'a, P, C>, bounce: B) -> Self {
         Self { drive, bounce, disks: Vec::new(), in_flight: None, turn: 0 }
     }
 
@@ -82,13 +86,15 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
 
     /// To be called at the drive's interrupt, before [`Service::work`].
     pub fn on_interrupt(&mut self) {
-        let completion = self.drive.on_interrupt();
+        let mut completion = None;
+        self.drive.on_interrupt(&mut |_, end| completion = Some(end));
         self.complete(completion);
     }
 
     /// To be called when the deadline has come, before [`Service::work`].
     pub fn on_time(&mut self) {
-        let completion = self.drive.on_time();
+        let mut completion = None;
+        self.drive.on_time(&mut |_, end| completion = Some(end));
         self.complete(completion);
     }
 
@@ -157,10 +163,10 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
             outcome.ok().map(|()| InFlight { disk: index, bytes, bounced })
         };
         if request.operation == Operation::Flush {
-            return accepted(self.drive.submit(Command::Flush, []), 0, false);
+            return accepted(self.drive.submit(TAG, Command::Flush, []), 0, false);
         }
         let first_sector = disk.drive_sector(transfer);
-        let most = u64::from(self.drive.information().command_sectors()) * SECTOR;
+        let most = self.drive.information().command_bytes;
         let limit = transfer.left().min(CHUNK_BYTES).min(most);
         let command = |bytes: u64| {
             let sectors = u32::try_from(bytes / SECTOR).unwrap_or(0);
@@ -171,9 +177,9 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
             }
         };
         let data = |bytes| pieces(disk.memory(), &request.data, transfer.done, bytes);
-        let bytes = self.drive.table().fitting(data(limit), limit);
+        let bytes = self.drive.fitting(data(limit), limit);
         if bytes != 0 {
-            return accepted(self.drive.submit(command(bytes), data(bytes)), bytes, false);
+            return accepted(self.drive.submit(TAG, command(bytes), data(bytes)), bytes, false);
         }
         let buffer = self.bounce.segment();
         let bytes = limit.min(buffer.length / SECTOR * SECTOR);
@@ -185,7 +191,7 @@ impl<'a, P: Ports, C: Clock, M: GuestMemory, B: Bounce> Service<'a, P, C, M, B> 
             .ok()?;
         }
         let segment = PhysicalSegment { length: bytes, ..buffer };
-        accepted(self.drive.submit(command(bytes), [segment]), bytes, true)
+        accepted(self.drive.submit(TAG, command(bytes), [segment]), bytes, true)
     }
 
     fn complete(&mut self, completion: Option<Completion>) {

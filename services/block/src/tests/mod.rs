@@ -7,7 +7,8 @@ mod requests;
 
 use crate::*;
 use bulkhead_channel::{AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration};
-use bulkhead_ide::{Drive, PhysicalSegment, Position, PrdTable};
+use bulkhead_driver::PhysicalSegment;
+use bulkhead_ide::{IdeDrive, Position, PrdTable};
 use bulkhead_virtio::{GuestMemory, OutsideMemory, SECTOR, Segment, feature};
 use controller::{Bus, Fault, TABLE_PHYSICAL};
 use std::collections::VecDeque;
@@ -202,7 +203,7 @@ const FEATURES: u64 = feature::VERSION_1 | feature::BLOCK_FLUSH;
 fn world(sizes: &[u64], read_only: bool) -> World {
     let bus = Bus::new(true);
     let table = PrdTable::new(bus.table(), TABLE_PHYSICAL).unwrap();
-    let drive = Drive::start(bus.clone(), bus.clone(), table, Position::First).unwrap();
+    let drive = IdeDrive::start(bus.clone(), bus.clone(), table, Position::First).unwrap();
     let mut service = Service::new(drive, Buffer(bus.clone()));
     let (mut guests, mut pages, mut first_sector) = (Vec::new(), Vec::new(), 100);
     for (index, sectors) in (0..).zip(sizes) {
