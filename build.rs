@@ -24,13 +24,15 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 10] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
     "bulkhead-bench",
     "bulkhead-console",
     "bulkhead-block",
+    "bulkhead-bus",
+    "bulkhead-probe",
     "bulkhead-guests",
     "bulkhead-workload",
 ];

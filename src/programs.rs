@@ -40,9 +40,11 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
     [
         ("bench", env!("BULKHEAD_BENCH")),
         ("block", env!("BULKHEAD_BLOCK")),
+        ("bus", env!("BULKHEAD_BUS")),
         ("console", env!("BULKHEAD_CONSOLE")),
         ("hello", env!("BULKHEAD_HELLO")),
         ("init", env!("BULKHEAD_INIT")),
+        ("probe", env!("BULKHEAD_PROBE")),
         ("vmm", env!("BULKHEAD_VMM")),
     ]
     .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulkhead_guest_images::checks::INTERACTIVE;
-use bulkhead_harness::Backend;
+use bulkhead_harness::{Backend, PciDevice};
 use bulkhead_image::Module;
 use bulkhead_manifest::{Compiled, Options};
 use miette::Diagnostic;
@@ -192,11 +192,38 @@ impl System {
             return Err(SystemError::DiskTooSmall { path, given, needed });
         }
         if given < needed {
-            let file = File::options().write(true).create(true).truncate(false).open(&path);
-            file.and_then(|file| file.set_len(needed)).map_err(file_error(&path))?;
+            lengthen(&path, needed)?;
         }
         Ok(Some(path))
     }
+
+    /// The devices on the PCI bus; their disks' images are made, or enlarged to what the manifest says.
+    pub fn devices(&self, directory: &Path) -> Result<Vec<PciDevice>, SystemError> {
+        let mut devices = Vec::new();
+        for device in &self.compiled.needs.devices {
+            let mut disk = None;
+            if let Some(bytes) = device.disk_bytes {
+                let path = directory.join(format!("{}.img", device.name));
+                if fs::metadata(&path).map_or(0, |metadata| metadata.len()) < bytes {
+                    lengthen(&path, bytes)?;
+                }
+                disk = Some(path);
+            }
+            devices.push(PciDevice { model: device.model, disk });
+        }
+        Ok(devices)
+    }
+
+    /// Whether the machine has an IOMMU.
+    pub fn iommu(&self) -> bool {
+        self.compiled.needs.iommu
+    }
+}
+
+/// Makes a disk's image, or adds empty sectors to it.
+fn lengthen(path: &Path, bytes: u64) -> Result<(), SystemError> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    file.and_then(|file| file.set_len(bytes)).map_err(file_error(path))
 }
 
 fn enough(needed: u64, given: u64, unit: &'static str, option: &'static str) -> Result<(), SystemError> {

@@ -42,6 +42,8 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
         cpus: system.cpus(arguments.cpus)?,
         memory_mib: system.memory_mib(arguments.memory)?,
         disk: system.disk(arguments.disk.as_deref(), &directory)?,
+        devices: system.devices(&directory)?,
+        iommu: system.iommu(),
         timeout: time_limit(arguments.timeout),
         directory: directory.join(backend.to_string()),
     };

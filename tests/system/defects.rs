@@ -66,6 +66,8 @@ impl Files {
             cpus,
             memory_mib: 512,
             disk: None,
+            devices: Vec::new(),
+            iommu: false,
             timeout: Some(LIMIT),
             directory: self.directory.clone(),
         };

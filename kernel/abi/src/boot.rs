@@ -8,6 +8,8 @@ pub const BOOT_INFO_ADDRESS: u64 = 0x1000_0000;
 pub const MAX_BOOT_MEMORY: usize = 32;
 /// Most modules that boot information lists.
 pub const MAX_BOOT_MODULES: usize = 48;
+/// Ranges of device memory that boot information lists.
+pub const BOOT_DEVICE_RANGES: usize = 3;
 
 /// Slots of init's capability table at boot.
 pub mod init_slot {
@@ -23,6 +25,8 @@ pub mod init_slot {
     pub const FIRST_WINDOW: u64 = 8;
     /// The first of the free memory ranges, in the order of `BootInfo::memory`.
     pub const FIRST_MEMORY: u64 = 80;
+    /// The first of the ranges of device memory, in the order of `BootInfo::device_memory` (memory with READ, WRITE, GRANT, REVOKE).
+    pub const FIRST_DEVICE_MEMORY: u64 = 112;
     /// The first of the modules, in the order of `BootInfo::modules` (memory with READ, EXECUTE, GRANT, CREATE once
     /// nothing maps it).
     pub const FIRST_MODULE: u64 = 128;
@@ -66,6 +70,13 @@ pub struct BootInfo {
     pub memory: [BootRange; MAX_BOOT_MEMORY],
     /// Modules that the boot loader loaded.
     pub modules: [BootRange; MAX_BOOT_MODULES],
+    /// Physical addresses that are neither RAM nor the interrupt controllers': from the end of RAM to 0xfec0_0000, from 0xfed0_0000
+    /// to 0xfee0_0000, and from 4 GiB or the end of RAM up. An empty one has no slot.
+    pub device_memory: [BootRange; BOOT_DEVICE_RANGES],
+    /// Physical address of the ACPI table MCFG, which tells where PCI configuration space is in memory; 0: there is none.
+    pub mcfg: u64,
+    /// Physical address of the ACPI table DMAR, which tells of DMA remapping; 0: there is none.
+    pub dmar: u64,
 }
 
 /// Value of [`BootInfo::magic`].

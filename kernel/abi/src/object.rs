@@ -165,7 +165,8 @@ numbered! {
     /// Methods of `Interrupt`. All need `CONTROL`. The capability must cover exactly one interrupt.
     pub enum InterruptMethod {
         /// Route to CPU `r10` and bind to the notification in slot `rdx` (needs `SIGNAL`). `r8` bit 0: level-triggered,
-        /// bit 1: active low. Unmasks.
+        /// bit 1: active low. Unmasks. A number that no I/O APIC has becomes a message-signalled interrupt (SDM vol. 3, 11.11):
+        /// returns `rdx` = its vector, `r10` = the APIC id of the CPU, for the message; else `rdx` = 0.
         Bind = 16,
         /// Allow the next interrupt, after the device has been served.
         Acknowledge = 17,

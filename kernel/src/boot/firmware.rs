@@ -4,7 +4,9 @@ use crate::arch::cpu::MAX_CPUS;
 use crate::arch::ioapic::MAX_CONTROLLERS;
 use crate::memory::layout::DIRECT_MAP;
 use acpi::madt::{Madt, MadtEntry};
-use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
+use acpi::mcfg::Mcfg;
+use acpi::sdt::{SdtHeader, Signature};
+use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 use heapless::Vec;
 
@@ -14,6 +16,8 @@ pub struct Machine {
     pub processors: Vec<u32, MAX_CPUS>,
     /// I/O APICs: physical address and first global system interrupt.
     pub controllers: Vec<(u64, u32), MAX_CONTROLLERS>,
+    /// Physical addresses of MCFG and DMAR, for init; 0 for a table that is not there.
+    pub tables: [u64; 2],
 }
 
 /// Maps tables by the direct map.
@@ -30,6 +34,22 @@ impl AcpiHandler for DirectMap {
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
 
+/// The table of DMA remapping, by its header alone (Intel VT-d specification 3.3, 8.1).
+#[repr(transparent)]
+struct Dmar(SdtHeader);
+
+// SAFETY: every table begins with a header, and nothing else is read.
+unsafe impl AcpiTable for Dmar {
+    const SIGNATURE: Signature = Signature::DMAR;
+    fn header(&self) -> &SdtHeader {
+        &self.0
+    }
+}
+
+fn address_of<T: AcpiTable>(tables: &AcpiTables<DirectMap>) -> u64 {
+    tables.find_table::<T>().map_or(0, |table| table.physical_start() as u64)
+}
+
 const ENABLED: u32 = 1;
 
 /// Reads the tables under the root that the boot loader passed: revision and physical address of RSDT or XSDT.
@@ -38,7 +58,8 @@ pub fn read(root: (u8, u64)) -> Result<Machine, &'static str> {
     let tables = unsafe { AcpiTables::from_rsdt(DirectMap, root.0, root.1 as usize) };
     let tables = tables.map_err(|_| "the ACPI root table is malformed")?;
     let madt = tables.find_table::<Madt>().map_err(|_| "ACPI has no MADT")?;
-    let mut machine = Machine { processors: Vec::new(), controllers: Vec::new() };
+    let addresses = [address_of::<Mcfg>(&tables), address_of::<Dmar>(&tables)];
+    let mut machine = Machine { processors: Vec::new(), controllers: Vec::new(), tables: addresses };
     for entry in madt.get().entries() {
         let processor = match entry {
             MadtEntry::LocalApic(local) if local.flags & ENABLED != 0 => u32::from(local.apic_id),

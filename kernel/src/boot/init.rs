@@ -1,9 +1,10 @@
 //! The first partition: init, with every capability there is.
 
+use super::firmware::Machine;
 use super::information::Information;
 use crate::arch::cpu;
 use crate::arch::ioapic::MAX_INTERRUPTS;
-use crate::memory::boot_pages::{BootPages, Ranges};
+use crate::memory::boot_pages::{BootPages, Range, Ranges};
 use crate::memory::layout::DIRECT_MAP;
 use crate::object::engine;
 use crate::object::partition::Partition;
@@ -118,6 +119,7 @@ impl Builder<'_> {
 /// Builds init from the module of that name, and makes its thread ready.
 pub fn construct(
     boot: &Information,
+    machine: &Machine,
     free: &Ranges,
     pages: &mut BootPages,
     entry_tsc: u64,
@@ -150,7 +152,8 @@ pub fn construct(
 
     let entry = builder.load(image)?;
     builder.map(STACK_TOP - STACK_BYTES, STACK_BYTES, &[], Rights::READ | Rights::WRITE)?;
-    let info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| NO_SLOT)?;
+    let mut info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| NO_SLOT)?;
+    [info.mcfg, info.dmar] = machine.tables;
     builder.map(BOOT_INFO_ADDRESS, size_of::<BootInfo>() as u64, info.as_bytes(), Rights::READ)?;
 
     thread.prepare(entry, STACK_TOP, BOOT_INFO_ADDRESS);
@@ -181,22 +184,38 @@ fn grant(
     info.features = features.bits();
     info.slots = SLOTS;
     // A range is listed in `entries` and gets the slot of the same number from `first` on.
-    let list = |entries: &mut [BootRange], ranges: &mut dyn Iterator<Item = BootRange>, first: u64| {
+    let list = |entries: &mut [BootRange], ranges: &mut dyn Iterator<Item = BootRange>, first: u64, rights| {
         let mut count = 0;
         for ((entry, range), slot) in entries.iter_mut().zip(ranges).zip(first..) {
             if range.length > 0 {
                 let length = range.length.next_multiple_of(PAGE_SIZE);
-                install_range(builder.slot(slot)?, ObjectType::Memory, memory_rights, range.base, length);
+                install_range(builder.slot(slot)?, ObjectType::Memory, rights, range.base, length);
             }
             *entry = range;
             count += 1;
         }
         Ok(count)
     };
-    let mut free = free.iter().map(|range| BootRange { base: range.start, length: range.length(), name: [0; 48] });
-    info.memory_count = list(&mut info.memory, &mut free, init_slot::FIRST_MEMORY)?;
-    info.module_count = list(&mut info.modules, &mut boot.modules.iter().copied(), init_slot::FIRST_MODULE)?;
+    let nameless = |range: &Range| BootRange { base: range.start, length: range.length(), name: [0; 48] };
+    let mut modules = boot.modules.iter().copied();
+    info.memory_count = list(&mut info.memory, &mut free.iter().map(nameless), init_slot::FIRST_MEMORY, memory_rights)?;
+    info.module_count = list(&mut info.modules, &mut modules, init_slot::FIRST_MODULE, memory_rights)?;
+    let device_rights = Rights::READ | Rights::WRITE | Rights::GRANT | Rights::REVOKE;
+    let devices = device_ranges(&boot.areas);
+    let mut devices = devices.iter().map(nameless);
+    list(&mut info.device_memory, &mut devices, init_slot::FIRST_DEVICE_MEMORY, device_rights)?;
     Ok(info)
+}
+
+/// Where devices' registers may be: what is neither RAM nor I/O APICs (from 0xfec0_0000) nor local APICs and messages (from
+/// 0xfee0_0000). No processor of ours has more than 46 bits of physical address for devices.
+fn device_ranges(areas: &Ranges) -> [Range; 3] {
+    let end = |is_low: bool| {
+        let areas = areas.iter().filter(|area| (area.start < 1 << 32) == is_low);
+        areas.map(|area| area.end.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)).max().unwrap_or(0)
+    };
+    [(end(true), 0xfec0_0000), (0xfed0_0000, 0xfee0_0000), (end(false).max(1 << 32), 1 << 46)]
+        .map(|(start, end)| Range { start: start.min(end), end })
 }
 
 /// Init has faulted; nobody can restart it. If `rdi` points to a text of its own, that is its last word.

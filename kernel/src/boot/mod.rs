@@ -73,7 +73,7 @@ extern "C" fn kernel_start(information: u32, entry_tsc: u64) -> ! {
         boot_line!("no VMX on this machine: native partitions run, guests do not");
     }
     let lock = crate::lock::kernel_lock();
-    if let Err(reason) = init::construct(&boot, &free, &mut pages, entry_tsc, features) {
+    if let Err(reason) = init::construct(&boot, &machine, &free, &mut pages, entry_tsc, features) {
         refuse(reason);
     }
     drop(lock);

@@ -5,6 +5,7 @@
 //! ([`crate::grants`]).
 
 use crate::allocator::{Allocator, Block};
+use crate::devices::Device;
 use crate::failure::{Cause, During, Failure};
 use crate::grants;
 use crate::image::Image;
@@ -16,7 +17,7 @@ use bulkhead_runtime::mapping::Mapping;
 use bulkhead_runtime::object::{
     Capability, Endpoint, GuestSpace, Memory, NewObject, Notification, Partition, Table, Thread, Window,
 };
-use bulkhead_runtime::plan::{self, EnvironmentCopy, NO_BIT, Paging, PartitionKind, Plan, layout};
+use bulkhead_runtime::plan::{self, EnvironmentCopy, EnvironmentEntry, NO_BIT, Paging, PartitionKind, Plan, layout};
 use bulkhead_runtime::program::mask;
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::status::Status;
@@ -62,6 +63,10 @@ pub struct Built {
     pub private: Vec<(Memory, u64)>,
     /// Entries of its environment that tell a physical address.
     pub physical: Vec<(usize, u64)>,
+    /// Entries of its environment that init has filled in.
+    pub filled: Vec<(usize, EnvironmentEntry)>,
+    /// Whether it has been started already.
+    pub started: bool,
 }
 
 /// A partition of the plan, or why there is none.
@@ -85,6 +90,10 @@ pub struct Construction<'a> {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Status pages, by partition.
     pub(crate) statuses: Vec<Option<Status<'static>>>,
+    /// What init shares with the bus service.
+    pub(crate) exchange: Option<SharedMemory<'static>>,
+    /// The plan's devices, once the bus service has looked for them.
+    pub(crate) devices: Vec<Device>,
 }
 
 impl<'a> Construction<'a> {
@@ -121,7 +130,18 @@ impl<'a> Construction<'a> {
             endpoints.push(Endpoint(slot));
         }
         let statuses = vec![None; notifications.len()];
-        let mut construction = Self { boot, plan, allocator, modules, regions, notifications, endpoints, statuses };
+        let mut construction = Self {
+            boot,
+            plan,
+            allocator,
+            modules,
+            regions,
+            notifications,
+            endpoints,
+            statuses,
+            exchange: None,
+            devices: Vec::new(),
+        };
         for partition in plan.partitions() {
             for grant in partition.grants() {
                 construction.count_user(&grant.resource);
@@ -180,6 +200,8 @@ impl<'a> Construction<'a> {
             stacks: Vec::new(),
             private: Vec::new(),
             physical: Vec::new(),
+            filled: Vec::new(),
+            started: false,
         };
         self.threads(&mut built).during("make the threads of partition", name)?;
         let space = self.guest_space(&built).during("make the guest of partition", name)?;
@@ -201,6 +223,15 @@ impl<'a> Construction<'a> {
             if wanted >= self.boot.cpus {
                 return Err(Cause::Cpu { wanted, present: self.boot.cpus });
             }
+        }
+        let owned = self.plan.devices().iter().enumerate();
+        for (index, record) in owned.filter(|(_, record)| record.partition as usize == partition.index) {
+            let reason = match self.devices.get(index) {
+                Some(Ok(_)) => continue,
+                Some(Err(reason)) => reason,
+                None => "there is no bus service",
+            };
+            return Err(Cause::Device { name: record.name.as_str().into(), reason });
         }
         Ok(())
     }
@@ -365,6 +396,9 @@ impl Built {
             .ok_or(Cause::Contradiction("an environment that cannot be copied"))?;
         copy.set_clock(boot.tsc_hz, generation);
         copy.set_boot(boot.tsc_at_entry, boot.features);
+        for (index, entry) in &self.filled {
+            copy.set_entry(*index, *entry);
+        }
         for (entry, address) in &self.physical {
             copy.set_physical(*entry, *address);
         }

@@ -17,6 +17,15 @@ pub enum Cause {
         /// Alignment in bytes.
         alignment: u64,
     },
+    /// No number is left for a message interrupt.
+    NoMessages,
+    /// A device on the PCI bus is not handed out.
+    Device {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// No free memory lies at this fixed physical address.
     NotFree(u64),
     /// Init's own capability table is full.
@@ -80,6 +89,8 @@ impl fmt::Display for Failure {
             Cause::NoMemory { size, alignment } => {
                 write!(f, "no {} KiB of free memory, aligned to {} KiB, are left", size >> 10, alignment >> 10)
             }
+            Cause::NoMessages => write!(f, "no number is left for a message interrupt"),
+            Cause::Device { name, reason } => write!(f, "device {name}: {reason}"),
             Cause::NotFree(address) => {
                 write!(f, "there is no free memory at physical address {address:#x}")
             }

@@ -1,13 +1,17 @@
 //! What the entries of an environment stand for: each is carried out with the slot, bit and address that it names.
 
 use crate::construct::{Built, Construction};
+use crate::devices::{self, PciDevice};
 use crate::failure::{Cause, During, Failure};
-use bulkhead_runtime::abi::{Error, Rights, init_slot};
+use bulkhead_pci::{Bar, exchange};
+use bulkhead_runtime::abi::{Error, MAP_UNCACHED, Rights, init_slot};
 use bulkhead_runtime::channel::{AtomicU64, Side, TextChannel};
 use bulkhead_runtime::console;
 use bulkhead_runtime::events;
 use bulkhead_runtime::object::{Capability, GuestSpace, Interrupt, IoPorts, NewObject, Notification, Table, Vcpu};
-use bulkhead_runtime::plan::{self, ChannelEnd, ChannelKind, EndpointSide, EntryKind, Grant, Resource, Role};
+use bulkhead_runtime::plan::{
+    self, ChannelEnd, ChannelKind, EndpointSide, EntryKind, EnvironmentEntry, Grant, NO_BIT, Resource, Role,
+};
 use bulkhead_runtime::program::{CONSOLE, mask};
 use bulkhead_runtime::status::Status;
 use bulkhead_runtime::syscall::Slot;
@@ -58,18 +62,14 @@ fn one(
             }
             Ok(())
         }
-        Resource::IoPorts(ports) => {
-            let slot = construction.allocator.slot()?;
-            let root = IoPorts(Slot(init_slot::IO_PORTS));
-            let rights = Rights::READ | Rights::WRITE | Rights::GRANT;
-            let first = u64::from(ports.first);
-            let derive = || {
-                let relative = from_first(root, first)?;
-                root.derive_range(slot, rights, relative, u64::from(ports.count))?;
-                IoPorts(slot).derive(Slot(entry.slot), Rights::READ | Rights::WRITE, 0, table)?;
-                built.handle.map_ports(IoPorts(slot))
-            };
-            derive().map_err(Cause::Kernel)
+        Resource::IoPorts(ports) => give_ports(construction, built, entry.slot, ports.first, ports.count),
+        Resource::PciFunction { .. }
+        | Resource::DeviceMemory { .. }
+        | Resource::DevicePorts { .. }
+        | Resource::Message { .. } => {
+            let filled = of_device(construction, built, grant)?;
+            built.filled.push((grant.index, filled));
+            Ok(())
         }
         Resource::Interrupt(interrupt) => {
             let slot = construction.allocator.slot()?;
@@ -128,6 +128,80 @@ fn one(
     }
 }
 
+/// Gives ports to a partition: the capability in a slot of its table, and leave to use them.
+fn give_ports(
+    construction: &mut Construction<'_>,
+    built: &Built,
+    to: u64,
+    first: u16,
+    count: u32,
+) -> Result<(), Cause> {
+    let slot = construction.allocator.slot()?;
+    let root = IoPorts(Slot(init_slot::IO_PORTS));
+    let derive = || {
+        let relative = from_first(root, u64::from(first))?;
+        root.derive_range(slot, READ_WRITE | Rights::GRANT, relative, u64::from(count))?;
+        IoPorts(slot).derive(Slot(to), READ_WRITE, 0, Table::Of(built.handle))?;
+        built.handle.map_ports(IoPorts(slot))
+    };
+    derive().map_err(Cause::Kernel)
+}
+
+/// Carries out an entry about a device on the PCI bus. Returns the entry as its owner finds it.
+fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'_>) -> Result<EnvironmentEntry, Cause> {
+    let mut entry = *grant.entry;
+    // The plan left room for what any device may have.
+    let absent = EnvironmentEntry { kind: EntryKind::Absent as u32, bit: NO_BIT, slot: 0, ..entry };
+    match grant.resource {
+        Resource::PciFunction { device } => {
+            let device = found(construction, device)?;
+            let identity = u64::from(device.identifier) | u64::from(device.class) << 32;
+            let (table, offset) = device.table.map_or((0, 0), |table| {
+                (u64::from(table.bar) | u64::from(table.entries) << 32, u64::from(table.offset))
+            });
+            entry.parameters = [u64::from(device.address.0), identity, table, offset];
+        }
+        Resource::DeviceMemory { device, bar } => {
+            let Some(bar @ Bar::Memory { size, .. }) = found(construction, device)?.bars.get(bar).copied().flatten()
+            else {
+                return Ok(absent);
+            };
+            let Some((memory, length)) = devices::memory(construction, bar)? else {
+                return Ok(absent);
+            };
+            built.handle.map(memory, entry.address, READ_WRITE, MAP_UNCACHED).map_err(Cause::Kernel)?;
+            entry.size = length;
+            entry.parameters[1] = size;
+        }
+        Resource::DevicePorts { device, bar } => {
+            let Some(Bar::Ports { first, count }) = found(construction, device)?.bars.get(bar).copied().flatten()
+            else {
+                return Ok(absent);
+            };
+            give_ports(construction, built, entry.slot, first, count)?;
+            let [_, _, index, last] = entry.parameters;
+            entry.parameters = [u64::from(first), u64::from(count), index, last];
+        }
+        Resource::Message { device, index } => {
+            let Some(message) = found(construction, device)?.messages.get(index).copied() else {
+                return Ok(absent);
+            };
+            let table = Table::Of(built.handle);
+            message.interrupt.derive(Slot(entry.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)?;
+            let [_, _, index, _] = entry.parameters;
+            entry.parameters = [message.number, 0, index, u64::from(message.data)];
+            entry.physical = u64::from(message.address);
+        }
+        _ => {}
+    }
+    Ok(entry)
+}
+
+fn found<'a>(construction: &'a Construction<'_>, device: usize) -> Result<&'a PciDevice, Cause> {
+    let device = construction.devices.get(device).and_then(|device| device.as_ref().ok());
+    device.ok_or(Cause::Contradiction("a device that was not found"))
+}
+
 /// A unit of a range, counted from the range's first one.
 fn from_first(range: impl Capability, unit: u64) -> Result<u64, Error> {
     unit.checked_sub(range.inspect()?.first).ok_or(Error::OutOfRange)
@@ -180,7 +254,13 @@ fn own_entry(construction: &mut Construction<'_>, grant: &Grant<'static>) -> Res
             *place.ok_or(Cause::Contradiction("a status page of nobody"))? = Some(Status::new(memory));
             Ok(())
         }
-        Resource::Region { index, .. } => construction.map_own(index, entry.address).map(|_| ()),
+        Resource::Region { index, .. } => {
+            let memory = construction.map_own(index, entry.address)?;
+            if entry.name.as_str() == exchange::NAME {
+                construction.exchange = Some(memory);
+            }
+            Ok(())
+        }
         Resource::None => Ok(()),
         _ => Err(Cause::Contradiction("init can have only channels, memory and status pages")),
     }

@@ -4,7 +4,8 @@
 //! faults, starting them anew as the manifest says, and noticing the system's end. Must never: do I/O, parse text, or hold
 //! more authority than that after the seal.
 //!
-//! In the order in which things happen: [`modules`] (map, verify), [`construct`] and [`grants`] (build), [`supervise`]
+//! In the order in which things happen: [`modules`] (map, verify), [`devices`] (what is on the PCI bus), [`construct`] and [`grants`]
+//! (build), [`supervise`]
 //! (start, restart), [`faults`] (reports), [`end`].
 #![no_std]
 #![no_main]
@@ -14,6 +15,7 @@ extern crate alloc;
 
 mod allocator;
 mod construct;
+mod devices;
 mod end;
 mod failure;
 mod faults;
@@ -70,7 +72,17 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         time::to_microseconds(verified.saturating_sub(before))
     );
     let mut outcomes = Vec::new();
-    for partition in plan.partitions().skip(1) {
+    let bus = plan.bus();
+    if let Some(bus) = bus {
+        // Before all others: what they get depends on what it finds.
+        let mut outcome = construction.build(bus)?;
+        if let Outcome::Built(built) = &mut outcome {
+            built.started = true;
+            construction.devices = devices::discover(&mut construction, built);
+        }
+        outcomes.push(outcome);
+    }
+    for partition in plan.partitions().skip(1).filter(|one| bus.is_none_or(|bus| bus.index != one.index)) {
         let outcome = construction.build(partition)?;
         if let Outcome::Refused(_, failure) = &outcome {
             println!("bulkhead: {failure}");
@@ -94,6 +106,11 @@ fn seal(boot: &BootInfo) -> Result<(), Failure> {
     Interrupt(Slot(init_slot::INTERRUPTS)).delete().during("give up", "the root of interrupts")?;
     for slot in (init_slot::FIRST_MEMORY..).take(boot.memory_count as usize) {
         Memory(Slot(slot)).delete().during("give up", "the free memory")?;
+    }
+    for (slot, range) in (init_slot::FIRST_DEVICE_MEMORY..).zip(&boot.device_memory) {
+        if range.length != 0 {
+            Memory(Slot(slot)).delete().during("give up", "the memory of devices")?;
+        }
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ impl Supervisor {
             .map(|outcome| match outcome {
                 Outcome::Built(built) => Supervised {
                     plan: built.plan,
-                    state: State::Built,
+                    state: if built.started { State::Running } else { State::Built },
                     status: statuses.get(built.plan.index).copied().flatten(),
                     built: Some(built),
                     restarts: 0,
@@ -206,7 +206,7 @@ impl Supervised {
 }
 
 /// Sets the first thread's registers and starts it.
-fn start_first_thread(built: &Built) -> Result<(), Cause> {
+pub fn start_first_thread(built: &Built) -> Result<(), Cause> {
     let none = Cause::Contradiction("a partition without a thread");
     let (Some(thread), Some(record)) = (built.threads.first(), built.plan.threads().first()) else {
         return Err(none);

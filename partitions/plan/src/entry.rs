@@ -56,6 +56,14 @@ numbered! {
         Status = 13,
         /// See [`Endpoint`]. `slot`, `peer`; parameters: [`EndpointSide`], badge.
         Endpoint = 14,
+        /// See [`PciFunction`]. Init fills in the parameters: bus << 8 | device << 3 | function, vendor | device << 16 | class << 32,
+        /// BAR of the MSI-X table | entries << 32 (0 without one), its offset in the BAR.
+        PciFunction = 15,
+        /// See [`DeviceMemory`]. `address`, `size` (init fills in the real one); parameters: index of the BAR, all bytes of the BAR.
+        DeviceMemory = 16,
+        /// What a device on the PCI bus turned out not to have: init puts it in the place of a BAR or message that the plan left
+        /// room for.
+        Absent = 17,
     }
 }
 
@@ -124,7 +132,8 @@ pub struct EnvironmentEntry {
     pub kind: u32,
     /// Signal bit (0 to 63) in the partition's own notification, [`NO_BIT`] for none.
     pub bit: u32,
-    /// Name, unique among the entries of its kind, except [`EntryKind::IoPorts`], [`EntryKind::Interrupt`] (several a device) and
+    /// Name, unique among the entries of its kind, except [`EntryKind::IoPorts`], [`EntryKind::Interrupt`],
+    /// [`EntryKind::DeviceMemory`], [`EntryKind::Absent`] (several a device) and
     /// [`EntryKind::GuestMemory`] (two ranges for a guest with more than 3 GiB).
     pub name: Name,
     /// The partition at the other end.
@@ -215,8 +224,55 @@ pub struct Interrupt<'a> {
     pub line: u32,
     /// Flags as for `InterruptMethod::Bind`: bit 0 level-triggered, bit 1 active low.
     pub flags: u64,
+    /// Of a message interrupt: the address that the device writes to (the entry's `physical`); else 0.
+    pub message_address: u64,
+    /// Of a message interrupt: what it writes (the entry's last parameter).
+    pub message_data: u32,
     /// Index among the device's interrupts.
     pub index: u64,
+}
+
+/// A function on the PCI bus that the partition owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciFunction<'a> {
+    /// Device.
+    pub name: &'a str,
+    /// Bus << 8 | device << 3 | function.
+    pub address: u16,
+    /// Vendor.
+    pub vendor: u16,
+    /// Device, as its vendor numbers it.
+    pub device: u16,
+    /// Class << 16 | subclass << 8 | programming interface.
+    pub class: u32,
+    /// The MSI-X table, if its messages are of that kind.
+    pub msix: Option<MsixTable>,
+}
+
+/// Where a device has its MSI-X table (PCI Local Bus Specification 3.0, 6.8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsixTable {
+    /// Index of the BAR.
+    pub bar: u8,
+    /// Byte offset in it, a multiple of 8.
+    pub offset: u32,
+    /// Entries, of 16 bytes each.
+    pub entries: u16,
+}
+
+/// The beginning of a device's memory BAR, mapped uncached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory<'a> {
+    /// Device.
+    pub name: &'a str,
+    /// Index of the BAR, 0 to 5.
+    pub bar: u8,
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes that are mapped, in whole pages, at most [`crate::layout::DEVICE_WINDOW`].
+    pub size: u64,
+    /// Bytes of the BAR.
+    pub bar_size: u64,
 }
 
 /// A range of a guest's RAM, mapped in the partition (and by init in the guest's space).

@@ -3,8 +3,8 @@
 use crate::entry::numbered;
 use crate::view::View;
 use crate::{
-    Channel, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module,
-    Name, StatusPage, Thread, Vcpu, layout,
+    Channel, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts,
+    Memory, Module, Name, PciFunction, StatusPage, Thread, Vcpu, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`EnvironmentHeader::magic`].
 pub const ENVIRONMENT_MAGIC: u64 = u64::from_le_bytes(*b"BULKENV\0");
 /// Value of [`EnvironmentHeader::version`].
-pub const ENVIRONMENT_VERSION: u32 = 1;
+pub const ENVIRONMENT_VERSION: u32 = 2;
 
 /// The first bytes of an environment; `count` [`EnvironmentEntry`]s and then texts follow. Little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -127,6 +127,9 @@ impl<'a> Environment<'a> {
             EntryKind::Disk => Disk::view(entry).is_some(),
             EntryKind::Status => StatusPage::view(entry).is_some(),
             EntryKind::Endpoint => Endpoint::view(entry).is_some(),
+            EntryKind::PciFunction => PciFunction::view(entry).is_some(),
+            EntryKind::DeviceMemory => DeviceMemory::view(entry).is_some(),
+            EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
     }
@@ -203,6 +206,16 @@ impl<'a> Environment<'a> {
     /// The first interrupt of a device.
     pub fn interrupt(&self, device: &str) -> Option<Interrupt<'a>> {
         self.interrupts().find(|interrupt| interrupt.name == device)
+    }
+
+    /// The PCI function of a device.
+    pub fn pci_function(&self, device: &str) -> Option<PciFunction<'a>> {
+        self.views::<PciFunction<'a>>().find(|function| function.name == device)
+    }
+
+    /// All device memory.
+    pub fn device_memories(&self) -> impl Iterator<Item = DeviceMemory<'a>> + use<'a> {
+        self.views()
     }
 
     /// All ranges of guests' RAM, in order of guest-physical address for each guest.
@@ -293,6 +306,13 @@ impl<'a> EnvironmentCopy<'a> {
     pub fn set_boot(&mut self, tsc: u64, features: u64) {
         self.header.tsc_at_boot = tsc;
         self.header.features = features;
+    }
+
+    /// Puts an entry in the place of the one with this index; nothing if there is none.
+    pub fn set_entry(&mut self, index: usize, entry: EnvironmentEntry) {
+        if let Some(place) = self.entries.get_mut(index) {
+            *place = entry;
+        }
     }
 
     /// Fills in the host-physical address of the entry with this index; nothing if there is none.

@@ -43,6 +43,14 @@ pub const MAX_PARTITIONS: usize = 62;
 pub const SIGNAL_BITS: u32 = 64;
 /// The one that is never given to a channel or a device: by it the threads of a program wake each other.
 pub const OWN_BIT: u32 = SIGNAL_BITS - 1;
+/// Most devices on the PCI bus.
+pub const MAX_DEVICES: usize = 16;
+/// Most message interrupts of a device.
+pub const MAX_MESSAGES: usize = 8;
+/// Base address registers of a PCI function.
+pub const BARS: usize = 6;
+/// Most bytes of a device's memory that its owner sees, for each base address register.
+pub const DEVICE_WINDOW: u64 = 2 << 20;
 /// Highest priority.
 pub const MAX_PRIORITY: u32 = 63;
 /// Most CPUs that a plan can name.

@@ -2,8 +2,9 @@
 
 use crate::plan::slice;
 use crate::{
-    ChannelKind, EndKind, EntryKind, Environment, ModuleRecord, NO_BIT, NO_INDEX, PLAN_MAGIC, PLAN_VERSION, Paging,
-    Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table, TableName, layout,
+    ChannelKind, DeviceSelector, EndKind, EntryKind, Environment, ModuleRecord, NO_BIT, NO_INDEX, PLAN_MAGIC,
+    PLAN_VERSION, Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table,
+    TableName, layout,
 };
 use bulkhead_abi::{PAGE_SIZE, USER_END};
 use core::mem::size_of;
@@ -27,6 +28,7 @@ impl<'a> Plan<'a> {
             regions: table(bytes, header.regions, TableName::Regions)?,
             channels: table(bytes, header.channels, TableName::Channels)?,
             endpoints: table(bytes, header.endpoints, TableName::Endpoints)?,
+            devices: table(bytes, header.devices, TableName::Devices)?,
             bindings: table(bytes, header.bindings, TableName::Bindings)?,
             environments,
         };
@@ -73,6 +75,13 @@ impl<'a> Plan<'a> {
                 && endpoint.cpu < layout::MAX_CPUS
                 && plan.partitions.get(endpoint.server as usize).is_some()
         })?;
+        each(plan.devices, TableName::Devices, |device| {
+            device.name.is_valid()
+                && plan.devices.len() <= layout::MAX_DEVICES
+                && plan.partitions.get(device.partition as usize).is_some()
+                && DeviceSelector::from_number(u64::from(device.selector)).is_some()
+                && (1..=layout::MAX_MESSAGES as u32).contains(&device.vectors)
+        })?;
         for (index, record) in (0u32..).zip(plan.partitions) {
             plan.check_partition(index, record).ok_or(PlanError::BadRecord(TableName::Partitions, index))?;
             plan.check_entries(index, record)?;
@@ -87,7 +96,9 @@ impl<'a> Plan<'a> {
             Some(_) => true,
             None => false,
         };
-        let partitions = (1..=layout::MAX_PARTITIONS).contains(&self.partitions.len());
+        let partitions = (1..=layout::MAX_PARTITIONS).contains(&self.partitions.len())
+            && (header.bus as usize) < self.partitions.len()
+            && (header.bus != 0 || self.devices.is_empty());
         if end && partitions && header.name.is_valid() { Ok(()) } else { Err(PlanError::BadHeader) }
     }
 

@@ -2,9 +2,10 @@
 
 use crate::view::View;
 use crate::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, Endpoint, EndpointRecord,
-    EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt, IoPorts, ModuleRecord, NO_INDEX,
-    Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RestartPolicy, Role, Thread, ThreadRecord, Vcpu,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
+    EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt, IoPorts,
+    ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RestartPolicy, Role,
+    Thread, ThreadRecord, Vcpu, layout,
 };
 
 /// Why bytes are not a plan.
@@ -46,6 +47,8 @@ pub enum TableName {
     Channels,
     /// `PlanHeader::endpoints`.
     Endpoints,
+    /// `PlanHeader::devices`.
+    Devices,
     /// `PlanHeader::bindings`.
     Bindings,
     /// `PlanHeader::environments`.
@@ -87,6 +90,7 @@ pub struct Plan<'a> {
     pub(crate) regions: &'a [RegionRecord],
     pub(crate) channels: &'a [ChannelRecord],
     pub(crate) endpoints: &'a [EndpointRecord],
+    pub(crate) devices: &'a [DeviceRecord],
     pub(crate) bindings: &'a [BindingRecord],
     pub(crate) environments: &'a [u8],
 }
@@ -135,6 +139,16 @@ impl<'a> Plan<'a> {
     /// Endpoints, in the order of their index. Each is created once.
     pub fn endpoints(&self) -> &'a [EndpointRecord] {
         self.endpoints
+    }
+
+    /// Devices on the PCI bus, in the order of their index. Each belongs to one partition.
+    pub fn devices(&self) -> &'a [DeviceRecord] {
+        self.devices
+    }
+
+    /// The partition of the bus service, if the plan has one.
+    pub fn bus(&self) -> Option<Partition<'a>> {
+        self.partition(self.header.bus as usize).filter(|bus| bus.index != 0)
     }
 
     /// Partitions, in the order of their index; the first one is init itself.
@@ -226,6 +240,7 @@ impl<'a> Partition<'a> {
         let target = binding.target as usize;
         let region = |index: usize| plan.regions.get(index).filter(|region| entry.size == region.size).map(|_| index);
         let without_target = |resource| (binding.target == NO_INDEX).then_some(resource);
+        let own_device = || plan.devices.get(target).filter(|device| device.partition as usize == self.index);
         let own_guest = || self.guest().filter(|&(index, _)| index == target);
         Some(match entry.kind()? {
             EntryKind::Channel => {
@@ -247,8 +262,23 @@ impl<'a> Partition<'a> {
                 physical: binding.flags & BindingFlags::PHYSICAL != 0,
                 uncached: binding.flags & BindingFlags::UNCACHED != 0,
             },
-            EntryKind::IoPorts => without_target(Resource::IoPorts(IoPorts::view(entry)?))?,
-            EntryKind::Interrupt => without_target(Resource::Interrupt(Interrupt::view(entry)?))?,
+            EntryKind::IoPorts if binding.target != NO_INDEX => {
+                own_device()?;
+                let bar = usize::try_from(IoPorts::view(entry)?.index).ok().filter(|bar| *bar < layout::BARS)?;
+                Resource::DevicePorts { device: target, bar }
+            }
+            EntryKind::IoPorts => Resource::IoPorts(IoPorts::view(entry)?),
+            EntryKind::Interrupt if binding.target != NO_INDEX => {
+                let wanted = own_device()?.vectors as usize;
+                let index = usize::try_from(Interrupt::view(entry)?.index).ok().filter(|index| *index < wanted)?;
+                Resource::Message { device: target, index }
+            }
+            EntryKind::Interrupt => Resource::Interrupt(Interrupt::view(entry)?),
+            EntryKind::PciFunction => own_device().map(|_| Resource::PciFunction { device: target })?,
+            EntryKind::DeviceMemory => {
+                own_device()?;
+                Resource::DeviceMemory { device: target, bar: usize::from(DeviceMemory::view(entry)?.bar) }
+            }
             EntryKind::GuestSpace => {
                 let (index, record) = own_guest()?;
                 let paging = Paging::from_number(u64::from(record.paging))?;
@@ -286,7 +316,7 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
-            EntryKind::Text | EntryKind::Disk => without_target(Resource::None)?,
+            EntryKind::Text | EntryKind::Disk | EntryKind::Absent => without_target(Resource::None)?,
         })
     }
 }
@@ -332,6 +362,34 @@ pub enum Resource<'a> {
     IoPorts(IoPorts<'a>),
     /// Derive the interrupt to the entry's slot, and bind it to the partition's notification with badge `1 << bit`.
     Interrupt(Interrupt<'a>),
+    /// Fill in what was found of the device.
+    PciFunction {
+        /// Index of the device.
+        device: usize,
+    },
+    /// If the BAR is in memory: map its beginning, uncached, at the entry's address, and fill in the size. Else the entry becomes
+    /// [`EntryKind::Absent`].
+    DeviceMemory {
+        /// Index of the device.
+        device: usize,
+        /// Index of the BAR.
+        bar: usize,
+    },
+    /// If the BAR is on ports: as for `IoPorts`, and fill them in. Else the entry becomes [`EntryKind::Absent`].
+    DevicePorts {
+        /// Index of the device.
+        device: usize,
+        /// Index of the BAR.
+        bar: usize,
+    },
+    /// If the device has so many messages: as for `Interrupt`, with a message interrupt, and fill in address and data. Else the
+    /// entry becomes [`EntryKind::Absent`].
+    Message {
+        /// Index of the device.
+        device: usize,
+        /// Index among its messages.
+        index: usize,
+    },
     /// Create the guest space, map the guest's RAM and firmware in it at their guest-physical addresses, derive it to
     /// the entry's slot.
     GuestSpace {

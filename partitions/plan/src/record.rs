@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 4;
+pub const PLAN_VERSION: u32 = 5;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -43,8 +43,8 @@ pub struct PlanHeader {
     pub features: u64,
     /// CPUs that the manifest counts on.
     pub cpus: u32,
-    /// Not used, 0.
-    pub reserved: u32,
+    /// Index of the partition of the bus service, which init starts before it builds the others; 0 (init's own) for none.
+    pub bus: u32,
     /// [`ModuleRecord`]s.
     pub modules: Table,
     /// [`PartitionRecord`]s; the first is init itself.
@@ -59,6 +59,8 @@ pub struct PlanHeader {
     pub channels: Table,
     /// [`EndpointRecord`]s.
     pub endpoints: Table,
+    /// [`DeviceRecord`]s.
+    pub devices: Table,
     /// [`BindingRecord`]s, one for each environment entry.
     pub bindings: Table,
     /// Bytes of the environments.
@@ -251,6 +253,36 @@ pub struct EndpointRecord {
     pub server: u32,
     /// CPU.
     pub cpu: u32,
+}
+
+numbered! {
+    /// How a function on the PCI bus is chosen; the meaning of [`DeviceRecord::values`].
+    pub enum DeviceSelector {
+        /// By vendor | device << 16; two are given, and either will do.
+        Identifier = 0,
+        /// By class << 16 | subclass << 8 | programming interface, in the first value.
+        Class = 1,
+        /// By bus << 8 | device << 3 | function, in the first value.
+        Address = 2,
+    }
+}
+
+/// A device on the PCI bus that a partition owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DeviceRecord {
+    /// Name.
+    pub name: Name,
+    /// Index of its owner's partition.
+    pub partition: u32,
+    /// [`DeviceSelector`].
+    pub selector: u32,
+    /// What to look for. Of several functions that fit, the first one on the bus that no earlier record has taken.
+    pub values: [u32; 2],
+    /// Message interrupts wanted, 1 to [`crate::layout::MAX_MESSAGES`].
+    pub vectors: u32,
+    /// Not used, 0.
+    pub reserved: u32,
 }
 
 /// What the environment entry with the same number stands for.

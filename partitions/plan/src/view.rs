@@ -1,8 +1,8 @@
 //! From an environment's entry to what it grants: the one place where its fields are checked.
 
 use crate::{
-    Channel, ChannelKind, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
-    Interrupt, IoPorts, Memory, Module, Paging, Role, StatusPage, Thread, Vcpu,
+    Channel, ChannelKind, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, Paging, PciFunction, Role, StatusPage, Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -78,10 +78,39 @@ impl<'a> View<'a> for Interrupt<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Interrupt)?;
         has_slot(entry)?;
-        let [line, flags, index, _] = entry.parameters;
-        let (name, slot) = (entry.name.as_str(), entry.slot);
+        let [line, flags, index, data] = entry.parameters;
+        let (name, slot, message_address) = (entry.name.as_str(), entry.slot, entry.physical);
         (flags <= 3).then_some(())?;
-        Some(Self { name, slot, bit: bit(entry)?, line: small(line)?, flags, index })
+        let (line, message_data) = (small(line)?, small(data)?);
+        Some(Self { name, slot, bit: bit(entry)?, line, flags, message_address, message_data, index })
+    }
+}
+
+impl<'a> View<'a> for PciFunction<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::PciFunction)?;
+        let [address, identity, table, offset] = entry.parameters;
+        let table = MsixTable { bar: table as u8, offset: small(offset)?, entries: u16::try_from(table >> 32).ok()? };
+        (usize::from(table.bar) < crate::layout::BARS && table.offset.is_multiple_of(8)).then_some(())?;
+        Some(Self {
+            name: entry.name.as_str(),
+            address: u16::try_from(address).ok()?,
+            vendor: identity as u16,
+            device: (identity >> 16) as u16,
+            class: small(identity >> 32)?,
+            msix: (table.entries != 0).then_some(table),
+        })
+    }
+}
+
+impl<'a> View<'a> for DeviceMemory<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::DeviceMemory)?;
+        has_range(entry)?;
+        let [bar, bar_size, _, _] = entry.parameters;
+        let bar = u8::try_from(bar).ok().filter(|bar| usize::from(*bar) < crate::layout::BARS)?;
+        (entry.size <= crate::layout::DEVICE_WINDOW).then_some(())?;
+        Some(Self { name: entry.name.as_str(), bar, address: entry.address, size: entry.size, bar_size })
     }
 }
 

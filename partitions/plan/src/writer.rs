@@ -1,9 +1,9 @@
 //! Writing plans: tables in, bytes out. What the manifest compiler uses, and tests.
 
 use crate::{
-    BindingRecord, ChannelRecord, ENVIRONMENT_MAGIC, ENVIRONMENT_VERSION, EndpointRecord, EntryKind, EnvironmentEntry,
-    EnvironmentHeader, GuestRecord, ModuleRecord, NO_BIT, Name, PLAN_MAGIC, PLAN_VERSION, PartitionRecord, PlanHeader,
-    RegionRecord, Table, ThreadRecord, layout,
+    BindingRecord, ChannelRecord, DeviceRecord, ENVIRONMENT_MAGIC, ENVIRONMENT_VERSION, EndpointRecord, EntryKind,
+    EnvironmentEntry, EnvironmentHeader, GuestRecord, ModuleRecord, NO_BIT, Name, PLAN_MAGIC, PLAN_VERSION,
+    PartitionRecord, PlanHeader, RegionRecord, Table, ThreadRecord, layout,
 };
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -85,6 +85,8 @@ pub struct PlanWriter {
     pub channels: Vec<ChannelRecord>,
     /// Endpoints.
     pub endpoints: Vec<EndpointRecord>,
+    /// Devices.
+    pub devices: Vec<DeviceRecord>,
     partitions: Vec<PartitionRecord>,
     threads: Vec<ThreadRecord>,
     bindings: Vec<BindingRecord>,
@@ -100,6 +102,7 @@ impl Default for PlanWriter {
             regions: Vec::new(),
             channels: Vec::new(),
             endpoints: Vec::new(),
+            devices: Vec::new(),
             partitions: Vec::new(),
             threads: Vec::new(),
             bindings: Vec::new(),
@@ -154,6 +157,7 @@ impl PlanWriter {
             regions: append(&mut bytes, &self.regions),
             channels: append(&mut bytes, &self.channels),
             endpoints: append(&mut bytes, &self.endpoints),
+            devices: append(&mut bytes, &self.devices),
             bindings: append(&mut bytes, &self.bindings),
             environments: append(&mut bytes, &self.environments),
             size: bytes.len() as u32,

@@ -4,7 +4,7 @@
 //! to I/O ports and to memory shared with others, and the [`Program`] that gives all of them by the names of the environment.
 //! Must never: decide policy, keep state of a service, or let a program form an address of its own.
 //!
-//! Unsafe code is confined to the modules `syscall`, `object`, `mapping`, `shared`, `program`, `ports`, `heap`, `entry`,
+//! Unsafe code is confined to the modules `syscall`, `object`, `mapping`, `shared`, `program`, `ports`, `device`, `heap`, `entry`,
 //! `thread` and `time`; the programs themselves need none.
 //!
 //! # A program
@@ -32,6 +32,7 @@
 #![no_std]
 
 pub mod console;
+pub mod device;
 #[doc(hidden)]
 pub mod entry;
 pub mod events;
@@ -48,6 +49,7 @@ pub mod time;
 
 pub use bulkhead_abi as abi;
 pub use bulkhead_channel as channel;
+pub use bulkhead_driver as driver;
 pub use bulkhead_plan as plan;
 pub use entry::{die, die_with};
 pub use program::Program;

@@ -368,6 +368,13 @@ impl Interrupt {
         invoke(self.0, InterruptMethod::Bind as u64, arguments).map(|_| ())
     }
 
+    /// Makes the interrupt a message that a CPU gets, and binds it to a notification. Returns its vector and the CPU's APIC id;
+    /// nothing if the number is that of a line.
+    pub fn bind_message(self, notification: Notification, cpu: u64) -> Result<Option<(u8, u8)>, Error> {
+        let results = invoke(self.0, InterruptMethod::Bind as u64, [notification.0.0, cpu, 0, 0])?;
+        Ok((results.rdx != 0).then_some((results.rdx as u8, results.r10 as u8)))
+    }
+
     /// Allows the next interrupt, after the device has been served.
     pub fn acknowledge(self) -> Result<(), Error> {
         invoke(self.0, InterruptMethod::Acknowledge as u64, [0; 4]).map(|_| ())

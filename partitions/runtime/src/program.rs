@@ -1,5 +1,6 @@
 //! What a program has: its environment, as handles and memory that are ready to be used.
 
+use crate::device::Device;
 use crate::object::{self, Notification};
 use crate::ports::PortRange;
 use crate::shared::{GuestRam, SharedMemory};
@@ -70,6 +71,12 @@ pub struct DeviceInterrupt {
     pub signal: u64,
     /// What the environment says.
     pub entry: plan::Interrupt<'static>,
+}
+
+impl DeviceInterrupt {
+    pub(crate) fn new(entry: plan::Interrupt<'static>) -> Self {
+        Self { interrupt: object::Interrupt(Slot(entry.slot)), signal: mask(entry.bit), entry }
+    }
 }
 
 /// A range of a guest's memory.
@@ -163,16 +170,17 @@ impl Program {
 
     /// All interrupts.
     pub fn interrupts(&self) -> impl Iterator<Item = DeviceInterrupt> {
-        self.environment.interrupts().map(|entry| DeviceInterrupt {
-            interrupt: object::Interrupt(Slot(entry.slot)),
-            signal: mask(entry.bit),
-            entry,
-        })
+        self.environment.interrupts().map(DeviceInterrupt::new)
     }
 
     /// The first interrupt of a device.
     pub fn interrupt(&self, device: &str) -> Option<DeviceInterrupt> {
         self.interrupts().find(|interrupt| interrupt.entry.name == device)
+    }
+
+    /// The device of this name on the PCI bus.
+    pub fn device(&self, name: &str) -> Option<Device> {
+        Device::new(self.environment, name)
     }
 
     /// All ranges of guests' memory.

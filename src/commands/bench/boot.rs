@@ -51,6 +51,8 @@ fn file(kernel: &Path, what: &str, path: &Path, model: &str, limit: Duration) ->
         cpus: system.cpus(None)?,
         memory_mib: system.memory_mib(None)?,
         disk: system.disk(None, &directory)?,
+        devices: system.devices(&directory)?,
+        iommu: system.iommu(),
         timeout: Some(limit),
         directory,
     };

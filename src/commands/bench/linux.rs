@@ -91,6 +91,8 @@ fn native(linux: &Boot, model: &str) -> miette::Result<String> {
             cpus: linux.cpus,
             memory_mib: MEMORY_MIB,
             disk: None,
+            devices: Vec::new(),
+            iommu: false,
             timeout: Some(TIME_LIMIT),
             directory,
         },

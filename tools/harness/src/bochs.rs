@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use bulkhead_abi::CpuFeatures;
+use bulkhead_manifest::Model;
 
 use crate::{
     Backend, End, HarnessError, Run,
@@ -84,6 +85,7 @@ fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
     let image = expressible(&run.image)?;
     // A processor's panic is a triple fault, which must end the run; any other is worth a line in the log.
     let fatal: String = (0..cpus).map(|cpu| format!(", cpu{cpu}=fatal")).collect();
+    let pci = pci(run)?;
     let disk = match &run.disk {
         Some(disk) => {
             let path = expressible(disk)?;
@@ -101,7 +103,7 @@ fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
          com1: enabled=1, mode=term, dev={serial}\n\
          port_e9_hack: enabled=1\n\
          mouse: enabled=0\n\
-         {disk}\
+         {pci}{disk}\
          ata0-slave: type=cdrom, path=\"{image}\", status=inserted\n\
          boot: cdrom\n\
          panic: action=report{fatal}\n\
@@ -110,6 +112,22 @@ fn configuration(run: &Run, serial: &str) -> Result<String, HarnessError> {
          debug: action=ignore\n\
          log: bochs.log\n"
     ))
+}
+
+/// The lines about devices on the PCI bus, of which Bochs has a network card.
+fn pci(run: &Run) -> Result<String, HarnessError> {
+    let what = match run.devices.as_slice() {
+        _ if run.iommu => "an IOMMU".to_owned(),
+        [] => return Ok(String::new()),
+        [device] if device.model == Model::E1000 => {
+            return Ok("pci: enabled=1, chipset=i440fx, slot1=e1000\n\
+                       e1000: enabled=1, mac=52:54:00:12:34:56, ethmod=slirp\n"
+                .to_owned());
+        }
+        [device] => format!("the device `{}`", device.model.name()),
+        _ => "more than one device".to_owned(),
+    };
+    Err(HarnessError::NoSuchDevice { what })
 }
 
 /// The absolute path as text, if the configuration file can hold it.

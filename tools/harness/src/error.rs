@@ -36,6 +36,13 @@ pub enum HarnessError {
         /// What stands in the way.
         crate::NestedVmx,
     ),
+    /// The emulator has no such device, or not so many.
+    #[error("bochs cannot have {what}")]
+    #[diagnostic(help("use --backend qemu"))]
+    NoSuchDevice {
+        /// What was asked for.
+        what: String,
+    },
     /// Another run uses the disk image.
     #[error("{}: another run uses this disk", .0.display())]
     #[diagnostic(help("wait for it to end, or name another file with --disk"))]

@@ -26,4 +26,4 @@ pub use backend::{Backend, NestedVmx};
 pub use bochs::cpu_models;
 pub use error::HarnessError;
 pub use report::{End, Report, Verdict};
-pub use run::{Input, Reply, Run};
+pub use run::{Input, PciDevice, Reply, Run};

@@ -2,8 +2,10 @@
 
 use std::{ffi::OsString, fs, path::Path, process::Command};
 
+use bulkhead_manifest::Model;
+
 use crate::{
-    Backend, End, HarnessError, NestedVmx, Run,
+    Backend, End, HarnessError, NestedVmx, PciDevice, Run,
     emulator::{Ended, Prepared},
 };
 
@@ -28,12 +30,24 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     let bus = match run.backend {
         // The machine with PIIX IDE built in, as Bochs has it.
-        Backend::Bochs | Backend::Qemu => {
+        Backend::Bochs | Backend::Qemu if run.devices.is_empty() && !run.iommu => {
             add(&["-machine", "pc,accel=tcg", "-cpu", run.backend.cpu_model(run.cpu_model.as_deref())]);
             "ide.0"
         }
-        Backend::Kvm => {
-            add(&["-machine", "q35,accel=kvm,kernel-irqchip=on"]);
+        // With PCI Express, to which an IOMMU and newer devices belong.
+        Backend::Bochs | Backend::Qemu | Backend::Kvm => {
+            add(&[
+                "-machine",
+                match (run.backend, run.iommu) {
+                    (Backend::Kvm, false) => "q35,accel=kvm,kernel-irqchip=on",
+                    (Backend::Kvm, true) => "q35,accel=kvm,kernel-irqchip=split",
+                    (Backend::Bochs | Backend::Qemu, _) => "q35,accel=tcg,kernel-irqchip=off",
+                },
+            ]);
+            if run.iommu {
+                // Before all devices that it is to confine.
+                add(&["-device", "intel-iommu,intremap=on"]);
+            }
             add(&["-cpu", run.backend.cpu_model(run.cpu_model.as_deref()), "-device", "piix3-ide,id=piix"]);
             "piix.0"
         }
@@ -47,8 +61,44 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
         add(&["-drive", &drive("disk", disk, "cache=writeback")?]);
         add(&["-device", &format!("ide-hd,drive=disk,bus={bus},unit=0")]);
     }
+    for (index, device) in run.devices.iter().enumerate() {
+        let place = format!("bus=pcie.0,addr={:#x}", FIRST_PLACE + index);
+        for word in device_arguments(index, device, &place)? {
+            add(&[&word]);
+        }
+    }
     // The log of resets tells a triple fault from a power-off.
     add(&["-d", "cpu_reset", "-D", "qemu.log"]);
+    Ok(arguments)
+}
+
+/// Number on bus 0 of the first of a run's devices: behind those that the machine has itself.
+const FIRST_PLACE: usize = 0x10;
+
+/// The arguments that put a device into the machine.
+fn device_arguments(index: usize, device: &PciDevice, place: &str) -> Result<Vec<String>, HarnessError> {
+    let (id, network) = (format!("disk{index}"), format!("net{index}"));
+    let mut arguments = Vec::new();
+    if let Some(disk) = &device.disk {
+        arguments.extend(["-drive".to_owned(), drive(&id, disk, "cache=writeback")?]);
+    }
+    let card = |name: &str| format!("{name},netdev={network},mac=52:54:00:12:34:{:02x},{place}", 0x56 + index);
+    let options = match device.model {
+        Model::Ahci => format!("ahci,id=ahci{index},{place}"),
+        Model::Nvme => format!("nvme,drive={id},serial=bulkhead{index},{place}"),
+        Model::VirtioBlk => format!("virtio-blk-pci,drive={id},{place}"),
+        Model::E1000 => card("e1000"),
+        Model::E1000e => card("e1000e"),
+        Model::VirtioNet => card("virtio-net-pci"),
+    };
+    if !device.model.has_disk() {
+        // QEMU's own network: 10.0.2.2 answers, without any right of the host's.
+        arguments.extend(["-netdev".to_owned(), format!("user,id={network}")]);
+    }
+    arguments.extend(["-device".to_owned(), options]);
+    if device.model == Model::Ahci {
+        arguments.extend(["-device".to_owned(), format!("ide-hd,drive={id},bus=ahci{index}.0")]);
+    }
     Ok(arguments)
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bulkhead_manifest::Model;
+
 use crate::{
     Backend, End, HarnessError, Report, bochs,
     emulator::{Emulator, Ended},
@@ -35,10 +37,23 @@ pub struct Run {
     pub memory_mib: u32,
     /// The IDE disk (primary master), a raw image; none if `None`.
     pub disk: Option<PathBuf>,
+    /// Devices on the PCI bus, in the order of their places there.
+    pub devices: Vec<PciDevice>,
+    /// Whether the machine has an IOMMU (VT-d).
+    pub iommu: bool,
     /// After this long the emulator is killed; never if `None`.
     pub timeout: Option<Duration>,
     /// Where configuration and logs go; made if it is not there.
     pub directory: PathBuf,
+}
+
+/// A device on the machine's PCI bus.
+#[derive(Clone, Debug)]
+pub struct PciDevice {
+    /// What it is.
+    pub model: Model,
+    /// Its disk, a raw image, if it has one.
+    pub disk: Option<PathBuf>,
 }
 
 /// What the machine's serial line receives.
@@ -77,7 +92,8 @@ impl Run {
             // Absent after most runs; one that cannot be removed is overwritten by the emulator.
             let _ = fs::remove_file(self.directory.join(stale));
         }
-        let _locked_disk = self.lock_disk()?;
+        let disks = self.disk.iter().chain(self.devices.iter().filter_map(|device| device.disk.as_ref()));
+        let _locked_disks = disks.map(lock_disk).collect::<Result<Vec<_>, _>>()?;
 
         let (sender, events) = mpsc::channel();
         let (line, keyboard) = SerialLine::open(sender.clone()).map_err(HarnessError::file("serial line"))?;
@@ -110,18 +126,15 @@ impl Run {
         };
         Ok(Report { end, serial, duration: started.elapsed(), ticks, directory: self.directory.clone() })
     }
+}
 
-    /// Keeps two runs from writing the same disk; the emulators' own locks outlive a killed emulator.
-    fn lock_disk(&self) -> Result<Option<File>, HarnessError> {
-        let Some(path) = &self.disk else {
-            return Ok(None);
-        };
-        let file = File::open(path).map_err(HarnessError::file(path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Err(HarnessError::DiskInUse(path.clone())),
-            Err(TryLockError::Error(error)) => Err(HarnessError::file(path)(error)),
-        }
+/// Keeps two runs from writing the same disk; the emulators' own locks outlive a killed emulator.
+fn lock_disk(path: &PathBuf) -> Result<File, HarnessError> {
+    let file = File::open(path).map_err(HarnessError::file(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HarnessError::DiskInUse(path.clone())),
+        Err(TryLockError::Error(error)) => Err(HarnessError::file(path)(error)),
     }
 }
 

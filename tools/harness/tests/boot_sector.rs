@@ -107,6 +107,8 @@ fn run(backend: Backend, directory: &Path, text: &str) -> Run {
         cpus: 2,
         memory_mib: 64,
         disk: None,
+        devices: Vec::new(),
+        iommu: false,
         timeout: Some(Duration::from_secs(60)),
         directory: directory.join("run"),
     }

@@ -13,11 +13,13 @@ mod diagnostic;
 mod files;
 mod machine;
 mod model;
+mod pci;
 mod read;
 
 pub use command::{check_command, render, render_plain};
-pub use compile::{Compiled, Needs};
+pub use compile::{Compiled, EmulatedDevice, Needs};
 pub use diagnostic::{Diagnostic, Place};
+pub use pci::Model;
 
 use checks::Context;
 use diagnostic::Reporter;
@@ -28,7 +30,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 5] = ["bench", "block", "console", "hello", "vmm"];
+pub const PROGRAMS: [&str; 7] = ["bench", "block", "bus", "console", "hello", "probe", "vmm"];
 
 /// Finds the file of a `package:` or `builtin:` reference: `Ok(None)` if it is known but not there yet (not fetched, not
 /// built), `Err` with the reason if there can be no such file.
@@ -85,6 +87,7 @@ fn examine(
     let reporter = Reporter::new(path, Arc::from(text.as_str()));
     let mut manifest = read::manifest(&text, &reporter, path);
     manifest.choose_checks();
+    manifest.add_bus();
     manifest.append_initrd_arguments(options.initrd_arguments);
     manifest.guests.iter_mut().for_each(|guest| guest.statistics |= options.statistics);
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);

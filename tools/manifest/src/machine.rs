@@ -1,6 +1,9 @@
 //! The devices of a PC by their logical names, as far as manifests may hand them out.
 
-use crate::diagnostic::Span;
+use crate::{
+    diagnostic::Span,
+    pci::{CONFIGURATION, PciDevice},
+};
 
 /// A range of I/O ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) ports: Vec<PortRange>,
     pub(crate) interrupts: Vec<InterruptLine>,
+    /// What is said of a device on the PCI bus, whose ports and interrupts are found there.
+    pub(crate) pci: Option<PciDevice>,
     /// Where the manifest describes it; none for a built-in one.
     pub(crate) span: Option<Span>,
 }
@@ -34,13 +39,15 @@ const PCI_CONFIGURATION: PortRange = PortRange { first: 0xcf8, count: 8 };
 pub(crate) fn built_in() -> Vec<Device> {
     let edge = |line| InterruptLine { line, level: false, active_low: false };
     let ports = |first, count| PortRange { first, count };
-    let device = |name: &str, ports, interrupts| Device { name: name.to_owned(), ports, interrupts, span: None };
+    let device =
+        |name: &str, ports, interrupts| Device { name: name.to_owned(), ports, interrupts, pci: None, span: None };
     let bus_master = |channel: u64| ports(0xf000 + 8 * channel, 8);
     vec![
         device("com1", vec![ports(0x3f8, 8)], vec![edge(4)]),
         device("com2", vec![ports(0x2f8, 8)], vec![edge(3)]),
         device("ide0", vec![ports(0x1f0, 8), ports(0x3f6, 1), bus_master(0), PCI_CONFIGURATION], vec![edge(14)]),
         device("ide1", vec![ports(0x170, 8), ports(0x376, 1), bus_master(1), PCI_CONFIGURATION], vec![edge(15)]),
+        device(CONFIGURATION, vec![PCI_CONFIGURATION], Vec::new()),
         device("power", vec![ports(0x604, 2), ports(0xb004, 2), ports(0x8900, 1)], Vec::new()),
     ]
 }

@@ -2,7 +2,12 @@
 //!
 //! A value that is missing or that could not be read is `None` here: it has been reported, and checks pass over it.
 
-use crate::{diagnostic::Span, machine::Device};
+use crate::{
+    diagnostic::Span,
+    machine::Device,
+    pci::{BUS, CONFIGURATION},
+};
+use bulkhead_plan::layout;
 
 /// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
 pub(crate) const MAX_SHADOW_MEMORY: u64 = 12 << 20;
@@ -32,6 +37,9 @@ pub(crate) struct Manifest {
     pub(crate) memories: Vec<Memory>,
 }
 
+/// Priority of the bus service, which runs alone, before the seal.
+const BUS_PRIORITY: u64 = 20;
+
 /// The initial RAM disk that checks its machine, and what tells it the kernel that it is for.
 const CHECKS: &str = "builtin:checks";
 
@@ -47,6 +55,41 @@ impl Manifest {
                 initrd.value = format!("{CHECKS}#{package}");
             }
         }
+    }
+
+    /// Adds the partition of the bus service, before all others, if there is a device on the PCI bus.
+    pub(crate) fn add_bus(&mut self) {
+        let Some(span) =
+            self.machine.devices.iter().filter(|device| device.pci.is_some()).find_map(|device| device.span.clone())
+        else {
+            return;
+        };
+        let number = |value| Located::new(value, span.clone());
+        let text = |value: &str| Located::new(value.to_owned(), span.clone());
+        let bus = Partition {
+            name: text(BUS),
+            program: Some(text(BUS)),
+            cpu: number(0),
+            schedule: Schedule { priority: number(BUS_PRIORITY), budget_us: None, period_us: None },
+            heap: number(64 << 10),
+            stack: number(layout::STACK_BYTES),
+            devices: vec![text(CONFIGURATION)],
+            restart: Restart::Never,
+            console: Console::Default,
+            must_finish: false,
+            settings: Vec::new(),
+        };
+        self.partitions.insert(0, bus);
+    }
+
+    /// The devices on the PCI bus with their owners: index in `partitions`.
+    pub(crate) fn pci_devices(&self) -> impl Iterator<Item = (usize, &Device)> {
+        let owned = self
+            .partitions
+            .iter()
+            .enumerate()
+            .flat_map(|(index, partition)| partition.devices.iter().map(move |name| (index, name)));
+        owned.filter_map(|(index, name)| Some((index, self.device(&name.value).filter(|device| device.pci.is_some())?)))
     }
 
     /// Appends words to the command line of each guest that has an initial RAM disk.
@@ -90,6 +133,7 @@ pub(crate) struct Machine {
     pub(crate) cpus: Located<u64>,
     pub(crate) memory: Located<u64>,
     pub(crate) disk: Option<Located<u64>>,
+    pub(crate) iommu: bool,
     pub(crate) devices: Vec<Device>,
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
-use bulkhead_manifest::{Compiled, Options, compile};
+use bulkhead_manifest::{Compiled, Model, Options, compile};
 use bulkhead_plan::{ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout};
 use support::{World, root};
 
@@ -36,7 +36,9 @@ fn the_default_manifest() {
         assert_eq!(compiled.needs.features, CpuFeatures::VMX);
         assert_eq!(compiled.needs.disk_bytes, Some(64 << 20));
 
-        assert!(compiled.warnings.is_empty());
+        let checks: Vec<_> = compiled.warnings.iter().map(|warning| warning.check()).collect();
+        assert_eq!(checks, ["pci::memory_is_open"], "the IDE controller reaches all memory");
+        assert!(plan.bus().is_none() && plan.devices().is_empty());
         let [init, console, block, hello, linux, other] =
             [0, 1, 2, 3, 4, 5].map(|index| plan.partition(index).unwrap());
         assert_eq!(init.kind(), PartitionKind::Init);
@@ -264,4 +266,53 @@ fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
     });
     let expected = b"console=ttyS0,115200 bulkhead.interactive";
     assert!(plan.windows(expected.len()).any(|part| part == expected));
+}
+
+#[test]
+fn devices_on_the_bus() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        iommu = true
+        [machine.device.net]
+        model = "e1000e"
+        vectors = 3
+        [machine.device.disk]
+        model = "nvme"
+        disk = "8 MiB"
+        [machine.device.other]
+        pci = { address = "01:02.3" }
+        [partition.drivers]
+        program = "hello"
+        devices = ["disk", "net"]
+        [partition.more]
+        program = "hello"
+        devices = ["other"]
+    "#;
+    compiled(text, |compiled, plan| {
+        assert!(compiled.warnings.is_empty());
+        let needed: Vec<_> = compiled.needs.devices.iter().map(|device| (device.model, device.disk_bytes)).collect();
+        assert_eq!(needed, [(Model::Nvme, Some(8 << 20)), (Model::E1000e, None)]);
+        assert!(compiled.needs.iommu);
+
+        let bus = plan.bus().unwrap();
+        assert_eq!((bus.name(), bus.index), ("bus", 1));
+        assert_eq!(bus.environment.ports_of("pci", 0).unwrap().first, 0xcf8);
+        let init = plan.partition(0).unwrap();
+        let shared = [init, bus].map(|partition| partition.environment.memory("functions").unwrap().size);
+        assert_eq!(shared[0], shared[1]);
+
+        let devices: Vec<_> = plan.devices().iter().map(|device| (device.name.as_str(), device.partition)).collect();
+        assert_eq!(devices, [("disk", 2), ("net", 2), ("other", 3)]);
+        assert_eq!(plan.devices()[2].values, [0x113, 0]);
+        let drivers = plan.partition(2).unwrap();
+        let entries =
+            |wanted: EntryKind| drivers.environment.entries().iter().filter(move |entry| entry.kind() == Some(wanted));
+        assert_eq!(entries(EntryKind::PciFunction).count(), 2);
+        assert_eq!(entries(EntryKind::DeviceMemory).count(), 2 * layout::BARS);
+        assert!(entries(EntryKind::DeviceMemory).all(|entry| entry.address.is_multiple_of(layout::DEVICE_WINDOW)));
+        let messages = drivers.grants().filter(|grant| matches!(grant.resource, Resource::Message { .. })).count();
+        assert_eq!(messages, 1 + 3);
+    });
 }

@@ -1,6 +1,7 @@
 //! Methods of `Interrupt` and `Window`.
 
 use super::{Call, DONE, Outcome};
+use crate::arch::traps::vector;
 use crate::arch::{cpu, ioapic};
 use crate::object::engine;
 use crate::object::interrupt::binding;
@@ -24,9 +25,16 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
             if flags > 3 {
                 return Err(Error::BadArgument);
             }
-            let place = binding(number).filter(|_| ioapic::exists(number)).ok_or(Error::Unsupported)?;
-            let route = || ioapic::route(number, target.apic_id.get(), flags & 1 != 0, flags & 2 != 0);
-            super::thread::rebind(slot, place, route)
+            let (is_message, apic_id) = (!ioapic::exists(number), target.apic_id.get());
+            // The address of a message has eight bits for it.
+            let place = binding(number).filter(|_| !is_message || apic_id < 0x100).ok_or(Error::Unsupported)?;
+            let route = || ioapic::route(number, apic_id, flags & 1 != 0, flags & 2 != 0);
+            let outcome = super::thread::rebind(slot, place, route)?;
+            if !is_message || matches!(outcome, Outcome::Again) {
+                return Ok(outcome);
+            }
+            let vector = u64::from(vector::FIRST_DEVICE) + u64::from(number);
+            Ok(Outcome::Results([0, 0, vector, u64::from(apic_id), 0, 0]))
         }
         InterruptMethod::Acknowledge => {
             ioapic::set_masked(number, false);

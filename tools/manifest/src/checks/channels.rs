@@ -128,7 +128,10 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
         let is = |end: &Option<Located<String>>| end.as_ref().is_some_and(|end| end.value == *name);
         let channels = manifest.channels.iter().filter(|channel| is(&channel.first) || is(&channel.second)).count();
         let interrupts: usize = (partition.devices.iter())
-            .filter_map(|device| Some(manifest.device(&device.value)?.interrupts.len()))
+            .filter_map(|device| manifest.device(&device.value))
+            .map(|device| {
+                device.interrupts.len() + device.pci.as_ref().map_or(0, |pci| pci.vectors.value.min(64) as usize)
+            })
             .sum();
         let has_console = usize::from(manifest.console_of(crate::model::Subject::Partition(partition)).is_some());
         let served = |console: &Console| match console {

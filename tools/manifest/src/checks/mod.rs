@@ -12,6 +12,7 @@ mod guests;
 mod memory;
 mod modules;
 mod names;
+mod pci;
 mod time;
 
 use crate::{
@@ -61,6 +62,12 @@ pub(crate) fn all(context: &Context<'_>) {
         devices::devices_have_one_owner,
         devices::descriptions_are_possible,
         devices::resources_are_apart,
+        pci::bus_is_reserved,
+        pci::descriptions_are_possible,
+        pci::addresses_are_apart,
+        pci::disks_are_possible,
+        pci::devices_have_owners,
+        pci::direct_memory_access_is_confined,
         guests::paging_is_known,
         guests::shadow_memory_fits,
         guests::decompression_is_not_interpreted,

@@ -11,6 +11,7 @@ use crate::{
     diagnostic::{Diagnostic, Reporter},
     files::{Files, MONITOR},
     model::{EndCondition, Manifest, Partition, Restart, Subject},
+    pci::Model,
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
@@ -44,11 +45,29 @@ pub struct Needs {
     pub memory_mib: u64,
     /// Bytes of the disk on `ide0`, if the manifest has one.
     pub disk_bytes: Option<u64>,
+    /// The devices on the PCI bus that an emulated machine must have, in the order of their places.
+    pub devices: Vec<EmulatedDevice>,
+    /// Whether the machine must have an IOMMU (VT-d).
+    pub iommu: bool,
     /// CPU features that all partitions together need.
     pub features: CpuFeatures,
     /// CPU features by partition, for those that need any.
     pub features_by_partition: Vec<(String, CpuFeatures)>,
 }
+
+/// A device that an emulated machine must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmulatedDevice {
+    /// Its name in the manifest.
+    pub name: String,
+    /// What it is.
+    pub model: Model,
+    /// Bytes of its disk, if it has one.
+    pub disk_bytes: Option<u64>,
+}
+
+/// Bytes of the disk of a controller whose manifest does not say how many.
+const DEFAULT_DISK: u64 = 64 << 20;
 
 /// The parts of a plan in the making.
 struct Compiler<'a> {
@@ -72,6 +91,7 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.spaces.extend(manifest.subjects().map(|_| Space::for_partition()));
     compiler.heaps_and_status_pages();
     compiler.channels();
+    compiler.exchange();
     compiler.devices();
     compiler.endpoints();
     compiler.memories();
@@ -206,6 +226,8 @@ impl<'a> Compiler<'a> {
             cpus: manifest.machine.cpus.value as u32,
             memory_mib: manifest.machine.memory.value.div_ceil(1 << 20),
             disk_bytes: manifest.machine.disk.as_ref().map(|disk| disk.value),
+            devices: emulated_devices(manifest),
+            iommu: manifest.machine.iommu,
             features,
             features_by_partition,
         };
@@ -293,6 +315,16 @@ impl<'a> Compiler<'a> {
         self.writer.partition(record, &threads, space.environment());
         Some(())
     }
+}
+
+fn emulated_devices(manifest: &Manifest) -> Vec<EmulatedDevice> {
+    let devices = manifest.pci_devices().filter_map(|(_, device)| {
+        let pci = device.pci.as_ref()?;
+        let model = pci.known_model()?;
+        let disk = pci.disk.as_ref().map_or(DEFAULT_DISK, |disk| disk.value);
+        Some(EmulatedDevice { name: device.name.clone(), model, disk_bytes: model.has_disk().then_some(disk) })
+    });
+    devices.collect()
 }
 
 /// Free slots in every capability table, for capabilities that come by IPC.

@@ -1,9 +1,12 @@
 //! What partitions own or share beside channels: devices, endpoints, memory.
 
-use super::{Compiler, plan_name, without_target};
+use super::{Compiler, plan_name, space::Space, without_target, writable};
+use crate::pci::{BUS, PciDevice};
 use bulkhead_abi::PAGE_SIZE;
+use bulkhead_pci::exchange;
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, EndpointRecord, EndpointSide, EntryKind, EnvironmentEntry, Name, RegionRecord,
+    BindingFlags, BindingRecord, DeviceRecord, EndpointRecord, EndpointSide, EntryKind, EnvironmentEntry, Name,
+    RegionRecord, layout,
 };
 
 impl Compiler<'_> {
@@ -14,6 +17,12 @@ impl Compiler<'_> {
             };
             for device in partition.devices.iter().filter_map(|name| self.manifest.device(&name.value)) {
                 let name = plan_name(&device.name);
+                if let Some(pci) = &device.pci {
+                    let target = self.writer.devices.len() as u32;
+                    self.writer.devices.extend(record(index, name, pci));
+                    pci_entries(space, name, pci, target);
+                    continue;
+                }
                 for (number, range) in (0..).zip(&device.ports) {
                     let slot = space.slot();
                     let parameters = [range.first, range.count, number, 0];
@@ -28,6 +37,23 @@ impl Compiler<'_> {
                     let new = EnvironmentEntry::new(EntryKind::Interrupt, name);
                     space.push(EnvironmentEntry { slot, bit, parameters, ..new }, without_target());
                 }
+            }
+        }
+    }
+
+    /// The memory that init and the bus service share.
+    pub(super) fn exchange(&mut self) {
+        if self.manifest.pci_devices().next().is_none() {
+            return;
+        }
+        let Some(bus) = self.index_of(BUS) else { return };
+        self.writer.header.bus = bus as u32;
+        let region = self.region(exchange::BYTES);
+        for index in [0, bus] {
+            if let Some(space) = self.spaces.get_mut(index) {
+                let (address, size) = (space.address(exchange::BYTES), exchange::BYTES);
+                let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(exchange::NAME));
+                space.push(EnvironmentEntry { address, size, parameters: [1, 0, 0, 0], ..new }, writable(region));
             }
         }
     }
@@ -86,5 +112,31 @@ impl Compiler<'_> {
                 space.push(EnvironmentEntry { address, size, parameters, ..new }, BindingRecord { target, flags });
             }
         }
+    }
+}
+
+/// A device for the bus service to look for.
+fn record(owner: usize, name: Name, pci: &PciDevice) -> Option<DeviceRecord> {
+    let (selector, values) = pci.selector()?;
+    let vectors = pci.vectors.value as u32;
+    Some(DeviceRecord { name, partition: owner as u32, selector: selector as u32, values, vectors, reserved: 0 })
+}
+
+/// Room for whatever the device may have: the function, its BARs in memory or on ports, its messages.
+fn pci_entries(space: &mut Space, name: Name, pci: &PciDevice, target: u32) {
+    let binding = BindingRecord { target, flags: 0 };
+    space.push(EnvironmentEntry::new(EntryKind::PciFunction, name), binding);
+    for bar in 0..layout::BARS as u64 {
+        let (address, size) = (space.window(layout::DEVICE_WINDOW), layout::DEVICE_WINDOW);
+        let new = EnvironmentEntry::new(EntryKind::DeviceMemory, name);
+        space.push(EnvironmentEntry { address, size, parameters: [bar, size, 0, 0], ..new }, binding);
+        let new = EnvironmentEntry::new(EntryKind::IoPorts, name);
+        let slot = space.slot();
+        space.push(EnvironmentEntry { slot, parameters: [0, 1, bar, 0], ..new }, binding);
+    }
+    for number in 0..pci.vectors.value {
+        let (slot, bit) = (space.slot(), space.bit());
+        let new = EnvironmentEntry::new(EntryKind::Interrupt, name);
+        space.push(EnvironmentEntry { slot, bit, parameters: [0, 0, number, 0], ..new }, binding);
     }
 }

@@ -72,6 +72,12 @@ impl Space {
         address
     }
 
+    /// An address for device memory, aligned to its size (a power of two) so that a large page can map it.
+    pub(super) fn window(&mut self, size: u64) -> u64 {
+        self.next_address = self.next_address.next_multiple_of(size);
+        self.address(size)
+    }
+
     /// An address for a guest's RAM, aligned so that large pages can map it.
     pub(super) fn guest_address(&mut self, size: u64) -> u64 {
         let address = self.next_guest_address;

@@ -4,6 +4,7 @@ use super::table::TableReader;
 use crate::{
     machine::{self, Device, InterruptLine, PortRange},
     model::{EndCondition, Located, Machine, System},
+    pci::{DEFAULT_VECTORS, PciDevice, Selection},
 };
 
 /// Memory of a machine whose manifest does not say it.
@@ -54,7 +55,13 @@ fn end(table: &TableReader<'_, '_>) -> Located<EndCondition> {
 pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
     let mut devices = machine::built_in();
     let Some(table) = root.table("machine") else {
-        return Machine { cpus: root.default(1), memory: root.default(DEFAULT_MEMORY), disk: None, devices };
+        return Machine {
+            cpus: root.default(1),
+            memory: root.default(DEFAULT_MEMORY),
+            disk: None,
+            iommu: false,
+            devices,
+        };
     };
     for described in table.named_tables("device").into_iter().map(device) {
         devices.retain(|built_in| built_in.name != described.name);
@@ -64,6 +71,7 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
         cpus: table.integer("cpus").unwrap_or_else(|| table.default(1)),
         memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_MEMORY)),
         disk: table.size("disk"),
+        iommu: table.boolean("iommu", false),
         devices,
     };
     table.finish();
@@ -71,8 +79,13 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
 }
 
 fn device(table: TableReader<'_, '_>) -> Device {
-    let mut device =
-        Device { name: table.name.clone(), ports: Vec::new(), interrupts: Vec::new(), span: Some(table.span.clone()) };
+    let mut device = Device {
+        name: table.name.clone(),
+        ports: Vec::new(),
+        interrupts: Vec::new(),
+        pci: pci(&table),
+        span: Some(table.span.clone()),
+    };
     for range in table.tables("ports") {
         let first = range.require("first", TableReader::integer);
         let count = range.require("count", TableReader::integer);
@@ -92,6 +105,33 @@ fn device(table: TableReader<'_, '_>) -> Device {
     }
     table.finish();
     device
+}
+
+/// What makes a device one on the PCI bus: `model` or `pci`, with what belongs to them.
+fn pci(table: &TableReader<'_, '_>) -> Option<PciDevice> {
+    let model = table.string("model");
+    let selection = table.table("pci").map(|inner| {
+        let selection = Selection {
+            span: inner.span.clone(),
+            vendor: inner.integer("vendor"),
+            device: inner.integer("device"),
+            class: inner.string("class"),
+            address: inner.string("address"),
+        };
+        inner.finish();
+        selection
+    });
+    let vectors = table.integer("vectors");
+    let disk = table.size("disk");
+    if model.is_none() && selection.is_none() {
+        for span in vectors.iter().map(|read| &read.span).chain(disk.iter().map(|read| &read.span)) {
+            table
+                .report(span, "pci::not_on_the_bus", format!("device `{}` is not on the PCI bus", table.name))
+                .help("`vectors` and `disk` belong to a `model` or `pci`; a list `interrupts` names lines");
+        }
+    }
+    let vectors = vectors.unwrap_or_else(|| table.default(DEFAULT_VECTORS));
+    (model.is_some() || selection.is_some()).then_some(PciDevice { model, selection, vectors, disk })
 }
 
 /// Whether a key has the second of two values; the first is the default.

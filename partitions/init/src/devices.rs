@@ -1,0 +1,267 @@
+//! Devices on the PCI bus: init and the bus service agree on what each is and has, before any owner of one is built.
+//!
+//! What the service says is checked here: no device gets RAM, or the interrupt controllers, or what another one has. Nothing is
+//! handed out but by what this module keeps.
+
+use crate::construct::{Built, Construction};
+use crate::failure::Cause;
+use crate::supervise;
+use alloc::vec::Vec;
+use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::{Address, Bar};
+use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, Rights, init_slot};
+use bulkhead_runtime::object::{Capability, Interrupt, Memory, Notification, Table};
+use bulkhead_runtime::plan::layout::{BARS, DEVICE_WINDOW};
+use bulkhead_runtime::plan::{MsixTable, Resource};
+use bulkhead_runtime::program::mask;
+use bulkhead_runtime::shared::SharedMemory;
+use bulkhead_runtime::syscall::Slot;
+use bulkhead_runtime::{events, println, time};
+use core::sync::atomic::{AtomicU32, Ordering};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// How long the bus service has for each of its two steps.
+const PATIENCE_MS: u64 = 10_000;
+/// Ports of configuration space and of the interrupt controllers, which are no device's.
+const CHIPSET_PORTS: [(u16, u16); 4] = [(0x20, 0x21), (0xa0, 0xa1), (0x4d0, 0x4d1), (0xcf8, 0xcff)];
+
+/// A device that the bus has, or why it is not handed out.
+pub type Device = Result<PciDevice, &'static str>;
+
+/// What a device has, checked.
+#[derive(Debug)]
+pub struct PciDevice {
+    /// Its place on the bus.
+    pub address: Address,
+    /// Vendor | device << 16.
+    pub identifier: u32,
+    /// Class.
+    pub class: u32,
+    /// BARs.
+    pub bars: [Option<Bar>; BARS],
+    /// Its MSI-X table.
+    pub table: Option<MsixTable>,
+    /// Its messages.
+    pub messages: Vec<Message>,
+}
+
+/// A message interrupt that is bound to the device's owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// The interrupt.
+    pub interrupt: Interrupt,
+    /// Its number.
+    pub number: u64,
+    /// What the device writes, and where.
+    pub address: u32,
+    /// See `address`.
+    pub data: u32,
+}
+
+/// Starts the bus service, and has it find the plan's devices and make them ready.
+pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device> {
+    let count = construction.plan.devices().len();
+    let failed = |reason| (0..count).map(|_| Err(reason)).collect();
+    let Some(memory) = construction.exchange else {
+        return failed("init shares no memory with the bus service");
+    };
+    for (index, device) in construction.plan.devices().iter().enumerate() {
+        let wanted = Wanted { selector: device.selector, vectors: device.vectors, values: device.values };
+        // Records lie in the memory, whose size is the plan's; so below.
+        let _ = memory.write(exchange::wanted(index), wanted.as_bytes());
+    }
+    let _ = memory.write(exchange::COUNT, &(count as u32).to_le_bytes());
+    if supervise::start_first_thread(bus).is_err() {
+        return failed("the bus service cannot be started");
+    }
+    if !exchange_step(memory, bus, Step::Wanted, Step::Found) {
+        return failed("the bus service does not answer");
+    }
+    let mut devices: Vec<Device> = Vec::new();
+    for index in 0..count {
+        let mut found = Found::new_zeroed();
+        let read = memory.read(exchange::found(index), found.as_mut_bytes());
+        let device = match read {
+            Ok(()) => check(construction.boot, &found, &devices),
+            Err(_) => Err("the bus service says nothing about it"),
+        };
+        devices.push(device);
+    }
+    let mut next = MESSAGES_END;
+    for (index, device) in devices.iter_mut().enumerate() {
+        let Ok(found) = device else { continue };
+        if let Err(cause) = bind(construction, index, found, &mut next) {
+            println!("bulkhead: device {}: no message interrupts: {cause:?}", found.address);
+        }
+        let first = found.messages.first();
+        let grant = Grant {
+            granted: 1,
+            messages: found.messages.len() as u32,
+            address: first.map_or(0, |message| message.address),
+            data: first.map_or(0, |message| message.data),
+        };
+        let _ = memory.write(exchange::grant(index), grant.as_bytes());
+    }
+    if exchange_step(memory, bus, Step::Granted, Step::Ready) { devices } else { failed("the bus service is stuck") }
+}
+
+/// Says that a step of init's is done, and waits for the service's. Whether it came.
+fn exchange_step(memory: SharedMemory<'static>, bus: &Built, done: Step, awaited: Step) -> bool {
+    let Ok(step) = memory.atomic::<AtomicU32>(exchange::STEP) else {
+        return false;
+    };
+    step.store(done as u32, Ordering::Release);
+    // Its notification has room for every signal.
+    let _ = bus.notification.signal(1);
+    let deadline = time::now().saturating_add(time::milliseconds(PATIENCE_MS));
+    while step.load(Ordering::Acquire) != awaited as u32 {
+        if events::wait(deadline) == 0 {
+            // What it may have faulted for is looked at after the start.
+            events::keep(mask(bus.plan.record.init_bit));
+            return false;
+        }
+    }
+    true
+}
+
+/// The device, if all that it says can be.
+fn check(boot: &BootInfo, found: &Found, others: &[Device]) -> Device {
+    if found.present != 1 {
+        return Err("there is no such device on the bus");
+    }
+    let address = u16::try_from(found.address).map_err(|_| "it has no place on the bus")?;
+    let bars = found.bars.each_ref().map(|bar| bar.bar());
+    for (index, bar) in bars.iter().enumerate() {
+        let Some(bar) = bar else { continue };
+        if !is_free(boot, *bar) {
+            return Err("one of its BARs lies in RAM, or on what is the chipset's");
+        }
+        let own = bars.iter().take(index).flatten();
+        let taken = others.iter().flatten().flat_map(|other| other.bars.iter().flatten());
+        if own.chain(taken).any(|other| overlap(*bar, *other)) {
+            return Err("two BARs overlap");
+        }
+    }
+    let messages = Vec::new();
+    let (identifier, class) = (found.identifier, found.class);
+    Ok(PciDevice { address: Address(address), identifier, class, bars, table: table(found, &bars), messages })
+}
+
+/// The MSI-X table, if it lies in one of the BARs.
+fn table(found: &Found, bars: &[Option<Bar>; BARS]) -> Option<MsixTable> {
+    let table = found.table()?;
+    let end = u64::from(table.offset) + u64::from(table.entries) * 16;
+    match bars.get(usize::from(table.bar)) {
+        Some(Some(Bar::Memory { size, .. })) if end <= *size => Some(table),
+        _ => None,
+    }
+}
+
+/// The pages that a BAR in memory lies in, or its ports: first and end.
+fn extent(bar: Bar) -> Option<(u64, u64)> {
+    match bar {
+        Bar::Memory { address, size } => {
+            Some((address & !(PAGE_SIZE - 1), address.checked_add(size)?.checked_next_multiple_of(PAGE_SIZE)?))
+        }
+        Bar::Ports { first, count } => Some((u64::from(first), u64::from(first) + u64::from(count))),
+    }
+}
+
+fn is_free(boot: &BootInfo, bar: Bar) -> bool {
+    let Some((start, end)) = extent(bar).filter(|(start, end)| start < end) else {
+        return false;
+    };
+    match bar {
+        Bar::Memory { .. } => device_range(boot, start, end).is_some(),
+        Bar::Ports { .. } => {
+            !CHIPSET_PORTS.iter().any(|(first, last)| start <= u64::from(*last) && u64::from(*first) < end)
+        }
+    }
+}
+
+/// Number of the root capability that covers a range, and its first address.
+fn device_range(boot: &BootInfo, start: u64, end: u64) -> Option<(u64, u64)> {
+    (0..)
+        .zip(&boot.device_memory)
+        .find(|(_, range)| range.base <= start && range.base.checked_add(range.length).is_some_and(|last| end <= last))
+        .map(|(number, range)| (number, range.base))
+}
+
+fn overlap(one: Bar, two: Bar) -> bool {
+    if matches!(one, Bar::Memory { .. }) != matches!(two, Bar::Memory { .. }) {
+        return false;
+    }
+    match (extent(one), extent(two)) {
+        (Some((start, end)), Some((other_start, other_end))) => start < other_end && other_start < end,
+        _ => true,
+    }
+}
+
+/// Numbers of message interrupts are given away from here downwards: I/O APICs have those from 0 up.
+const MESSAGES_END: u64 = 96;
+/// Where devices write messages (SDM vol. 3, 11.11.1), and where the APIC id stands in it.
+const MESSAGE_ADDRESS: u32 = 0xfee0_0000;
+const MESSAGE_APIC: u32 = 12;
+
+/// Binds as many messages as the plan wants and the device has to its owner's notification.
+fn bind(
+    construction: &mut Construction<'_>,
+    index: usize,
+    device: &mut PciDevice,
+    next: &mut u64,
+) -> Result<(), Cause> {
+    let plan = construction.plan;
+    let record = plan.devices().get(index).ok_or(Cause::Contradiction("a device that is not there"))?;
+    let owner = plan.partition(record.partition as usize).ok_or(Cause::Contradiction("a device of nobody"))?;
+    let notification = construction.notifications.get(owner.index).copied();
+    let notification = notification.ok_or(Cause::Contradiction("a partition without a notification"))?;
+    let cpu = owner.threads().first().map_or(0, |thread| u64::from(thread.cpu));
+    let most = match device.table {
+        Some(table) => usize::from(table.entries),
+        None => 1,
+    };
+    let root = Interrupt(Slot(init_slot::INTERRUPTS));
+    for grant in owner.grants() {
+        let Resource::Message { device: of, index: number } = grant.resource else {
+            continue;
+        };
+        if of != index || number >= most {
+            continue;
+        }
+        let (slot, signal) = (construction.allocator.slot()?, construction.allocator.slot()?);
+        *next = next.checked_sub(1).ok_or(Cause::NoMessages)?;
+        let rights = Rights::CONTROL | Rights::GRANT;
+        root.derive_range(slot, rights, *next, 1).map_err(Cause::Kernel)?;
+        let badge = mask(grant.entry.bit);
+        notification.derive(signal, Rights::SIGNAL | Rights::GRANT, badge, Table::Own).map_err(Cause::Kernel)?;
+        let interrupt = Interrupt(slot);
+        let bound = interrupt.bind_message(Notification(signal), cpu).map_err(Cause::Kernel)?;
+        let (vector, apic_id) = bound.ok_or(Cause::NoMessages)?;
+        let address = MESSAGE_ADDRESS | u32::from(apic_id) << MESSAGE_APIC;
+        device.messages.push(Message { interrupt, number: *next, address, data: u32::from(vector) });
+    }
+    Ok(())
+}
+
+/// A capability to the beginning of a BAR in memory, and its bytes: at most what an owner sees.
+pub fn memory(construction: &mut Construction<'_>, bar: Bar) -> Result<Option<(Memory, u64)>, Cause> {
+    let (Bar::Memory { size, .. }, Some((start, end))) = (bar, extent(bar)) else {
+        return Ok(None);
+    };
+    // A BAR of less than a page may lie anywhere in its page; its owner would look for it at the beginning.
+    if size < PAGE_SIZE && start != address_of(bar) {
+        return Ok(None);
+    }
+    let (number, base) = device_range(construction.boot, start, end).ok_or(Cause::NotFree(start))?;
+    let length = (end - start).min(DEVICE_WINDOW);
+    let root = Memory(Slot(init_slot::FIRST_DEVICE_MEMORY + number));
+    let part = construction.allocator.child(root, Rights::READ | Rights::WRITE, start - base, length)?;
+    Ok(Some((part, length)))
+}
+
+const fn address_of(bar: Bar) -> u64 {
+    match bar {
+        Bar::Memory { address, .. } => address,
+        Bar::Ports { first, .. } => first as u64,
+    }
+}
