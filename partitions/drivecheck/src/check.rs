@@ -9,12 +9,14 @@ use heapless::Vec;
 
 /// What is written has this seed.
 const SEED: u64 = 0x5eed_0001;
-/// Most sectors of a command.
+/// Most sectors of a command; fewer if the drive takes fewer.
 const SECTORS: u32 = 64;
 /// Sizes of commands, in turn: whole blocks of 4 KiB, so that every drive takes them.
 const WRITES: [u32; 4] = [64, 8, 32, 16];
 const READS: [u32; 3] = [24, 64, 8];
 const BUFFER: usize = SECTORS as usize * SECTOR as usize;
+/// Sectors that every drive takes at once.
+const SMALL: u32 = 8;
 /// Sectors of the range that is made zero.
 const ZEROES: u32 = 64;
 
@@ -84,10 +86,11 @@ impl<D: Drive> Check<D> {
     /// Writes all sectors from the first one on, or verifies them from the last one back.
     fn sweep(&mut self, all: u64, verify: bool) -> Result<(), &'static str> {
         let sizes = if verify { &READS[..] } else { &WRITES[..] };
+        let most = u32::try_from(self.drive.information().command_bytes / SECTOR).unwrap_or(SECTORS);
         let (mut done, mut turn) = (0, sizes.iter().cycle());
         while done < all {
             let left = u32::try_from(all - done).unwrap_or(SECTORS);
-            let sectors = turn.next().copied().unwrap_or(SECTORS).min(left);
+            let sectors = turn.next().copied().unwrap_or(SECTORS).min(left).min(most);
             let first = if verify { all - done - u64::from(sectors) } else { done };
             let tag = self.free_tag()?;
             self.start(tag, Flight { job: if verify { Job::Verify } else { Job::Write }, first, sectors })?;
@@ -103,7 +106,7 @@ impl<D: Drive> Check<D> {
         if information.write_zeroes.is_some() {
             self.alone(Command::WriteZeroes { first_sector: first, sectors: ZEROES, unmap: true })?;
             let tag = self.free_tag()?;
-            self.start(tag, Flight { job: Job::VerifyZero, first, sectors: ZEROES })?;
+            self.start(tag, Flight { job: Job::VerifyZero, first, sectors: SMALL })?;
             self.wait_for_all()?;
             println!("zeroes read back");
         }
@@ -113,7 +116,7 @@ impl<D: Drive> Check<D> {
         }
         // What lies before is as it was.
         let tag = self.free_tag()?;
-        self.start(tag, Flight { job: Job::Verify, first: first - u64::from(SECTORS), sectors: SECTORS })?;
+        self.start(tag, Flight { job: Job::Verify, first: first - u64::from(SMALL), sectors: SMALL })?;
         self.wait_for_all()
     }
 
