@@ -13,4 +13,5 @@ mod machine;
 mod native;
 mod processors;
 mod statistics;
+mod storage;
 mod unmodified;
