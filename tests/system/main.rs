@@ -11,6 +11,7 @@ mod ipi;
 mod linux;
 mod machine;
 mod native;
+mod pci;
 mod processors;
 mod statistics;
 mod storage;

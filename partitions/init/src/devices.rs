@@ -7,7 +7,7 @@ use crate::construct::{Built, Construction};
 use crate::failure::Cause;
 use crate::supervise;
 use alloc::vec::Vec;
-use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
 use bulkhead_pci::{Address, Bar};
 use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::object::{Capability, Interrupt, Memory, Notification, Table};
@@ -41,18 +41,24 @@ pub struct PciDevice {
     pub bars: [Option<Bar>; BARS],
     /// Its MSI-X table.
     pub table: Option<MsixTable>,
-    /// Its messages.
-    pub messages: Vec<Message>,
+    /// Message interrupts that it can have.
+    most_messages: usize,
+    /// The interrupt line of a device without messages, where nobody else has it.
+    line: Option<u64>,
+    /// Its interrupts: messages, or the line.
+    pub interrupts: Vec<Signal>,
 }
 
-/// A message interrupt that is bound to the device's owner.
+/// An interrupt that is bound to the device's owner.
 #[derive(Clone, Copy, Debug)]
-pub struct Message {
+pub struct Signal {
     /// The interrupt.
     pub interrupt: Interrupt,
     /// Its number.
     pub number: u64,
-    /// What the device writes, and where.
+    /// Flags as for `InterruptMethod::Bind`.
+    pub flags: u64,
+    /// What the device writes, and where; 0 for a line.
     pub address: u32,
     /// See `address`.
     pub data: u32,
@@ -82,7 +88,7 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
         let mut found = Found::new_zeroed();
         let read = memory.read(exchange::found(index), found.as_mut_bytes());
         let device = match read {
-            Ok(()) => check(construction.boot, &found, &devices),
+            Ok(()) => check(construction, &found, &devices),
             Err(_) => Err("the bus service says nothing about it"),
         };
         devices.push(device);
@@ -91,18 +97,44 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
     for (index, device) in devices.iter_mut().enumerate() {
         let Ok(found) = device else { continue };
         if let Err(cause) = bind(construction, index, found, &mut next) {
-            println!("bulkhead: device {}: no message interrupts: {cause:?}", found.address);
+            println!("bulkhead: device {}: no interrupts: {cause:?}", found.address);
         }
-        let first = found.messages.first();
+        let first = found.interrupts.first();
+        let is_line = found.line.is_some() && first.is_some();
         let grant = Grant {
             granted: 1,
-            messages: found.messages.len() as u32,
+            messages: if is_line { 0 } else { found.interrupts.len() as u32 },
+            pin: u32::from(is_line),
             address: first.map_or(0, |message| message.address),
             data: first.map_or(0, |message| message.data),
         };
         let _ = memory.write(exchange::grant(index), grant.as_bytes());
     }
+    tell_ranges(construction, memory, &devices);
     if exchange_step(memory, bus, Step::Granted, Step::Ready) { devices } else { failed("the bus service is stuck") }
+}
+
+/// Tells what memory each device may reach: all that its owner has with a physical address.
+fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, devices: &[Device]) {
+    let mut count = 0;
+    for (index, (record, device)) in construction.plan.devices().iter().zip(devices).enumerate() {
+        let owner = construction.plan.partition(record.partition as usize).filter(|_| device.is_ok());
+        for grant in owner.iter().flat_map(|owner| owner.grants()) {
+            let Resource::Region { index: region, writable, physical: true, .. } = grant.resource else {
+                continue;
+            };
+            let Some(block) = construction.regions.get(region).map(|region| region.block) else {
+                continue;
+            };
+            let (device, writable) = (index as u32, u32::from(writable));
+            let range = DmaRange { device, writable, address: block.physical, length: block.length };
+            // A device whose ranges are not all told reaches less than it might, which an IOMMU reports.
+            if count < MAX_RANGES && memory.write(exchange::range(count), range.as_bytes()).is_ok() {
+                count += 1;
+            }
+        }
+    }
+    let _ = memory.write(exchange::RANGE_COUNT, &(count as u32).to_le_bytes());
 }
 
 /// Says that a step of init's is done, and waits for the service's. Whether it came.
@@ -125,7 +157,7 @@ fn exchange_step(memory: SharedMemory<'static>, bus: &Built, done: Step, awaited
 }
 
 /// The device, if all that it says can be.
-fn check(boot: &BootInfo, found: &Found, others: &[Device]) -> Device {
+fn check(construction: &Construction<'_>, found: &Found, others: &[Device]) -> Device {
     if found.present != 1 {
         return Err("there is no such device on the bus");
     }
@@ -133,7 +165,7 @@ fn check(boot: &BootInfo, found: &Found, others: &[Device]) -> Device {
     let bars = found.bars.each_ref().map(|bar| bar.bar());
     for (index, bar) in bars.iter().enumerate() {
         let Some(bar) = bar else { continue };
-        if !is_free(boot, *bar) {
+        if !is_free(construction.boot, *bar) {
             return Err("one of its BARs lies in RAM, or on what is the chipset's");
         }
         let own = bars.iter().take(index).flatten();
@@ -142,9 +174,32 @@ fn check(boot: &BootInfo, found: &Found, others: &[Device]) -> Device {
             return Err("two BARs overlap");
         }
     }
-    let messages = Vec::new();
-    let (identifier, class) = (found.identifier, found.class);
-    Ok(PciDevice { address: Address(address), identifier, class, bars, table: table(found, &bars), messages })
+    let table = table(found, &bars);
+    let most_messages = match table {
+        Some(table) => usize::from(table.entries),
+        None => usize::from(found.messages != 0),
+    };
+    let line = Some(u64::from(found.line)).filter(|line| most_messages == 0 && (1..16).contains(line));
+    Ok(PciDevice {
+        address: Address(address),
+        identifier: found.identifier,
+        class: found.class,
+        bars,
+        table,
+        most_messages,
+        line: line.filter(|line| is_unshared(construction, *line, others)),
+        interrupts: Vec::new(),
+    })
+}
+
+/// Whether nobody else has an interrupt line. Devices that are not handed out do not use theirs.
+fn is_unshared(construction: &Construction<'_>, line: u64, others: &[Device]) -> bool {
+    let mut fixed = construction.plan.partitions().flat_map(|partition| partition.grants());
+    let is_fixed = fixed.any(|grant| match grant.resource {
+        Resource::Interrupt(interrupt) => u64::from(interrupt.line) == line,
+        _ => false,
+    });
+    !is_fixed && !others.iter().flatten().any(|other| other.line == Some(line))
 }
 
 /// The MSI-X table, if it lies in one of the BARs.
@@ -216,10 +271,7 @@ fn bind(
     let notification = construction.notifications.get(owner.index).copied();
     let notification = notification.ok_or(Cause::Contradiction("a partition without a notification"))?;
     let cpu = owner.threads().first().map_or(0, |thread| u64::from(thread.cpu));
-    let most = match device.table {
-        Some(table) => usize::from(table.entries),
-        None => 1,
-    };
+    let most = device.most_messages.max(usize::from(device.line.is_some()));
     let root = Interrupt(Slot(init_slot::INTERRUPTS));
     for grant in owner.grants() {
         let Resource::Message { device: of, index: number } = grant.resource else {
@@ -229,16 +281,29 @@ fn bind(
             continue;
         }
         let (slot, signal) = (construction.allocator.slot()?, construction.allocator.slot()?);
-        *next = next.checked_sub(1).ok_or(Cause::NoMessages)?;
+        let interrupt_number = match device.line {
+            Some(line) => line,
+            None => {
+                *next = next.checked_sub(1).ok_or(Cause::NoMessages)?;
+                *next
+            }
+        };
         let rights = Rights::CONTROL | Rights::GRANT;
-        root.derive_range(slot, rights, *next, 1).map_err(Cause::Kernel)?;
+        root.derive_range(slot, rights, interrupt_number, 1).map_err(Cause::Kernel)?;
         let badge = mask(grant.entry.bit);
         notification.derive(signal, Rights::SIGNAL | Rights::GRANT, badge, Table::Own).map_err(Cause::Kernel)?;
         let interrupt = Interrupt(slot);
+        if device.line.is_some() {
+            // As a PC's firmware describes the lines that its PCI interrupts are routed to: level, high.
+            interrupt.bind(Notification(signal), cpu, true, false).map_err(Cause::Kernel)?;
+            device.interrupts.push(Signal { interrupt, number: interrupt_number, flags: 1, address: 0, data: 0 });
+            continue;
+        }
         let bound = interrupt.bind_message(Notification(signal), cpu).map_err(Cause::Kernel)?;
         let (vector, apic_id) = bound.ok_or(Cause::NoMessages)?;
         let address = MESSAGE_ADDRESS | u32::from(apic_id) << MESSAGE_APIC;
-        device.messages.push(Message { interrupt, number: *next, address, data: u32::from(vector) });
+        let data = u32::from(vector);
+        device.interrupts.push(Signal { interrupt, number: interrupt_number, flags: 0, address, data });
     }
     Ok(())
 }

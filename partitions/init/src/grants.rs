@@ -183,14 +183,14 @@ fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'
             entry.parameters = [u64::from(first), u64::from(count), index, last];
         }
         Resource::Message { device, index } => {
-            let Some(message) = found(construction, device)?.messages.get(index).copied() else {
+            let Some(signal) = found(construction, device)?.interrupts.get(index).copied() else {
                 return Ok(absent);
             };
             let table = Table::Of(built.handle);
-            message.interrupt.derive(Slot(entry.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)?;
+            signal.interrupt.derive(Slot(entry.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)?;
             let [_, _, index, _] = entry.parameters;
-            entry.parameters = [message.number, 0, index, u64::from(message.data)];
-            entry.physical = u64::from(message.address);
+            entry.parameters = [signal.number, signal.flags, index, u64::from(signal.data)];
+            entry.physical = u64::from(signal.address);
         }
         _ => {}
     }

@@ -69,14 +69,15 @@ impl Device {
         self.registers(bar).map(BarRegisters::Memory).or_else(|| self.ports(bar).map(BarRegisters::Ports))
     }
 
-    /// Its message interrupts, in the order of their index.
+    /// Its interrupts, in the order of their index: messages, or the line of a device that has none (its flags say that it is
+    /// level-triggered, and its message address is 0).
     pub fn interrupts(&self) -> impl Iterator<Item = DeviceInterrupt> + use<> {
         let name = self.function.name;
         self.environment.interrupts().filter(move |entry| entry.name == name).map(DeviceInterrupt::new)
     }
 
     /// Has the device signal interrupt `index` by its message of that number. Of a device with one message (MSI) the bus service has
-    /// written it already; a table (MSI-X) is the device's own memory.
+    /// written it already, and a line needs nothing; a table (MSI-X) is the device's own memory.
     pub fn enable_message(&self, index: u16) -> Result<DeviceInterrupt, MessageError> {
         let interrupt = self.interrupts().find(|interrupt| interrupt.entry.index == u64::from(index));
         let interrupt = interrupt.ok_or(MessageError::NotThere)?;

@@ -12,7 +12,7 @@
 mod configuration;
 
 use bulkhead_pci::capability::{self, Message, Messages};
-use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
 use bulkhead_pci::function::{self, COMMAND_BUS_MASTER, COMMAND_MEMORY, COMMAND_NO_PIN, COMMAND_PORTS};
 use bulkhead_pci::{Bar, Identity, bar, matching, scan};
 use bulkhead_runtime::abi::NO_DEADLINE;
@@ -51,10 +51,13 @@ fn main(program: Program) {
     let devices = find(&space, memory);
     answer(&program, memory, Step::Found);
     await_step(memory, Step::Granted);
-    // Between the two steps is the place of DMA remapping: init knows by now what memory each device's owner has given it, and no
-    // device masters the bus yet.
+    // Here is the place of DMA remapping: init has told what memory each device may reach, and no device masters the bus yet.
+    let ranges = dma_ranges(memory);
     for (index, device) in devices.iter().enumerate() {
         if let Some(device) = device {
+            let reach = ranges.iter().filter(|range| range.device as usize == index);
+            let bytes = reach.fold(0u64, |sum, range| sum.saturating_add(range.length));
+            println!("{}: {} KiB of memory for DMA", device.identity.address, bytes >> 10);
             hand_out(&space, memory, index, device);
         }
     }
@@ -128,6 +131,8 @@ fn describe(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, ide
         table_entries: table.map_or(0, |table| u32::from(table.entries)),
         table_bar: table.map_or(0, |table| u32::from(table.bar)),
         table_offset: table.map_or(0, |table| table.offset),
+        line: if messages.is_some() { 0 } else { function::interrupt_line(space, address).map_or(0, u32::from) },
+        reserved: 0,
         bars: bars.map(Into::into),
     };
     // The record lies in the memory, whose size is the plan's.
@@ -143,6 +148,22 @@ fn describe(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, ide
     Device { identity, messages, command }
 }
 
+/// What memory which device may reach.
+fn dma_ranges(memory: SharedMemory<'static>) -> heapless::Vec<DmaRange, MAX_RANGES> {
+    let mut count = [0; 4];
+    let mut ranges = heapless::Vec::new();
+    // Offsets lie in the memory, whose size is the plan's.
+    let _ = memory.read(exchange::RANGE_COUNT, &mut count);
+    for index in 0..(u32::from_le_bytes(count) as usize).min(MAX_RANGES) {
+        let mut range = DmaRange::new_zeroed();
+        if memory.read(exchange::range(index), range.as_mut_bytes()).is_ok() {
+            // There are as many places as ranges.
+            let _ = ranges.push(range);
+        }
+    }
+    ranges
+}
+
 /// Lets a device answer, master the bus and signal, if init hands it out.
 fn hand_out(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, device: &Device) {
     let mut grant = Grant::new_zeroed();
@@ -150,9 +171,10 @@ fn hand_out(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, dev
         return;
     }
     let address = device.identity.address;
-    let set = device.command | COMMAND_BUS_MASTER | COMMAND_NO_PIN;
+    let (pin, no_pin) = if grant.pin == 1 { (COMMAND_NO_PIN, 0) } else { (0, COMMAND_NO_PIN) };
+    let set = device.command | COMMAND_BUS_MASTER | no_pin;
     if let Some(messages) = device.messages.filter(|_| grant.messages != 0) {
         messages.enable(space, address, Message { address: grant.address, data: grant.data as u16 });
     }
-    function::change_command(space, address, set, 0);
+    function::change_command(space, address, set, pin);
 }

@@ -1,7 +1,7 @@
 //! The pages that init and the bus service share before the seal.
 //!
 //! Init writes what the plan wants ([`Wanted`]) and the step [`Step::Wanted`]; the service looks at the bus, writes what it found
-//! ([`Found`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]) and [`Step::Granted`]; the service makes the
+//! ([`Found`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]), what memory each device may reach ([`DmaRange`]), and [`Step::Granted`]; the service makes the
 //! devices ready and writes [`Step::Ready`]. Each side copies a record out before it looks at it.
 
 use crate::bar::Bar;
@@ -17,9 +17,15 @@ pub const BYTES: u64 = 0x4000;
 pub const STEP: usize = 0;
 /// Offset of the number of devices, 32 bits.
 pub const COUNT: usize = 4;
+/// Offset of the number of ranges for DMA, 32 bits.
+pub const RANGE_COUNT: usize = 8;
+/// Most ranges for DMA, of all devices.
+pub const MAX_RANGES: usize = 256;
 const RECORDS: usize = 64;
 const STRIDE: usize = 512;
-const _: () = assert!(RECORDS + STRIDE * MAX_DEVICES <= BYTES as usize);
+const RANGES: usize = 0x2100;
+const _: () = assert!(RECORDS + STRIDE * MAX_DEVICES <= RANGES);
+const _: () = assert!(RANGES + size_of::<DmaRange>() * MAX_RANGES <= BYTES as usize);
 const _: () = assert!(FOUND + size_of::<Found>() <= GRANT && GRANT + size_of::<Grant>() <= STRIDE);
 const FOUND: usize = 32;
 const GRANT: usize = 448;
@@ -110,6 +116,10 @@ pub struct Found {
     pub table_bar: u32,
     /// Offset of the table in the BAR.
     pub table_offset: u32,
+    /// Interrupt line, 1 to 15, of a device without messages; 0 for none.
+    pub line: u32,
+    /// Not used, 0.
+    pub reserved: u32,
     /// BARs.
     pub bars: [BarRecord; BARS],
 }
@@ -135,6 +145,27 @@ pub struct Grant {
     pub address: u32,
     /// Data of the first message.
     pub data: u32,
+    /// 1 if the device may use its interrupt pin.
+    pub pin: u32,
+}
+
+/// Memory that a device may reach: its owner has it, and knows its physical address. Init writes these with the grants.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DmaRange {
+    /// Index of the device.
+    pub device: u32,
+    /// 1 if its owner may write to the memory.
+    pub writable: u32,
+    /// Physical address, of a page.
+    pub address: u64,
+    /// Bytes, in whole pages.
+    pub length: u64,
+}
+
+/// Offset of a [`DmaRange`].
+pub const fn range(index: usize) -> usize {
+    RANGES + size_of::<DmaRange>() * index
 }
 
 const fn record(device: usize, offset: usize) -> usize {

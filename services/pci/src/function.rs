@@ -111,6 +111,15 @@ pub fn status(space: &impl ConfigurationSpace, function: Address) -> u16 {
     (space.read(function, COMMAND) >> 16) as u16
 }
 
+/// Line in the lowest byte, as firmware routed it; pin in the next one, 0 for none.
+const INTERRUPT: u8 = 0x3c;
+
+/// The interrupt line of the 16 of the ISA that firmware has routed a function's pin to; `None` without a pin or a line.
+pub fn interrupt_line(space: &impl ConfigurationSpace, function: Address) -> Option<u8> {
+    let [line, pin, ..] = space.read(function, INTERRUPT).to_le_bytes();
+    ((1..=4).contains(&pin) && (1..=15).contains(&line)).then_some(line)
+}
+
 /// Keeps a function from mastering the bus and, unless it is an IDE controller, from using its interrupt pin. Bridges are let be:
 /// what is behind them may be in use.
 pub fn silence(space: &impl ConfigurationSpace, identity: &Identity) {
