@@ -24,13 +24,14 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
     "bulkhead-bench",
     "bulkhead-console",
     "bulkhead-block",
+    "bulkhead-switch",
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",

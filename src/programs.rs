@@ -46,6 +46,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("hello", env!("BULKHEAD_HELLO")),
         ("init", env!("BULKHEAD_INIT")),
         ("probe", env!("BULKHEAD_PROBE")),
+        ("switch", env!("BULKHEAD_SWITCH")),
         ("vmm", env!("BULKHEAD_VMM")),
     ]
     .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))

@@ -4,7 +4,7 @@ use crate::entry::numbered;
 use crate::view::View;
 use crate::{
     Channel, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts,
-    Memory, Module, Name, PciFunction, StatusPage, Thread, Vcpu, layout,
+    Memory, Module, Name, NetworkPort, PciFunction, StatusPage, Thread, Vcpu, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -125,6 +125,7 @@ impl<'a> Environment<'a> {
             EntryKind::Module => Module::view(entry).is_some(),
             EntryKind::Text => self.text_of(entry).is_some(),
             EntryKind::Disk => Disk::view(entry).is_some(),
+            EntryKind::NetworkPort => NetworkPort::view(entry).is_some(),
             EntryKind::Status => StatusPage::view(entry).is_some(),
             EntryKind::Endpoint => Endpoint::view(entry).is_some(),
             EntryKind::PciFunction => PciFunction::view(entry).is_some(),
@@ -250,6 +251,11 @@ impl<'a> Environment<'a> {
 
     /// All disks.
     pub fn disks(&self) -> impl Iterator<Item = Disk<'a>> + use<'a> {
+        self.views()
+    }
+
+    /// All network cards of a guest, or all ports of a switch.
+    pub fn network_ports(&self) -> impl Iterator<Item = NetworkPort<'a>> + use<'a> {
         self.views()
     }
 

@@ -321,7 +321,9 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
-            EntryKind::Text | EntryKind::Disk | EntryKind::Absent => without_target(Resource::None)?,
+            EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent => {
+                without_target(Resource::None)?
+            }
         })
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     Channel, ChannelKind, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, Paging, PciFunction, Role, StatusPage, Thread, Vcpu,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction, Role, StatusPage,
+    Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -184,6 +185,26 @@ impl<'a> View<'a> for Disk<'a> {
             first_sector,
             sectors,
             read_only: flags & Self::READ_ONLY != 0,
+            withheld: flags & !Self::READ_ONLY,
+            index: small(index)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for NetworkPort<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::NetworkPort)?;
+        let [card, flags, rate, index] = entry.parameters;
+        let [m0, m1, m2, m3, m4, m5, low, high] = card.to_le_bytes();
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            mac: [m0, m1, m2, m3, m4, m5],
+            mtu: u16::from_le_bytes([low, high]),
+            peers: flags as u16,
+            checksum: flags & Self::CHECKSUM != 0,
+            segmentation: flags & Self::SEGMENTATION != 0,
+            rate,
             index: small(index)?,
         })
     }

@@ -61,7 +61,7 @@ fn sample() -> Vec<u8> {
     let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
-        kind: ChannelKind::Disk as u32,
+        kind: ChannelKind::Device as u32,
         region: channel,
         ends: [ChannelEnd { partition: 1, bit: 0, slot: 8 }, ChannelEnd { partition: 2, bit: 3, slot: 9 }],
     });
@@ -87,7 +87,7 @@ fn sample() -> Vec<u8> {
     );
 
     let mut block = EnvironmentWriter::default();
-    let parameters = [0, ChannelKind::Disk as u64, 0, 0];
+    let parameters = [0, ChannelKind::Device as u64, 0, 0];
     let disk =
         EnvironmentEntry { bit: 0, slot: 8, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     block.push(disk, target(0));
@@ -105,7 +105,7 @@ fn sample() -> Vec<u8> {
     block.push_text(name("note"), "größer");
 
     let mut linux = EnvironmentWriter::default();
-    let parameters = [1, ChannelKind::Disk as u64, 0, 0];
+    let parameters = [1, ChannelKind::Device as u64, 0, 0];
     let disk =
         EnvironmentEntry { bit: 3, slot: 9, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     linux.push(disk, target(0));

@@ -52,7 +52,7 @@ impl Channel {
     pub fn text(&self) -> Option<TextChannel<'static>> {
         match self.entry.kind {
             ChannelKind::Text | ChannelKind::Serial => TextChannel::attach(self.words(), self.side()).ok(),
-            ChannelKind::Disk | ChannelKind::Raw => None,
+            ChannelKind::Device | ChannelKind::Raw => None,
         }
     }
 
