@@ -61,9 +61,11 @@ numbered! {
         PciFunction = 15,
         /// See [`DeviceMemory`]. `address`, `size` (init fills in the real one); parameters: index of the BAR, all bytes of the BAR.
         DeviceMemory = 16,
-        /// What a device on the PCI bus turned out not to have: init puts it in the place of a BAR or message that the plan left
-        /// room for.
+        /// What the machine or a device on the PCI bus turned out not to have: init puts it in the place of configuration space, a BAR
+        /// or a message that the plan left room for.
         Absent = 17,
+        /// See [`ConfigurationSpace`]. `address`, `size`; init fills in the size, and as parameter the first bus.
+        ConfigurationSpace = 18,
     }
 }
 
@@ -258,6 +260,18 @@ pub struct MsixTable {
     pub offset: u32,
     /// Entries, of 16 bytes each.
     pub entries: u16,
+}
+
+/// PCI configuration space in memory, mapped uncached (PCI Express Base Specification 3.0, 7.2.2): in the bus service, where the
+/// machine has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigurationSpace {
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes: 1 MiB for each bus.
+    pub size: u64,
+    /// Number of the bus that it begins with.
+    pub first_bus: u8,
 }
 
 /// The beginning of a device's memory BAR, mapped uncached.
