@@ -166,7 +166,7 @@ fn check(construction: &Construction<'_>, found: &Found, others: &[Device]) -> D
     for (index, bar) in bars.iter().enumerate() {
         let Some(bar) = bar else { continue };
         if !is_free(construction, *bar) {
-            return Err("one of its BARs lies in RAM, or on what is the chipset's");
+            return Err("one of its BARs lies in RAM, or on what is the chipset's or another device's");
         }
         let own = bars.iter().take(index).flatten();
         let taken = others.iter().flatten().flat_map(|other| other.bars.iter().flatten());
@@ -233,9 +233,21 @@ fn is_free(construction: &Construction<'_>, bar: Bar) -> bool {
                 && !construction.configuration.is_some_and(is_configuration)
         }
         Bar::Ports { .. } => {
-            !CHIPSET_PORTS.iter().any(|(first, last)| start <= u64::from(*last) && u64::from(*first) < end)
+            !is_fixed(construction, start, end)
+                && !CHIPSET_PORTS.iter().any(|(first, last)| start <= u64::from(*last) && u64::from(*first) < end)
         }
     }
+}
+
+/// Whether a device with fixed ports has one of these.
+fn is_fixed(construction: &Construction<'_>, start: u64, end: u64) -> bool {
+    let mut grants = construction.plan.partitions().flat_map(|partition| partition.grants());
+    grants.any(|grant| match grant.resource {
+        Resource::IoPorts(ports) => {
+            u64::from(ports.first) < end && start < u64::from(ports.first) + u64::from(ports.count)
+        }
+        _ => false,
+    })
 }
 
 /// Number of the root capability that covers a range, and its first address.
