@@ -1,7 +1,8 @@
 //! The bus service.
 //!
 //! Owns: PCI configuration space. Its environment names the ports of configuration mechanism 1, configuration space in memory where
-//! the machine has it, and the pages that it shares with init. It must never hand out anything itself: it tells init what the bus has, and init, which checks that, hands it out.
+//! the machine has it, and the pages that it shares with init. It must never hand out anything itself: it tells init what the bus
+//! has, and init, which checks that, hands it out.
 //!
 //! It runs before all others, and has done its work at the seal. Then it waits: a device's owner programs the device, not its
 //! place on the bus.
