@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -33,6 +33,7 @@ const PROGRAMS: [&str; 10] = [
     "bulkhead-block",
     "bulkhead-bus",
     "bulkhead-probe",
+    "bulkhead-drivecheck",
     "bulkhead-guests",
     "bulkhead-workload",
 ];

@@ -42,6 +42,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("block", env!("BULKHEAD_BLOCK")),
         ("bus", env!("BULKHEAD_BUS")),
         ("console", env!("BULKHEAD_CONSOLE")),
+        ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
         ("hello", env!("BULKHEAD_HELLO")),
         ("init", env!("BULKHEAD_INIT")),
         ("probe", env!("BULKHEAD_PROBE")),

@@ -14,4 +14,5 @@ mod native;
 mod pci;
 mod processors;
 mod statistics;
+mod storage;
 mod unmodified;

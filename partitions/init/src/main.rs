@@ -24,6 +24,7 @@ mod grants;
 mod image;
 mod modules;
 mod supervise;
+mod trial;
 
 use crate::allocator::Allocator;
 use crate::construct::{Construction, OWN, Outcome};

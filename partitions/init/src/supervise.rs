@@ -4,12 +4,13 @@ use crate::construct::{Built, Outcome};
 use crate::end::{self, Verdict};
 use crate::failure::Cause;
 use crate::faults;
+use crate::trial::{Trial, Watchdog};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::mapping::FaultPage;
-use bulkhead_runtime::plan::{self, PartitionKind, Plan, Restart, StatusReport, layout};
+use bulkhead_runtime::plan::{self, Fault, PartitionKind, Plan, Restart, StatusReport, layout};
 use bulkhead_runtime::program::mask;
 use bulkhead_runtime::status::{Status, TEXT_MAX};
 use bulkhead_runtime::{events, println, time};
@@ -40,6 +41,8 @@ pub struct Supervised {
     pub built: Option<Built>,
     status: Option<Status<'static>>,
     restarts: u32,
+    trial: Trial,
+    watchdog: Watchdog,
 }
 
 /// What init does after the seal.
@@ -65,6 +68,8 @@ impl Supervisor {
                     plan: built.plan,
                     state: if built.started { State::Running } else { State::Built },
                     status: statuses.get(built.plan.index).copied().flatten(),
+                    trial: Trial::new(&built.plan),
+                    watchdog: Watchdog::new(&built.plan),
                     built: Some(built),
                     restarts: 0,
                 },
@@ -72,6 +77,8 @@ impl Supervisor {
                     plan,
                     state: State::Refused(alloc::format!("{failure}")),
                     status: None,
+                    trial: Trial::new(&plan),
+                    watchdog: Watchdog::new(&plan),
                     built: None,
                     restarts: 0,
                 },
@@ -97,11 +104,14 @@ impl Supervisor {
                 Verdict::After(ticks) => started.saturating_add(ticks),
                 Verdict::Open => NO_DEADLINE,
             };
-            let bits = events::wait(deadline);
+            let now = time::now();
+            let timed = self.partitions.iter().filter_map(|partition| partition.deadline(now, started)).min();
+            let bits = events::wait(deadline.min(timed.unwrap_or(NO_DEADLINE)));
             for partition in &mut self.partitions {
                 if bits & mask(partition.plan.record.init_bit) != 0 {
                     partition.attend(self.boot, &mut self.fault_page);
                 }
+                partition.pass_time(time::now(), started, self.boot);
             }
         }
     }
@@ -118,7 +128,41 @@ impl Supervised {
         self.status
     }
 
+    /// When [`Supervised::pass_time`] has something to do, at the latest.
+    fn deadline(&self, now: u64, started: u64) -> Option<u64> {
+        if !matches!(self.state, State::Running | State::Finished) {
+            return None;
+        }
+        self.trial.deadline(started).into_iter().chain(self.watchdog.deadline(now)).min()
+    }
+
+    /// Injects the fault for which it is time, and starts a partition anew that shows no sign of life.
+    fn pass_time(&mut self, now: u64, started: u64, boot: &'static BootInfo) {
+        if !matches!(self.state, State::Running | State::Finished) {
+            return;
+        }
+        if let Some((fault, count, of)) = self.trial.due(now, started) {
+            match fault {
+                Fault::Kill => {
+                    println!("bulkhead: partition {} is killed ({count} of {of})", self.name());
+                    return self.failed(String::from("it was killed"), boot);
+                }
+                Fault::Hang => {
+                    println!("bulkhead: partition {} is made to hang ({count} of {of})", self.name());
+                    self.stop();
+                }
+                Fault::None => {}
+            }
+        }
+        let Some(status) = self.status else { return };
+        if self.watchdog.has_expired(status.life(), now) {
+            println!("bulkhead: partition {} shows no sign of life", self.name());
+            self.failed(String::from("it shows no sign of life"), boot);
+        }
+    }
+
     fn start(&mut self) {
+        self.watchdog.rearm();
         let started = match &self.built {
             Some(built) => start_first_thread(built),
             None => return,

@@ -52,7 +52,7 @@ numbered! {
         /// See [`Memory`]: the heap. `address`, `size`.
         Heap = 12,
         /// See [`StatusPage`]. `slot` = capability to signal init, `address`, `size` of the page shared with init. In init: `bit`
-        /// that the partition `peer` signals, both when it reports and when it faults.
+        /// that the partition `peer` signals, both when it reports and when it faults. Parameters: the watchdog's microseconds.
         Status = 13,
         /// See [`Endpoint`]. `slot`, `peer`; parameters: [`EndpointSide`], badge.
         Endpoint = 14,
@@ -406,6 +406,8 @@ pub struct StatusPage<'a> {
     pub address: u64,
     /// Its bytes.
     pub size: u64,
+    /// In a partition: how often it has to show a sign of life, in microseconds; 0 for never.
+    pub watchdog_us: u64,
 }
 
 /// An endpoint that the partition serves or calls.

@@ -3,7 +3,7 @@
 use crate::view::View;
 use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
-    EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, GuestRecord, Interrupt, IoPorts,
+    EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, Fault, GuestRecord, Interrupt, IoPorts,
     ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RestartPolicy, Role,
     Thread, ThreadRecord, Vcpu, layout,
 };
@@ -208,6 +208,11 @@ impl<'a> Partition<'a> {
     /// Its threads. The first one is the one that init starts. None for init.
     pub fn threads(&self) -> &'a [ThreadRecord] {
         slice(self.plan.threads, self.record.first_thread, self.record.thread_count)
+    }
+
+    /// What init does to it, to try what then happens.
+    pub fn fault(&self) -> Fault {
+        Fault::from_number(u64::from(self.record.fault)).unwrap_or(Fault::None)
     }
 
     /// What to do when it crashes.

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 5;
+pub const PLAN_VERSION: u32 = 6;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -117,6 +117,18 @@ numbered! {
     }
 }
 
+numbered! {
+    /// What init does to a partition, to try what then happens.
+    pub enum Fault {
+        /// Nothing.
+        None = 0,
+        /// It is stopped at once, as if it had crashed.
+        Kill = 1,
+        /// Its threads go on no more, and nobody is told.
+        Hang = 2,
+    }
+}
+
 /// A partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -153,8 +165,18 @@ pub struct PartitionRecord {
     pub must_finish: u32,
     /// Bit in init's notification that its faults and its reports signal; [`crate::NO_BIT`] for init.
     pub init_bit: u32,
+    /// [`Fault`] that is injected.
+    pub fault: u32,
+    /// How often.
+    pub fault_times: u32,
     /// Not used, 0.
     pub reserved: u32,
+    /// When for the first time, in microseconds after the start of the partitions.
+    pub fault_after_us: u64,
+    /// Microseconds between two times.
+    pub fault_every_us: u64,
+    /// It is started anew if it shows no sign of life for so many microseconds; 0 for no watchdog.
+    pub watchdog_us: u64,
     /// Bytes that the segments of its program occupy in memory, in whole pages.
     pub program_bytes: u64,
     /// `bulkhead_abi::CpuFeatures` that it needs.

@@ -203,8 +203,8 @@ impl<'a> View<'a> for StatusPage<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Status)?;
         has_range(entry)?;
-        let (peer, slot) = (entry.peer.as_str(), entry.slot);
-        Some(Self { peer, slot, bit: bit(entry), address: entry.address, size: entry.size })
+        let (peer, slot, [watchdog_us, ..]) = (entry.peer.as_str(), entry.slot, entry.parameters);
+        Some(Self { peer, slot, bit: bit(entry), address: entry.address, size: entry.size, watchdog_us })
     }
 }
 

@@ -4,10 +4,13 @@
 //! the runtime takes while it waits for something of its own (room in the console's ring) it keeps for the program here.
 
 use crate::object::Notification;
+use crate::status::Status;
 use crate::syscall::Slot;
 use crate::thread::{self, MAX_THREADS};
+use crate::time;
 use bulkhead_abi::Error;
 use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Once;
 
 static NOTIFICATIONS: [AtomicU64; MAX_THREADS] = [const { AtomicU64::new(NONE) }; MAX_THREADS];
 static KEPT: [AtomicU64; MAX_THREADS] = [const { AtomicU64::new(0) }; MAX_THREADS];
@@ -49,8 +52,31 @@ pub fn keep(bits: u64) {
     }
 }
 
-/// Waits for any bit until the TSC reaches `deadline`; returns the bits, 0 if the deadline passed first.
+/// The page in which the program's first thread shows signs of life, and how many ticks may lie between two.
+static WATCHDOG: Once<(Status<'static>, u64)> = Once::new();
+
+/// Set once, at the program's entry.
+pub(crate) fn set_watchdog(status: Status<'static>, microseconds: u64) {
+    WATCHDOG.call_once(|| (status, time::microseconds(microseconds)));
+}
+
+/// Waits for any bit until the TSC reaches `deadline`; returns the bits, 0 if the deadline passed first. A program with a watchdog
+/// shows that it lives.
 pub fn wait(deadline: u64) -> u64 {
+    let Some((status, period)) = WATCHDOG.get().filter(|_| thread::index() == 0) else {
+        return wait_quietly(deadline);
+    };
+    loop {
+        status.live();
+        let next = time::now().saturating_add(period / 3);
+        let bits = wait_quietly(deadline.min(next));
+        if bits != 0 || deadline <= next {
+            return bits;
+        }
+    }
+}
+
+fn wait_quietly(deadline: u64) -> u64 {
     let kept = take_kept();
     if kept != 0 {
         return kept;

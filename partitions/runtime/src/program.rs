@@ -106,6 +106,10 @@ impl Program {
         mapping::set_restarted(header.generation != 0);
         events::set_notification(Notification(Slot(header.notification_slot)));
         let program = Self { environment };
+        let watched = program.environment.status_pages().next().map_or(0, |page| page.watchdog_us);
+        if let Some(status) = program.status().filter(|_| watched != 0) {
+            events::set_watchdog(status, watched);
+        }
         if let Some(channel) = program.channel(CONSOLE)
             && let Some(text) = channel.text()
         {

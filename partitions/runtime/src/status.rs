@@ -5,6 +5,7 @@
 //! | 0 | partition | `u32`: [`StatusReport`] |
 //! | 4 | partition | `u32`: code for the log |
 //! | 8 | init | `u32`: [`Command`] |
+//! | 12 | partition | `u32`: signs of life, which the watchdog waits for |
 //! | 64 | partition | `u32`: bytes of the text |
 //! | 68 | partition | text for the log, UTF-8 |
 //!
@@ -21,6 +22,7 @@ pub const TEXT_MAX: usize = 256;
 const REPORT: usize = 0;
 const CODE: usize = 4;
 const COMMAND: usize = 8;
+const LIFE: usize = 12;
 const TEXT_LENGTH: usize = 64;
 const TEXT: usize = 68;
 
@@ -99,6 +101,16 @@ impl<'a> Status<'a> {
             1 => Command::PowerOff,
             _ => Command::None,
         }
+    }
+
+    /// Shows a sign of life.
+    pub fn live(self) {
+        self.store(LIFE, self.load(LIFE).wrapping_add(1));
+    }
+
+    /// A number that changes with each sign of life.
+    pub fn life(self) -> u32 {
+        self.load(LIFE)
     }
 
     /// Forgets report and command, before the partition starts anew.

@@ -40,6 +40,11 @@ pub fn milliseconds(count: u64) -> u64 {
     u64::try_from(u128::from(count) * u128::from(frequency()) / 1000).unwrap_or(u64::MAX)
 }
 
+/// So many microseconds in ticks, as far as a tick count can hold.
+pub fn microseconds(count: u64) -> u64 {
+    u64::try_from(u128::from(count) * u128::from(frequency()) / 1_000_000).unwrap_or(u64::MAX)
+}
+
 /// Ticks in microseconds.
 pub fn to_microseconds(ticks: u64) -> u64 {
     u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(frequency())).unwrap_or(u64::MAX)

@@ -14,9 +14,11 @@ pub struct DeviceLink {
     /// Mask of the channel's signal.
     pub signal: u64,
     generation: Option<Generation>,
-    /// The command whose answer is awaited was a reset.
+    /// The command whose answer is awaited was a reset, or the driver's choice.
     resetting: bool,
     configuring: bool,
+    /// What the driver chose, until it resets the device.
+    choice: Option<Configuration>,
 }
 
 /// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
@@ -47,6 +49,7 @@ impl DeviceLink {
             generation: None,
             resetting: false,
             configuring: false,
+            choice: None,
         })
     }
 
@@ -67,11 +70,14 @@ impl DeviceLink {
         match event {
             Event::Reset => {
                 self.monitor.reset();
-                self.resetting = true;
+                self.choice = None;
+                (self.resetting, self.configuring) = (true, false);
                 self.tell();
             }
             Event::DriverReady(configuration) => {
-                self.monitor.configure(&configuration_of(&configuration));
+                let choice = configuration_of(&configuration);
+                self.monitor.configure(&choice);
+                self.choice = Some(choice);
                 self.configuring = true;
                 self.tell();
             }
@@ -92,6 +98,9 @@ impl DeviceLink {
 
     /// Passes on what the service did, after its signal.
     pub fn service_did(&mut self, function: &mut VirtioPci) {
+        if self.monitor.generation() != self.generation {
+            self.succeed(function);
+        }
         if self.resetting && self.monitor.outcome() != Outcome::Pending {
             self.resetting = false;
             function.reset_done();
@@ -101,13 +110,6 @@ impl DeviceLink {
             if self.monitor.outcome() == Outcome::Refused {
                 function.set_needs_reset();
             }
-        }
-        if self.monitor.generation() != self.generation
-            && let Some(device) = self.offered()
-        {
-            // The service was restarted: it knows nothing of the driver's queues any more.
-            function.set_device(device);
-            function.set_needs_reset();
         }
         if self.monitor.needs_reset() {
             function.set_needs_reset();
@@ -125,6 +127,28 @@ impl DeviceLink {
 }
 
 impl DeviceLink {
+    /// The service was started anew: it is told what the driver chose. The driver notices nothing, unless it is another device now.
+    fn succeed(&mut self, function: &mut VirtioPci) {
+        let (before, Some(offered)) = (function.device(), self.offered()) else {
+            return;
+        };
+        if before != offered {
+            function.set_device(offered);
+        }
+        let Some(choice) = &self.choice else { return };
+        // The device must offer what the driver has accepted.
+        if choice.features & !(offered.features) != 0 {
+            return function.set_needs_reset();
+        }
+        if self.configuring {
+            self.monitor.configure(choice);
+        } else {
+            self.monitor.resume(choice);
+            self.configuring = true;
+        }
+        self.tell();
+    }
+
     /// Shows the guest a configuration that has changed while the device was in use.
     fn configuration_changed(&mut self, function: &mut VirtioPci) {
         if let Some(Ok((generation, description))) = self.monitor.description()

@@ -145,6 +145,8 @@ pub enum Command {
     Reset,
     /// Begin to serve these queues.
     Configure(Configuration),
+    /// Go on with these queues, which an earlier generation served.
+    Resume(Configuration),
     /// The monitor wrote something that is no valid command; to be acknowledged with this reason.
     Refused(Invalid),
 }

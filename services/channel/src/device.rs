@@ -10,10 +10,11 @@
 //! | 8 | emulator | acknowledgement: sequence, bits 0-31; outcome, 32-39 (1 done, 2 refused) |
 //! | 9 | emulator | 1: the device needs a reset |
 //! | 16 | both | interrupts wanted: the emulator sets bits, the monitor takes them all |
-//! | 24 | monitor | command: sequence, bits 0-31; kind, 32-39 (1 reset, 2 configure) |
+//! | 24 | monitor | command: sequence, bits 0-31; kind, 32-39 (1 reset, 2 configure, 3 resume) |
 //! | 25 | monitor | features accepted |
 //! | 32-39 | emulator | device-specific configuration, 64 bytes little-endian |
 //! | 40+4n.. | monitor | queue n: size in bits 0-15 and enabled in bit 16; descriptors; driver area; device area |
+//! | 72+8n.. | emulator | queue n: what is in flight, for the emulator's next life ([`InFlight`]) |
 //!
 //! # Protocol
 //! 1. The emulator writes words 1-9 and 32-39, then the generation, and signals the monitor. Within a generation only the
@@ -24,9 +25,13 @@
 //! 3. The emulator reads the command once, checks it, obeys, writes the acknowledgement and signals the monitor. A command comes
 //!    before the doorbells that arrive with it, since the guest rings only after the monitor let it go on.
 //! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already.
-//! 5. A new generation means that the emulator lost all state: the monitor has the guest reset the device.
+//! 5. A new generation means that the emulator lost its state, but for what it noted in the words from 72 on. If the emulator had
+//!    obeyed a configure command, and no reset since, the monitor gives a resume command with the same words: the emulator goes on
+//!    with the queues, and does again what was in flight. The guest notices nothing. A command that was not yet acknowledged is
+//!    given again in the new generation: what it was about has not begun.
 
 use crate::description::*;
+use crate::in_flight::{IN_FLIGHT_WORDS, InFlight};
 use crate::{AtomicU64, TooSmall, fence};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
@@ -43,11 +48,13 @@ const CONFIGURATION: usize = 32;
 const CONFIGURATION_WORDS: usize = CONFIGURATION_BYTES / 8;
 const QUEUE: usize = CONFIGURATION + CONFIGURATION_WORDS;
 const QUEUE_WORDS: usize = 4;
+const IN_FLIGHT: usize = QUEUE + QUEUE_WORDS * MAX_QUEUES;
 /// Words of a device channel; a page has 512.
-pub const DEVICE_CHANNEL_WORDS: usize = QUEUE + QUEUE_WORDS * MAX_QUEUES;
+pub const DEVICE_CHANNEL_WORDS: usize = IN_FLIGHT + IN_FLIGHT_WORDS * MAX_QUEUES;
 
 const COMMAND_RESET: u8 = 1;
 const COMMAND_CONFIGURE: u8 = 2;
+const COMMAND_RESUME: u8 = 3;
 const OUTCOME_DONE: u8 = 1;
 const OUTCOME_REFUSED: u8 = 2;
 const QUEUE_ENABLED: u64 = 1 << 16;
@@ -197,6 +204,7 @@ impl<'a> EmulatorSide<'a> {
         Some(match kind {
             COMMAND_RESET => Command::Reset,
             COMMAND_CONFIGURE => self.configuration().map_or_else(Command::Refused, Command::Configure),
+            COMMAND_RESUME => self.configuration().map_or_else(Command::Refused, Command::Resume),
             _ => Command::Refused(Invalid::Command),
         })
     }
@@ -216,6 +224,12 @@ impl<'a> EmulatorSide<'a> {
             }
         }
         Ok(configuration)
+    }
+
+    /// What is in flight in queue `queue`; `None` if there is no such queue.
+    pub fn in_flight(&self, queue: usize) -> Option<InFlight<'a>> {
+        let first = IN_FLIGHT + IN_FLIGHT_WORDS * queue;
+        self.page.0.get(first..)?.first_chunk().filter(|_| queue < MAX_QUEUES).map(InFlight::new)
     }
 
     /// Acknowledges the command taken last: done, or refused. The monitor has to be signalled.
@@ -298,11 +312,20 @@ impl<'a> MonitorSide<'a> {
 
     /// Hands the driver's choice to the emulator, which has to be signalled.
     pub fn configure(&mut self, configuration: &Configuration) {
+        self.choose(configuration, COMMAND_CONFIGURE);
+    }
+
+    /// Hands the driver's choice, made in an earlier generation, to a new one, which has to be signalled.
+    pub fn resume(&mut self, configuration: &Configuration) {
+        self.choose(configuration, COMMAND_RESUME);
+    }
+
+    fn choose(&mut self, configuration: &Configuration, command: u8) {
         self.page.0[DRIVER_FEATURES].store(configuration.features, Relaxed);
         for (index, queue) in configuration.queues.iter().enumerate() {
             self.page.set_queue(index, *queue);
         }
-        self.command(COMMAND_CONFIGURE);
+        self.command(command);
     }
 
     /// How the emulator answered the command given last.

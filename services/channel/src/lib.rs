@@ -13,11 +13,13 @@
 
 mod description;
 mod device;
+mod in_flight;
 mod ring;
 mod text;
 
 pub use description::*;
 pub use device::*;
+pub use in_flight::*;
 pub use ring::*;
 pub use text::*;
 

@@ -34,6 +34,11 @@ impl<'a> DmaMemory<'a> {
         self.physical
     }
 
+    /// The memory as words.
+    pub const fn words(&self) -> &'a [AtomicU64] {
+        self.words
+    }
+
     /// Bytes.
     pub const fn len(&self) -> usize {
         self.words.len() * WORD

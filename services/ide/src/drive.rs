@@ -1,8 +1,11 @@
 //! One drive: from submission of a command to the interrupt that ends it.
 
 use crate::ports::{bus_master, command_block, control, status};
-use crate::{
-    Bank, Clock, DriveInformation, IDENTIFY_WORDS, PhysicalSegment, Ports, PrdError, PrdTable, SECTOR, Unusable,
+use crate::{Bank, Ports, PrdError, PrdTable};
+use bulkhead_ata::{IDENTIFY_WORDS, Identity, Unusable};
+use bulkhead_driver::{
+    Clock, Command, CommandError, Completion, Completions, Drive, DriveInformation, PhysicalSegment, SECTOR,
+    SubmitError,
 };
 
 const COMMAND_READ_DMA: u8 = 0xc8;
@@ -51,57 +54,8 @@ pub enum StartError {
     Unusable(Unusable),
 }
 
-/// What a drive is to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Drive to memory.
-    Read {
-        /// First sector.
-        first_sector: u64,
-        /// Sectors, 1 to [`DriveInformation::command_sectors`].
-        sectors: u32,
-    },
-    /// Memory to drive.
-    Write {
-        /// First sector.
-        first_sector: u64,
-        /// Sectors, 1 to [`DriveInformation::command_sectors`].
-        sectors: u32,
-    },
-    /// Make what was written durable.
-    Flush,
-}
-
-/// Why a command was not accepted. The drive is as it was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SubmitError {
-    /// A command or a reset is under way.
-    Busy,
-    /// The sectors are not on the drive, or are none, or too many.
-    Range,
-    /// The segments do not hold the sectors exactly.
-    Length,
-    /// The segments cannot be described to the controller.
-    Segments(PrdError),
-    /// The drive has no such command.
-    Unsupported,
-}
-
-/// Why a command failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CommandError {
-    /// The drive reported an error.
-    Drive,
-    /// The controller reported an error of the bus, or did not transfer all.
-    BusMaster,
-    /// The drive did not answer in time and was reset.
-    Timeout,
-    /// The drive did not come back from the reset.
-    Dead,
-}
-
-/// A command's end.
-pub type Completion = Result<(), CommandError>;
+/// The tag of the one command that the drive does at a time.
+const TAG: u16 = 0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -126,74 +80,38 @@ enum State {
 }
 
 /// One drive of a channel, with that channel's bus master.
-pub struct Drive<'a, P, C> {
+pub struct IdeDrive<'a, P, C> {
     ports: P,
     clock: C,
     table: PrdTable<'a>,
     position: Position,
+    identity: Identity,
     information: DriveInformation,
     state: State,
 }
 
-impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
+impl<'a, P: Ports, C: Clock> IdeDrive<'a, P, C> {
     /// Resets the channel, asks the drive what it is, and lets it interrupt. This waits, within limits.
     pub fn start(ports: P, clock: C, table: PrdTable<'a>, position: Position) -> Result<Self, StartError> {
         if ports.read_u8(Bank::Command, command_block::STATUS_COMMAND) == u8::MAX {
             return Err(StartError::Absent);
         }
         ports.write_u8(Bank::BusMaster, bus_master::COMMAND, 0);
-        let information = identify(&ports, &clock, position)?;
+        let identity = identify(&ports, &clock, position)?;
+        // The task file has no way to say less than a sector, and this driver none to count in larger ones.
+        if identity.logical_bytes != SECTOR as u32 {
+            return Err(StartError::Unusable(Unusable::SectorSize));
+        }
         ports.write_u8(Bank::Control, 0, 0);
-        let drive = Self { ports, clock, table, position, information, state: State::Idle };
+        let information = identity.information(1, None);
+        let drive = Self { ports, clock, table, position, identity, information, state: State::Idle };
         drive.acknowledge();
         Ok(drive)
-    }
-
-    /// What the drive says of itself.
-    pub fn information(&self) -> &DriveInformation {
-        &self.information
-    }
-
-    /// The table that transfers are described in.
-    pub fn table(&self) -> &PrdTable<'a> {
-        &self.table
     }
 
     /// Whether a command can be submitted.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
-    }
-
-    /// Whether the drive is lost for good.
-    pub fn is_dead(&self) -> bool {
-        self.state == State::Dead
-    }
-
-    /// When, in the clock's milliseconds, [`Drive::on_time`] has to be called at the latest.
-    pub fn deadline(&self) -> Option<u64> {
-        match self.state {
-            State::Idle | State::Dead => None,
-            State::Transfer { deadline } | State::Flush { deadline } => Some(deadline),
-            State::ResetHeld { until, .. } => Some(until),
-            State::Resetting { look, .. } => Some(look),
-        }
-    }
-
-    /// Gives the drive a command; its end comes from [`Drive::on_interrupt`] or [`Drive::on_time`]. The segments, none for a flush,
-    /// must stay the controller's until then.
-    pub fn submit(
-        &mut self,
-        command: Command,
-        segments: impl IntoIterator<Item = PhysicalSegment>,
-    ) -> Result<(), SubmitError> {
-        if self.state != State::Idle {
-            return Err(SubmitError::Busy);
-        }
-        match command {
-            Command::Read { first_sector, sectors } => self.transfer(true, first_sector, sectors, segments),
-            Command::Write { first_sector, sectors } => self.transfer(false, first_sector, sectors, segments),
-            Command::Flush => self.flush(),
-        }
     }
 
     fn transfer(
@@ -204,10 +122,14 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
         segments: impl IntoIterator<Item = PhysicalSegment>,
     ) -> Result<(), SubmitError> {
         let end = first_sector.checked_add(sectors.into()).ok_or(SubmitError::Range)?;
-        if sectors == 0 || sectors > self.information.command_sectors() || end > self.information.sectors {
+        if sectors == 0 || sectors > self.identity.command_sectors() || end > self.information.sectors {
             return Err(SubmitError::Range);
         }
-        if self.table.fill(segments).map_err(SubmitError::Segments)? != u64::from(sectors) * SECTOR {
+        let described = self.table.fill(segments).map_err(|error| match error {
+            PrdError::Empty => SubmitError::Length,
+            PrdError::Table | PrdError::Segment(_) | PrdError::Full => SubmitError::Segments,
+        })?;
+        if described != u64::from(sectors) * SECTOR {
             return Err(SubmitError::Length);
         }
         let direction = if read { bus_master::TO_MEMORY } else { 0 };
@@ -249,7 +171,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
     }
 
     fn flush(&mut self) -> Result<(), SubmitError> {
-        let command = match (self.information.flush_ext, self.information.flush) {
+        let command = match (self.identity.flush_ext, self.identity.flush) {
             (true, _) => COMMAND_FLUSH_EXT,
             (false, true) => COMMAND_FLUSH,
             (false, false) => return Err(SubmitError::Unsupported),
@@ -261,8 +183,8 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
         Ok(())
     }
 
-    /// To be called at every interrupt of the channel. Returns the end of the command if it came to its end.
-    pub fn on_interrupt(&mut self) -> Option<Completion> {
+    /// Looks at an interrupt. Returns the end of the command if it came to its end.
+    fn interrupt(&mut self) -> Option<Completion> {
         match self.state {
             State::Transfer { .. } => {
                 let master = self.ports.read_u8(Bank::BusMaster, bus_master::STATUS);
@@ -276,7 +198,7 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
                 Some(if status & (status::ERROR | status::DEVICE_FAULT) != 0 {
                     Err(CommandError::Drive)
                 } else if master & (bus_master::ERROR | bus_master::ACTIVE) != 0 || unfinished {
-                    Err(CommandError::BusMaster)
+                    Err(CommandError::Transfer)
                 } else {
                     Ok(())
                 })
@@ -296,13 +218,13 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
         }
     }
 
-    /// To be called when [`Drive::deadline`] has come, at least. Returns the end of a command that the drive did not answer.
-    pub fn on_time(&mut self) -> Option<Completion> {
+    /// Looks at the time. Returns the end of a command that the drive did not answer.
+    fn time(&mut self) -> Option<Completion> {
         let now = self.clock.milliseconds();
         match self.state {
             State::Transfer { deadline } | State::Flush { deadline } if now >= deadline => {
                 // The interrupt may have been lost; then the status tells.
-                let completion = self.on_interrupt();
+                let completion = self.interrupt();
                 if completion.is_none() {
                     self.ports.write_u8(Bank::BusMaster, bus_master::COMMAND, 0);
                     self.ports.write_u8(Bank::Control, 0, control::SOFT_RESET | control::NO_INTERRUPTS);
@@ -354,6 +276,58 @@ impl<'a, P: Ports, C: Clock> Drive<'a, P, C> {
     }
 }
 
+impl<P: Ports, C: Clock> Drive for IdeDrive<'_, P, C> {
+    fn information(&self) -> &DriveInformation {
+        &self.information
+    }
+
+    fn fitting(&self, segments: impl IntoIterator<Item = PhysicalSegment>, limit: u64) -> u64 {
+        self.table.fitting(segments, limit.min(self.information.command_bytes))
+    }
+
+    fn submit(
+        &mut self,
+        tag: u16,
+        command: Command,
+        segments: impl IntoIterator<Item = PhysicalSegment>,
+    ) -> Result<(), SubmitError> {
+        if tag != TAG || self.state != State::Idle {
+            return Err(SubmitError::Busy);
+        }
+        match command {
+            Command::Read { first_sector, sectors } => self.transfer(true, first_sector, sectors, segments),
+            Command::Write { first_sector, sectors } => self.transfer(false, first_sector, sectors, segments),
+            Command::Flush => self.flush(),
+            Command::Discard { .. } | Command::WriteZeroes { .. } => Err(SubmitError::Unsupported),
+        }
+    }
+
+    fn on_interrupt(&mut self, completions: Completions<'_>) {
+        if let Some(completion) = self.interrupt() {
+            completions(TAG, completion);
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        match self.state {
+            State::Idle | State::Dead => None,
+            State::Transfer { deadline } | State::Flush { deadline } => Some(deadline),
+            State::ResetHeld { until, .. } => Some(until),
+            State::Resetting { look, .. } => Some(look),
+        }
+    }
+
+    fn on_time(&mut self, completions: Completions<'_>) {
+        if let Some(completion) = self.time() {
+            completions(TAG, completion);
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+}
+
 fn device(position: Position) -> u8 {
     match position {
         Position::First => DEVICE_LBA,
@@ -363,28 +337,20 @@ fn device(position: Position) -> u8 {
 
 /// Waits until the drive is not busy; returns its status.
 fn wait_ready(ports: &impl Ports, clock: &impl Clock, limit: u64) -> Result<u8, StartError> {
-    let deadline = clock.milliseconds().saturating_add(limit);
-    loop {
-        let status = ports.read_u8(Bank::Control, 0);
-        if status & status::BUSY == 0 {
-            return Ok(status);
-        }
-        if clock.milliseconds() >= deadline {
-            return Err(StartError::Timeout);
-        }
-        core::hint::spin_loop();
-    }
+    let mut status = status::BUSY;
+    let ready = clock.wait_until(limit, || {
+        status = ports.read_u8(Bank::Control, 0);
+        status & status::BUSY == 0
+    });
+    if ready { Ok(status) } else { Err(StartError::Timeout) }
 }
 
 fn pause(clock: &impl Clock, milliseconds: u64) {
-    let end = clock.milliseconds().saturating_add(milliseconds);
-    while clock.milliseconds() < end {
-        core::hint::spin_loop();
-    }
+    clock.wait_until(milliseconds, || false);
 }
 
 /// Resets the channel and asks the drive what it is, without interrupts.
-fn identify(ports: &impl Ports, clock: &impl Clock, position: Position) -> Result<DriveInformation, StartError> {
+fn identify(ports: &impl Ports, clock: &impl Clock, position: Position) -> Result<Identity, StartError> {
     ports.write_u8(Bank::Control, 0, control::SOFT_RESET | control::NO_INTERRUPTS);
     pause(clock, RESET_HOLD);
     ports.write_u8(Bank::Control, 0, control::NO_INTERRUPTS);
@@ -408,5 +374,5 @@ fn identify(ports: &impl Ports, clock: &impl Clock, position: Position) -> Resul
     for word in &mut words {
         *word = ports.read_u16(Bank::Command, command_block::DATA);
     }
-    DriveInformation::parse(&words).map_err(StartError::Unusable)
+    Identity::parse(&words).map_err(StartError::Unusable)
 }

@@ -1,7 +1,7 @@
 //! IDE with bus-master DMA: the driver, over a register trait.
 //!
-//! Owns: finding the controller in PCI configuration space ([`pci`]), IDENTIFY DEVICE ([`DriveInformation`]), the table of physical
-//! region descriptors ([`PrdTable`]), and the commands of one drive from submission to interrupt ([`Drive`]). Must never: touch
+//! Owns: finding the controller in PCI configuration space ([`pci`]), the table of physical
+//! region descriptors ([`PrdTable`]), and the commands of one drive from submission to interrupt ([`IdeDrive`]). Must never: touch
 //! memory (it hands physical addresses to the controller, and the caller answers for them), wait without a bound, or believe
 //! that a controller answers as it should.
 //!
@@ -11,15 +11,10 @@
 #![forbid(unsafe_code)]
 
 mod drive;
-mod identify;
 pub mod pci;
 mod ports;
 mod prd;
 
 pub use drive::*;
-pub use identify::*;
 pub use ports::*;
 pub use prd::*;
-
-/// Bytes of a sector; drives with others are refused.
-pub const SECTOR: u64 = 512;

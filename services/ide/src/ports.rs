@@ -27,12 +27,6 @@ pub trait Ports {
     fn write_u32(&self, bank: Bank, offset: u16, value: u32);
 }
 
-/// Time, for limits on how long hardware may take.
-pub trait Clock {
-    /// Milliseconds since some moment.
-    fn milliseconds(&self) -> u64;
-}
-
 /// Registers of the command block, by offset.
 pub(crate) mod command_block {
     pub const DATA: u16 = 0;

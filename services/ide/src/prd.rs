@@ -3,16 +3,8 @@
 //! A region has an even address below 4 GiB and an even length, and does not cross a multiple of 64 KiB. A table is aligned
 //! to 4 bytes and does not cross such a multiple either.
 
+use bulkhead_driver::{PhysicalSegment, SECTOR};
 use core::sync::atomic::{AtomicU64, Ordering::Release};
-
-/// A piece of physical memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PhysicalSegment {
-    /// Host-physical address.
-    pub address: u64,
-    /// Bytes.
-    pub length: u64,
-}
 
 const BOUNDARY: u64 = 0x1_0000;
 const REACH: u64 = 1 << 32;
@@ -20,20 +12,18 @@ const END_OF_TABLE: u64 = 1 << 63;
 /// Most descriptors that fit before a multiple of 64 KiB.
 const MAX_ENTRIES: usize = (BOUNDARY / 8) as usize;
 
-impl PhysicalSegment {
-    /// Whether the controller can reach it: even address and length, below 4 GiB.
-    pub fn is_reachable(self) -> bool {
-        self.address.is_multiple_of(2)
-            && self.length.is_multiple_of(2)
-            && self.address.checked_add(self.length).is_some_and(|end| end <= REACH)
-    }
+/// Whether the controller can reach a segment: even address and length, below 4 GiB.
+fn is_reachable(segment: PhysicalSegment) -> bool {
+    segment.address.is_multiple_of(2)
+        && segment.length.is_multiple_of(2)
+        && segment.address.checked_add(segment.length).is_some_and(|end| end <= REACH)
+}
 
-    /// Cuts off what lies before the next multiple of 64 KiB.
-    fn split(self) -> (Self, Self) {
-        let length = self.length.min(BOUNDARY - self.address % BOUNDARY);
-        let rest = Self { address: self.address.wrapping_add(length), length: self.length - length };
-        (Self { length, ..self }, rest)
-    }
+/// Cuts off what lies before the next multiple of 64 KiB.
+fn split(segment: PhysicalSegment) -> (PhysicalSegment, PhysicalSegment) {
+    let length = segment.length.min(BOUNDARY - segment.address % BOUNDARY);
+    let rest = PhysicalSegment { address: segment.address.wrapping_add(length), length: segment.length - length };
+    (PhysicalSegment { length, ..segment }, rest)
 }
 
 /// Why a table cannot be used, or segments not be put into it.
@@ -78,13 +68,13 @@ impl<'a> PrdTable<'a> {
         let mut last: Option<(&AtomicU64, u64)> = None;
         let mut bytes = 0;
         for mut rest in segments {
-            if !rest.is_reachable() {
+            if !is_reachable(rest) {
                 return Err(PrdError::Segment(rest));
             }
             bytes += rest.length;
             while rest.length != 0 {
                 let region;
-                (region, rest) = rest.split();
+                (region, rest) = split(rest);
                 let entry = entries.next().ok_or(PrdError::Full)?;
                 // A length of 64 KiB is written as 0.
                 let value = region.address | (region.length % BOUNDARY) << 32;
@@ -103,7 +93,7 @@ impl<'a> PrdTable<'a> {
         let (mut bytes, mut entries) = (0, self.entries.len());
         'segments: for mut rest in segments {
             rest.length = rest.length.min(limit - bytes);
-            if !rest.is_reachable() {
+            if !is_reachable(rest) {
                 break;
             }
             while rest.length != 0 {
@@ -111,11 +101,11 @@ impl<'a> PrdTable<'a> {
                     break 'segments;
                 }
                 let region;
-                (region, rest) = rest.split();
+                (region, rest) = split(rest);
                 bytes += region.length;
                 entries -= 1;
             }
         }
-        bytes - bytes % crate::SECTOR
+        bytes - bytes % SECTOR
     }
 }

@@ -3,29 +3,44 @@
 mod common;
 use common::*;
 
+use bulkhead_ata::Unusable;
+use bulkhead_driver::{Command, CommandError, Completion, Drive, PhysicalSegment, SubmitError};
 use bulkhead_ide::*;
 use proptest::prelude::*;
 
-fn start<'a>(bus: &Bus, table: &'a [std::sync::atomic::AtomicU64]) -> Drive<'a, Bus, Bus> {
+fn start<'a>(bus: &Bus, table: &'a [std::sync::atomic::AtomicU64]) -> IdeDrive<'a, Bus, Bus> {
     let table = PrdTable::new(table, TABLE_PHYSICAL).unwrap();
-    Drive::start(bus.clone(), bus.clone(), table, Position::First).unwrap()
+    IdeDrive::start(bus.clone(), bus.clone(), table, Position::First).unwrap()
 }
 
 fn segment(address: u64, length: u64) -> PhysicalSegment {
     PhysicalSegment { address, length }
 }
 
+fn on_interrupt(drive: &mut IdeDrive<'_, Bus, Bus>) -> Option<Completion> {
+    let mut end = None;
+    drive.on_interrupt(&mut |tag, completion| end = (tag == 0).then_some(completion));
+    end
+}
+
+fn on_time(drive: &mut IdeDrive<'_, Bus, Bus>) -> Option<Completion> {
+    let mut end = None;
+    drive.on_time(&mut |tag, completion| end = (tag == 0).then_some(completion));
+    end
+}
+
 /// Submits a command and delivers its interrupt.
 fn run(
-    drive: &mut Drive<'_, Bus, Bus>,
+    drive: &mut IdeDrive<'_, Bus, Bus>,
     bus: &Bus,
     command: Command,
     segments: &[PhysicalSegment],
 ) -> Option<Completion> {
-    drive.submit(command, segments.iter().copied()).unwrap();
+    drive.submit(0, command, segments.iter().copied()).unwrap();
     assert!(!drive.is_idle());
-    assert_eq!(drive.submit(Command::Flush, []), Err(SubmitError::Busy));
-    if bus.0.borrow().interrupt { drive.on_interrupt() } else { None }
+    assert_eq!(drive.submit(0, Command::Flush, []), Err(SubmitError::Busy));
+    let interrupt = bus.0.borrow().interrupt;
+    if interrupt { on_interrupt(drive) } else { None }
 }
 
 #[test]
@@ -36,7 +51,8 @@ fn a_drive_is_identified() {
         let drive = start(&bus, table);
         let information = drive.information();
         assert_eq!(information.model(), "BULKHEAD TEST DRIVE");
-        assert_eq!(information.lba48, lba48);
+        assert_eq!(information.command_bytes, if lba48 { 32 << 20 } else { 128 << 10 });
+        assert_eq!((information.depth, information.queues, information.logical_block_size), (1, 1, 512));
         assert_eq!(information.sectors, if lba48 { DRIVE_SECTORS } else { 0xfff_ffff });
         assert!(information.flush);
         assert!(drive.is_idle());
@@ -51,7 +67,7 @@ fn drives_that_cannot_be_used_are_refused() {
         change(&mut bus.0.borrow_mut());
         let table = bus.table();
         let table = PrdTable::new(table, TABLE_PHYSICAL).unwrap();
-        assert_eq!(Drive::start(bus.clone(), bus.clone(), table, Position::First).err(), Some(error));
+        assert_eq!(IdeDrive::start(bus.clone(), bus.clone(), table, Position::First).err(), Some(error));
     };
     refuse(StartError::Absent, |controller| controller.drive_present = false);
     refuse(StartError::Timeout, |controller| controller.fault = Fault::Silence(true));
@@ -108,7 +124,7 @@ fn wrong_commands_are_refused() {
     let mut drive = start(&bus, table);
     let mut refuse = |first_sector, sectors, segments: &[PhysicalSegment], error| {
         let command = Command::Write { first_sector, sectors };
-        assert_eq!(drive.submit(command, segments.iter().copied()), Err(error));
+        assert_eq!(drive.submit(0, command, segments.iter().copied()), Err(error));
         assert!(drive.is_idle());
     };
     let data = [segment(0x1000, 512)];
@@ -117,12 +133,12 @@ fn wrong_commands_are_refused() {
     refuse(0, 0, &data, SubmitError::Range);
     refuse(0, 65537, &data, SubmitError::Range);
     refuse(0, 2, &data, SubmitError::Length);
-    refuse(0, 1, &[], SubmitError::Segments(PrdError::Empty));
+    refuse(0, 1, &[], SubmitError::Length);
     for bad in [segment(0x1001, 512), segment(0x1000, 511), segment(0xffff_ff00, 512), segment(u64::MAX - 1, 512)] {
-        refuse(0, 1, &[bad], SubmitError::Segments(PrdError::Segment(bad)));
+        refuse(0, 1, &[bad], SubmitError::Segments);
     }
     let scattered: Vec<_> = (0..33).map(|index| segment(index * 4096, 512)).collect();
-    refuse(0, 33, &scattered, SubmitError::Segments(PrdError::Full));
+    refuse(0, 33, &scattered, SubmitError::Segments);
     assert!(bus.0.borrow().commands.iter().all(|command| *command == 0xec));
 }
 
@@ -133,7 +149,7 @@ fn errors_are_reported_and_the_drive_goes_on() {
     let mut drive = start(&bus, table);
     let data = [segment(0x1000, 512)];
     let read = Command::Read { first_sector: 0, sectors: 1 };
-    for (fault, error) in [(Fault::Drive, CommandError::Drive), (Fault::Bus, CommandError::BusMaster)] {
+    for (fault, error) in [(Fault::Drive, CommandError::Drive), (Fault::Bus, CommandError::Transfer)] {
         bus.0.borrow_mut().fault = fault;
         assert_eq!(run(&mut drive, &bus, read, &data), Some(Err(error)));
         bus.0.borrow_mut().fault = Fault::None;
@@ -144,12 +160,12 @@ fn errors_are_reported_and_the_drive_goes_on() {
 }
 
 /// Lets time pass until the command ends.
-fn pass_time(drive: &mut Drive<'_, Bus, Bus>, bus: &Bus) -> Completion {
+fn pass_time(drive: &mut IdeDrive<'_, Bus, Bus>, bus: &Bus) -> Completion {
     for _ in 0..100_000 {
         let deadline = drive.deadline().expect("the drive waits for something");
         let now = bus.0.borrow().now.max(deadline);
         bus.0.borrow_mut().now = now;
-        if let Some(completion) = drive.on_time() {
+        if let Some(completion) = on_time(drive) {
             return completion;
         }
     }
@@ -167,8 +183,8 @@ fn a_silent_drive_is_reset() {
         bus.0.borrow_mut().fault = Fault::Silence(false);
         let segments = if command == read { &data[..] } else { &[] };
         assert_eq!(run(&mut drive, &bus, command, segments), None);
-        assert_eq!(drive.on_time(), None);
-        assert_eq!(drive.on_interrupt(), None);
+        assert_eq!(on_time(&mut drive), None);
+        assert_eq!(on_interrupt(&mut drive), None);
         let resets = bus.0.borrow().resets;
         assert_eq!(pass_time(&mut drive, &bus), Err(CommandError::Timeout));
         assert_eq!(bus.0.borrow().resets, resets + 1);
@@ -178,7 +194,7 @@ fn a_silent_drive_is_reset() {
     assert_eq!(run(&mut drive, &bus, read, &data), None);
     assert_eq!(pass_time(&mut drive, &bus), Err(CommandError::Dead));
     assert!(drive.is_dead());
-    assert_eq!(drive.submit(Command::Flush, []), Err(SubmitError::Busy));
+    assert_eq!(drive.submit(0, Command::Flush, []), Err(SubmitError::Busy));
 }
 
 #[test]
@@ -221,7 +237,7 @@ proptest! {
         let table = bus.table();
         let mut drive = start(&bus, table);
         let limit = 16 * 512;
-        let bytes = drive.table().fitting(pieces.iter().copied(), limit);
+        let bytes = drive.fitting(pieces.iter().copied(), limit);
         let sum: u64 = pieces.iter().map(|piece| piece.length).sum();
         prop_assert_eq!(bytes, sum.min(limit) / 512 * 512);
         prop_assume!(bytes > 0);

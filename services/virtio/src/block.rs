@@ -1,7 +1,6 @@
 //! Block requests (virtio 1.2, 5.2.6).
 
-use crate::{Chain, GuestMemory, MAX_DESCRIPTORS, Queue, QueueError, Segment};
-use heapless::Vec;
+use crate::{Chain, GuestMemory, Queue, QueueError, Segment};
 
 /// Bytes of a disk's serial number.
 pub const SERIAL_LENGTH: usize = 20;
@@ -13,6 +12,12 @@ const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
 const TYPE_FLUSH: u32 = 4;
 const TYPE_GET_ID: u32 = 8;
+const TYPE_DISCARD: u32 = 11;
+const TYPE_WRITE_ZEROES: u32 = 13;
+/// Bytes of the range of a discard or write-zeroes request; there is one range a request.
+const RANGE_BYTES: u64 = 16;
+/// Flag of the range: the sectors may be deallocated. Of write-zeroes requests alone.
+const UNMAP: u32 = 1;
 
 /// How a request ended, as the guest reads it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +42,10 @@ pub struct Limits {
     pub read_only: bool,
     /// Flush is offered.
     pub flush: bool,
+    /// Most sectors of a discard, if that is offered.
+    pub discard: Option<u32>,
+    /// Most sectors of a write-zeroes request, if that is offered.
+    pub write_zeroes: Option<u32>,
     /// Serial number.
     pub serial: [u8; SERIAL_LENGTH],
 }
@@ -50,13 +59,29 @@ pub enum Operation {
     Write,
     /// Make what was written durable.
     Flush,
+    /// The contents are not needed any more.
+    Discard,
+    /// Make the contents zero.
+    WriteZeroes {
+        /// The sectors may be deallocated.
+        unmap: bool,
+    },
 }
 
-/// Data segments of a request.
-pub type Segments = Vec<Segment, MAX_DESCRIPTORS>;
+impl Operation {
+    /// Whether data go to the guest.
+    pub fn is_read(self) -> bool {
+        self == Self::Read
+    }
+
+    /// Whether data are moved at all.
+    pub fn has_data(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+}
 
 /// A checked request. Its data lie in the guest's memory, its sectors on the disk.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
     /// What to do.
     pub operation: Operation,
@@ -64,8 +89,6 @@ pub struct Request {
     pub first_sector: u64,
     /// Sectors; 0 for a flush.
     pub sectors: u64,
-    /// Where the data are, `sectors` in total.
-    pub data: Segments,
     /// How to answer.
     pub reply: Reply,
 }
@@ -81,8 +104,7 @@ pub struct Reply {
 }
 
 /// What is to be done with a chain.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(clippy::large_enum_variant, reason = "no_std, no heap: the value lives on the stack for one request")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// Serve the request, then answer it.
     Serve(Request),
@@ -91,6 +113,11 @@ pub enum Parsed {
 }
 
 impl Reply {
+    /// The chain's head.
+    pub fn head(self) -> u16 {
+        self.head
+    }
+
     /// Writes the status and gives the chain back. Bytes are counted as written only if all went well.
     pub fn send(self, queue: &mut Queue, memory: &impl GuestMemory, status: Status) -> Result<(), QueueError> {
         memory.write(self.status, &[status as u8])?;
@@ -104,31 +131,41 @@ fn total(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| u64::from(segment.length)).sum()
 }
 
-/// Drops the first `skip` bytes, keeps the next `keep`.
-fn slice(segments: &[Segment], mut skip: u64, mut keep: u64) -> Segments {
-    let mut result = Segments::new();
-    for segment in segments {
+/// `keep` bytes of guest segments, after the first `skip`: addresses and lengths.
+pub fn cut(segments: &[Segment], skip: u64, keep: u64) -> impl Iterator<Item = (u64, u64)> + Clone {
+    let pieces = segments.iter().scan((skip, keep), |(skip, keep), segment| {
         let length = u64::from(segment.length);
-        let skipped = skip.min(length);
-        let kept = keep.min(length - skipped);
-        (skip, keep) = (skip - skipped, keep - kept);
-        if kept != 0 {
-            // Both fit: the result has no more segments than the chain, and they are no longer. A sum that wraps around
-            // names memory that no guest has, and is refused as such.
-            let address = segment.address.wrapping_add(skipped);
-            let _ = result.push(Segment { address, length: kept as u32 });
-        }
-    }
-    result
+        let skipped = length.min(*skip);
+        let kept = (length - skipped).min(*keep);
+        *skip -= skipped;
+        *keep -= kept;
+        // A sum that wraps around names memory that no guest has, and is refused as such.
+        Some((segment.address.wrapping_add(skipped), kept))
+    });
+    pieces.filter(|(_, length)| *length != 0)
 }
 
-/// Copies bytes from segments; they must hold as many.
-fn gather(memory: &impl GuestMemory, segments: &[Segment], bytes: &mut [u8]) -> Result<(), Status> {
+impl Request {
+    /// `keep` bytes of the data in its chain, after the first `skip`.
+    pub fn data<'c>(
+        &self,
+        chain: &'c Chain,
+        skip: u64,
+        keep: u64,
+    ) -> impl Iterator<Item = (u64, u64)> + Clone + use<'c> {
+        match self.operation {
+            Operation::Write => cut(chain.readable(), HEADER_BYTES.saturating_add(skip), keep),
+            _ => cut(chain.writable(), skip, keep),
+        }
+    }
+}
+
+/// Copies bytes from segments, after the first `skip`; they must hold as many.
+fn gather(memory: &impl GuestMemory, segments: &[Segment], skip: u64, bytes: &mut [u8]) -> Result<(), Status> {
     let mut rest = bytes;
-    for segment in segments {
-        let length = rest.len().min(segment.length as usize);
-        let (now, later) = rest.split_at_mut(length);
-        memory.read(segment.address, now).map_err(|_| Status::IoError)?;
+    for (address, length) in cut(segments, skip, rest.len() as u64) {
+        let (now, later) = rest.split_at_mut(length as usize);
+        memory.read(address, now).map_err(|_| Status::IoError)?;
         rest = later;
     }
     Ok(())
@@ -137,9 +174,9 @@ fn gather(memory: &impl GuestMemory, segments: &[Segment], bytes: &mut [u8]) -> 
 /// Copies bytes to segments, as many as they hold.
 fn scatter(memory: &impl GuestMemory, segments: &[Segment], bytes: &[u8]) -> Result<(), Status> {
     let mut rest = bytes;
-    for segment in segments {
-        let (now, later) = rest.split_at(rest.len().min(segment.length as usize));
-        memory.write(segment.address, now).map_err(|_| Status::IoError)?;
+    for (address, length) in cut(segments, 0, rest.len() as u64) {
+        let (now, later) = rest.split_at(length as usize);
+        memory.write(address, now).map_err(|_| Status::IoError)?;
         rest = later;
     }
     Ok(())
@@ -164,23 +201,28 @@ fn serve(chain: &Chain, limits: &Limits, memory: &impl GuestMemory, reply: Reply
         return Err(Status::IoError);
     }
     let mut header = [0; HEADER_BYTES as usize];
-    gather(memory, chain.readable(), &mut header)?;
+    gather(memory, chain.readable(), 0, &mut header)?;
     let header = u128::from_le_bytes(header);
     let (kind, first_sector) = (header as u32, (header >> 64) as u64);
     let input_bytes = total(chain.writable()).saturating_sub(1);
     let output_bytes = total(chain.readable()) - HEADER_BYTES;
-    let (operation, data, bytes) = match kind {
-        TYPE_IN => (Operation::Read, slice(chain.writable(), 0, input_bytes), input_bytes),
+    let (operation, bytes) = match kind {
+        TYPE_IN => (Operation::Read, input_bytes),
         TYPE_OUT if limits.read_only => return Err(Status::IoError),
-        TYPE_OUT => (Operation::Write, slice(chain.readable(), HEADER_BYTES, output_bytes), output_bytes),
+        TYPE_OUT => (Operation::Write, output_bytes),
         TYPE_FLUSH if limits.flush => {
-            let operation = Operation::Flush;
-            return Ok(Parsed::Serve(Request { operation, first_sector: 0, sectors: 0, data: Vec::new(), reply }));
+            return Ok(Parsed::Serve(Request { operation: Operation::Flush, first_sector: 0, sectors: 0, reply }));
         }
         TYPE_GET_ID => {
             let length = input_bytes.min(SERIAL_LENGTH as u64);
-            scatter(memory, &slice(chain.writable(), 0, length), &limits.serial)?;
+            scatter(memory, chain.writable(), limits.serial.get(..length as usize).unwrap_or_default())?;
             return Ok(Parsed::Answer(Reply { data_bytes: length as u32, ..reply }, Status::Ok));
+        }
+        TYPE_DISCARD if let Some(most) = limits.discard => {
+            return range(chain, limits, memory, reply, most, false);
+        }
+        TYPE_WRITE_ZEROES if let Some(most) = limits.write_zeroes => {
+            return range(chain, limits, memory, reply, most, true);
         }
         _ => return Err(Status::Unsupported),
     };
@@ -189,10 +231,38 @@ fn serve(chain: &Chain, limits: &Limits, memory: &impl GuestMemory, reply: Reply
         _ => 0,
     };
     let sectors = checked_sectors(first_sector, bytes, limits).ok_or(Status::IoError)?;
-    if !data.iter().all(|segment| memory.contains(segment.address, segment.length.into())) {
+    let request = Request { operation, first_sector, sectors, reply: Reply { data_bytes, ..reply } };
+    if !request.data(chain, 0, bytes).all(|(address, length)| memory.contains(address, length)) {
         return Err(Status::IoError);
     }
-    Ok(Parsed::Serve(Request { operation, first_sector, sectors, data, reply: Reply { data_bytes, ..reply } }))
+    Ok(Parsed::Serve(request))
+}
+
+/// A discard or write-zeroes request: its sectors are in its data (virtio 1.2, 5.2.6.2).
+fn range(
+    chain: &Chain,
+    limits: &Limits,
+    memory: &impl GuestMemory,
+    reply: Reply,
+    most: u32,
+    zeroes: bool,
+) -> Result<Parsed, Status> {
+    if limits.read_only || total(chain.readable()) != HEADER_BYTES + RANGE_BYTES {
+        return Err(Status::IoError);
+    }
+    let mut bytes = [0; RANGE_BYTES as usize];
+    gather(memory, chain.readable(), HEADER_BYTES, &mut bytes)?;
+    let value = u128::from_le_bytes(bytes);
+    let (first_sector, sectors, flags) = (value as u64, (value >> 64) as u32, (value >> 96) as u32);
+    let operation = match zeroes {
+        true if flags & !UNMAP == 0 => Operation::WriteZeroes { unmap: flags & UNMAP != 0 },
+        false if flags == 0 => Operation::Discard,
+        _ => return Err(Status::Unsupported),
+    };
+    let sectors = checked_sectors(first_sector, u64::from(sectors.min(most)) * SECTOR, limits)
+        .filter(|checked| *checked == u64::from(sectors))
+        .ok_or(Status::IoError)?;
+    Ok(Parsed::Serve(Request { operation, first_sector, sectors, reply }))
 }
 
 /// Number of sectors of a transfer, if it lies on the disk and consists of whole blocks.

@@ -6,7 +6,7 @@ use heapless::Vec;
 /// Most descriptors in a chain: the data segments of a request, its header and its status.
 pub const MAX_DESCRIPTORS: usize = MAX_DATA_SEGMENTS + 2;
 /// Most data segments in a request.
-pub const MAX_DATA_SEGMENTS: usize = 126;
+pub const MAX_DATA_SEGMENTS: usize = 254;
 
 const DESCRIPTOR_BYTES: u64 = 16;
 const FLAG_NEXT: u16 = 1;
@@ -19,6 +19,12 @@ pub struct Chain {
     head: u16,
     segments: Vec<Segment, MAX_DESCRIPTORS>,
     readable: usize,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A descriptor, read once.
@@ -50,16 +56,23 @@ struct Table {
 }
 
 impl Chain {
+    /// A chain without segments, for [`crate::Queue::take_into`].
+    pub const fn new() -> Self {
+        Self { head: 0, segments: Vec::new(), readable: 0 }
+    }
+
     /// Walks the chain that begins at `head` of the table at guest-physical `table`, with `size` entries.
     pub(crate) fn walk(
+        &mut self,
         memory: &impl GuestMemory,
         table: u64,
         size: u16,
         head: u16,
         indirect_allowed: bool,
-    ) -> Result<Self, QueueError> {
+    ) -> Result<(), QueueError> {
         let mut table = Table { address: table, entries: size.into() };
-        let mut chain = Self { head, segments: Vec::new(), readable: 0 };
+        self.segments.clear();
+        (self.head, self.readable) = (head, 0);
         let (mut index, mut indirect, mut visited) = (head, false, 0);
         loop {
             let descriptor = Descriptor::read(memory, table, index)?;
@@ -77,9 +90,9 @@ impl Chain {
             if visited > table.entries {
                 return Err(QueueError::Loop);
             }
-            chain.push(&descriptor)?;
+            self.push(&descriptor)?;
             if descriptor.flags & FLAG_NEXT == 0 {
-                return Ok(chain);
+                return Ok(());
             }
             index = descriptor.next;
         }

@@ -15,6 +15,12 @@ pub struct BlockConfiguration {
     pub physical_block_exponent: u8,
     /// Queues.
     pub queues: u16,
+    /// Most sectors of a discard, and sectors to which it should be aligned.
+    pub discard: [u32; 2],
+    /// Most sectors of a write-zeroes request.
+    pub write_zeroes: u32,
+    /// A write-zeroes request may deallocate.
+    pub write_zeroes_unmaps: bool,
 }
 
 impl BlockConfiguration {
@@ -33,6 +39,12 @@ impl BlockConfiguration {
         put(24, &[self.physical_block_exponent, 0]);
         put(26, &1u16.checked_shl(self.physical_block_exponent.into()).unwrap_or(1).to_le_bytes());
         put(34, &self.queues.to_le_bytes());
+        // One range a request, of both kinds.
+        let [discard, alignment] = self.discard;
+        for (offset, value) in [(36, discard), (40, 1), (44, alignment), (48, self.write_zeroes), (52, 1)] {
+            put(offset, &u32::to_le_bytes(value));
+        }
+        put(56, &[self.write_zeroes_unmaps.into()]);
         bytes
     }
 }

@@ -33,6 +33,12 @@ pub mod feature {
     pub const BLOCK_FLUSH: u64 = 1 << 9;
     /// Block device: `topology` in the configuration is valid.
     pub const BLOCK_TOPOLOGY: u64 = 1 << 10;
+    /// Block device: `num_queues` in the configuration is valid.
+    pub const BLOCK_QUEUES: u64 = 1 << 12;
+    /// Block device: the discard command is there.
+    pub const BLOCK_DISCARD: u64 = 1 << 13;
+    /// Block device: the write-zeroes command is there.
+    pub const BLOCK_WRITE_ZEROES: u64 = 1 << 14;
     /// Indirect descriptors.
     pub const INDIRECT_DESCRIPTORS: u64 = 1 << 28;
     /// Event indexes instead of flags for the suppression of notifications.

@@ -25,6 +25,8 @@ pub enum QueueError {
     Indirect,
     /// A request has no place for its status.
     NoStatus,
+    /// The driver made a chain available that it has not got back.
+    InUse,
 }
 
 impl From<OutsideMemory> for QueueError {
@@ -71,6 +73,20 @@ impl Queue {
         })
     }
 
+    /// The same for a queue that has been in use: an earlier device has taken `outstanding` chains that it did not give back.
+    pub fn resume(
+        at: QueueConfiguration,
+        features: u64,
+        memory: &impl GuestMemory,
+        outstanding: u16,
+    ) -> Result<Self, QueueError> {
+        let mut queue = Self::new(at, features, memory)?;
+        queue.used = memory.load_u16(at.device + 2)?;
+        queue.examined = queue.used;
+        queue.taken = queue.used.wrapping_add(outstanding);
+        Ok(queue)
+    }
+
     /// Position of entry `count` in a ring. The size is a power of two, not 0.
     fn place(&self, count: u16) -> u64 {
         u64::from(count & self.at.size.wrapping_sub(1))
@@ -84,13 +100,34 @@ impl Queue {
 
     /// Takes the next chain, if there is one.
     pub fn take(&mut self, memory: &impl GuestMemory) -> Result<Option<Chain>, QueueError> {
+        let mut chain = Chain::new();
+        Ok(self.take_into(memory, &mut chain)?.then_some(chain))
+    }
+
+    /// The same into a chain that is there: a large value is not moved. Returns whether there was one.
+    pub fn take_into(&mut self, memory: &impl GuestMemory, chain: &mut Chain) -> Result<bool, QueueError> {
         if self.available(memory)? == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         let head = memory.load_u16(self.at.driver + 4 + 2 * self.place(self.taken))?;
-        let chain = Chain::walk(memory, self.at.descriptors, self.at.size, head, self.indirect)?;
+        self.walk(memory, head, chain)?;
         self.taken = self.taken.wrapping_add(1);
-        Ok(Some(chain))
+        Ok(true)
+    }
+
+    /// Walks the chain that begins at a head which was taken before.
+    pub fn walk(&self, memory: &impl GuestMemory, head: u16, chain: &mut Chain) -> Result<(), QueueError> {
+        chain.walk(memory, self.at.descriptors, self.at.size, head, self.indirect)
+    }
+
+    /// Chains given back, modulo 2^16, as the driver reads it.
+    pub fn used(&self) -> u16 {
+        self.used
+    }
+
+    /// Descriptors of the queue.
+    pub fn size(&self) -> u16 {
+        self.at.size
     }
 
     /// Gives the chain with this head back, with so many bytes written to it.

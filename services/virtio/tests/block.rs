@@ -10,7 +10,15 @@ const SECTORS: u64 = 64;
 const SERIAL: [u8; 20] = *b"bulkhead-disk-000001";
 
 fn limits() -> Limits {
-    Limits { sectors: SECTORS, block_sectors: 1, read_only: false, flush: true, serial: SERIAL }
+    Limits {
+        sectors: SECTORS,
+        block_sectors: 1,
+        read_only: false,
+        flush: true,
+        discard: Some(16),
+        write_zeroes: Some(32),
+        serial: SERIAL,
+    }
 }
 
 /// Serves everything that is available, with a disk in memory. Returns whether the queue still works.
@@ -20,16 +28,24 @@ fn serve(queue: &mut Queue, memory: &Memory, limits: &Limits, disk: &mut [u8]) -
             Parsed::Answer(reply, status) => reply.send(queue, memory, status)?,
             Parsed::Serve(request) => {
                 let mut offset = request.first_sector as usize * 512;
-                let total: u64 = request.data.iter().map(|segment| u64::from(segment.length)).sum();
-                assert_eq!(total, request.sectors * 512);
-                for segment in &request.data {
-                    let range = offset..offset + segment.length as usize;
-                    match request.operation {
-                        Operation::Read => memory.write(segment.address, &disk[range]).unwrap(),
-                        Operation::Write => memory.read(segment.address, &mut disk[range]).unwrap(),
-                        Operation::Flush => panic!("a flush has no data"),
+                let bytes = request.sectors * 512;
+                if !request.operation.has_data() {
+                    let range = offset..offset + bytes as usize;
+                    if request.operation != Operation::Flush {
+                        disk[range].fill(0);
                     }
-                    offset += segment.length as usize;
+                    request.reply.send(queue, memory, Status::Ok)?;
+                    continue;
+                }
+                let data = request.data(&chain, 0, bytes);
+                assert_eq!(data.clone().map(|(_, length)| length).sum::<u64>(), bytes);
+                for (address, length) in data {
+                    let range = offset..offset + length as usize;
+                    match request.operation {
+                        Operation::Read => memory.write(address, &disk[range]).unwrap(),
+                        _ => memory.read(address, &mut disk[range]).unwrap(),
+                    }
+                    offset += length as usize;
                 }
                 request.reply.send(queue, memory, Status::Ok)?;
             }
@@ -60,7 +76,7 @@ fn submit(driver: &mut Driver, memory: &Memory, shape: &Shape) -> u64 {
     memory.write(header_at, &header.to_le_bytes()).unwrap();
     let status = BUFFER + u64::from(shape.data);
     memory.write(status, &[0xff]).unwrap();
-    let written = if shape.kind == 1 { shape.data } else { 0 };
+    let written = if matches!(shape.kind, 1 | 11 | 13) { shape.data } else { 0 };
     let mut segments = Vec::new();
     let mut piece = |mut at: u64, mut length: u32, writable: bool| {
         for cut in shape.cuts.iter().chain([&u32::MAX]) {
@@ -90,14 +106,23 @@ fn submit(driver: &mut Driver, memory: &Memory, shape: &Shape) -> u64 {
 }
 
 fn shape() -> impl Strategy<Value = (Shape, Vec<u8>)> {
-    let kind = prop_oneof![4 => Just(0u32), 4 => Just(1), 1 => Just(4), 1 => Just(8), 1 => Just(11), 1 => any::<u32>()];
+    let kind = prop_oneof![4 => Just(0u32), 4 => Just(1), 1 => Just(4), 1 => Just(8), 2 => Just(11), 2 => Just(13), 1 => any::<u32>()];
     let sector = prop_oneof![8 => 0..SECTORS + 4, 1 => any::<u64>()];
     let data = prop_oneof![6 => (0u32..16).prop_map(|sectors| sectors * 512), 1 => 0u32..4096];
     let cuts = proptest::collection::vec(prop_oneof![Just(512u32), 1u32..700], 0..20);
-    (kind, sector, data, cuts, any::<bool>(), any::<u64>()).prop_map(|(kind, sector, data, cuts, indirect, seed)| {
-        let content = (0..data as u64).map(|at| (seed.rotate_left((at % 64) as u32).wrapping_add(at)) as u8).collect();
-        (Shape { kind, sector, data, cuts, indirect }, content)
-    })
+    let range =
+        (prop_oneof![8 => 0..SECTORS + 4, 1 => any::<u64>()], 0u32..40, prop_oneof![6 => Just(0u32), 3 => 1u32..3]);
+    (kind, sector, data, cuts, any::<bool>(), any::<u64>(), range).prop_map(
+        |(kind, sector, data, cuts, indirect, seed, range)| {
+            if matches!(kind, 11 | 13) {
+                let value = u128::from(range.0) | u128::from(range.1) << 64 | u128::from(range.2) << 96;
+                return (Shape { kind, sector, data: 16, cuts, indirect }, value.to_le_bytes().to_vec());
+            }
+            let content =
+                (0..data as u64).map(|at| (seed.rotate_left((at % 64) as u32).wrapping_add(at)) as u8).collect();
+            (Shape { kind, sector, data, cuts, indirect }, content)
+        },
+    )
 }
 
 proptest! {
@@ -127,6 +152,20 @@ proptest! {
                     (0, 1)
                 }
                 0 | 1 => (1, 1),
+                11 | 13 if read_only => (1, 1),
+                11 | 13 => {
+                    let number = |at: usize| u32::from_le_bytes(content[at..at + 4].try_into().unwrap());
+                    let first = u64::from(number(0)) | u64::from(number(4)) << 32;
+                    let (count, flags, most) = (number(8), number(12), if shape.kind == 11 { 16 } else { 32 });
+                    if flags > u32::from(shape.kind == 13) {
+                        (2, 1)
+                    } else if count == 0 || count > most || first.saturating_add(count.into()) > SECTORS {
+                        (1, 1)
+                    } else {
+                        model[first as usize * 512..(first as usize + count as usize) * 512].fill(0);
+                        (0, 1)
+                    }
+                }
                 4 => (0, 1),
                 8 => {
                     let length = length.min(20);
@@ -170,7 +209,7 @@ proptest! {
                     Ok(Parsed::Answer(reply, status)) => { let _ = reply.send(&mut queue, &memory, status); }
                     Ok(Parsed::Serve(request)) => {
                         prop_assert!(request.first_sector + request.sectors <= SECTORS);
-                        prop_assert!(request.data.iter().all(|segment| memory.contains(segment.address, segment.length.into())));
+                        prop_assert!(request.data(&chain, 0, u64::MAX).take(1).all(|(address, _)| memory.contains(address, 1)));
                         let _ = request.reply.send(&mut queue, &memory, Status::Ok);
                     }
                 },

@@ -100,8 +100,8 @@ fn broken_chains_are_refused() {
         memory.descriptor(DESCRIPTORS, 0, Segment { address: u64::MAX - 15, length: 0xffff_fff0 }, INDIRECT, 0);
     });
     refuse(QueueError::TooLong, |memory| {
-        memory.descriptor(DESCRIPTORS, 0, Segment { address: DATA, length: 16 * 200 }, INDIRECT, 0);
-        for index in 0..200 {
+        memory.descriptor(DESCRIPTORS, 0, Segment { address: DATA, length: 16 * 300 }, INDIRECT, 0);
+        for index in 0..300 {
             memory.descriptor(DATA, index, segment(0, 1), NEXT, index + 1);
         }
     });

@@ -3,7 +3,11 @@
 //! Both times are from the kernel's first instruction to the first instruction of its first program, with the same
 //! kernel, initial RAM disk, command line and size of memory. What brings the kernel into memory is not measured.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bulkhead_harness::{Backend, Run};
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -56,7 +60,7 @@ pub static TWO: Boot = Boot {
 pub fn run(linux: &Boot, model: &str) -> miette::Result<Vec<Figure>> {
     let serial = boot::manifest(linux.manifest, model, TIME_LIMIT)?;
     let guest = ticks(&serial, number_after(&serial, GUEST_ENTERED, 10));
-    let serial = native(linux, model)?;
+    let serial = on_the_machine(linux.manifest, (INITRD, linux.command_line), linux.cpus, None, model)?;
     let native = ticks(&serial, number_after(&serial, "0x", 16));
 
     let instructions = |name, value| Figure::once(name, (Value::Whole(value), "instructions"), model);
@@ -71,9 +75,15 @@ pub fn run(linux: &Boot, model: &str) -> miette::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The serial output of the bare machine.
-fn native(linux: &Boot, model: &str) -> miette::Result<String> {
-    let directory = system::directory(Path::new(linux.manifest))?.join("native");
+/// The serial output of the bare machine with an initial RAM disk and a command line, beside that of a manifest.
+pub fn on_the_machine(
+    manifest: &str,
+    (initrd, command_line): (&str, &str),
+    cpus: u32,
+    disk: Option<PathBuf>,
+    model: &str,
+) -> miette::Result<String> {
+    let directory = system::directory(Path::new(manifest))?.join("native");
     fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
     let image = directory.join("image.iso");
     let file = |reference| {
@@ -81,16 +91,16 @@ fn native(linux: &Boot, model: &str) -> miette::Result<String> {
             .map_err(|error| miette!("{reference}: {error}"))?
             .ok_or_else(|| miette!("{reference} is not there"))
     };
-    bulkhead_image::build_linux_image(&file(KERNEL)?, &file(INITRD)?, linux.command_line, &image)?;
+    bulkhead_image::build_linux_image(&file(KERNEL)?, &file(initrd)?, command_line, &image)?;
     boot::image(
         "Linux on the bare machine",
         &Run {
             image,
             backend: Backend::Bochs,
             cpu_model: Some(model.to_owned()),
-            cpus: linux.cpus,
+            cpus,
             memory_mib: MEMORY_MIB,
-            disk: None,
+            disk,
             devices: Vec::new(),
             iommu: false,
             timeout: Some(TIME_LIMIT),

@@ -5,9 +5,11 @@
 //! manifests that do so, collects the objects, and adds what can be seen from outside.
 
 mod boot;
+mod exits;
 mod figure;
 mod kernel;
 mod linux;
+mod reads;
 mod shadow;
 mod suite;
 mod table;

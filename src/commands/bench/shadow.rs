@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    boot,
+    boot, exits,
     figure::{Figure, Value, figures_of},
 };
 use crate::{
@@ -106,9 +106,9 @@ impl Workload {
         Ok(match self {
             Self::Operations => operations(&serial, engine, model),
             Self::Linux => {
-                let exits = exits_between(&counts_of(&serial), "linux", 0, PROCESSES);
+                let exits = exits::between(&counts_of(&serial), "linux", 0, PROCESSES);
                 let name = format!("{}linux.fork_exec.exits", engine.prefix());
-                exits.map(|exits| of_exits(&name, exits, PROCESSES, model)).into_iter().collect()
+                exits.map(|exits| exits::figure(&name, exits, PROCESSES, model)).into_iter().collect()
             }
             Self::TwoProcessors => interrupts(&serial, model).into_iter().collect(),
         })
@@ -122,26 +122,11 @@ fn operations(serial: &str, engine: Engine, model: &str) -> Vec<Figure> {
     let taken = figures_of(serial, model).into_iter().filter(|figure| figure.name.starts_with(PREFIX));
     for (figure, number) in taken.zip(0u32..) {
         let name = figure.name.replacen(PREFIX, engine.prefix(), 1);
-        let exits = exits_between(&counts, "pages", 2 * number, figure.n);
-        all.extend(exits.map(|exits| of_exits(&format!("{name}.exits"), exits, figure.n, model)));
+        let exits = exits::between(&counts, "pages", 2 * number, figure.n);
+        all.extend(exits.map(|exits| exits::figure(&format!("{name}.exits"), exits, figure.n, model)));
         all.push(Figure { name, ..figure });
     }
     all
-}
-
-fn of_exits(name: &str, exits: f64, n: u64, model: &str) -> Figure {
-    Figure { n, ..Figure::once(name, (Value::Ratio(exits), "exits"), model) }
-}
-
-/// Exits for each of `n` operations between a checkpoint and the next, in hundredths.
-fn exits_between(counts: &[Counts], guest: &str, checkpoint: u32, n: u64) -> Option<f64> {
-    let at = |number| {
-        let mut all = counts.iter();
-        all.find(|counts| counts.guest == guest && counts.at == At::Checkpoint(number)).map(Counts::exits)
-    };
-    // The second checkpoint has been counted itself.
-    let exits = at(checkpoint + 1)?.checked_sub(at(checkpoint)? + 1)?;
-    Some((exits as f64 * 100.0 / n as f64).round() / 100.0)
 }
 
 /// Interrupts that the kernel has sent to keep shadow tables up to date, if there was anything to keep up to date.

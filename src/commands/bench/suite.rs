@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     boot,
     figure::{self, Figure},
-    linux,
+    linux, reads,
     shadow::{Engine, Workload},
 };
 
@@ -20,6 +20,8 @@ enum Method {
     Crowded(&'static str, usize, &'static str),
     /// Linux is booted twice.
     Linux(&'static linux::Boot),
+    /// Linux reads its disk, as a guest and on the bare machine.
+    Reads,
     /// Guests with shadow paging print them, and their monitors count exits.
     Shadow(Workload, Engine),
 }
@@ -32,7 +34,7 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow ones last.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
@@ -67,6 +69,7 @@ impl Suite {
         Self::shadow(Workload::TwoProcessors, Engine::Kept),
         Self::shadow(Workload::Linux, Engine::Kept),
         Self::shadow(Workload::Linux, Engine::Plain),
+        Self { method: Method::Reads, figures: &reads::FIGURES },
         Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
         Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },
     ];
@@ -93,6 +96,7 @@ impl Suite {
                 Ok(figure::figures_of(&serial, model).into_iter().map(renamed).collect())
             }
             Method::Linux(linux) => linux::run(linux, model),
+            Method::Reads => reads::run(model),
             Method::Shadow(workload, engine) => workload.run(engine, model),
         }
     }

@@ -15,7 +15,7 @@ const fn compare(name: &'static str, target: f64, nova: &'static str, kvm: &'sta
 }
 
 /// NOVA is release 24.35; KVM is that of Linux 6.1 with a minimal monitor.
-const COMPARISONS: [Comparison; 25] = [
+const COMPARISONS: [Comparison; 28] = [
     compare("ipc.call_reply", 280.0, "284 (1 word), 319 (8 words)", "pipe 10,327"),
     compare("syscall.null", 60.0, "57", "212"),
     compare("notify.cross_cpu", 1500.0, "1,795", "eventfd 4,220"),
@@ -38,6 +38,9 @@ const COMPARISONS: [Comparison; 25] = [
     compare("shadow.demand_fault", 900.0, "751 (2)", "7,048 (2)"),
     compare("shadow.new_space", 50_000.0, "55,804 (66)", "519,184 (78.8)"),
     compare("shadow.sync_ipis", 0.0, "", ""),
+    compare("block.read_1m.ratio", 1.15, "", ""),
+    compare("block.read_4k.exits_qd1", 2.0, "", ""),
+    compare("block.read_4k.exits_qd32", 0.2, "", ""),
     compare("linux.boot.ratio", 1.10, "", ""),
     compare("linux.boot.ratio.smp", 1.10, "", ""),
     compare("kernel.lines", 10_000.0, "13,957", ""),

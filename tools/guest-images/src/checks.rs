@@ -42,26 +42,39 @@ pub(crate) fn initramfs(
     workload: &[u8],
     modules: &[(&str, Vec<u8>)],
 ) -> Vec<u8> {
+    let mut archive = linux(architecture, busybox, workload, modules, SCRIPT);
+    archive.file("etc/shell", SHELL_START.as_bytes());
+    archive.finish()
+}
+
+/// Linux' first programs: the one that tells the time, and the script that it becomes.
+pub(crate) fn linux(
+    architecture: Architecture,
+    busybox: &[u8],
+    workload: &[u8],
+    modules: &[(&str, Vec<u8>)],
+    text: &str,
+) -> Archive {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "lib", "mnt", "proc", "sys"] {
         archive.directory(directory);
     }
     archive.character_device("dev/console", (5, 1));
     archive.program("init", &first_program::elf(architecture));
-    archive.program("etc/start", script(modules).as_bytes());
-    archive.file("etc/shell", SHELL_START.as_bytes());
+    archive.program("etc/start", script(text, modules).as_bytes());
     archive.program("bin/busybox", busybox);
     archive.link("bin/sh", "busybox");
     archive.program("bin/workload", workload);
     for (name, bytes) in modules {
         archive.file(&format!("lib/{name}.ko"), bytes);
     }
-    archive.finish()
+    archive
 }
 
-fn script(modules: &[(&str, Vec<u8>)]) -> String {
+/// The script, with the modules' names in it.
+fn script(text: &str, modules: &[(&str, Vec<u8>)]) -> String {
     let names: Vec<_> = modules.iter().map(|(name, _)| *name).collect();
-    SCRIPT.replace(MODULES_PLACE, &names.join(" "))
+    text.replace(MODULES_PLACE, &names.join(" "))
 }
 
 #[cfg(test)]
@@ -74,7 +87,7 @@ mod tests {
 
     #[test]
     fn script_is_one_that_a_shell_reads() {
-        let script = script(&[("virtio", Vec::new()), ("virtio_blk", Vec::new())]);
+        let script = script(SCRIPT, &[("virtio", Vec::new()), ("virtio_blk", Vec::new())]);
         assert!(script.contains("for module in virtio virtio_blk; do") && !script.contains('@'));
         assert!(script.contains(INTERACTIVE));
         for text in [script.as_str(), SHELL_START, WORKLOAD_SCRIPT] {

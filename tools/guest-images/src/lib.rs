@@ -5,6 +5,7 @@
 //!   known, too: `memtest86+`, `gnumach-image-1.8-486:i386`, `seabios`.
 //! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
 //!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
+//! - `builtin:reads` is one that reads the disk, and prints what it costs ([`reads`]).
 //!
 //! `PACKAGE:i386` is a package of that architecture.
 //!
@@ -25,6 +26,7 @@ mod fetch;
 mod first_program;
 mod kernels;
 mod package;
+pub mod reads;
 mod reference;
 mod vmlinux;
 
@@ -40,6 +42,7 @@ use std::{
 use architecture::Architecture;
 use fetch::Fetch;
 use package::Package;
+use reference::CHECKS_KERNEL;
 
 /// The package that the checks' programs come from, of the kernel's architecture.
 const BUSYBOX: &str = "busybox-static";
@@ -110,6 +113,14 @@ impl<'a> GuestImages<'a> {
                 let archive = checks::initramfs(architecture, &busybox.busybox()?, &workload, &kernel.modules()?);
                 self.keep(&format!("checks-{name}.cpio"), &archive).map(Some)
             }
+            Reference::Reads => {
+                let (Some(kernel), Some(busybox)) = (package(CHECKS_KERNEL)?, package(BUSYBOX)?) else {
+                    return Ok(None);
+                };
+                let workload = fs::read(self.workload).map_err(GuestImageError::file(self.workload))?;
+                let archive = reads::initramfs(&busybox.busybox()?, &workload, &kernel.modules_of_disks()?);
+                self.keep("reads.cpio", &archive).map(Some)
+            }
         }
     }
 
@@ -156,6 +167,10 @@ impl<'a> GuestImages<'a> {
         let work = fetch::work_directory(&self.directory)?;
         let unpacked = Fetch::new(work.path())?.package(name)?;
         package::select(&unpacked, &work.path().join("selected"), name)?;
+        // One of an earlier selection makes room.
+        if place.exists() {
+            fs::remove_dir_all(&place).map_err(GuestImageError::file(&place))?;
+        }
         fs::rename(work.path().join("selected"), &place).map_err(GuestImageError::file(&place))?;
         Package::open(&place).ok_or_else(|| GuestImageError::Contents {
             package: name.to_owned(),

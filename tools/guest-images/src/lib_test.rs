@@ -1,5 +1,4 @@
 use super::*;
-use crate::reference::CHECKS_KERNEL;
 
 fn silent(_: &str) {}
 
@@ -20,6 +19,7 @@ fn initial_ram_disk_is_made_from_the_cache() {
     let packages = place.path().join("packages");
     for package in [CHECKS_KERNEL, BUSYBOX] {
         fs::create_dir_all(packages.join(package)).unwrap();
+        fs::write(packages.join(package).join("selection"), package::selection()).unwrap();
     }
     fs::write(packages.join(BUSYBOX).join("busybox"), "busybox").unwrap();
     let workload = place.path().join("workload");
@@ -42,6 +42,7 @@ fn kernels_of_32_bits_get_programs_of_32_bits() {
     let packages = place.path().join("packages");
     for package in ["linux-image-686:i386", "busybox-static:i386"] {
         fs::create_dir_all(packages.join(package)).unwrap();
+        fs::write(packages.join(package).join("selection"), package::selection()).unwrap();
     }
     for module in checks::DISK_MODULES {
         fs::write(packages.join("linux-image-686:i386").join(format!("{module}.ko")), "module").unwrap();

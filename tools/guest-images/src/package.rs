@@ -9,10 +9,23 @@ use crate::{
     GuestImageError,
     checks::{DISK_MODULES, FILE_SYSTEM_MODULES},
     kernels,
+    reads::IDE_MODULES,
 };
 
 /// The program of `busybox-static`.
 const BUSYBOX: &str = "busybox";
+/// Which modules were looked for when the package was fetched: one that lacks some of them is fetched again.
+const SELECTION: &str = "selection";
+
+/// The names of all modules that guests may need.
+fn wanted() -> impl Iterator<Item = &'static str> {
+    DISK_MODULES.into_iter().chain(FILE_SYSTEM_MODULES).chain(IDE_MODULES)
+}
+
+/// What is written to [`SELECTION`] today.
+pub(crate) fn selection() -> String {
+    wanted().collect::<Vec<_>>().join("\n")
+}
 
 /// A directory with a kernel, such as `vmlinuz-VERSION`, and modules `NAME.ko`, or with `busybox`.
 pub(crate) struct Package {
@@ -20,9 +33,10 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// The package in `directory`, if it has been fetched.
+    /// The package in `directory`, if it has been fetched with all that is wanted of it today.
     pub fn open(directory: &Path) -> Option<Self> {
-        directory.is_dir().then(|| Self { directory: directory.to_owned() })
+        let made = fs::read_to_string(directory.join(SELECTION)).ok()?;
+        (made == selection()).then(|| Self { directory: directory.to_owned() })
     }
 
     /// The kernel.
@@ -33,10 +47,23 @@ impl Package {
 
     /// The kernel modules that the checks need, by name, in the order in which they are loaded.
     pub fn modules(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
-        let path = |name| self.directory.join(module_file(name));
-        let has_file_system = FILE_SYSTEM_MODULES.last().is_some_and(|name| path(name).is_file());
+        let last = FILE_SYSTEM_MODULES.last().map(|name| self.directory.join(module_file(name)));
+        let has_file_system = last.is_some_and(|path| path.is_file());
         let file_system = FILE_SYSTEM_MODULES.iter().filter(|_| has_file_system);
-        DISK_MODULES.iter().chain(file_system).map(|&name| read(&path(name)).map(|bytes| (name, bytes))).collect()
+        self.read_modules(DISK_MODULES.iter().chain(file_system).copied())
+    }
+
+    /// The kernel modules for a disk, be it virtio's or IDE, in the order in which they are loaded.
+    pub fn modules_of_disks(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
+        self.read_modules(DISK_MODULES.into_iter().chain(IDE_MODULES))
+    }
+
+    fn read_modules(
+        &self,
+        names: impl Iterator<Item = &'static str>,
+    ) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
+        let module = |name| read(&self.directory.join(module_file(name))).map(|bytes| (name, bytes));
+        names.map(module).collect()
     }
 
     /// The program `busybox`.
@@ -73,7 +100,11 @@ pub(crate) fn select(root: &Path, selected: &Path, name: &str) -> Result<(), Gue
             keep(&path, &file_name(&path))?;
         }
     }
-    if found { Ok(()) } else { Err(GuestImageError::Contents { package: name.to_owned(), missing: "a kernel" }) }
+    if !found {
+        return Err(GuestImageError::Contents { package: name.to_owned(), missing: "a kernel" });
+    }
+    let list = selected.join(SELECTION);
+    fs::write(&list, selection()).map_err(GuestImageError::file(&list))
 }
 
 fn kernel_in(directory: &Path) -> Result<Option<PathBuf>, GuestImageError> {
@@ -92,11 +123,10 @@ fn modules_below(directory: &Path) -> Result<Vec<PathBuf>, GuestImageError> {
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
         for path in files(&directory)? {
-            let mut wanted = DISK_MODULES.iter().chain(&FILE_SYSTEM_MODULES);
             let link = path.is_symlink();
             if path.is_dir() && !link {
                 directories.push(path);
-            } else if !link && wanted.any(|name| file_name(&path) == module_file(name)) {
+            } else if !link && wanted().any(|name| file_name(&path) == module_file(name)) {
                 found.push(path);
             }
         }
@@ -145,8 +175,11 @@ mod tests {
         select(&root, &selected, "linux").unwrap();
         let mut names: Vec<_> = files(&selected).unwrap().iter().map(|path| file_name(path)).collect();
         names.sort();
-        assert_eq!(names, ["virtio.ko", "vmlinuz-6.1"]);
+        assert_eq!(names, [SELECTION, "virtio.ko", "vmlinuz-6.1"]);
         assert!(Package::open(&selected).unwrap().kernel().is_ok());
+        // One that was fetched when other modules were wanted is fetched again.
+        fs::write(selected.join(SELECTION), "virtio").unwrap();
+        assert!(Package::open(&selected).is_none());
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Reference {
         /// The package of the kernel that it goes with: modules fit one kernel only.
         kernel: String,
     },
+    /// The initial RAM disk of [`crate::reads`], for the kernel of [`CHECKS_KERNEL`].
+    Reads,
 }
 
 /// The two forms of a Linux kernel.
@@ -42,6 +44,7 @@ impl FromStr for Reference {
         let package = |name: &str| if is_package_name(name) { Ok(name.to_owned()) } else { Err(unknown()) };
         let (kind, name) = text.split_once(':').ok_or_else(unknown)?;
         match (kind, name.split_once('#').map_or((name, None), |(name, part)| (name, Some(part)))) {
+            ("builtin", ("reads", None)) => Ok(Self::Reads),
             ("builtin", ("checks", kernel)) => Ok(Self::Checks { kernel: package(kernel.unwrap_or(CHECKS_KERNEL))? }),
             ("debian", (name, None)) => Ok(Self::Debian { package: package(name)?, form: KernelForm::BzImage }),
             ("debian", (name, Some("vmlinux"))) => {
@@ -74,6 +77,7 @@ mod tests {
             "debian:linux-image-cloud-amd64#vmlinux".parse::<Reference>().ok(),
             Some(debian(KernelForm::Vmlinux))
         );
+        assert_eq!("builtin:reads".parse::<Reference>().ok(), Some(Reference::Reads));
         let checks = |kernel: &str| Some(Reference::Checks { kernel: kernel.to_owned() });
         assert_eq!("builtin:checks".parse::<Reference>().ok(), checks("linux-image-cloud-amd64"));
         assert_eq!("builtin:checks#linux-image-rt-amd64".parse::<Reference>().ok(), checks("linux-image-rt-amd64"));
@@ -88,6 +92,7 @@ mod tests {
             "builtin:",
             "builtin:other",
             "builtin:checks#",
+            "builtin:reads#linux-image-rt-amd64",
             "builtin:checks#../x",
             "debian:",
             "debian:a",

@@ -30,7 +30,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 7] = ["bench", "block", "bus", "console", "hello", "probe", "vmm"];
+pub const PROGRAMS: [&str; 8] = ["bench", "block", "bus", "console", "drivecheck", "hello", "probe", "vmm"];
 
 /// Finds the file of a `package:` or `builtin:` reference: `Ok(None)` if it is known but not there yet (not fetched, not
 /// built), `Err` with the reason if there can be no such file.

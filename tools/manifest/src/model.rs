@@ -7,6 +7,7 @@ use crate::{
     machine::Device,
     pci::{BUS, CONFIGURATION},
 };
+use bulkhead_plan::Fault;
 use bulkhead_plan::layout;
 
 /// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
@@ -75,6 +76,8 @@ impl Manifest {
             stack: number(layout::STACK_BYTES),
             devices: vec![text(CONFIGURATION)],
             restart: Restart::Never,
+            watchdog_us: None,
+            inject: None,
             console: Console::Default,
             must_finish: false,
             settings: Vec::new(),
@@ -153,6 +156,16 @@ pub(crate) enum Restart {
     Limit(u64),
 }
 
+/// `inject`: a fault, to try what then happens.
+#[derive(Debug)]
+pub(crate) struct Inject {
+    pub(crate) span: Span,
+    pub(crate) fault: Fault,
+    pub(crate) after_us: u64,
+    pub(crate) every_us: u64,
+    pub(crate) times: u64,
+}
+
 /// `console`: which service shows a partition's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Console {
@@ -175,6 +188,8 @@ pub(crate) struct Partition {
     pub(crate) stack: Located<u64>,
     pub(crate) devices: Vec<Located<String>>,
     pub(crate) restart: Restart,
+    pub(crate) watchdog_us: Option<Located<u64>>,
+    pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
     pub(crate) settings: Vec<(Located<String>, String)>,

@@ -90,6 +90,11 @@ impl VirtioPci {
         }
     }
 
+    /// The device.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Exchanges the device for one of another shape (its emulator was restarted, or has changed its capacity), and tells the
     /// driver that the configuration changed. Queue numbers and configuration size stay those of the first device.
     pub fn set_device(&mut self, device: Device) {

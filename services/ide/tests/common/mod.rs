@@ -1,7 +1,8 @@
 //! An IDE controller, its drive and a clock, in memory.
 #![allow(dead_code, reason = "not every test file uses everything")]
 
-use bulkhead_ide::{Bank, Clock, Ports};
+use bulkhead_driver::Clock;
+use bulkhead_ide::{Bank, Ports};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -13,6 +13,7 @@ mod memory;
 mod modules;
 mod names;
 mod pci;
+mod restart;
 mod time;
 
 use crate::{
@@ -42,6 +43,8 @@ pub(crate) fn all(context: &Context<'_>) {
         time::priorities_are_in_range,
         time::budgets_fit_their_periods,
         time::cpus_are_not_over_committed,
+        restart::watchdogs_can_act,
+        restart::faults_are_sensible,
         cpus::machine_has_cpus,
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,

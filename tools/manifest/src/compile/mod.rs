@@ -160,11 +160,16 @@ impl<'a> Compiler<'a> {
                 space.push(heap_entry, writable(heap_region));
                 let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
                 let peer = plan_name("init");
+                let watchdog_us = match subject {
+                    Subject::Partition(partition) => partition.watchdog_us.as_ref().map_or(0, |time| time.value),
+                    Subject::Guest(_) => 0,
+                };
                 let entry = EnvironmentEntry {
                     slot,
                     address,
                     size: PAGE_SIZE,
                     peer,
+                    parameters: [watchdog_us, 0, 0, 0],
                     ..EnvironmentEntry::new(EntryKind::Status, name)
                 };
                 space.push(entry, writable(status_region));
@@ -291,6 +296,10 @@ impl<'a> Compiler<'a> {
                 notification_slot,
             });
         }
+        let (inject, watchdog_us) = match subject {
+            Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
+            Subject::Guest(_) => (None, 0),
+        };
         let (restart, restart_limit) = match restart {
             Restart::Never => (RestartPolicy::Never, 0),
             Restart::Always => (RestartPolicy::Always, 0),
@@ -310,6 +319,11 @@ impl<'a> Compiler<'a> {
             init_bit: index as u32 - 1,
             program_bytes: program.memory(),
             features: features.bits(),
+            fault: inject.map_or(0, |inject| inject.fault as u32),
+            fault_times: inject.map_or(0, |inject| u32::try_from(inject.times).unwrap_or(u32::MAX)),
+            fault_after_us: inject.map_or(0, |inject| inject.after_us),
+            fault_every_us: inject.map_or(0, |inject| inject.every_us),
+            watchdog_us,
             ..PartitionRecord::new_zeroed()
         };
         self.writer.partition(record, &threads, space.environment());

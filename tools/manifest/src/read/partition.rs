@@ -1,8 +1,8 @@
 //! `[partition.NAME]`.
 
 use super::{console, restart, schedule, table::TableReader};
-use crate::model::{Located, Partition};
-use bulkhead_plan::layout;
+use crate::model::{Inject, Located, Partition};
+use bulkhead_plan::{Fault, layout};
 
 /// Heap of a partition that does not say its memory.
 const DEFAULT_HEAP: u64 = 256 << 10;
@@ -17,10 +17,38 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         stack: table.size("stack").unwrap_or_else(|| table.default(layout::STACK_BYTES)),
         devices: table.strings("devices"),
         restart: restart(&table),
+        watchdog_us: table.time("watchdog"),
+        inject: table.table("inject").map(|table| inject(&table)),
         console: console(&table),
         must_finish: table.boolean("must_finish", false),
         settings: table.table("settings").map(|settings| settings.free_strings()).unwrap_or_default(),
     };
     table.finish();
     partition
+}
+
+/// `inject`.
+fn inject(table: &TableReader<'_, '_>) -> Inject {
+    let fault = table.require("fault", TableReader::string);
+    let fault = match fault.as_ref().map(|fault| fault.value.as_str()) {
+        Some("kill") => Fault::Kill,
+        Some("hang") => Fault::Hang,
+        other => {
+            if let (Some(fault), Some(other)) = (&fault, other) {
+                let message = format!("there is no fault `{other}`");
+                table.report(&fault.span, "read::value", message).help(r#"write "kill" or "hang""#);
+            }
+            Fault::None
+        }
+    };
+    let microseconds = |key| table.time(key).map_or(1_000_000, |time| time.value);
+    let inject = Inject {
+        span: table.span.clone(),
+        fault,
+        after_us: microseconds("after"),
+        every_us: microseconds("every"),
+        times: table.integer("times").map_or(1, |times| times.value),
+    };
+    table.finish();
+    inject
 }

@@ -2,24 +2,34 @@
 
 #![allow(unsafe_code)]
 
-use core::arch::{asm, global_asm};
+use core::{
+    arch::{asm, global_asm},
+    ffi::CStr,
+};
 
 use super::Failure;
 
 pub const READ: usize = 0;
 pub const WRITE: usize = 1;
 pub const CLOSE: usize = 3;
+pub const OPEN: usize = 2;
 pub const MMAP: usize = 9;
+pub const PREAD64: usize = 17;
 pub const SCHED_YIELD: usize = 24;
 pub const CLONE: usize = 56;
 pub const FORK: usize = 57;
 pub const EXECVE: usize = 59;
 pub const EXIT: usize = 60;
 pub const WAIT4: usize = 61;
+pub const KILL: usize = 62;
+pub const SCHED_SETSCHEDULER: usize = 144;
 pub const IOPERM: usize = 173;
 pub const FUTEX: usize = 202;
 pub const SCHED_SETAFFINITY: usize = 203;
 pub const SCHED_GETAFFINITY: usize = 204;
+pub const IO_SETUP: usize = 206;
+pub const IO_GETEVENTS: usize = 208;
+pub const IO_SUBMIT: usize = 209;
 pub const EXIT_GROUP: usize = 231;
 pub const PIPE2: usize = 293;
 pub const GETCPU: usize = 309;
@@ -73,7 +83,21 @@ pub fn call_with_numbers<const COUNT: usize>(
 global_asm!(".globl _start", "_start: mov rdi, rsp", "and rsp, -16", "call {start}", "ud2", start = sym start);
 
 extern "C" fn start(arguments: *const usize) -> ! {
-    // SAFETY: see above.
-    let has_argument = unsafe { arguments.read() } > 1;
-    super::exit(if has_argument { crate::start_programs() } else { crate::main() })
+    // SAFETY: see above: the number of arguments, and then a pointer to each, the program's name first.
+    let argument = |number| unsafe {
+        (number < arguments.read()).then(|| text(core::ptr::with_exposed_provenance(arguments.add(1 + number).read())))
+    };
+    super::exit(crate::main([argument(1), argument(2)]))
+}
+
+/// # Safety
+/// A text that ends with 0 must be there for as long as the program runs.
+unsafe fn text(start: *const u8) -> &'static CStr {
+    let mut length = 0;
+    // SAFETY: up to its end the text is there. Volatile, so that this does not become a call of a function that is not.
+    while unsafe { start.add(length).read_volatile() } != 0 {
+        length += 1;
+    }
+    // SAFETY: as above; the last of these bytes is the 0, and there is no other.
+    unsafe { CStr::from_bytes_with_nul_unchecked(core::slice::from_raw_parts(start, length + 1)) }
 }

@@ -2,8 +2,10 @@
 
 mod call;
 mod checkpoint;
+mod disk;
 mod failure;
 mod futex;
+mod idle;
 mod page;
 mod pipe;
 mod print;
@@ -11,8 +13,10 @@ mod process;
 mod processors;
 
 pub use checkpoint::Checkpoints;
+pub use disk::Disk;
 pub use failure::Failure;
 pub use futex::{futex_wait, futex_wake};
+pub use idle::{LOOP_INSTRUCTIONS, SharedCounter, become_idle, stop_process, ticks};
 pub use page::Page;
 pub use pipe::{Pipe, PipeEnd};
 pub use print::print;

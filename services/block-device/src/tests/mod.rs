@@ -4,10 +4,12 @@
 mod controller;
 mod hostile;
 mod requests;
+mod restart;
 
 use crate::*;
 use bulkhead_channel::{AtomicU64, Configuration, Interrupts, MonitorSide, Outcome, QueueConfiguration};
-use bulkhead_ide::{Drive, PhysicalSegment, Position, PrdTable};
+use bulkhead_driver::PhysicalSegment;
+use bulkhead_ide::{IdeDrive, Position, PrdTable};
 use bulkhead_virtio::{GuestMemory, OutsideMemory, SECTOR, Segment, feature};
 use controller::{Bus, Fault, TABLE_PHYSICAL};
 use std::collections::VecDeque;
@@ -121,10 +123,16 @@ struct Guest {
 }
 
 impl Guest {
-    fn configure(&mut self, features: u64) {
+    /// What the driver chose, for [`MonitorSide::configure`] and [`MonitorSide::resume`].
+    fn choice(&self, features: u64) -> Configuration {
         let mut configuration = Configuration { features, ..Default::default() };
         configuration.queues[0] =
             Some(QueueConfiguration { size: QUEUE_SIZE, descriptors: DESCRIPTORS, driver: DRIVER, device: DEVICE });
+        configuration
+    }
+
+    fn configure(&mut self, features: u64) {
+        let configuration = self.choice(features);
         for area in [DRIVER, DEVICE] {
             self.ram.write(area, &[0; 0x200]).unwrap();
         }
@@ -172,6 +180,11 @@ impl Guest {
     /// What a driver does at an interrupt.
     fn on_interrupt(&mut self) {
         assert_eq!(self.monitor.take_interrupts(), Interrupts::queue(0));
+        self.drain();
+    }
+
+    /// Takes what is in the used ring.
+    fn drain(&mut self) {
         while self.ram.load_u16(DEVICE + 2).unwrap() != self.used {
             let element = self.ram.bytes(DEVICE + 4 + 8 * u64::from(self.used % QUEUE_SIZE), 8);
             let slot = u16::from_le_bytes([element[0], element[1]]) / 3;
@@ -187,41 +200,56 @@ impl Guest {
     }
 }
 
-type TestService = Service<'static, Bus, Bus, Ram, Buffer>;
+type TestService = Service<'static, IdeDrive<'static, Bus, Bus>, Bus, Ram, Buffer>;
 
 struct World {
     bus: Bus,
     service: TestService,
     guests: Vec<Guest>,
     words: Vec<&'static [AtomicU64]>,
+    ranges: Vec<DiskRange<'static>>,
 }
 
 const FEATURES: u64 = feature::VERSION_1 | feature::BLOCK_FLUSH;
 
+/// A service for a drive that is started anew.
+fn service(bus: &Bus) -> TestService {
+    let table = PrdTable::new(bus.table(), TABLE_PHYSICAL).unwrap();
+    let drive = IdeDrive::start(bus.clone(), bus.clone(), table, Position::First).unwrap();
+    Service::new(drive, bus.clone(), Buffer(bus.clone()))
+}
+
 /// Disks of so many sectors, one after the other from sector 100 on; the last is read-only if wanted.
 fn world(sizes: &[u64], read_only: bool) -> World {
     let bus = Bus::new(true);
-    let table = PrdTable::new(bus.table(), TABLE_PHYSICAL).unwrap();
-    let drive = Drive::start(bus.clone(), bus.clone(), table, Position::First).unwrap();
-    let mut service = Service::new(drive, Buffer(bus.clone()));
-    let (mut guests, mut pages, mut first_sector) = (Vec::new(), Vec::new(), 100);
+    let service = service(&bus);
+    let mut world = World { bus: bus.clone(), service, guests: Vec::new(), words: Vec::new(), ranges: Vec::new() };
+    let mut first_sector = 100;
     for (index, sectors) in (0..).zip(sizes) {
         let words: &'static [AtomicU64] = Box::leak((0..512).map(|_| AtomicU64::new(0)).collect());
         let ram = Ram { bus: bus.clone(), base: 0x1000_0000 * (index + 1) };
         let read_only = read_only && index + 1 == sizes.len() as u64;
-        let range = DiskRange { name: "disk", first_sector, sectors: *sectors, read_only };
-        let disk = Disk::publish(words, ram.clone(), range, service.information()).unwrap();
-        service.add(disk).unwrap();
+        let withheld = Withheld::default();
+        world.ranges.push(DiskRange { name: "disk", first_sector, sectors: *sectors, read_only, withheld });
         let monitor = MonitorSide::attach(words).unwrap();
         let (free, finished) = (Vec::new(), VecDeque::new());
-        guests.push(Guest { monitor, ram, event_index: false, available: 0, used: 0, free, finished });
-        pages.push(words);
+        world.guests.push(Guest { monitor, ram, event_index: false, available: 0, used: 0, free, finished });
+        world.words.push(words);
         first_sector += sectors;
     }
-    World { bus, service, guests, words: pages }
+    world.publish();
+    world
 }
 
 impl World {
+    /// Offers the disks, as the service does when it starts.
+    fn publish(&mut self) {
+        for ((guest, words), range) in self.guests.iter().zip(&self.words).zip(&self.ranges) {
+            let disk = Disk::publish(words, guest.ram.clone(), *range, self.service.information()).unwrap();
+            self.service.add(disk).unwrap();
+        }
+    }
+
     /// Lets the service run until it waits; guests take their interrupts. The drive's interrupts come only if `drive` is true.
     fn run(&mut self, drive: bool) {
         loop {

@@ -43,13 +43,14 @@ fn memory_that_the_controller_does_not_reach_is_bounced() {
 }
 
 #[test]
-fn large_requests_take_several_commands() {
+fn large_requests_take_one_command_if_nobody_waits() {
     let mut world = world(&[4096], false);
     world.start(FEATURES);
     world.bus.0.borrow_mut().commands.clear();
     let length = 0x5_0000;
     world.round_trip(0, 8, DATA, DATA + length, length as u32);
-    assert_eq!(world.bus.0.borrow().commands, [0x35, 0xca, 0x25, 0xc8]);
+    // More than 256 sectors take the long form. Nobody waits, so each request is one command.
+    assert_eq!(world.bus.0.borrow().commands, [0x35, 0x25]);
 }
 
 #[test]
@@ -119,6 +120,44 @@ fn a_reset_waits_for_the_controller() {
     world.guests[0].configure(FEATURES);
     world.run(true);
     world.round_trip(0, 1, DATA, DATA + 512, 512);
+}
+
+#[test]
+fn many_answers_are_one_interrupt() {
+    let mut world = world(&[1024], false);
+    world.start(FEATURES);
+    for number in 0..4 {
+        world.guests[0].request(0, number, sector(DATA));
+    }
+    let (mut signals, mut answers) = (0, Vec::new());
+    for _ in 0..4 {
+        let _ = world.service.work();
+        assert!(core::mem::take(&mut world.bus.0.borrow_mut().interrupt));
+        world.service.on_interrupt();
+        let _ = world.service.work();
+        world.service.take_signals(|_| signals += 1);
+        if signals > answers.len() {
+            world.guests[0].on_interrupt();
+            answers.push(world.guests[0].finished.len());
+        }
+    }
+    // When as many are answered as are open, and at the end.
+    assert_eq!(answers, [2, 3, 4]);
+    // One that stays alone for long is told.
+    for number in 0..4 {
+        world.guests[0].request(0, number, sector(DATA));
+    }
+    let _ = world.service.work();
+    world.bus.0.borrow_mut().interrupt = false;
+    world.service.on_interrupt();
+    let _ = world.service.work();
+    world.service.take_signals(|_| signals += 1);
+    assert_eq!(signals, 3);
+    world.bus.0.borrow_mut().now += 20;
+    assert!(world.service.deadline().is_some_and(|deadline| deadline <= world.bus.0.borrow().now));
+    world.service.on_time();
+    world.service.take_signals(|_| signals += 1);
+    assert_eq!(signals, 4);
 }
 
 #[test]
@@ -199,7 +238,7 @@ fn ranges_beyond_the_drive_are_not_offered() {
     let drive = world.service.information();
     let words: Vec<AtomicU64> = (0..512).map(|_| AtomicU64::new(0)).collect();
     for (first_sector, sectors) in [(0, 0), (drive.sectors, 1), (1, drive.sectors), (u64::MAX, 2)] {
-        let range = DiskRange { name: "disk", first_sector, sectors, read_only: false };
+        let range = DiskRange { name: "disk", first_sector, sectors, read_only: false, withheld: Withheld::default() };
         let outcome = Disk::publish(&words, world.guests[0].ram.clone(), range, drive);
         assert_eq!(outcome.err(), Some(PublishError::Range { drive: drive.sectors }));
     }

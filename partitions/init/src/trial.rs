@@ -1,0 +1,85 @@
+//! Time that concerns one partition: the faults that the manifest has init inject, and its watchdog.
+
+use bulkhead_runtime::plan::{self, Fault};
+use bulkhead_runtime::time;
+
+/// Faults that are to be injected.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    fault: Fault,
+    /// How many have been, of how many.
+    count: u32,
+    times: u32,
+    /// Ticks before the first, and between two.
+    after: u64,
+    every: u64,
+}
+
+impl Trial {
+    /// Those of a partition.
+    pub fn new(partition: &plan::Partition<'_>) -> Self {
+        let record = partition.record;
+        Self {
+            fault: partition.fault(),
+            count: 0,
+            times: record.fault_times,
+            after: time::microseconds(record.fault_after_us),
+            every: time::microseconds(record.fault_every_us),
+        }
+    }
+
+    /// When the next one is due, if there is one and the partitions were started at `started`.
+    pub fn deadline(&self, started: u64) -> Option<u64> {
+        let is_open = self.fault != Fault::None && self.count < self.times;
+        let spent = self.every.saturating_mul(u64::from(self.count));
+        is_open.then(|| started.saturating_add(self.after).saturating_add(spent))
+    }
+
+    /// The one that is due, its number, and how many there will be.
+    pub fn due(&mut self, now: u64, started: u64) -> Option<(Fault, u32, u32)> {
+        self.deadline(started).filter(|deadline| *deadline <= now)?;
+        self.count += 1;
+        Some((self.fault, self.count, self.times))
+    }
+}
+
+/// Waits for signs of life.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchdog {
+    /// Ticks that may lie between two; 0 for no watchdog.
+    period: u64,
+    /// The last sign, and when it was seen; nothing before the first look.
+    seen: Option<(u32, u64)>,
+}
+
+impl Watchdog {
+    /// That of a partition.
+    pub fn new(partition: &plan::Partition<'_>) -> Self {
+        Self { period: time::microseconds(partition.record.watchdog_us), seen: None }
+    }
+
+    /// The partition is started: it has all its time.
+    pub fn rearm(&mut self) {
+        self.seen = None;
+    }
+
+    /// When to look, at the latest.
+    pub fn deadline(&self, now: u64) -> Option<u64> {
+        let from = self.seen.map_or(now, |(_, at)| at.max(now.saturating_sub(self.period)));
+        (self.period != 0).then(|| from.saturating_add(self.period).saturating_add(1))
+    }
+
+    /// Looks at the sign: whether there was none for too long.
+    pub fn has_expired(&mut self, sign: u32, now: u64) -> bool {
+        if self.period == 0 {
+            return false;
+        }
+        match self.seen {
+            Some((last, at)) if last == sign => now > at.saturating_add(self.period),
+            _ => {
+                self.seen = Some((sign, now));
+                false
+            }
+        }
+    }
+}

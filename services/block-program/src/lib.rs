@@ -1,0 +1,116 @@
+//! What the programs of all block services have in common.
+//!
+//! Owns: the disks, channels and guests' memory that the environment names, and the loop that serves them. Must never: know which
+//! drive it is, or do anything with a guest's memory but move the data of that guest's own requests.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod memory;
+mod ram;
+
+pub use memory::{Buffer, dma_memory};
+pub use ram::Ram;
+
+use bulkhead_block_device::{Disk, DiskRange, MAX_DISKS, PublishError, Service, TooManyDisks, Withheld};
+use bulkhead_driver::{Clock, Drive};
+use bulkhead_runtime::abi::NO_DEADLINE;
+use bulkhead_runtime::plan;
+use bulkhead_runtime::program::{Channel, DeviceInterrupt};
+use bulkhead_runtime::{Program, events, println, time};
+
+/// The time-stamp counter as a clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Tsc;
+
+impl Clock for Tsc {
+    fn milliseconds(&self) -> u64 {
+        time::to_microseconds(time::now()) / 1000
+    }
+}
+
+type DiskService<D> = Service<'static, D, Tsc, Ram, Buffer>;
+/// The channels of the disks that were published, by the service's number for the disk.
+type Channels = heapless::Vec<Channel, MAX_DISKS>;
+
+/// Serves all disks of the environment with this drive, for ever. `buffer`: what the device reaches, for data that it does not.
+pub fn serve<D: Drive>(program: &Program, drive: D, buffer: Buffer, interrupt: Option<DeviceInterrupt>) -> ! {
+    let information = drive.information();
+    println!("drive {}: {} sectors", information.model(), information.sectors);
+    let mut service = Service::new(drive, Tsc, buffer);
+    let channels = publish(program, &mut service);
+    loop {
+        let more = service.work();
+        service.take_signals(|index| {
+            if let Some(channel) = channels.get(index) {
+                channel.signal_peer();
+            }
+        });
+        // Rounded up, so that the deadline has come when the wait ends.
+        let deadline = match service.deadline() {
+            _ if more => 0,
+            Some(deadline) => time::milliseconds(deadline.saturating_add(1)),
+            None => NO_DEADLINE,
+        };
+        let signals = events::wait(deadline);
+        service.on_time();
+        if let Some(interrupt) = &interrupt
+            && signals & interrupt.signal != 0
+        {
+            attend(&mut service, interrupt);
+        }
+    }
+}
+
+fn attend<D: Drive>(service: &mut DiskService<D>, interrupt: &DeviceInterrupt) {
+    // An edge that comes while the device is being served must not be lost; a level would come again at once.
+    let level = interrupt.entry.flags & 1 != 0;
+    if !level {
+        let _ = interrupt.interrupt.acknowledge();
+    }
+    service.on_interrupt();
+    if level {
+        let _ = interrupt.interrupt.acknowledge();
+    }
+}
+
+/// Offers all disks to their monitors.
+fn publish<D: Drive>(program: &Program, service: &mut DiskService<D>) -> Channels {
+    let mut channels = Channels::new();
+    for entry in program.environment().disks() {
+        match publish_one(program, service, &entry) {
+            Ok(channel) => {
+                let mode = if entry.read_only { "read-only" } else { "read-write" };
+                println!(
+                    "disk {} of {}: {} sectors from {}, {mode}",
+                    entry.name, entry.peer, entry.sectors, entry.first_sector
+                );
+                // There are as many places as disks.
+                let _ = channels.push(channel);
+            }
+            Err(reason) => println!("disk {} of {} is not offered: {reason}", entry.name, entry.peer),
+        }
+    }
+    channels
+}
+
+fn publish_one<D: Drive>(
+    program: &Program,
+    service: &mut DiskService<D>,
+    entry: &plan::Disk<'static>,
+) -> Result<Channel, &'static str> {
+    let channel = program.channel(entry.name).ok_or("it has no channel")?;
+    let ram = Ram::new(program, entry.peer).ok_or("its guest's memory is not mapped")?;
+    let range = DiskRange {
+        name: entry.name,
+        first_sector: entry.first_sector,
+        sectors: entry.sectors,
+        read_only: entry.read_only,
+        withheld: Withheld::default(),
+    };
+    let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
+        PublishError::Range { .. } => "it does not lie on the drive",
+        PublishError::Channel(_) => "its channel is too small",
+    })?;
+    service.add(disk).map_err(|TooManyDisks| "there are too many disks")?;
+    Ok(channel)
+}

@@ -1,0 +1,98 @@
+//! What reading a disk costs: Linux as a guest, Linux on the bare machine, and the one divided by the other.
+//!
+//! Both read the same disk of the emulated machine with the same program (`tools/guest-images/workload`), which counts the
+//! instructions that the machine would not have executed without the requests: for the guest, those of all programs and of the
+//! kernel. Exits are counted by the guest's monitor.
+
+use std::{fs, path::Path, time::Duration};
+
+use super::{
+    boot, exits,
+    figure::{Figure, Value, figures_of},
+    linux,
+};
+use crate::{statistics::counts_of, system};
+
+const MANIFEST: &str = "partitions/bench-reads.toml";
+const INITRD: &str = "builtin:reads";
+const COMMAND_LINE: &str = "console=ttyS0,115200 nokaslr quiet nohz=off";
+/// Linux takes a minute or two to start under Bochs, and the disk its time.
+const TIME_LIMIT: Duration = Duration::from_secs(900);
+
+/// Names of the figures.
+pub const FIGURES: [&str; 12] = [
+    "block.read_1m",
+    "block.read_1m.native",
+    "block.read_1m.ratio",
+    "block.read_1m.exits",
+    "block.read_4k",
+    "block.read_4k.native",
+    "block.read_4k.ratio",
+    "block.read_4k.exits_qd1",
+    "block.read_4k.qd32",
+    "block.read_4k.qd32.native",
+    "block.read_4k.qd32.ratio",
+    "block.read_4k.exits_qd32",
+];
+/// What the guest measures.
+const MEASURED: [&str; 3] = ["block.read_1m", "block.read_4k", "block.read_4k.qd32"];
+/// Exits: name, first checkpoint, requests. As `tools/guest-images/workload/src/reads.rs` has them.
+const EXITS: [(&str, u32, u64); 3] =
+    [("block.read_1m.exits", 0, 16), ("block.read_4k.exits_qd1", 2, 256), ("block.read_4k.exits_qd32", 4, 1024)];
+
+/// Takes all figures.
+pub fn run(model: &str) -> miette::Result<Vec<Figure>> {
+    let guest = boot::manifest(MANIFEST, model, TIME_LIMIT)?;
+    let directory = system::directory(Path::new(MANIFEST))?;
+    let disk = directory.join("bench").join("disk.img");
+    let disk = fs::exists(&disk).unwrap_or(false).then_some(disk);
+    let native = linux::on_the_machine(MANIFEST, (INITRD, COMMAND_LINE), 1, disk, model)?;
+    Ok(figures(&guest, &native, model))
+}
+
+fn figures(guest: &str, native: &str, model: &str) -> Vec<Figure> {
+    let mut all = figures_of(guest, model);
+    all.retain(|figure| MEASURED.contains(&figure.name.as_str()));
+    let on_the_machine = figures_of(native, model);
+    for name in MEASURED {
+        let of = |figures: &[Figure]| figures.iter().find(|figure| figure.name == name).cloned();
+        let Some(native) = of(&on_the_machine) else { continue };
+        if let Some(guest) = of(&all)
+            && native.median.as_f64() > 0.0
+        {
+            let ratio = Value::Ratio(guest.median.as_f64() / native.median.as_f64());
+            all.push(Figure::once(&format!("{name}.ratio"), (ratio, "ratio"), model));
+        }
+        all.push(Figure { name: format!("{name}.native"), ..native });
+    }
+    let counts = counts_of(guest);
+    for (name, checkpoint, n) in EXITS {
+        all.extend(exits::between(&counts, "linux", checkpoint, n).map(|exits| exits::figure(name, exits, n, model)));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_and_machine_are_compared() {
+        let figure = |name: &str, value: u32| {
+            format!(r#"{{"name": "{name}", "unit": "instructions", "n": 10, "min": 1, "median": {value}, "p95": 9}}"#)
+        };
+        let guest = format!(
+            "linux| {}\nlinux-vmm| vmm: statistics 0 2: io=4\nlinux-vmm| vmm: statistics 0 3: io=5 hlt=512\n",
+            figure("block.read_4k", 110)
+        );
+        let figures = figures(&guest, &figure("block.read_4k", 100), "model");
+        let found: Vec<_> = figures.iter().map(|figure| (figure.name.as_str(), figure.median)).collect();
+        let expected = [
+            ("block.read_4k", Value::Whole(110)),
+            ("block.read_4k.ratio", Value::Ratio(1.1)),
+            ("block.read_4k.native", Value::Whole(100)),
+            ("block.read_4k.exits_qd1", Value::Ratio(2.0)),
+        ];
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,121 @@
+//! What reading a disk costs: instructions that the machine would not have executed otherwise.
+//!
+//! A process of the lowest class counts whenever nothing else wants the processor, by a loop of known length. So what a request
+//! costs is the time that it takes, in ticks of a time-stamp counter that counts instructions, less what that process executed
+//! meanwhile. Then the same requests are made without it, between checkpoints for a monitor that counts exits.
+
+use core::ffi::CStr;
+
+use crate::{
+    linux::{
+        Checkpoints, Disk, Failure, LOOP_INSTRUCTIONS, Processors, SharedCounter, become_idle, start_process,
+        stop_process, ticks,
+    },
+    println,
+};
+
+const KIB: usize = 1024;
+const MIB: usize = KIB * KIB;
+/// Requests of 1 MiB, one behind the other; requests of 4 KiB at random places; the same with [`DEPTH`] of them at a time.
+const LARGE: usize = 16;
+const SMALL: usize = 256;
+const DEEP: usize = 1024;
+const DEPTH: usize = 32;
+/// Part of the disk that is read.
+const AREA: usize = 32 * MIB;
+/// Requests before the first that counts.
+const WARM_UP: usize = 8;
+
+/// What is read at a time.
+#[derive(Clone, Copy)]
+enum Request {
+    Large,
+    Small,
+    /// [`DEEP`] small ones.
+    Deep,
+}
+
+struct Reader {
+    disk: Disk,
+    random: u32,
+}
+
+impl Reader {
+    fn read(&mut self, request: Request, number: usize) -> Result<(), Failure> {
+        match request {
+            Request::Large => self.disk.read(number * MIB % AREA, MIB),
+            Request::Small => {
+                let place = next_place(&mut self.random);
+                self.disk.read(place, 4 * KIB)
+            }
+            Request::Deep => self.disk.read_many(DEPTH, DEEP, 4 * KIB, || next_place(&mut self.random)),
+        }
+    }
+
+    /// Makes a request for each sample, and notes what it cost.
+    fn measure(&mut self, request: Request, idle: &SharedCounter, samples: &mut [u64]) -> Result<(), Failure> {
+        for number in 0..WARM_UP {
+            self.read(request, number)?;
+        }
+        for (number, sample) in (WARM_UP..).zip(samples) {
+            let (start, counted) = (ticks(), idle.value());
+            self.read(request, number)?;
+            let elapsed = ticks().wrapping_sub(start);
+            *sample = elapsed.saturating_sub(idle.value().wrapping_sub(counted).wrapping_mul(LOOP_INSTRUCTIONS));
+        }
+        Ok(())
+    }
+}
+
+/// A multiple of 4 KiB in the area (a linear congruential generator; Numerical Recipes, 7.1).
+fn next_place(random: &mut u32) -> usize {
+    *random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    (*random >> 8) as usize * 4 * KIB % AREA
+}
+
+/// Reads the disk at `path`, and prints the figures.
+pub fn run(processors: &Processors, path: &CStr) -> Result<(), Failure> {
+    let checkpoints = Checkpoints::permit()?;
+    let mut reader = Reader { disk: Disk::open(path, MIB)?, random: 1 };
+    let idle = SharedCounter::new()?;
+    let process = start_process(processors.nth(0), || match become_idle() {
+        Ok(()) => idle.count_for_ever(),
+        Err(_) => 1,
+    })?;
+    let mut samples = [0; SMALL];
+    let (large, deep) = (&mut [0; LARGE], &mut [0]);
+    reader.measure(Request::Large, &idle, large)?;
+    print("block.read_1m", large);
+    reader.measure(Request::Small, &idle, &mut samples)?;
+    print("block.read_4k", &mut samples);
+    reader.measure(Request::Deep, &idle, deep)?;
+    print("block.read_4k.qd32", &mut deep.map(|sample| sample / DEEP as u64));
+    stop_process(process)?;
+
+    for (number, (request, count)) in
+        [(Request::Large, LARGE), (Request::Small, SMALL), (Request::Deep, 1)].into_iter().enumerate()
+    {
+        let checkpoint = 2 * number as u32;
+        checkpoints.set(checkpoint);
+        for number in 0..count {
+            reader.read(request, number)?;
+        }
+        checkpoints.set(checkpoint + 1);
+    }
+    println!("reads: ok, exits of {LARGE} large, {SMALL} small and {DEEP} deep requests counted");
+    Ok(())
+}
+
+/// Prints a figure as `bulkhead bench` reads it.
+fn print(name: &str, samples: &mut [u64]) {
+    samples.sort_unstable();
+    let at =
+        |per_cent: usize| samples.get((samples.len() * per_cent / 100).min(samples.len() - 1)).copied().unwrap_or(0);
+    println!(
+        "{{\"name\": \"{name}\", \"unit\": \"instructions\", \"n\": {}, \"min\": {}, \"median\": {}, \"p95\": {}}}",
+        samples.len(),
+        at(0),
+        at(50),
+        at(95)
+    );
+}
