@@ -61,13 +61,15 @@ numbered! {
         PciFunction = 15,
         /// See [`DeviceMemory`]. `address`, `size` (init fills in the real one); parameters: index of the BAR, all bytes of the BAR.
         DeviceMemory = 16,
-        /// What a device on the PCI bus turned out not to have: init puts it in the place of a BAR or message that the plan left
-        /// room for.
+        /// What the machine or a device on the PCI bus turned out not to have: init puts it in the place of configuration space, a BAR
+        /// or a message that the plan left room for.
         Absent = 17,
         /// See [`NetworkPort`]. `peer` = guest (in the switch) or switch (in the vmm); the channel and it have the same name; parameters:
         /// MAC address in bits 0 to 47 (first byte lowest), MTU in 48 to 63; peers in bits 0 to 15, [`NetworkPort::CHECKSUM`]...; rate;
         /// number of the port in its guest.
         NetworkPort = 18,
+        /// See [`ConfigurationSpace`]. `address`, `size`; init fills in the size, and as parameter the first bus.
+        ConfigurationSpace = 19,
     }
 }
 
@@ -262,6 +264,18 @@ pub struct MsixTable {
     pub offset: u32,
     /// Entries, of 16 bytes each.
     pub entries: u16,
+}
+
+/// PCI configuration space in memory, mapped uncached (PCI Express Base Specification 3.0, 7.2.2): in the bus service, where the
+/// machine has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigurationSpace {
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes: 1 MiB for each bus.
+    pub size: u64,
+    /// Number of the bus that it begins with.
+    pub first_bus: u8,
 }
 
 /// The beginning of a device's memory BAR, mapped uncached.

@@ -3,8 +3,8 @@
 use crate::entry::numbered;
 use crate::view::View;
 use crate::{
-    Channel, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts,
-    Memory, Module, Name, NetworkPort, PciFunction, StatusPage, Thread, Vcpu, layout,
+    Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
+    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, StatusPage, Thread, Vcpu, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -130,6 +130,7 @@ impl<'a> Environment<'a> {
             EntryKind::Endpoint => Endpoint::view(entry).is_some(),
             EntryKind::PciFunction => PciFunction::view(entry).is_some(),
             EntryKind::DeviceMemory => DeviceMemory::view(entry).is_some(),
+            EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -207,6 +208,11 @@ impl<'a> Environment<'a> {
     /// The first interrupt of a device.
     pub fn interrupt(&self, device: &str) -> Option<Interrupt<'a>> {
         self.interrupts().find(|interrupt| interrupt.name == device)
+    }
+
+    /// PCI configuration space in memory, in the bus service.
+    pub fn configuration_space(&self) -> Option<ConfigurationSpace> {
+        self.views().next()
     }
 
     /// The PCI function of a device.

@@ -1,9 +1,9 @@
 //! From an environment's entry to what it grants: the one place where its fields are checked.
 
 use crate::{
-    Channel, ChannelKind, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction, Role, StatusPage,
-    Thread, Vcpu,
+    Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
+    GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction, Role,
+    StatusPage, Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -101,6 +101,15 @@ impl<'a> View<'a> for PciFunction<'a> {
             class: small(identity >> 32)?,
             msix: (table.entries != 0).then_some(table),
         })
+    }
+}
+
+impl View<'_> for ConfigurationSpace {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::ConfigurationSpace)?;
+        has_range(entry)?;
+        (entry.size <= crate::layout::CONFIGURATION_BYTES).then_some(())?;
+        Some(Self { address: entry.address, size: entry.size, first_bus: u8::try_from(entry.parameters[0]).ok()? })
     }
 }
 
