@@ -24,13 +24,15 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 13] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
     "bulkhead-bench",
     "bulkhead-console",
     "bulkhead-block",
+    "bulkhead-block-ahci",
+    "bulkhead-block-nvme",
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",

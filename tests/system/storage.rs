@@ -5,6 +5,18 @@ use bulkhead_harness::Backend;
 use crate::machine::{has, run};
 
 #[test]
+fn the_block_service_starts_on_each_drive() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    for (name, drive) in [("nvme", "QEMU NVMe Ctrl"), ("ahci", "QEMU HARDDISK")] {
+        run(&format!("tests/manifests/{name}.toml"), Backend::Qemu, &[])
+            .expect_status(0)
+            .expect_in_order(&[&format!("block| drive {drive}: 131072 sectors")]);
+    }
+}
+
+#[test]
 fn drivers_write_and_read_all_sectors_with_many_commands_in_flight() {
     if !has(Backend::Qemu) {
         return;
