@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 14] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -32,6 +32,8 @@ const PROGRAMS: [&str; 12] = [
     "bulkhead-console",
     "bulkhead-block",
     "bulkhead-switch",
+    "bulkhead-block-ahci",
+    "bulkhead-block-nvme",
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",

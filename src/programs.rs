@@ -38,6 +38,7 @@ pub fn build_plain_kernel() -> miette::Result<PathBuf> {
 /// The native programs, by the names that manifests use.
 pub fn programs() -> BTreeMap<String, PathBuf> {
     [
+        ("ahci", env!("BULKHEAD_BLOCK_AHCI")),
         ("bench", env!("BULKHEAD_BENCH")),
         ("block", env!("BULKHEAD_BLOCK")),
         ("bus", env!("BULKHEAD_BUS")),
@@ -45,6 +46,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
         ("hello", env!("BULKHEAD_HELLO")),
         ("init", env!("BULKHEAD_INIT")),
+        ("nvme", env!("BULKHEAD_BLOCK_NVME")),
         ("probe", env!("BULKHEAD_PROBE")),
         ("switch", env!("BULKHEAD_SWITCH")),
         ("vmm", env!("BULKHEAD_VMM")),

@@ -192,10 +192,10 @@ impl<D: Drive> Check<D> {
         let mut lost = false;
         let mut take = |tag, end| lost |= ends.push((tag, end)).is_err();
         if signals & self.interrupt.signal != 0 {
-            // A message is an edge: one that comes meanwhile must not be lost.
-            let _ = self.interrupt.interrupt.acknowledge();
             self.interrupts += 1;
             self.drive.on_interrupt(&mut take);
+            // A line is acknowledged when it has been served; a message needs no acknowledgement.
+            let _ = self.interrupt.interrupt.acknowledge();
         }
         if self.drive.deadline().is_some_and(|deadline| Tsc.milliseconds() >= deadline) {
             self.drive.on_time(&mut take);

@@ -14,7 +14,8 @@ pub use ram::Ram;
 use bulkhead_block_device::{Disk, DiskRange, MAX_DISKS, PublishError, Service, TooManyDisks, Withheld};
 use bulkhead_driver::{Clock, Drive};
 use bulkhead_runtime::abi::NO_DEADLINE;
-use bulkhead_runtime::plan;
+use bulkhead_runtime::device::Device;
+use bulkhead_runtime::plan::{self, EntryKind};
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
 use bulkhead_runtime::{Program, events, println, time};
 
@@ -26,6 +27,13 @@ impl Clock for Tsc {
     fn milliseconds(&self) -> u64 {
         time::to_microseconds(time::now()) / 1000
     }
+}
+
+/// The first device on the PCI bus that the program owns.
+pub fn pci_device(program: &Program) -> Option<Device> {
+    let mut entries = program.environment().entries().iter();
+    let entry = entries.find(|entry| entry.kind() == Some(EntryKind::PciFunction))?;
+    program.device(entry.name.as_str())
 }
 
 type DiskService<D> = Service<'static, D, Tsc, Ram, Buffer>;

@@ -38,7 +38,7 @@ const SECTORS: u64 = 32;
 
 fn run_with(seed: u64) {
     let mut random = Random(seed);
-    let features = FEATURES | if seed % 2 == 0 { feature::EVENT_INDEX } else { 0 };
+    let features = FEATURES | if seed.is_multiple_of(2) { feature::EVENT_INDEX } else { 0 };
     let mut world = world(&[SECTORS, SECTORS], false);
     world.start(features);
     let mut model = vec![vec![0u8; SECTORS as usize]; 2];
