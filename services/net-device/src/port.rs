@@ -46,8 +46,8 @@ struct Queues {
     receive: Queue,
     transmit: Queue,
     features: u64,
-    /// The driver was told to ring for its next frame.
-    rings: bool,
+    /// Whether the driver was told to ring for its next frame, if anything since a frame was taken.
+    rings: Option<bool>,
 }
 
 /// A frame that was taken from a guest.
@@ -148,7 +148,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         let (Some(receive), Some(transmit)) = (make(RECEIVE), make(TRANSMIT)) else {
             return false;
         };
-        self.queues = Some(Queues { receive, transmit, features: configuration.features, rings: false });
+        self.queues = Some(Queues { receive, transmit, features: configuration.features, rings: None });
         if resumed {
             // What the last life did may not have been told.
             let both = Interrupts(Interrupts::queue(RECEIVE).0 | Interrupts::queue(TRANSMIT).0);
@@ -193,6 +193,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         if !queues.transmit.take_into(&self.memory, chain)? {
             return Ok(Taken::Nothing);
         }
+        queues.rings = None;
         let total: u64 = chain.readable().iter().map(|segment| u64::from(segment.length)).sum();
         let drops = &mut self.statistics.dropped;
         let length = usize::try_from(total).ok().and_then(|total| total.checked_sub(HEADER_BYTES));
@@ -307,10 +308,10 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         let Some(queues) = &mut self.queues else {
             return false;
         };
-        if queues.rings == rings {
+        if queues.rings == Some(rings) {
             return false;
         }
-        queues.rings = rings;
+        queues.rings = Some(rings);
         let outcome = if rings {
             queues.transmit.request_doorbell(&self.memory)
         } else {
