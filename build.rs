@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -33,6 +33,7 @@ const PROGRAMS: [&str; 13] = [
     "bulkhead-block",
     "bulkhead-block-ahci",
     "bulkhead-block-nvme",
+    "bulkhead-switch",
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",

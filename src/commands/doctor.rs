@@ -54,6 +54,18 @@ pub fn run() -> miette::Result<u8> {
         }
     }
 
+    if Backend::Bochs.missing_tools().is_empty() {
+        let has_card = bulkhead_harness::has_network_card();
+        items.push(Item {
+            name: "Bochs: network card e1000".to_owned(),
+            state: match has_card {
+                Ok(true) => Ok("for manifests with `model = \"e1000\"`".to_owned()),
+                Ok(false) => Err("Bochs was built without; QEMU has one".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+            need: Need::Optional,
+        });
+    }
     for reference in GUEST_IMAGES {
         items.push(Item {
             name: format!("guest image: {reference}"),

@@ -11,7 +11,11 @@ fn devices_are_found_and_their_messages_arrive() {
     }
     run("tests/manifests/pci.toml", Backend::Qemu, &[])
         .expect_status(0)
-        .expect_in_order(&["2 devices wanted", "bus| 00:10.0: 1b36:0010", "bus| 00:11.0: 64 KiB of memory for DMA"])
+        .expect_in_order(&[
+            "(by memory), 2 devices wanted",
+            "bus| 00:10.0: 1b36:0010",
+            "bus| 00:11.0: 64 KiB of memory for DMA",
+        ])
         .expect_in_order(&[
             "probe| device nvme0: 1b36:0010, class 010802",
             "probe| device nvme0: BAR 0: 16 KiB of memory",
@@ -34,6 +38,7 @@ fn a_device_that_is_not_there_refuses_its_owner_alone() {
         .expect_in_order(&[
             "probe| device ahci0: 8086:2922",
             "probe| device ahci0: 1 interrupts by MSI",
+            "probe| device ahci0: interrupt came",
             "probe| device nvme1: BAR 0: 16 KiB of memory",
             "probe| device net0: 1 interrupts by line",
             "probe| device net0: interrupt came",
@@ -48,9 +53,11 @@ fn bochs_has_a_card_with_an_interrupt_line() {
     if !has(Backend::Bochs) {
         return;
     }
-    run("tests/manifests/pci-bochs.toml", Backend::Bochs, &[])
-        .expect_status(0)
-        .expect_in_order(&["probe| device net0: 8086:100e", "probe| device net0: interrupt came"]);
+    run("tests/manifests/pci-bochs.toml", Backend::Bochs, &[]).expect_status(0).expect_in_order(&[
+        "(by ports), 1 devices wanted",
+        "probe| device net0: 8086:100e",
+        "probe| device net0: interrupt came",
+    ]);
 }
 
 #[test]

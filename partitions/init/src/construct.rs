@@ -92,6 +92,8 @@ pub struct Construction<'a> {
     pub(crate) statuses: Vec<Option<Status<'static>>>,
     /// What init shares with the bus service.
     pub(crate) exchange: Option<SharedMemory<'static>>,
+    /// Where PCI configuration space is in memory: first address and end.
+    pub(crate) configuration: Option<(u64, u64)>,
     /// The plan's devices, once the bus service has looked for them.
     pub(crate) devices: Vec<Device>,
 }
@@ -140,6 +142,7 @@ impl<'a> Construction<'a> {
             endpoints,
             statuses,
             exchange: None,
+            configuration: None,
             devices: Vec::new(),
         };
         for partition in plan.partitions() {

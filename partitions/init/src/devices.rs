@@ -165,8 +165,8 @@ fn check(construction: &Construction<'_>, found: &Found, others: &[Device]) -> D
     let bars = found.bars.each_ref().map(|bar| bar.bar());
     for (index, bar) in bars.iter().enumerate() {
         let Some(bar) = bar else { continue };
-        if !is_free(construction.boot, *bar) {
-            return Err("one of its BARs lies in RAM, or on what is the chipset's");
+        if !is_free(construction, *bar) {
+            return Err("one of its BARs lies in RAM, or on what is the chipset's or another device's");
         }
         let own = bars.iter().take(index).flatten();
         let taken = others.iter().flatten().flat_map(|other| other.bars.iter().flatten());
@@ -222,20 +222,36 @@ fn extent(bar: Bar) -> Option<(u64, u64)> {
     }
 }
 
-fn is_free(boot: &BootInfo, bar: Bar) -> bool {
+fn is_free(construction: &Construction<'_>, bar: Bar) -> bool {
     let Some((start, end)) = extent(bar).filter(|(start, end)| start < end) else {
         return false;
     };
     match bar {
-        Bar::Memory { .. } => device_range(boot, start, end).is_some(),
+        Bar::Memory { .. } => {
+            let is_configuration = |(first, last)| first < end && start < last;
+            device_range(construction.boot, start, end).is_some()
+                && !construction.configuration.is_some_and(is_configuration)
+        }
         Bar::Ports { .. } => {
-            !CHIPSET_PORTS.iter().any(|(first, last)| start <= u64::from(*last) && u64::from(*first) < end)
+            !is_fixed(construction, start, end)
+                && !CHIPSET_PORTS.iter().any(|(first, last)| start <= u64::from(*last) && u64::from(*first) < end)
         }
     }
 }
 
+/// Whether a device with fixed ports has one of these.
+fn is_fixed(construction: &Construction<'_>, start: u64, end: u64) -> bool {
+    let mut grants = construction.plan.partitions().flat_map(|partition| partition.grants());
+    grants.any(|grant| match grant.resource {
+        Resource::IoPorts(ports) => {
+            u64::from(ports.first) < end && start < u64::from(ports.first) + u64::from(ports.count)
+        }
+        _ => false,
+    })
+}
+
 /// Number of the root capability that covers a range, and its first address.
-fn device_range(boot: &BootInfo, start: u64, end: u64) -> Option<(u64, u64)> {
+pub fn device_range(boot: &BootInfo, start: u64, end: u64) -> Option<(u64, u64)> {
     (0..)
         .zip(&boot.device_memory)
         .find(|(_, range)| range.base <= start && range.base.checked_add(range.length).is_some_and(|last| end <= last))

@@ -1,5 +1,6 @@
 //! What the entries of an environment stand for: each is carried out with the slot, bit and address that it names.
 
+use crate::configuration;
 use crate::construct::{Built, Construction};
 use crate::devices::{self, PciDevice};
 use crate::failure::{Cause, During, Failure};
@@ -63,7 +64,8 @@ fn one(
             Ok(())
         }
         Resource::IoPorts(ports) => give_ports(construction, built, entry.slot, ports.first, ports.count),
-        Resource::PciFunction { .. }
+        Resource::ConfigurationSpace
+        | Resource::PciFunction { .. }
         | Resource::DeviceMemory { .. }
         | Resource::DevicePorts { .. }
         | Resource::Message { .. } => {
@@ -153,6 +155,14 @@ fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'
     // The plan left room for what any device may have.
     let absent = EnvironmentEntry { kind: EntryKind::Absent as u32, bit: NO_BIT, slot: 0, ..entry };
     match grant.resource {
+        Resource::ConfigurationSpace => {
+            let Some((memory, length, first_bus)) = configuration::memory(construction)? else {
+                return Ok(absent);
+            };
+            built.handle.map(memory, entry.address, READ_WRITE, MAP_UNCACHED).map_err(Cause::Kernel)?;
+            entry.size = length;
+            entry.parameters[0] = u64::from(first_bus);
+        }
         Resource::PciFunction { device } => {
             let device = found(construction, device)?;
             let identity = u64::from(device.identifier) | u64::from(device.class) << 32;

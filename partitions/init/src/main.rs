@@ -14,6 +14,7 @@
 extern crate alloc;
 
 mod allocator;
+mod configuration;
 mod construct;
 mod devices;
 mod end;

@@ -61,9 +61,15 @@ numbered! {
         PciFunction = 15,
         /// See [`DeviceMemory`]. `address`, `size` (init fills in the real one); parameters: index of the BAR, all bytes of the BAR.
         DeviceMemory = 16,
-        /// What a device on the PCI bus turned out not to have: init puts it in the place of a BAR or message that the plan left
-        /// room for.
+        /// What the machine or a device on the PCI bus turned out not to have: init puts it in the place of configuration space, a BAR
+        /// or a message that the plan left room for.
         Absent = 17,
+        /// See [`NetworkPort`]. `peer` = guest (in the switch) or switch (in the vmm); the channel and it have the same name; parameters:
+        /// MAC address in bits 0 to 47 (first byte lowest), MTU in 48 to 63; peers in bits 0 to 15, [`NetworkPort::CHECKSUM`]...; rate;
+        /// number of the port in its guest.
+        NetworkPort = 18,
+        /// See [`ConfigurationSpace`]. `address`, `size`; init fills in the size, and as parameter the first bus.
+        ConfigurationSpace = 19,
     }
 }
 
@@ -84,8 +90,8 @@ numbered! {
         Text = 0,
         /// Two byte rings, raw: a guest's serial port.
         Serial = 1,
-        /// Control page of a virtio device: a disk.
-        Disk = 2,
+        /// Control page of a virtio device: a disk, a network card.
+        Device = 2,
         /// Whatever the two programs agree on.
         Raw = 3,
     }
@@ -260,6 +266,18 @@ pub struct MsixTable {
     pub entries: u16,
 }
 
+/// PCI configuration space in memory, mapped uncached (PCI Express Base Specification 3.0, 7.2.2): in the bus service, where the
+/// machine has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigurationSpace {
+    /// Where it is mapped.
+    pub address: u64,
+    /// Bytes: 1 MiB for each bus.
+    pub size: u64,
+    /// Number of the bus that it begins with.
+    pub first_bus: u8,
+}
+
 /// The beginning of a device's memory BAR, mapped uncached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory<'a> {
@@ -370,6 +388,8 @@ pub struct Disk<'a> {
     pub sectors: u64,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// What of the drive the guest is not to have: [`Disk::NO_DISCARD`]...
+    pub withheld: u64,
     /// Number of the disk in its guest, from 0.
     pub index: u32,
 }
@@ -377,6 +397,44 @@ pub struct Disk<'a> {
 impl Disk<'_> {
     /// Bit of the entry's third parameter: writes are refused.
     pub const READ_ONLY: u64 = 1;
+    /// The same: no discards, whatever the drive has.
+    pub const NO_DISCARD: u64 = 1 << 1;
+    /// The same: no write-zeroes requests.
+    pub const NO_WRITE_ZEROES: u64 = 1 << 2;
+    /// The same: no flushes.
+    pub const NO_FLUSH: u64 = 1 << 3;
+    /// The same: one queue.
+    pub const ONE_QUEUE: u64 = 1 << 4;
+}
+
+/// A guest's network card: a port of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkPort<'a> {
+    /// Name of it and of its channel.
+    pub name: &'a str,
+    /// The guest, in the switch; the switch, in the vmm.
+    pub peer: &'a str,
+    /// Address of the card.
+    pub mac: [u8; 6],
+    /// Most bytes behind a frame's header.
+    pub mtu: u16,
+    /// Ports of the switch that it may send to: bit `n` for the `n`-th of these entries.
+    pub peers: u16,
+    /// Checksum offload.
+    pub checksum: bool,
+    /// TCP segmentation offload.
+    pub segmentation: bool,
+    /// Most bytes a second that it sends; 0 for no limit.
+    pub rate: u64,
+    /// Number of the card in its guest, from 0.
+    pub index: u32,
+}
+
+impl NetworkPort<'_> {
+    /// Bit of the entry's second parameter: checksum offload.
+    pub const CHECKSUM: u64 = 1 << 16;
+    /// The same: TCP segmentation offload.
+    pub const SEGMENTATION: u64 = 1 << 17;
 }
 
 /// The page through which a partition tells init how it fares; its first word is a [`crate::StatusReport`] number.

@@ -3,8 +3,8 @@
 use crate::entry::numbered;
 use crate::view::View;
 use crate::{
-    Channel, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace, Interrupt, IoPorts,
-    Memory, Module, Name, PciFunction, StatusPage, Thread, Vcpu, layout,
+    Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
+    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, StatusPage, Thread, Vcpu, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -125,10 +125,12 @@ impl<'a> Environment<'a> {
             EntryKind::Module => Module::view(entry).is_some(),
             EntryKind::Text => self.text_of(entry).is_some(),
             EntryKind::Disk => Disk::view(entry).is_some(),
+            EntryKind::NetworkPort => NetworkPort::view(entry).is_some(),
             EntryKind::Status => StatusPage::view(entry).is_some(),
             EntryKind::Endpoint => Endpoint::view(entry).is_some(),
             EntryKind::PciFunction => PciFunction::view(entry).is_some(),
             EntryKind::DeviceMemory => DeviceMemory::view(entry).is_some(),
+            EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -208,6 +210,11 @@ impl<'a> Environment<'a> {
         self.interrupts().find(|interrupt| interrupt.name == device)
     }
 
+    /// PCI configuration space in memory, in the bus service.
+    pub fn configuration_space(&self) -> Option<ConfigurationSpace> {
+        self.views().next()
+    }
+
     /// The PCI function of a device.
     pub fn pci_function(&self, device: &str) -> Option<PciFunction<'a>> {
         self.views::<PciFunction<'a>>().find(|function| function.name == device)
@@ -250,6 +257,11 @@ impl<'a> Environment<'a> {
 
     /// All disks.
     pub fn disks(&self) -> impl Iterator<Item = Disk<'a>> + use<'a> {
+        self.views()
+    }
+
+    /// All network cards of a guest, or all ports of a switch.
+    pub fn network_ports(&self) -> impl Iterator<Item = NetworkPort<'a>> + use<'a> {
         self.views()
     }
 

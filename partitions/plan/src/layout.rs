@@ -51,6 +51,8 @@ pub const MAX_MESSAGES: usize = 8;
 pub const BARS: usize = 6;
 /// Most bytes of a device's memory that its owner sees, for each base address register.
 pub const DEVICE_WINDOW: u64 = 2 << 20;
+/// Most bytes of PCI configuration space in memory: 4 KiB for each function of 256 buses.
+pub const CONFIGURATION_BYTES: u64 = 256 << 20;
 /// Highest priority.
 pub const MAX_PRIORITY: u32 = 63;
 /// Most CPUs that a plan can name.

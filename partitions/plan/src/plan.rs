@@ -284,6 +284,10 @@ impl<'a> Partition<'a> {
                 own_device()?;
                 Resource::DeviceMemory { device: target, bar: usize::from(DeviceMemory::view(entry)?.bar) }
             }
+            EntryKind::ConfigurationSpace => {
+                (self.index == plan.header.bus as usize).then_some(())?;
+                without_target(Resource::ConfigurationSpace)?
+            }
             EntryKind::GuestSpace => {
                 let (index, record) = own_guest()?;
                 let paging = Paging::from_number(u64::from(record.paging))?;
@@ -321,7 +325,9 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
-            EntryKind::Text | EntryKind::Disk | EntryKind::Absent => without_target(Resource::None)?,
+            EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent => {
+                without_target(Resource::None)?
+            }
         })
     }
 }
@@ -367,6 +373,9 @@ pub enum Resource<'a> {
     IoPorts(IoPorts<'a>),
     /// Derive the interrupt to the entry's slot, and bind it to the partition's notification with badge `1 << bit`.
     Interrupt(Interrupt<'a>),
+    /// If the machine has PCI configuration space in memory: map it, uncached, at the entry's address, and fill in size and first
+    /// bus. Else the entry becomes [`EntryKind::Absent`].
+    ConfigurationSpace,
     /// Fill in what was found of the device.
     PciFunction {
         /// Index of the device.

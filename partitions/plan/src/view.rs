@@ -1,8 +1,9 @@
 //! From an environment's entry to what it grants: the one place where its fields are checked.
 
 use crate::{
-    Channel, ChannelKind, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, Paging, PciFunction, Role, StatusPage, Thread, Vcpu,
+    Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
+    GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction, Role,
+    StatusPage, Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -103,6 +104,15 @@ impl<'a> View<'a> for PciFunction<'a> {
     }
 }
 
+impl View<'_> for ConfigurationSpace {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::ConfigurationSpace)?;
+        has_range(entry)?;
+        (entry.size <= crate::layout::CONFIGURATION_BYTES).then_some(())?;
+        Some(Self { address: entry.address, size: entry.size, first_bus: u8::try_from(entry.parameters[0]).ok()? })
+    }
+}
+
 impl<'a> View<'a> for DeviceMemory<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::DeviceMemory)?;
@@ -184,6 +194,26 @@ impl<'a> View<'a> for Disk<'a> {
             first_sector,
             sectors,
             read_only: flags & Self::READ_ONLY != 0,
+            withheld: flags & !Self::READ_ONLY,
+            index: small(index)?,
+        })
+    }
+}
+
+impl<'a> View<'a> for NetworkPort<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::NetworkPort)?;
+        let [card, flags, rate, index] = entry.parameters;
+        let [m0, m1, m2, m3, m4, m5, low, high] = card.to_le_bytes();
+        Some(Self {
+            name: entry.name.as_str(),
+            peer: entry.peer.as_str(),
+            mac: [m0, m1, m2, m3, m4, m5],
+            mtu: u16::from_le_bytes([low, high]),
+            peers: flags as u16,
+            checksum: flags & Self::CHECKSUM != 0,
+            segmentation: flags & Self::SEGMENTATION != 0,
+            rate,
             index: small(index)?,
         })
     }

@@ -2,9 +2,10 @@
 
 use bulkhead_plan::writer::{EnvironmentWriter, PlanWriter};
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EndKind, EntryKind, Environment,
-    EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord, ModuleRecord, NO_BIT, NO_INDEX, Name, Paging,
-    PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord, Resource, TableName, ThreadRecord, layout,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceRecord, DeviceSelector, EndKind,
+    EntryKind, Environment, EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord, ModuleRecord, NO_BIT,
+    NO_INDEX, Name, Paging, PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord, Resource, TableName,
+    ThreadRecord, layout,
 };
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -61,7 +62,7 @@ fn sample() -> Vec<u8> {
     let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
-        kind: ChannelKind::Disk as u32,
+        kind: ChannelKind::Device as u32,
         region: channel,
         ends: [ChannelEnd { partition: 1, bit: 0, slot: 8 }, ChannelEnd { partition: 2, bit: 3, slot: 9 }],
     });
@@ -87,7 +88,7 @@ fn sample() -> Vec<u8> {
     );
 
     let mut block = EnvironmentWriter::default();
-    let parameters = [0, ChannelKind::Disk as u64, 0, 0];
+    let parameters = [0, ChannelKind::Device as u64, 0, 0];
     let disk =
         EnvironmentEntry { bit: 0, slot: 8, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     block.push(disk, target(0));
@@ -102,10 +103,31 @@ fn sample() -> Vec<u8> {
         EnvironmentEntry { parameters, ..new(EntryKind::Disk, "linux/0") },
         BindingRecord { target: NO_INDEX, flags: 0 },
     );
+    plan.header.bus = 1;
+    plan.devices.push(DeviceRecord {
+        name: name("net0"),
+        partition: 1,
+        selector: DeviceSelector::Identifier as u32,
+        values: [0x10d3_8086; 2],
+        vectors: 2,
+        reserved: 0,
+    });
+    let of_device = BindingRecord { target: 0, flags: 0 };
+    block.push(new(EntryKind::PciFunction, "net0"), of_device);
+    let (address, size) = (2 * layout::SHARED, layout::DEVICE_WINDOW);
+    block.push(
+        EnvironmentEntry { address, size, parameters: [5, size, 0, 0], ..new(EntryKind::DeviceMemory, "net0") },
+        of_device,
+    );
+    block.push(EnvironmentEntry { slot: 11, parameters: [0, 1, 5, 0], ..new(EntryKind::IoPorts, "net0") }, of_device);
+    block.push(
+        EnvironmentEntry { bit: 2, slot: 12, parameters: [0, 0, 1, 0], ..new(EntryKind::Interrupt, "net0") },
+        of_device,
+    );
     block.push_text(name("note"), "größer");
 
     let mut linux = EnvironmentWriter::default();
-    let parameters = [1, ChannelKind::Disk as u64, 0, 0];
+    let parameters = [1, ChannelKind::Device as u64, 0, 0];
     let disk =
         EnvironmentEntry { bit: 3, slot: 9, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     linux.push(disk, target(0));
@@ -166,8 +188,19 @@ fn walk(plan: &Plan<'_>) -> usize {
                 assert!(region < plan.regions().len() && other.bit < 64);
                 assert!((other.partition as usize) < plan.partitions().count());
             }
+            match grant.resource {
+                Resource::PciFunction { device } => {
+                    assert_eq!(plan.devices()[device].partition as usize, partition.index)
+                }
+                Resource::DeviceMemory { device, bar } | Resource::DevicePorts { device, bar } => {
+                    assert!(device < plan.devices().len() && bar < layout::BARS);
+                }
+                Resource::Message { device, index } => assert!(index < plan.devices()[device].vectors as usize),
+                _ => {}
+            }
             count += 1;
         }
+        let _ = (partition.environment.pci_function("net0"), partition.environment.device_memories().count());
         let environment = partition.environment;
         count += environment.channels().count() + environment.vcpus().count() + environment.disks().count();
         let _ =
@@ -197,6 +230,27 @@ fn the_sample_is_a_plan() {
     assert_eq!((environment.header().tsc_hz, environment.header().generation), (1_000_000, 2));
     assert_eq!(environment.guest_memories().next().map(|memory| memory.physical), Some(0x120_0000));
     assert!(EnvironmentCopy::new(&block.environment, &mut [0; 64]).is_none());
+}
+
+#[test]
+fn devices_belong_to_their_owners() {
+    let good = sample();
+    let devices = std::mem::offset_of!(bulkhead_plan::PlanHeader, devices);
+    let offset = u32::from_le_bytes(good[devices..devices + 4].try_into().expect("four bytes")) as usize;
+    let changed = |field: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[offset + field] = value;
+        Plan::parse(Aligned::new(&bytes).bytes()).map(|plan| walk(&plan))
+    };
+    let entries = |entry| Err(PlanError::BadEntry { partition: 1, entry });
+    assert_eq!(changed(std::mem::offset_of!(DeviceRecord, partition), 2), entries(4), "of another partition");
+    assert_eq!(changed(std::mem::offset_of!(DeviceRecord, vectors), 1), entries(7), "more messages than wanted");
+    let record = Err(PlanError::BadRecord(TableName::Devices, 0));
+    assert_eq!(changed(std::mem::offset_of!(DeviceRecord, vectors), 9), record);
+    assert_eq!(changed(std::mem::offset_of!(DeviceRecord, selector), 3), record);
+    let mut without_bus = good.clone();
+    without_bus[std::mem::offset_of!(bulkhead_plan::PlanHeader, bus)] = 0;
+    assert_eq!(Plan::parse(Aligned::new(&without_bus).bytes()).err(), Some(PlanError::BadHeader));
 }
 
 #[test]

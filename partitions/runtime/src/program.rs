@@ -1,6 +1,6 @@
 //! What a program has: its environment, as handles and memory that are ready to be used.
 
-use crate::device::Device;
+use crate::device::{Device, DeviceRegisters};
 use crate::object::{self, Notification};
 use crate::ports::PortRange;
 use crate::shared::{GuestRam, SharedMemory};
@@ -52,7 +52,7 @@ impl Channel {
     pub fn text(&self) -> Option<TextChannel<'static>> {
         match self.entry.kind {
             ChannelKind::Text | ChannelKind::Serial => TextChannel::attach(self.words(), self.side()).ok(),
-            ChannelKind::Disk | ChannelKind::Raw => None,
+            ChannelKind::Device | ChannelKind::Raw => None,
         }
     }
 
@@ -180,6 +180,12 @@ impl Program {
     /// The first interrupt of a device.
     pub fn interrupt(&self, device: &str) -> Option<DeviceInterrupt> {
         self.interrupts().find(|interrupt| interrupt.entry.name == device)
+    }
+
+    /// PCI configuration space in memory, and the bus that it begins with: in the bus service, where the machine has it.
+    pub fn configuration_space(&self) -> Option<(DeviceRegisters, u8)> {
+        let entry = self.environment.configuration_space()?;
+        Some((DeviceRegisters::of_configuration(entry)?, entry.first_bus))
     }
 
     /// The device of this name on the PCI bus.

@@ -59,11 +59,13 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let processors: Vec<_> = program.vcpus().collect();
     let mut devices = Vec::new();
     let mut functions = Vec::new();
-    for entry in program.environment().disks() {
-        let channel = program.channel(entry.name).ok_or("a disk has no channel")?;
-        let mut device = DeviceLink::new(&channel).ok_or("a disk's channel is too small")?;
+    let environment = program.environment();
+    let disks = environment.disks().map(|disk| disk.name);
+    for name in disks.chain(environment.network_ports().map(|port| port.name)) {
+        let channel = program.channel(name).ok_or("a device has no channel")?;
+        let mut device = DeviceLink::new(&channel).ok_or("a device's channel is too small")?;
         let index = functions.len() as u16;
-        functions.push(function(&mut device, index, entry.name)?);
+        functions.push(function(&mut device, index, name)?);
         devices.push(device);
     }
     let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);

@@ -113,7 +113,7 @@ fn publish_one<D: Drive>(
         first_sector: entry.first_sector,
         sectors: entry.sectors,
         read_only: entry.read_only,
-        withheld: Withheld::default(),
+        withheld: withheld(entry.withheld),
     };
     let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
         PublishError::Range { .. } => "it does not lie on the drive",
@@ -121,4 +121,14 @@ fn publish_one<D: Drive>(
     })?;
     service.add(disk).map_err(|TooManyDisks| "there are too many disks")?;
     Ok(channel)
+}
+
+/// What the manifest withholds, as the emulator knows it.
+fn withheld(bits: u64) -> Withheld {
+    Withheld {
+        discard: bits & plan::Disk::NO_DISCARD != 0,
+        write_zeroes: bits & plan::Disk::NO_WRITE_ZEROES != 0,
+        flush: bits & plan::Disk::NO_FLUSH != 0,
+        queues: bits & plan::Disk::ONE_QUEUE != 0,
+    }
 }

@@ -1,7 +1,8 @@
 //! The bus service.
 //!
-//! Owns: PCI configuration space. Its environment names the ports of configuration mechanism 1 and the pages that it shares with
-//! init. It must never hand out anything itself: it tells init what the bus has, and init, which checks that, hands it out.
+//! Owns: PCI configuration space. Its environment names the ports of configuration mechanism 1, configuration space in memory where
+//! the machine has it, and the pages that it shares with init. It must never hand out anything itself: it tells init what the bus
+//! has, and init, which checks that, hands it out.
 //!
 //! It runs before all others, and has done its work at the seal. Then it waits: a device's owner programs the device, not its
 //! place on the bus.
@@ -20,7 +21,7 @@ use bulkhead_runtime::plan::layout::MAX_DEVICES;
 use bulkhead_runtime::plan::{DeviceSelector, StatusReport};
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::{Program, entry, events, println};
-use configuration::Mechanism1;
+use configuration::Configuration;
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -41,7 +42,7 @@ struct Device {
 }
 
 fn main(program: Program) {
-    let space = Mechanism1::new(&program);
+    let space = Configuration::new(&program);
     let memory = program.memory(exchange::NAME).map(|(memory, _)| memory);
     let (Some(space), Some(memory)) = (space, memory) else {
         program.report(StatusReport::Failed, 0, "no configuration space, or no memory shared with init");
@@ -84,7 +85,7 @@ fn answer(program: &Program, memory: SharedMemory<'static>, done: Step) {
 }
 
 /// Silences everything on the bus, and describes the devices that are wanted.
-fn find(space: &Mechanism1, memory: SharedMemory<'static>) -> [Option<Device>; MAX_DEVICES] {
+fn find(space: &Configuration, memory: SharedMemory<'static>) -> [Option<Device>; MAX_DEVICES] {
     let mut functions = heapless::Vec::<Identity, MAX_FUNCTIONS>::new();
     scan::functions(space, |identity| {
         function::silence(space, &identity);
@@ -101,7 +102,8 @@ fn find(space: &Mechanism1, memory: SharedMemory<'static>) -> [Option<Device>; M
         // There are as many places as devices. A record that is none must not move those behind it: no function fits.
         let _ = wanted.push(read.and_then(|()| record.description()).unwrap_or(NOTHING));
     }
-    println!("{} functions on the bus, {} devices wanted", functions.len(), wanted.len());
+    let way = if space.is_in_memory() { "memory" } else { "ports" };
+    println!("{} functions on the bus (by {way}), {} devices wanted", functions.len(), wanted.len());
     let chosen: [_; MAX_DEVICES] = matching::choose(&functions, &wanted);
     let mut devices = [None; MAX_DEVICES];
     for (index, (device, identity)) in devices.iter_mut().zip(chosen).enumerate() {
@@ -113,7 +115,7 @@ fn find(space: &Mechanism1, memory: SharedMemory<'static>) -> [Option<Device>; M
 }
 
 /// Writes what there is of a device to the shared memory.
-fn describe(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, identity: Identity) -> Device {
+fn describe(space: &Configuration, memory: SharedMemory<'static>, index: usize, identity: Identity) -> Device {
     let address = identity.address;
     capability::disable(space, address);
     let bars = bar::read(space, address);
@@ -165,7 +167,7 @@ fn dma_ranges(memory: SharedMemory<'static>) -> heapless::Vec<DmaRange, MAX_RANG
 }
 
 /// Lets a device answer, master the bus and signal, if init hands it out.
-fn hand_out(space: &Mechanism1, memory: SharedMemory<'static>, index: usize, device: &Device) {
+fn hand_out(space: &Configuration, memory: SharedMemory<'static>, index: usize, device: &Device) {
     let mut grant = Grant::new_zeroed();
     if memory.read(exchange::grant(index), grant.as_mut_bytes()).is_err() || grant.granted != 1 {
         return;

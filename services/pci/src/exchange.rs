@@ -1,8 +1,9 @@
 //! The pages that init and the bus service share before the seal.
 //!
 //! Init writes what the plan wants ([`Wanted`]) and the step [`Step::Wanted`]; the service looks at the bus, writes what it found
-//! ([`Found`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]), what memory each device may reach ([`DmaRange`]), and [`Step::Granted`]; the service makes the
-//! devices ready and writes [`Step::Ready`]. Each side copies a record out before it looks at it.
+//! ([`Found`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]), what memory each device may reach ([`DmaRange`]),
+//! and [`Step::Granted`]; the service makes the devices ready and writes [`Step::Ready`]. Each side copies a record out before it
+//! looks at it.
 
 use crate::bar::Bar;
 use bulkhead_plan::layout::{BARS, MAX_DEVICES};

@@ -2,6 +2,7 @@
 
 use bulkhead_pci::capability::{self, Message, Messages};
 use bulkhead_pci::function::{self, COMMAND_BUS_MASTER, COMMAND_NO_PIN};
+use bulkhead_pci::mcfg::{self, LOOKED_AT, Place};
 use bulkhead_pci::{Address, Bar, ConfigurationSpace, Identity, bar, matching, scan};
 use bulkhead_plan::{DeviceSelector, MsixTable};
 use proptest::prelude::*;
@@ -216,6 +217,37 @@ fn all_but_bridges_are_silenced() {
     assert_eq!(function::command(&space, Address(0x80)), 3 | COMMAND_NO_PIN);
     assert_eq!(function::command(&space, Address(0x88)), 7);
     assert_eq!(function::command(&space, Address(0x90)), 7 & !COMMAND_BUS_MASTER);
+}
+
+/// A table with one entry.
+fn table(base: u64, segment: u16, first_bus: u8, last_bus: u8) -> [u8; LOOKED_AT] {
+    let mut table = [0; LOOKED_AT];
+    table[..4].copy_from_slice(b"MCFG");
+    table[4..8].copy_from_slice(&60u32.to_le_bytes());
+    table[44..52].copy_from_slice(&base.to_le_bytes());
+    table[52..54].copy_from_slice(&segment.to_le_bytes());
+    (table[54], table[55]) = (first_bus, last_bus);
+    table
+}
+
+#[test]
+fn configuration_space_in_memory_is_where_the_table_says() {
+    let whole = Place { start: 0xb000_0000, length: 256 << 20, first_bus: 0 };
+    assert_eq!(mcfg::first_segment(&table(0xb000_0000, 0, 0, 255)), Some(whole));
+    let part = Place { start: 0xb400_0000, length: 64 << 20, first_bus: 64 };
+    assert_eq!(mcfg::first_segment(&table(0xb000_0000, 0, 64, 127)), Some(part));
+    let impossible = [
+        table(0xb000_0000, 1, 0, 255),
+        table(0xb000_0000, 0, 2, 1),
+        table(0xb000_1000, 0, 0, 255),
+        table(0xb000_0000, 0, 0, 0),
+        table(0, 0, 0, 255),
+        table(u64::MAX - 0x1f_ffff, 0, 0, 255),
+        [0; LOOKED_AT],
+    ];
+    for wrong in impossible {
+        assert_eq!(mcfg::first_segment(&wrong), None);
+    }
 }
 
 proptest! {

@@ -115,6 +115,24 @@ impl Queue {
         Ok(true)
     }
 
+    /// Takes back the taking of the last `count` chains, of which none was given back.
+    pub fn untake(&mut self, count: u16) {
+        self.taken = self.taken.wrapping_sub(count);
+    }
+
+    /// Writes the `number`-th of several used elements that [`Queue::publish_used`] will show together.
+    pub fn put_used(&self, memory: &impl GuestMemory, number: u16, head: u16, written: u32) -> Result<(), QueueError> {
+        let element = u64::from(head) | u64::from(written) << 32;
+        let place = self.place(self.used.wrapping_add(number));
+        Ok(memory.write(self.at.device + 4 + 8 * place, &element.to_le_bytes())?)
+    }
+
+    /// Gives back the chains whose elements have been put.
+    pub fn publish_used(&mut self, memory: &impl GuestMemory, count: u16) -> Result<(), QueueError> {
+        self.used = self.used.wrapping_add(count);
+        Ok(memory.store_u16(self.at.device + 2, self.used)?)
+    }
+
     /// Walks the chain that begins at a head which was taken before.
     pub fn walk(&self, memory: &impl GuestMemory, head: u16, chain: &mut Chain) -> Result<(), QueueError> {
         chain.walk(memory, self.at.descriptors, self.at.size, head, self.indirect)
@@ -132,10 +150,8 @@ impl Queue {
 
     /// Gives the chain with this head back, with so many bytes written to it.
     pub fn give_back(&mut self, memory: &impl GuestMemory, head: u16, written: u32) -> Result<(), QueueError> {
-        let element = u64::from(head) | u64::from(written) << 32;
-        memory.write(self.at.device + 4 + 8 * self.place(self.used), &element.to_le_bytes())?;
-        self.used = self.used.wrapping_add(1);
-        Ok(memory.store_u16(self.at.device + 2, self.used)?)
+        self.put_used(memory, 0, head, written)?;
+        self.publish_used(memory, 1)
     }
 
     /// Whether the driver wants an interrupt for what was given back since this was asked last.

@@ -9,6 +9,10 @@
 //!   had left the cache, and hashed by every processor at the same time: the whole, and a part of its own;
 //! - `check: all ok` is the last.
 //!
+//! Words of the command line ask for more: `bulkhead.disk=N` has N MiB of the disk written and verified, `bulkhead.address=A` and
+//! `bulkhead.peer=B` have the guest exchange pings and two streams of 16 MiB with another one, while the disk is at work;
+//! `bulkhead.silent=B` expects that B does not answer, and that not one frame arrives.
+//!
 //! Then the power goes off, or, if the kernel's command line has [`INTERACTIVE`], there is a shell. A guest that found
 //! something wrong resets instead.
 //!
@@ -25,6 +29,9 @@ pub(crate) const DISK_MODULES: [&str; 6] =
     ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"];
 /// Those that its file system takes, the last one with the others' help; other kernels have it built in.
 pub(crate) const FILE_SYSTEM_MODULES: [&str; 5] = ["crc16", "crc32c_generic", "mbcache", "jbd2", "ext4"];
+
+/// Those that a virtio network card takes.
+pub(crate) const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
 
 /// What the script has instead of the modules' names.
 const MODULES_PLACE: &str = "@MODULES@";

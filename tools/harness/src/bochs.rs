@@ -24,18 +24,35 @@ const MAX_CPUS: u32 = 8;
 /// # Errors
 /// If Bochs cannot be run.
 pub fn cpu_models() -> Result<Vec<String>, HarnessError> {
+    Ok(listed(&help("cpu")?, "Supported CPU models"))
+}
+
+/// Whether the installed Bochs has its one PCI device that manifests can name, a network card.
+///
+/// # Errors
+/// If Bochs cannot be run.
+pub fn has_network_card() -> Result<bool, HarnessError> {
+    Ok(listed(&help("features")?, "Supported features").iter().any(|feature| feature == NETWORK_CARD))
+}
+
+/// The name of that card.
+const NETWORK_CARD: &str = "e1000";
+
+/// What Bochs says of a topic.
+fn help(topic: &str) -> Result<String, HarnessError> {
     let output = Command::new("bochs")
-        .args(["--help", "cpu"])
+        .args(["--help", topic])
         .output()
         .map_err(|error| HarnessError::Process { program: "bochs", error })?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok(models_of(&text))
+    Ok(text)
 }
 
-fn models_of(help: &str) -> Vec<String> {
+/// The names under a heading.
+fn listed(help: &str, heading: &str) -> Vec<String> {
     help.lines()
-        .skip_while(|line| !line.contains("Supported CPU models"))
+        .skip_while(|line| !line.contains(heading))
         .skip(1)
         .skip_while(|line| line.trim().is_empty())
         .take_while(|line| !line.trim().is_empty())
@@ -119,7 +136,7 @@ fn pci(run: &Run) -> Result<String, HarnessError> {
     let what = match run.devices.as_slice() {
         _ if run.iommu => "an IOMMU".to_owned(),
         [] => return Ok(String::new()),
-        [device] if device.model == Model::E1000 => {
+        [device] if device.model == Model::E1000 && has_network_card()? => {
             return Ok("pci: enabled=1, chipset=i440fx, slot1=e1000\n\
                        e1000: enabled=1, mac=52:54:00:12:34:56, ethmod=slirp\n"
                 .to_owned());
@@ -170,8 +187,8 @@ mod tests {
     #[test]
     fn models_are_read_from_the_help() {
         let help = "====\n  Bochs\n====\nSupported CPU models:\n\nbx_generic\ncorei7_skylake_x\n\n000i[SIM] quit\n";
-        assert_eq!(models_of(help), ["bx_generic", "corei7_skylake_x"]);
-        assert!(models_of("").is_empty());
+        assert_eq!(listed(help, "Supported CPU models"), ["bx_generic", "corei7_skylake_x"]);
+        assert!(listed("", "Supported CPU models").is_empty());
     }
 
     #[test]

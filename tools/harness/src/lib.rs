@@ -23,7 +23,7 @@ mod serial;
 mod terminal;
 
 pub use backend::{Backend, NestedVmx};
-pub use bochs::cpu_models;
+pub use bochs::{cpu_models, has_network_card};
 pub use error::HarnessError;
 pub use report::{End, Report, Verdict};
 pub use run::{Input, PciDevice, Reply, Run};

@@ -128,6 +128,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_model_has_its_place_and_what_belongs_to_it() {
+        for (index, model) in Model::ALL.into_iter().enumerate() {
+            let disk = model.has_disk().then(|| Path::new("/disk").to_owned());
+            let words = device_arguments(index, &PciDevice { model, disk }, "bus=pcie.0,addr=0x10").unwrap().join(" ");
+            assert!(words.contains("bus=pcie.0,addr=0x10"), "{words}");
+            assert_eq!(words.contains(&format!("drive=disk{index}")), model.has_disk(), "{words}");
+            assert_eq!(words.contains(&format!("-netdev user,id=net{index}")), !model.has_disk(), "{words}");
+        }
+    }
+
+    #[test]
     fn commas_in_a_path_are_doubled() {
         assert_eq!(
             drive("cd", Path::new("/a,b"), "media=cdrom").unwrap(),

@@ -36,6 +36,7 @@ pub(crate) struct Manifest {
     pub(crate) channels: Vec<Channel>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) memories: Vec<Memory>,
+    pub(crate) switches: Vec<Switch>,
 }
 
 /// Priority of the bus service, which runs alone, before the seal.
@@ -45,6 +46,25 @@ const BUS_PRIORITY: u64 = 20;
 const CHECKS: &str = "builtin:checks";
 
 impl Manifest {
+    /// The cards on a switch with their guests, in the order of its ports.
+    pub(crate) fn ports_of<'m>(&'m self, switch: &'m str) -> impl Iterator<Item = (&'m Guest, &'m Network)> + 'm {
+        let all = self.guests.iter().flat_map(|guest| guest.networks.iter().map(move |network| (guest, network)));
+        all.filter(move |(_, network)| network.switch.as_ref().is_some_and(|named| named.value == switch))
+    }
+
+    /// The ports that a guest's frames may go to, as bits.
+    pub(crate) fn peers_of(&self, switch: &str, guest: &str) -> u16 {
+        let rules = self.switches.iter().filter(|policy| policy.name.value == switch).flat_map(|policy| &policy.allow);
+        let flows: Vec<_> = rules.filter_map(|rule| Flow::parse(&rule.value)).collect();
+        let may = |other: &str| {
+            flows.iter().any(|flow| {
+                (flow.from == guest && flow.to == other) || (flow.both_ways && flow.to == guest && flow.from == other)
+            })
+        };
+        let ports = self.ports_of(switch).zip(0u32..16).filter(|((other, _), _)| may(&other.name.value));
+        ports.fold(0, |bits, (_, index)| bits | 1 << index)
+    }
+
     /// The checks are for the guest's own kernel, whose modules they bring, if that is of a package.
     pub(crate) fn choose_checks(&mut self) {
         for guest in &mut self.guests {
@@ -218,6 +238,59 @@ pub(crate) struct Guest {
     pub(crate) must_finish: bool,
     pub(crate) monitor_memory: Located<u64>,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) networks: Vec<Network>,
+}
+
+/// `[[guest.NAME.network]]`.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) span: Span,
+    pub(crate) switch: Option<Located<String>>,
+    pub(crate) mac: Option<Located<String>>,
+    pub(crate) mtu: Located<u64>,
+    /// Bytes a second.
+    pub(crate) rate: Option<Located<u64>>,
+    pub(crate) checksum: bool,
+    pub(crate) segmentation: bool,
+}
+
+/// `[switch.NAME]`: the policy of a switch.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    pub(crate) name: Located<String>,
+    pub(crate) allow: Vec<Located<String>>,
+}
+
+/// A line of `allow`: from whom to whom, and whether back, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) both_ways: bool,
+}
+
+impl<'a> Flow<'a> {
+    /// Reads `A -> B` or `A <-> B`.
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let (from, to, both_ways) = match text.split_once("<->") {
+            Some((from, to)) => (from, to, true),
+            None => text.split_once("->").map(|(from, to)| (from, to, false))?,
+        };
+        let (from, to) = (from.trim(), to.trim());
+        (!from.is_empty() && !to.is_empty()).then_some(Self { from, to, both_ways })
+    }
+}
+
+/// An Ethernet address of a station, as text.
+pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2 && !part.starts_with('+'))?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    // A group has bit 0 of the first byte; all zero is nobody.
+    (parts.next().is_none() && mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
 /// `[[guest.NAME.disk]]`.
@@ -229,6 +302,8 @@ pub(crate) struct Disk {
     pub(crate) size: Option<Located<u64>>,
     pub(crate) read_only: bool,
     pub(crate) data: Option<Located<String>>,
+    /// Bits of the plan's entry for what is withheld.
+    pub(crate) withheld: u64,
 }
 
 /// `[channel.NAME]`.

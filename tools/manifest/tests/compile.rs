@@ -62,7 +62,7 @@ fn the_default_manifest() {
             |guest: &bulkhead_plan::Partition<'_>| guest.threads().iter().map(|thread| thread.cpu).collect::<Vec<_>>();
         assert_eq!((cpus(&linux), cpus(&other)), (vec![0, 1], vec![1]));
         let channel = linux.environment.channel(disk.name).unwrap();
-        assert_eq!((channel.role, channel.kind, channel.peer), (Role::Second, ChannelKind::Disk, "block"));
+        assert_eq!((channel.role, channel.kind, channel.peer), (Role::Second, ChannelKind::Device, "block"));
         assert_eq!(linux.environment.channel("serial").unwrap().kind, ChannelKind::Serial);
         assert_eq!(linux.environment.channel("console").unwrap().kind, ChannelKind::Text);
         assert_eq!(linux.environment.text("command-line"), Some("console=ttyS0,115200"));

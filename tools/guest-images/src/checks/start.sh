@@ -90,15 +90,73 @@ check_disk() {
     rm /written /read /hashes*
 }
 
-if grep -q 0x1af4 /sys/bus/pci/devices/*/vendor; then
+# The value of a word of the kernel's command line.
+word() {
+    sed -n "s/.*\\<$1=\\([^ ]*\\).*/\\1/p" /proc/cmdline
+}
+address=$(word bulkhead.address)
+peer=$(word bulkhead.peer)
+silent=$(word bulkhead.silent)
+large=$(word bulkhead.disk)
+
+# What the card shows of itself.
+show_card() {
+    ifconfig lo 127.0.0.1 up
+    ifconfig eth0 "$address" netmask 255.255.255.0 up || return
+    (
+        cd /sys/class/net/eth0
+        echo "check: card address=$(cat address) mtu=$(cat mtu) carrier=$(cat carrier)"
+    )
+}
+
+# Pings, and a stream each way at the same time.
+check_network() {
+    waited=0
+    until ping -c 1 -W 1 "$peer" > /dev/null; do
+        waited=$((waited + 1))
+        [ $waited -lt 90 ] || return
+    done
+    ping -c 5 -s 1400 "$peer" | grep -q ' 0% packet loss' || return
+    /bin/workload receive 5001 &
+    receiver=$!
+    /bin/workload send "$peer" 5001 || return
+    wait $receiver || return
+    echo "check: network ok peer=$peer"
+}
+
+# Nobody answers, and nothing arrives.
+check_silence() {
+    ping -c 5 -W 1 "$silent" > /dev/null && return 1
+    frames=$(cat /sys/class/net/eth0/statistics/rx_packets)
+    [ "$frames" = 0 ] || return
+    echo "check: silence ok frames=$frames"
+}
+
+if grep -q 0x1042 /sys/bus/pci/devices/*/device; then
     waited=0
     while [ ! -b /dev/vda ] && [ $waited -lt 50 ]; do
         sleep 0.1
         waited=$((waited + 1))
     done
     check_disk || fail disk
+    if [ -n "$large" ]; then
+        { /bin/workload disk /dev/vda "$large" || echo "check: disk FAILED" > /disk-failed; } &
+    fi
 else
     echo "check: no disk"
+fi
+if [ -n "$address" ]; then
+    show_card || fail card
+fi
+if [ -n "$peer" ]; then
+    check_network || fail network
+fi
+if [ -n "$silent" ]; then
+    check_silence || fail silence
+fi
+wait
+if [ -e /disk-failed ]; then
+    fail disk
 fi
 
 if [ -z "$failed" ]; then

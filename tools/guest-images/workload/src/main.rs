@@ -9,7 +9,8 @@
 //! - [`forks`]: processes find their parent's memory, change their copy, and leave the parent's alone;
 //! - [`mappings`]: a page is replaced while threads on the other processors read it.
 //!
-//! With the argument `programs` it starts [`programs`] instead, for a monitor that counts exits; with `reads` and the path of a disk it
+//! With arguments it does something else: `disk PATH MIB` writes and verifies a disk ([`storage`]), `send ADDRESS PORT` and `receive
+//! PORT` pass a stream from one machine to another ([`transfer`]). With the argument `programs` it starts [`programs`] instead, for a monitor that counts exits; with `reads` and the path of a disk it
 //! tells what [`reads`] cost.
 #![no_std]
 #![no_main]
@@ -23,6 +24,8 @@ mod mix;
 mod pipes;
 mod programs;
 mod reads;
+mod storage;
+mod transfer;
 
 // Compiled code calls its functions by name.
 use bulkhead_intrinsics as _;
@@ -35,8 +38,8 @@ type Part = (&'static str, fn(&Processors) -> Result<u64, Failure>);
 const PARTS: [Part; 4] =
     [("pipes", pipes::run), ("futexes", futexes::run), ("forks", forks::run), ("mappings", mappings::run)];
 
-/// Where the start-up code goes on, with the first two arguments. Returns the exit status.
-fn main([what, path]: [Option<&'static CStr>; 2]) -> u8 {
+/// Where the start-up code goes on, with the first arguments. Returns the exit status.
+fn main(arguments: [Option<&'static CStr>; 3]) -> u8 {
     let processors = match Processors::of_this_process() {
         Ok(processors) => processors,
         Err(failure) => {
@@ -44,13 +47,45 @@ fn main([what, path]: [Option<&'static CStr>; 2]) -> u8 {
             return 1;
         }
     };
-    match (what.map(CStr::to_bytes), path) {
+    let text = |index: usize| arguments[index].and_then(|text| text.to_str().ok());
+    let number = |index| text(index).and_then(|text| text.parse().ok());
+    let port = |index| text(index).and_then(|text| text.parse().ok());
+    match (text(0), arguments[1]) {
         (None, _) => check(&processors),
-        (Some(b"programs"), _) => start_programs(&processors),
-        (Some(b"reads"), Some(path)) => read_disk(&processors, path),
+        (Some("programs"), _) => start_programs(&processors),
+        (Some("reads"), Some(path)) => read_disk(&processors, path),
+        (Some("disk"), Some(path)) if let Some(mib) = number(2) => tell("disk", storage::run(path, mib)),
+        (Some("receive"), _) if let Some(port) = port(1) => tell("receive", transfer::receive(port)),
+        (Some("send"), _) if let (Some(to), Some(port)) = (text(1).and_then(address), port(2)) => {
+            tell("send", transfer::send(to, port))
+        }
         (Some(_), _) => {
             println!("check: workload: unknown arguments FAILED");
             2
+        }
+    }
+}
+
+/// An IPv4 address.
+fn address(text: &str) -> Option<[u8; 4]> {
+    let mut bytes = [0; 4];
+    let mut parts = text.split('.');
+    for byte in &mut bytes {
+        *byte = parts.next()?.parse().ok()?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
+/// Says how something went that moves bytes.
+fn tell(name: &str, outcome: Result<usize, Failure>) -> u8 {
+    match outcome {
+        Ok(bytes) => {
+            println!("check: {name} ok bytes={bytes}");
+            0
+        }
+        Err(failure) => {
+            println!("check: {name}: {failure} FAILED");
+            1
         }
     }
 }

@@ -145,7 +145,8 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
         let guests = 2 * manifest.guests.iter().filter(|guest| served(&guest.console)).count();
         let init = usize::from(name == crate::model::DEFAULT_CONSOLE);
         let disks = manifest.guests.iter().flat_map(|guest| &guest.disks).filter(|disk| is(&disk.service)).count();
-        let bits = channels + interrupts + has_console + texts + guests + init + disks;
+        let bits =
+            channels + interrupts + has_console + texts + guests + init + disks + manifest.ports_of(name).count();
         if bits > USABLE_BITS {
             context
                 .reporter

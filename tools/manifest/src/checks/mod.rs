@@ -12,6 +12,7 @@ mod guests;
 mod memory;
 mod modules;
 mod names;
+mod networks;
 mod pci;
 mod restart;
 mod time;
@@ -85,6 +86,12 @@ pub(crate) fn all(context: &Context<'_>) {
         disks::ranges_are_whole_sectors,
         disks::ranges_are_on_the_disk,
         disks::ranges_are_apart,
+        networks::switches_are_known,
+        networks::addresses_are_apart,
+        networks::frames_fit,
+        networks::rules_name_ports,
+        networks::ports_are_not_too_many,
+        networks::cards_reach_somebody,
     ];
     for check in CHECKS {
         check(context);

@@ -3,16 +3,16 @@
 use super::{Compiler, channels::End, plan_name, space::table_pages, without_target};
 use crate::{
     files::Image,
-    model::{Guest, Located},
+    model::{Guest, Located, Network, parse_mac},
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
     BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
-    Paging, RegionRecord, layout,
+    NetworkPort, Paging, RegionRecord, layout,
 };
 
-/// Memory of a disk's channel.
-const DISK_CHANNEL_MEMORY: u64 = PAGE_SIZE;
+/// Memory of a device's channel.
+const DEVICE_CHANNEL_MEMORY: u64 = PAGE_SIZE;
 /// What a vCPU shares with its monitor: the state page and the virtual-APIC page.
 const VCPU_BYTES: u64 = 2 * PAGE_SIZE;
 /// The module of a guest's firmware, in its monitor.
@@ -62,7 +62,9 @@ impl Compiler<'_> {
             if let (Some(line), Some(space)) = (&guest.command_line, self.spaces.get_mut(index)) {
                 space.push_text(plan_name("command-line"), &line.value);
             }
-            self.disks(index, guest, &ram);
+            let mut sharing = Vec::new();
+            self.disks(index, guest, &ram, &mut sharing);
+            self.networks(index, guest, &ram, &mut sharing);
         }
     }
 
@@ -155,8 +157,7 @@ impl Compiler<'_> {
     }
 
     /// Each disk is a channel between its service (first) and the monitor (second); the service sees the guest's RAM, once.
-    fn disks(&mut self, index: usize, guest: &Guest, ram: &[Ram]) {
-        let mut sharing = Vec::new();
+    fn disks(&mut self, index: usize, guest: &Guest, ram: &[Ram], sharing: &mut Vec<usize>) {
         for (number, disk) in (0u64..).zip(&guest.disks) {
             let Some(service) = disk.service.as_ref().map(|service| service.value.as_str()) else {
                 continue;
@@ -173,9 +174,9 @@ impl Compiler<'_> {
                 End { index: service_index, name: &name, peer: &guest.name.value },
                 End { index, name: &name, peer: service },
             ];
-            self.channel(&name, ChannelKind::Disk, DISK_CHANNEL_MEMORY, ends);
+            self.channel(&name, ChannelKind::Device, DEVICE_CHANNEL_MEMORY, ends);
             let (first, sectors) = (disk.offset.value / SECTOR, size.value / SECTOR);
-            let flags = if disk.read_only { Disk::READ_ONLY } else { 0 };
+            let flags = disk.withheld | if disk.read_only { Disk::READ_ONLY } else { 0 };
             for (owner, peer, first) in [(service_index, guest.name.value.as_str(), first), (index, service, 0)] {
                 let Some(space) = self.spaces.get_mut(owner) else {
                     continue;
@@ -189,6 +190,54 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+impl Compiler<'_> {
+    /// Each card is a channel between its switch (first) and the monitor (second); the switch sees the guest's RAM, once.
+    fn networks(&mut self, index: usize, guest: &Guest, ram: &[Ram], sharing: &mut Vec<usize>) {
+        let guest_name = guest.name.value.as_str();
+        for (number, network) in (0u64..).zip(&guest.networks) {
+            let Some(switch) = network.switch.as_ref().map(|switch| switch.value.as_str()) else {
+                continue;
+            };
+            let Some(switch_index) = self.index_of(switch) else {
+                continue;
+            };
+            if !sharing.contains(&switch_index) {
+                sharing.push(switch_index);
+                self.map_ram(switch_index, guest, ram, BindingFlags::WRITE, false);
+            }
+            let name = format!("{guest_name}/net{number}");
+            let ends =
+                [End { index: switch_index, name: &name, peer: guest_name }, End { index, name: &name, peer: switch }];
+            self.channel(&name, ChannelKind::Device, DEVICE_CHANNEL_MEMORY, ends);
+            let bit = |has, bit| if has { bit } else { 0 };
+            let flags = u64::from(self.manifest.peers_of(switch, guest_name))
+                | bit(network.checksum, NetworkPort::CHECKSUM)
+                | bit(network.segmentation, NetworkPort::SEGMENTATION);
+            let [m0, m1, m2, m3, m4, m5] = mac(network, index, number);
+            let [low, high] = (network.mtu.value as u16).to_le_bytes();
+            let card = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, low, high]);
+            let rate = network.rate.as_ref().map_or(0, |rate| rate.value);
+            for (owner, peer) in [(switch_index, guest_name), (index, switch)] {
+                let Some(space) = self.spaces.get_mut(owner) else {
+                    continue;
+                };
+                let entry = EnvironmentEntry {
+                    peer: plan_name(peer),
+                    parameters: [card, flags, rate, number],
+                    ..EnvironmentEntry::new(EntryKind::NetworkPort, plan_name(&name))
+                };
+                space.push(entry, without_target());
+            }
+        }
+    }
+}
+
+/// A card's address; unless the manifest says it, one that is administered locally (IEEE 802, 8.4), of guest and number.
+fn mac(network: &Network, guest: usize, number: u64) -> [u8; 6] {
+    let said = network.mac.as_ref().and_then(|mac| parse_mac(&mac.value));
+    said.unwrap_or([0x02, 0x42, 0x4b, 0, guest as u8, number as u8])
 }
 
 /// What the guest's machine has beyond what every guest's has, and what its monitor does beside.

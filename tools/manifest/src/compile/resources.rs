@@ -41,7 +41,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// The memory that init and the bus service share.
+    /// The memory that init and the bus service share, and room for configuration space.
     pub(super) fn exchange(&mut self) {
         if self.manifest.pci_devices().next().is_none() {
             return;
@@ -55,6 +55,12 @@ impl Compiler<'_> {
                 let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(exchange::NAME));
                 space.push(EnvironmentEntry { address, size, parameters: [1, 0, 0, 0], ..new }, writable(region));
             }
+        }
+        if let Some(space) = self.spaces.get_mut(bus) {
+            let size = layout::CONFIGURATION_BYTES;
+            let address = space.large_window(size);
+            let new = EnvironmentEntry::new(EntryKind::ConfigurationSpace, plan_name(BUS));
+            space.push(EnvironmentEntry { address, size, ..new }, without_target());
         }
     }
 

@@ -78,6 +78,14 @@ impl Space {
         self.address(size)
     }
 
+    /// An address for memory that is mapped by large pages alone, below a gigabyte of it, aligned to its size (a power of two).
+    pub(super) fn large_window(&mut self, size: u64) -> u64 {
+        let address = self.next_guest_address;
+        self.maps(address, 1);
+        self.next_guest_address = (address + size).next_multiple_of(1 << 30) + (1 << 30);
+        address
+    }
+
     /// An address for a guest's RAM, aligned so that large pages can map it.
     pub(super) fn guest_address(&mut self, size: u64) -> u64 {
         let address = self.next_guest_address;

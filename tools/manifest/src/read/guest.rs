@@ -1,7 +1,11 @@
 //! `[guest.NAME]` and its disks.
 
 use super::{console, restart, schedule, table::TableReader};
-use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY};
+use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Network};
+use bulkhead_plan::{Disk as PlanDisk, NetworkPort as PlanPort};
+
+/// Most bytes behind a frame's header, unless the manifest says otherwise (IEEE 802.3, 3.2.7).
+const DEFAULT_MTU: u64 = 1500;
 
 /// Memory for shadow tables, unless the manifest says otherwise: at least, and for each processor.
 const SHADOW_MEMORY: (u64, u64) = (4 << 20, 1 << 20);
@@ -40,6 +44,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         must_finish: table.boolean("must_finish", true),
         monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(MONITOR_HEAP)),
         disks: table.tables("disk").into_iter().map(disk).collect(),
+        networks: table.tables("network").into_iter().map(network).collect(),
     };
     table.finish();
     guest
@@ -53,7 +58,41 @@ fn disk(table: TableReader<'_, '_>) -> Disk {
         size: table.require("size", TableReader::size),
         read_only: table.boolean("read_only", false),
         data: table.string("data"),
+        withheld: withheld(
+            &table,
+            [
+                ("discard", PlanDisk::NO_DISCARD),
+                ("write_zeroes", PlanDisk::NO_WRITE_ZEROES),
+                ("flush", PlanDisk::NO_FLUSH),
+                ("queues", PlanDisk::ONE_QUEUE),
+            ],
+        ),
     };
     table.finish();
     disk
+}
+
+/// `features`: which of these are false, as bits.
+fn withheld<const COUNT: usize>(table: &TableReader<'_, '_>, known: [(&'static str, u64); COUNT]) -> u64 {
+    let Some(features) = table.table("features") else {
+        return 0;
+    };
+    let bits = known.iter().filter(|(name, _)| !features.boolean(name, true)).fold(0, |bits, (_, bit)| bits | bit);
+    features.finish();
+    bits
+}
+
+fn network(table: TableReader<'_, '_>) -> Network {
+    let withheld = withheld(&table, [("checksum", PlanPort::CHECKSUM), ("segmentation", PlanPort::SEGMENTATION)]);
+    let network = Network {
+        span: table.span.clone(),
+        switch: table.require("switch", TableReader::string),
+        mac: table.string("mac"),
+        mtu: table.integer("mtu").unwrap_or_else(|| table.default(DEFAULT_MTU)),
+        rate: table.size("rate"),
+        checksum: withheld & PlanPort::CHECKSUM == 0,
+        segmentation: withheld == 0,
+    };
+    table.finish();
+    network
 }

@@ -50,6 +50,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
         channels: root.named_tables("channel").into_iter().map(rest::channel).collect(),
         endpoints: root.named_tables("endpoint").into_iter().map(rest::endpoint).collect(),
         memories: root.named_tables("memory").into_iter().map(rest::memory).collect(),
+        switches: root.named_tables("switch").into_iter().map(rest::switch).collect(),
     };
     // After a heading that cannot be read, keys seem to stand outside all tables.
     if is_toml {

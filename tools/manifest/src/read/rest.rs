@@ -1,7 +1,7 @@
-//! `[channel.NAME]`, `[endpoint.NAME]` and `[memory.NAME]`.
+//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]` and `[switch.NAME]`.
 
 use super::table::TableReader;
-use crate::model::{Channel, Endpoint, Located, Memory};
+use crate::model::{Channel, Endpoint, Located, Memory, Switch};
 
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
@@ -45,4 +45,10 @@ pub(super) fn memory(table: TableReader<'_, '_>) -> Memory {
     };
     table.finish();
     memory
+}
+
+pub(super) fn switch(table: TableReader<'_, '_>) -> Switch {
+    let switch = Switch { name: Located::new(table.name.clone(), table.span.clone()), allow: table.strings("allow") };
+    table.finish();
+    switch
 }

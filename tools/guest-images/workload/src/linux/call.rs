@@ -15,13 +15,22 @@ pub const CLOSE: usize = 3;
 pub const OPEN: usize = 2;
 pub const MMAP: usize = 9;
 pub const PREAD64: usize = 17;
+pub const PWRITE64: usize = 18;
 pub const SCHED_YIELD: usize = 24;
+pub const NANOSLEEP: usize = 35;
+pub const SOCKET: usize = 41;
+pub const CONNECT: usize = 42;
+pub const ACCEPT: usize = 43;
+pub const BIND: usize = 49;
+pub const LISTEN: usize = 50;
+pub const SETSOCKOPT: usize = 54;
 pub const CLONE: usize = 56;
 pub const FORK: usize = 57;
 pub const EXECVE: usize = 59;
 pub const EXIT: usize = 60;
 pub const WAIT4: usize = 61;
 pub const KILL: usize = 62;
+pub const FSYNC: usize = 74;
 pub const SCHED_SETSCHEDULER: usize = 144;
 pub const IOPERM: usize = 173;
 pub const FUTEX: usize = 202;
@@ -87,7 +96,7 @@ extern "C" fn start(arguments: *const usize) -> ! {
     let argument = |number| unsafe {
         (number < arguments.read()).then(|| text(core::ptr::with_exposed_provenance(arguments.add(1 + number).read())))
     };
-    super::exit(crate::main([argument(1), argument(2)]))
+    super::exit(crate::main([argument(1), argument(2), argument(3)]))
 }
 
 /// # Safety

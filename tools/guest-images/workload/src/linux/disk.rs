@@ -6,11 +6,12 @@ use core::ffi::CStr;
 
 use super::{
     Failure,
-    call::{IO_GETEVENTS, IO_SETUP, IO_SUBMIT, MMAP, OPEN, PREAD64, call},
+    call::{FSYNC, IO_GETEVENTS, IO_SETUP, IO_SUBMIT, MMAP, OPEN, PREAD64, PWRITE64, call, call_with_numbers},
 };
 
-/// O_RDONLY | O_DIRECT.
+/// O_DIRECT, O_RDWR.
 const DIRECT: usize = 0x4000;
+const READ_AND_WRITE: usize = 2;
 /// PROT_READ | PROT_WRITE.
 const READ_WRITE: usize = 3;
 /// MAP_PRIVATE | MAP_ANONYMOUS.
@@ -58,10 +59,19 @@ struct Event {
 }
 
 impl Disk {
-    /// Opens it, with a buffer of `length` bytes, in pages wherever they are.
+    /// Opens it to be read, with a buffer of `length` bytes, in pages wherever they are.
     pub fn open(path: &CStr, length: usize) -> Result<Self, Failure> {
+        Self::open_with(path, length, DIRECT)
+    }
+
+    /// The same to be read and written.
+    pub fn open_to_write(path: &CStr, length: usize) -> Result<Self, Failure> {
+        Self::open_with(path, length, DIRECT | READ_AND_WRITE)
+    }
+
+    fn open_with(path: &CStr, length: usize, flags: usize) -> Result<Self, Failure> {
         // SAFETY: the kernel reads the path.
-        let file = unsafe { call("open", OPEN, [path.as_ptr().addr(), DIRECT, 0, 0, 0, 0]) }?;
+        let file = unsafe { call("open", OPEN, [path.as_ptr().addr(), flags, 0, 0, 0, 0]) }?;
         let mapping = [0, length, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0];
         // SAFETY: the new memory is nobody else's.
         let buffer = unsafe { call("mmap", MMAP, mapping) }?;
@@ -79,6 +89,27 @@ impl Disk {
             read if read == bytes => Ok(()),
             read => Err(Failure::wrong("length of a request:", read as u64)),
         }
+    }
+
+    /// Writes so many bytes of the buffer at a byte offset.
+    pub fn write(&mut self, offset: usize, bytes: usize) -> Result<(), Failure> {
+        let arguments = [self.file, self.buffer, bytes.min(self.length), offset, 0, 0];
+        // SAFETY: the kernel reads the buffer, which nobody refers to.
+        match unsafe { call("pwrite", PWRITE64, arguments) }? {
+            written if written == bytes => Ok(()),
+            written => Err(Failure::wrong("length of a request:", written as u64)),
+        }
+    }
+
+    /// Waits until what was written is durable.
+    pub fn flush(&self) -> Result<(), Failure> {
+        call_with_numbers("fsync", FSYNC, [self.file]).map(drop)
+    }
+
+    /// The buffer as numbers.
+    pub fn buffer(&mut self) -> &mut [u64] {
+        // SAFETY: the memory is mapped for good, this object's alone, and borrowed with it; the kernel writes to it during calls only.
+        unsafe { core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(self.buffer), self.length / 8) }
     }
 
     /// Reads `count` times `bytes`, with `depth` requests on their way, at the offsets that `next` says.

@@ -11,6 +11,7 @@ mod pipe;
 mod print;
 mod process;
 mod processors;
+mod socket;
 
 pub use checkpoint::Checkpoints;
 pub use disk::Disk;
@@ -20,5 +21,6 @@ pub use idle::{LOOP_INSTRUCTIONS, SharedCounter, become_idle, stop_process, tick
 pub use page::Page;
 pub use pipe::{Pipe, PipeEnd};
 pub use print::print;
-pub use process::{execute, exit, exit_status, start_process, start_thread, wait_for, yield_processor};
+pub use process::{execute, exit, exit_status, sleep, start_process, start_thread, wait_for, yield_processor};
 pub use processors::Processors;
+pub use socket::{accept, connect};

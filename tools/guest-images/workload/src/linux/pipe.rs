@@ -29,6 +29,11 @@ impl Pipe {
 impl PipeEnd {
     pub const STANDARD_OUTPUT: Self = Self(1);
 
+    /// What the kernel gave under this number, a connection for instance.
+    pub(super) fn of_file(number: usize) -> Self {
+        Self(number)
+    }
+
     /// Closes it in this process.
     pub fn close(&self) {
         // The number is one that the kernel gave: closing fails only if it is closed already.

@@ -7,11 +7,12 @@ use core::{
     convert::Infallible,
     ffi::{CStr, c_char},
     ptr,
+    time::Duration,
 };
 
 use super::{
     Failure,
-    call::{CLONE, EXECVE, EXIT, EXIT_GROUP, FORK, MMAP, SCHED_YIELD, WAIT4, call, call_with_numbers},
+    call::{CLONE, EXECVE, EXIT, EXIT_GROUP, FORK, MMAP, NANOSLEEP, SCHED_YIELD, WAIT4, call, call_with_numbers},
     processors::pin,
 };
 
@@ -126,4 +127,11 @@ pub fn execute(path: &'static CStr) -> Result<Infallible, Failure> {
 pub fn exit(status: u8) -> ! {
     let _ = call_with_numbers("exit_group", EXIT_GROUP, [status.into()]);
     unreachable!("exit_group does not return")
+}
+
+/// Waits.
+pub fn sleep(time: Duration) -> Result<(), Failure> {
+    let time = [time.as_secs(), time.subsec_nanos().into()];
+    // SAFETY: the kernel reads the time.
+    unsafe { call("nanosleep", NANOSLEEP, [time.as_ptr().addr(), 0, 0, 0, 0, 0]) }.map(drop)
 }

@@ -1,0 +1,26 @@
+//! The emulator of virtio network cards, and the switch between them.
+//!
+//! Owns: the data plane of each guest's card ([`Port`]), and where frames go ([`Switch`], [`Policy`]). Must never: deliver a frame to a
+//! port that the policy does not allow, let a guest send under another's address, or let one port keep the others waiting for more
+//! than [`BURST`] frames.
+//!
+//! Everything that guests say is checked once, where it is read: the queues by `bulkhead-virtio`, the header before each frame by
+//! [`Header::parse`], the frame's addresses by [`Addresses`]. What is wrong is dropped and counted by its reason ([`Drops`]).
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod bucket;
+mod card;
+mod frame;
+mod header;
+mod policy;
+mod port;
+mod switch;
+
+pub use bucket::Bucket;
+pub use card::{CardOffer, feature};
+pub use frame::{Addresses, Mac};
+pub use header::{HEADER_BYTES, Header, HeaderError};
+pub use policy::{MAX_PORTS, Policy};
+pub use port::{Drops, Port, PortStatistics};
+pub use switch::{BURST, Switch, TooManyPorts};
