@@ -50,6 +50,9 @@ mod command {
     pub const RUNNING: u32 = 1 << 15;
 }
 
+/// PxSCTL: the link stays out of the states Partial and Slumber (3.3.11).
+const NO_POWER_SAVING: u32 = 3 << 8;
+
 /// PxTFD: the drive's status (3.3.8).
 mod task {
     pub const ERROR: u32 = 1 << 0;
@@ -199,6 +202,8 @@ impl<R: Registers> Port<'_, R> {
     pub fn receive(&self, list: u64, received: u64) {
         self.registers.write_u64(self.at(register::LIST), list);
         self.registers.write_u64(self.at(register::RECEIVED), received);
+        // The link is not to save power by itself: that would look as if it was lost (3.3.11, IPM).
+        self.change(register::CONTROL, 0, NO_POWER_SAVING);
         self.change(register::COMMAND, 0, command::RECEIVE | command::SPIN_UP | command::POWER_ON);
         self.forget_errors();
     }

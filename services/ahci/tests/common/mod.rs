@@ -227,6 +227,7 @@ impl Controller {
     fn write_link_control(&mut self, value: u32) {
         if value & 0xf == 1 {
             assert_eq!(self.command & 0x8001, 0, "the port is stopped");
+            assert_eq!(value & 0xf00, 0x300, "the link does not save power");
             self.link = 0;
             self.task = 0x7f;
             self.link_resets += 1;
