@@ -11,6 +11,7 @@ mod ipi;
 mod linux;
 mod machine;
 mod native;
+mod network;
 mod pci;
 mod processors;
 mod statistics;
