@@ -14,7 +14,7 @@
 //! | 25 | monitor | features accepted |
 //! | 32-39 | emulator | device-specific configuration, 64 bytes little-endian |
 //! | 40+4n.. | monitor | queue n: size in bits 0-15 and enabled in bit 16; descriptors; driver area; device area |
-//! | 72+8n.. | emulator | queue n: what is in flight, for the emulator's next life ([`InFlight`]) |
+//! | 72+12n.. | emulator | queue n: what is in flight, for the emulator's next life ([`InFlight`]) |
 //!
 //! # Protocol
 //! 1. The emulator writes words 1-9 and 32-39, then the generation, and signals the monitor. Within a generation only the

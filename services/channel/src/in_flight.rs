@@ -4,7 +4,7 @@
 //! | word | holds |
 //! | --- | --- |
 //! | 0 | the chain that is being given back: head, bits 0-15; the driver's used index afterwards, 16-31; 1 in bit 32 while it is |
-//! | 1-4 | a bit for each head that is in flight |
+//! | 1-8 | a bit for each head that is in flight |
 //!
 //! # Order
 //! The emulator may end between any two stores. A chain counts as taken from the moment that its bit is set: before that, nothing
@@ -16,9 +16,9 @@ use crate::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 /// Heads that can be noted: queues that are to be resumed have at most so many descriptors.
-pub const IN_FLIGHT_HEADS: u16 = 256;
+pub const IN_FLIGHT_HEADS: u16 = 512;
 /// Words for a queue.
-pub const IN_FLIGHT_WORDS: usize = 8;
+pub const IN_FLIGHT_WORDS: usize = 12;
 
 const GIVING_BACK: usize = 0;
 const BITS: usize = 1;

@@ -191,6 +191,10 @@ impl<'a> ByteReceiver<'a> {
         {
             let length = rest.len().min(self.available());
             if length == 0 {
+                // A count that a peer has overwritten would let it wait for ever.
+                if self.ring.received.load(Relaxed) != self.received {
+                    self.ring.received.store(self.received, Release);
+                }
                 break;
             }
             let start = self.received;

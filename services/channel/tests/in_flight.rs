@@ -34,19 +34,19 @@ fn chains_are_in_flight_until_the_driver_has_them() {
     let words = memory();
     let emulator = EmulatorSide::publish(&words, disk()).unwrap();
     let record = emulator.in_flight(0).unwrap();
-    assert!(record.take(7) && record.take(255) && record.take(64));
+    assert!(record.take(7) && record.take(511) && record.take(64));
     assert!(!record.take(7), "it is in flight");
-    assert!(!record.take(256), "there is no such head");
-    assert_eq!(left(&copy(&words), 10), [7, 64, 255]);
+    assert!(!record.take(512), "there is no such head");
+    assert_eq!(left(&copy(&words), 10), [7, 64, 511]);
     record.give_back(64, 11, || {
         // Not yet in the used ring: it is to be done again. In it: it is not.
-        assert_eq!(left(&copy(&words), 10), [7, 64, 255]);
-        assert_eq!(left(&copy(&words), 11), [7, 255]);
+        assert_eq!(left(&copy(&words), 10), [7, 64, 511]);
+        assert_eq!(left(&copy(&words), 11), [7, 511]);
     });
-    assert_eq!(left(&copy(&words), 11), [7, 255]);
+    assert_eq!(left(&copy(&words), 11), [7, 511]);
     // Taken again with the same used index.
     assert!(record.take(64));
-    assert_eq!(left(&copy(&words), 11), [7, 64, 255]);
+    assert_eq!(left(&copy(&words), 11), [7, 64, 511]);
     record.clear();
     assert_eq!(left(&copy(&words), 11), []);
     assert!(emulator.in_flight(MAX_QUEUES).is_none());

@@ -6,7 +6,7 @@ use heapless::Vec;
 /// Most descriptors in a chain: the data segments of a request, its header and its status.
 pub const MAX_DESCRIPTORS: usize = MAX_DATA_SEGMENTS + 2;
 /// Most data segments in a request.
-pub const MAX_DATA_SEGMENTS: usize = 254;
+pub const MAX_DATA_SEGMENTS: usize = 256;
 
 const DESCRIPTOR_BYTES: u64 = 16;
 const FLAG_NEXT: u16 = 1;

@@ -219,7 +219,7 @@ fn configurations_that_cannot_be_served_are_refused() {
         assert_eq!(world.guests[0].monitor.outcome(), Outcome::Refused);
     };
     refuse(FEATURES | feature::BLOCK_READ_ONLY, |_| {});
-    refuse(FEATURES, |queue| queue.size = 512);
+    refuse(FEATURES, |queue| queue.size = 1024);
     refuse(FEATURES, |queue| queue.descriptors = RAM_BYTES - 16);
     refuse(FEATURES, |queue| queue.device = !0xfff);
     world.guests[0].monitor.configure(&Configuration { features: FEATURES, ..Default::default() });
