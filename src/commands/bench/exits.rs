@@ -8,13 +8,35 @@ pub fn figure(name: &str, exits: f64, n: u64, model: &str) -> Figure {
     Figure { n, ..Figure::once(name, (Value::Ratio(exits), "exits"), model) }
 }
 
-/// Exits for each of `n` operations between a checkpoint and the next, in thousandths.
+/// Exits for each of `n` operations between a checkpoint and the next, in hundredths.
 pub fn between(counts: &[Counts], guest: &str, checkpoint: u32, n: u64) -> Option<f64> {
+    Some(rounded(total(counts, guest, checkpoint)? as f64 / n as f64, 100.0))
+}
+
+/// The same, in thousandths, without what an idle guest would have exited for in the same time: its exits are those from checkpoint
+/// `idle` on. `ticks` says how long it was from a checkpoint to the next.
+pub fn caused(
+    counts: &[Counts],
+    guest: &str,
+    (checkpoint, idle): (u32, u32),
+    ticks: impl Fn(u32) -> Option<u64>,
+    n: u64,
+) -> Option<f64> {
+    let share = ticks(checkpoint)? as f64 / ticks(idle).filter(|ticks| *ticks != 0)? as f64;
+    let anyhow = total(counts, guest, idle)? as f64 * share;
+    let exits = (total(counts, guest, checkpoint)? as f64 - anyhow).max(0.0);
+    Some(rounded(exits / n as f64, 1000.0))
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
+fn total(counts: &[Counts], guest: &str, checkpoint: u32) -> Option<u64> {
     let at = |number| {
         let mut all = counts.iter();
         all.find(|counts| counts.guest == guest && counts.at == At::Checkpoint(number)).map(Counts::exits)
     };
     // The second checkpoint has been counted itself.
-    let exits = at(checkpoint + 1)?.checked_sub(at(checkpoint)? + 1)?;
-    Some((exits as f64 * 1000.0 / n as f64).round() / 1000.0)
+    at(checkpoint + 1)?.checked_sub(at(checkpoint)? + 1)
 }

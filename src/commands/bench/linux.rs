@@ -115,7 +115,7 @@ fn ticks(serial: &str, start: Option<u64>) -> Option<u64> {
 }
 
 /// The number that follows the first occurrence of a text.
-fn number_after(serial: &str, text: &str, radix: u32) -> Option<u64> {
+pub fn number_after(serial: &str, text: &str, radix: u32) -> Option<u64> {
     let (_, rest) = serial.split_once(text)?;
     let end = rest.find(|character: char| !character.is_digit(radix)).unwrap_or(rest.len());
     u64::from_str_radix(rest.get(..end)?, radix).ok()

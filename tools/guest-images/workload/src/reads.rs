@@ -2,13 +2,14 @@
 //!
 //! A process of the lowest class counts whenever nothing else wants the processor, by a loop of known length. So what a request
 //! costs is the time that it takes, in ticks of a time-stamp counter that counts instructions, less what that process executed
-//! meanwhile. Then the same requests are made without it, between checkpoints for a monitor that counts exits.
+//! meanwhile. Then the same requests are made without it, between checkpoints for a monitor that counts exits, and last nothing at
+//! all, so that what a guest exits for anyhow can be taken off.
 
-use core::ffi::CStr;
+use core::{ffi::CStr, time::Duration};
 
 use crate::{
     linux::{
-        Checkpoints, Disk, Failure, LOOP_INSTRUCTIONS, Processors, SharedCounter, become_idle, start_process,
+        Checkpoints, Disk, Failure, LOOP_INSTRUCTIONS, Processors, SharedCounter, become_idle, sleep, start_process,
         stop_process, ticks,
     },
     println,
@@ -23,6 +24,8 @@ const DEEP: usize = 1024;
 const DEPTH: usize = 32;
 /// Part of the disk that is read.
 const AREA: usize = 32 * MIB;
+/// What an idle machine exits for, such as its clock, is counted in this time.
+const IDLE: Duration = Duration::from_secs(1);
 /// Requests before the first that counts.
 const WARM_UP: usize = 8;
 
@@ -92,15 +95,22 @@ pub fn run(processors: &Processors, path: &CStr) -> Result<(), Failure> {
     print("block.read_4k.qd32", &mut deep.map(|sample| sample / DEEP as u64));
     stop_process(process)?;
 
-    for (number, (request, count)) in
-        [(Request::Large, LARGE), (Request::Small, SMALL), (Request::Deep, 1)].into_iter().enumerate()
-    {
-        let checkpoint = 2 * number as u32;
-        checkpoints.set(checkpoint);
-        for number in 0..count {
-            reader.read(request, number)?;
+    let phases = [
+        ("large", Some((Request::Large, LARGE))),
+        ("small", Some((Request::Small, SMALL))),
+        ("deep", Some((Request::Deep, 1))),
+        ("idle", None),
+    ];
+    for (number, (name, requests)) in (0u32..).zip(phases) {
+        checkpoints.set(2 * number);
+        let start = ticks();
+        match requests {
+            Some((request, count)) => (0..count).try_for_each(|number| reader.read(request, number))?,
+            None => sleep(IDLE)?,
         }
-        checkpoints.set(checkpoint + 1);
+        let elapsed = ticks().wrapping_sub(start);
+        checkpoints.set(2 * number + 1);
+        println!("reads: {name} ticks={elapsed}");
     }
     println!("reads: ok, exits of {LARGE} large, {SMALL} small and {DEEP} deep requests counted");
     Ok(())
