@@ -11,6 +11,7 @@ mod command;
 mod compile;
 mod diagnostic;
 mod files;
+mod flow;
 mod machine;
 mod model;
 mod pci;

@@ -37,6 +37,16 @@ pub(crate) struct Manifest {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) memories: Vec<Memory>,
     pub(crate) switches: Vec<Switch>,
+    pub(crate) policy: Policy,
+}
+
+/// `[policy]`.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    /// Flows of information that must not be, as in `A -> B`.
+    pub(crate) deny: Vec<Located<String>>,
+    /// Partitions that pass on nothing that they hear.
+    pub(crate) trusted: Vec<Located<String>>,
 }
 
 /// Priority of the bus service, which runs alone, before the seal.

@@ -14,6 +14,7 @@ mod modules;
 mod names;
 mod networks;
 mod pci;
+mod policy;
 mod restart;
 mod time;
 
@@ -92,6 +93,8 @@ pub(crate) fn all(context: &Context<'_>) {
         networks::rules_name_ports,
         networks::ports_are_not_too_many,
         networks::cards_reach_somebody,
+        policy::rules_name_somebody,
+        policy::forbidden_flows_are_not_there,
     ];
     for check in CHECKS {
         check(context);

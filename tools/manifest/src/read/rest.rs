@@ -1,7 +1,7 @@
-//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]` and `[switch.NAME]`.
+//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]` and `[policy]`.
 
 use super::table::TableReader;
-use crate::model::{Channel, Endpoint, Located, Memory, Switch};
+use crate::model::{Channel, Endpoint, Located, Memory, Policy, Switch};
 
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
@@ -51,4 +51,10 @@ pub(super) fn switch(table: TableReader<'_, '_>) -> Switch {
     let switch = Switch { name: Located::new(table.name.clone(), table.span.clone()), allow: table.strings("allow") };
     table.finish();
     switch
+}
+
+pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {
+    let policy = Policy { deny: table.strings("deny"), trusted: table.strings("trusted") };
+    table.finish();
+    policy
 }

@@ -55,7 +55,9 @@ impl World {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
             "debian:linux-image-686:i386" => Ok(Some(self.directory.path().join("vmlinuz-686"))),
-            "debian:linux-image-686:i386#vmlinux" => Ok(Some(self.directory.path().join("vmlinux-686"))),
+            "debian:linux-image-686:i386#vmlinux" | "debian:linux-image-cloud-amd64#vmlinux" => {
+                Ok(Some(self.directory.path().join("vmlinux-686")))
+            }
             "builtin:checks" | "builtin:reads" => Ok(Some(self.directory.path().join("initrd"))),
             // What a manifest's own kernel makes of the same.
             "builtin:checks#linux-image-cloud-amd64"
