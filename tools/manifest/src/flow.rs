@@ -108,11 +108,6 @@ impl FlowGraph {
         }
     }
 
-    /// The edges.
-    pub(crate) fn edges(&self) -> &[Edge] {
-        &self.edges
-    }
-
     /// The shortest way from one to another that passes through none of `trusted`.
     pub(crate) fn way(&self, from: &str, to: &str, trusted: &[&str]) -> Option<Vec<&Edge>> {
         let mut reached: BTreeMap<&str, &Edge> = BTreeMap::new();
