@@ -128,7 +128,7 @@ fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, d
             };
             let (device, writable) = (index as u32, u32::from(writable));
             let range = DmaRange { device, writable, address: block.physical, length: block.length };
-            // A device whose ranges are not all told reaches less than it might, which an IOMMU reports.
+            // The bus shows how much memory a device may reach; what does not fit is not shown.
             if count < MAX_RANGES && memory.write(exchange::range(count), range.as_bytes()).is_ok() {
                 count += 1;
             }
