@@ -108,6 +108,7 @@ impl DeviceLink {
         if self.configuring && self.monitor.outcome() != Outcome::Pending {
             self.configuring = false;
             if self.monitor.outcome() == Outcome::Refused {
+                self.choice = None;
                 function.set_needs_reset();
             }
         }
@@ -124,9 +125,7 @@ impl DeviceLink {
             interrupts &= interrupts - 1;
         }
     }
-}
 
-impl DeviceLink {
     /// The service was started anew: it is told what the driver chose. The driver notices nothing, unless it is another device now.
     fn succeed(&mut self, function: &mut VirtioPci) {
         let (before, Some(offered)) = (function.device(), self.offered()) else {
@@ -137,15 +136,11 @@ impl DeviceLink {
         }
         let Some(choice) = &self.choice else { return };
         // The device must offer what the driver has accepted.
-        if choice.features & !(offered.features) != 0 {
+        if choice.features & !offered.features != 0 {
             return function.set_needs_reset();
         }
-        if self.configuring {
-            self.monitor.configure(choice);
-        } else {
-            self.monitor.resume(choice);
-            self.configuring = true;
-        }
+        self.monitor.resume(choice);
+        self.configuring = true;
         self.tell();
     }
 

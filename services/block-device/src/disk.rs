@@ -85,6 +85,8 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
                     let done = self.configure(&configuration, false);
                     self.acknowledge(done);
                 }
+                // The monitor had told the last life, and this one took it for its own: it is told twice.
+                Command::Resume(_) if self.queues.iter().any(Option::is_some) => self.acknowledge(true),
                 Command::Resume(configuration) => {
                     let done = self.configure(&configuration, true);
                     self.acknowledge(done);

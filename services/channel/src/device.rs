@@ -25,10 +25,11 @@
 //! 3. The emulator reads the command once, checks it, obeys, writes the acknowledgement and signals the monitor. A command comes
 //!    before the doorbells that arrive with it, since the guest rings only after the monitor let it go on.
 //! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already.
-//! 5. A new generation means that the emulator lost its state, but for what it noted in the words from 72 on. If the emulator had
-//!    obeyed a configure command, and no reset since, the monitor gives a resume command with the same words: the emulator goes on
-//!    with the queues, and does again what was in flight. The guest notices nothing. A command that was not yet acknowledged is
-//!    given again in the new generation: what it was about has not begun.
+//! 5. A new generation means that the emulator lost its state, but for what it noted in the words from 72 on. If the driver has made its
+//!    choice, and not reset the device since, the monitor gives a resume command with the same words: the emulator goes on with the
+//!    queues, and does again what was in flight. The guest notices nothing. A reset or configure command that the last life left
+//!    unanswered counts as obeyed, since a new emulator knows no queue: it forgets what was in flight, of which there was nothing yet
+//!    after a configure command. One that was answered, and a resume command, leave the notes as they are.
 
 use crate::description::*;
 use crate::in_flight::{IN_FLIGHT_WORDS, InFlight};
@@ -166,8 +167,14 @@ impl<'a> EmulatorSide<'a> {
         let page = Page::new(words).map_err(PublishError::Memory)?;
         let description = description.validate().map_err(PublishError::Description)?;
         let generation = page.0[GENERATION].swap(0, AcqRel);
-        // Commands that an emulator of an earlier generation left unanswered are void.
-        let (answered, _) = unpack(page.0[COMMAND].load(Acquire));
+        let (answered, last) = unpack(page.0[COMMAND].load(Acquire));
+        // Rule 5 of the protocol.
+        let is_answered = unpack(page.0[ACKNOWLEDGEMENT].load(Acquire)).0 == answered;
+        if !is_answered && last != COMMAND_RESUME {
+            for word in page.0.iter().skip(IN_FLIGHT) {
+                word.store(0, Relaxed);
+            }
+        }
         let device = u64::from(description.kind as u16)
             | u64::from(description.queues) << 16
             | u64::from(description.queue_size) << 32;

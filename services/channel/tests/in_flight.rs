@@ -51,3 +51,30 @@ fn chains_are_in_flight_until_the_driver_has_them() {
     assert_eq!(left(&copy(&words), 11), []);
     assert!(emulator.in_flight(MAX_QUEUES).is_none());
 }
+
+#[test]
+fn what_was_in_flight_outlives_commands_that_were_not_answered() {
+    let words = memory();
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    let mut monitor = MonitorSide::attach(&words).unwrap();
+    let choice = Configuration::default();
+    monitor.configure(&choice);
+    // Not answered: whatever the notes hold is older than the command.
+    assert!(emulator.in_flight(0).unwrap().take(3));
+    assert_eq!(left(&copy(&words), 0), []);
+    // Answered, although the monitor has not looked yet: the driver's first requests are on their way.
+    emulator.next_command();
+    emulator.acknowledge(true);
+    assert_eq!(left(&copy(&words), 0), [3]);
+    // A life that ends before it has answered its resume command leaves everything to the next, and so on.
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    monitor.resume(&choice);
+    assert_eq!(left(&words, 0), [3]);
+    monitor.resume(&choice);
+    assert_eq!(left(&copy(&words), 0), [3]);
+    // A reset is the end of all of it.
+    emulator.next_command();
+    emulator.acknowledge(true);
+    monitor.reset();
+    assert_eq!(left(&copy(&words), 0), []);
+}

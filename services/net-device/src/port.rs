@@ -127,7 +127,9 @@ impl<'a, M: GuestMemory> Port<'a, M> {
                     true
                 }
                 Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
-                Command::Resume(configuration) => self.queues.is_none() && self.configure(&configuration, true),
+                // The monitor had told the last life, and this one took it for its own: it is told twice.
+                Command::Resume(_) if self.queues.is_some() => true,
+                Command::Resume(configuration) => self.configure(&configuration, true),
                 Command::Refused(_) => false,
             };
             self.channel.acknowledge(done);

@@ -139,3 +139,20 @@ fn a_reset_leaves_nothing_to_be_done_again() {
     assert_eq!(world.guests[0].ram.load_u16(DEVICE + 2).unwrap(), 0);
     world.round_trip(0, 3, DATA, DATA + 512, 512);
 }
+
+#[test]
+fn a_service_that_is_told_twice_to_go_on_goes_on() {
+    let mut world = world(&[16], false);
+    world.start(FEATURES);
+    world.guests[0].request(1, 3, sector(DATA));
+    world.run(false);
+    world.restart(FEATURES);
+    world.run(false);
+    let choice = world.guests[0].choice(FEATURES);
+    world.guests[0].monitor.resume(&choice);
+    world.run(true);
+    assert_eq!(world.guests[0].monitor.outcome(), Outcome::Done);
+    assert_eq!(world.guests[0].finished.pop_front().map(|end| end.1), Some(0));
+    assert!(world.guests[0].finished.is_empty());
+    world.round_trip(0, 3, DATA, DATA + 512, 512);
+}
