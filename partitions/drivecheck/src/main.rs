@@ -10,12 +10,14 @@ mod check;
 mod pattern;
 
 use bulkhead_ahci::AhciDrive;
-use bulkhead_driver::{Clock, DmaMemory, Drive};
+use bulkhead_driver::{DmaMemory, Drive};
 use bulkhead_nvme::NvmeDrive;
-use bulkhead_runtime::plan::{EntryKind, StatusReport};
+use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::program::DeviceInterrupt;
-use bulkhead_runtime::{Program, entry, println, time};
+use bulkhead_runtime::time::Tsc;
+use bulkhead_runtime::{Program, entry, println};
 use check::Check;
+use core::fmt::Debug;
 
 entry!(main);
 
@@ -24,19 +26,6 @@ const DMA: &str = "dma";
 /// Classes of the controllers that there are drivers for (PCI Code and ID Assignment Specification 1.11).
 const CLASS_AHCI: u32 = 0x01_06_01;
 const CLASS_NVME: u32 = 0x01_08_02;
-/// BARs of their registers: AHCI 1.3.1, 2.1.11; NVMe 1.4, 2.1.10.
-const AHCI_BAR: u8 = 5;
-const NVME_BAR: u8 = 0;
-
-/// The time-stamp counter as a clock.
-#[derive(Clone, Copy)]
-pub struct Tsc;
-
-impl Clock for Tsc {
-    fn milliseconds(&self) -> u64 {
-        time::to_microseconds(time::now()) / 1000
-    }
-}
 
 fn main(program: Program) {
     match run(&program) {
@@ -49,9 +38,7 @@ fn main(program: Program) {
 }
 
 fn run(program: &Program) -> Result<(), &'static str> {
-    let mut entries = program.environment().entries().iter();
-    let entry = entries.find(|entry| entry.kind() == Some(EntryKind::PciFunction)).ok_or("there is no device")?;
-    let device = program.device(entry.name.as_str()).ok_or("the device was not found")?;
+    let device = program.first_device().ok_or("there is no device")?;
     let (memory, entry) = program.memory(DMA).ok_or("there is no memory for DMA")?;
     let words = memory.atomics(0, memory.len() / 8).map_err(|_| "the memory for DMA is not whole")?;
     if entry.physical == 0 || !entry.writable {
@@ -59,32 +46,29 @@ fn run(program: &Program) -> Result<(), &'static str> {
     }
     let mut memory = DmaMemory::new(words, entry.physical);
     let interrupt = device.enable_message(0).map_err(|_| "the device has no message interrupt")?;
+    let registers = |bar| device.registers(bar).ok_or("the controller has no registers");
     match device.function.class {
         CLASS_AHCI => {
-            let registers = device.registers(AHCI_BAR).ok_or("the controller has no registers")?;
-            match AhciDrive::start(registers, Tsc, &mut memory) {
-                Ok(drive) => try_drive(drive, interrupt, memory),
-                Err(error) => {
-                    println!("AHCI: {error:?}");
-                    Err("the drive does not start")
-                }
-            }
+            let registers = registers(bulkhead_ahci::REGISTERS_BAR)?;
+            try_drive(AhciDrive::start(registers, Tsc, &mut memory), interrupt, memory)
         }
         CLASS_NVME => {
-            let registers = device.registers(NVME_BAR).ok_or("the controller has no registers")?;
-            match NvmeDrive::start(registers, Tsc, &mut memory) {
-                Ok(drive) => try_drive(drive, interrupt, memory),
-                Err(error) => {
-                    println!("NVMe: {error:?}");
-                    Err("the drive does not start")
-                }
-            }
+            let registers = registers(bulkhead_nvme::REGISTERS_BAR)?;
+            try_drive(NvmeDrive::start(registers, Tsc, &mut memory), interrupt, memory)
         }
         _ => Err("there is no driver for the device"),
     }
 }
 
-fn try_drive<D: Drive>(drive: D, interrupt: DeviceInterrupt, memory: DmaMemory<'static>) -> Result<(), &'static str> {
+fn try_drive<D: Drive, E: Debug>(
+    started: Result<D, E>,
+    interrupt: DeviceInterrupt,
+    memory: DmaMemory<'static>,
+) -> Result<(), &'static str> {
+    let drive = started.map_err(|error| {
+        println!("{error:?}");
+        "the drive does not start"
+    })?;
     let information = drive.information();
     println!(
         "drive {}: {} sectors, blocks of {} bytes, depth {}, {} queues",

@@ -8,7 +8,7 @@ use crate::status::Status;
 use crate::syscall::Slot;
 use crate::{console, events, mapping, time};
 use bulkhead_channel::{AtomicU64, Side, TextChannel};
-use bulkhead_plan::{self as plan, ChannelKind, Environment, Role};
+use bulkhead_plan::{self as plan, ChannelKind, EntryKind, Environment, Role};
 
 /// Name of the channel to the console service.
 pub const CONSOLE: &str = "console";
@@ -191,6 +191,13 @@ impl Program {
     /// The device of this name on the PCI bus.
     pub fn device(&self, name: &str) -> Option<Device> {
         Device::new(self.environment, name)
+    }
+
+    /// The first device on the PCI bus that the program owns.
+    pub fn first_device(&self) -> Option<Device> {
+        let mut entries = self.environment.entries().iter();
+        let entry = entries.find(|entry| entry.kind() == Some(EntryKind::PciFunction))?;
+        self.device(entry.name.as_str())
     }
 
     /// All ranges of guests' memory.

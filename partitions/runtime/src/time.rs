@@ -1,5 +1,7 @@
 //! Time, in ticks of the time-stamp counter.
 
+use bulkhead_abi::NO_DEADLINE;
+use bulkhead_driver::Clock;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +39,7 @@ pub fn frequency() -> u64 {
 
 /// So many milliseconds in ticks, as far as a tick count can hold.
 pub fn milliseconds(count: u64) -> u64 {
-    u64::try_from(u128::from(count) * u128::from(frequency()) / 1000).unwrap_or(u64::MAX)
+    microseconds(count.saturating_mul(1000))
 }
 
 /// So many microseconds in ticks, as far as a tick count can hold.
@@ -48,4 +50,22 @@ pub fn microseconds(count: u64) -> u64 {
 /// Ticks in microseconds.
 pub fn to_microseconds(ticks: u64) -> u64 {
     u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(frequency())).unwrap_or(u64::MAX)
+}
+
+/// The time-stamp counter as the clock of a driver or an emulator.
+#[derive(Clone, Copy, Debug)]
+pub struct Tsc;
+
+impl Clock for Tsc {
+    fn milliseconds(&self) -> u64 {
+        to_microseconds(now()) / 1000
+    }
+}
+
+impl Tsc {
+    /// The time in ticks at which the clock has reached this one, for [`crate::events::wait`]; [`NO_DEADLINE`] for none.
+    pub fn deadline(self, milliseconds: Option<u64>) -> u64 {
+        // Rounded up, so that the time has come when the wait ends.
+        milliseconds.map_or(NO_DEADLINE, |time| self::milliseconds(time.saturating_add(1)))
+    }
 }

@@ -200,18 +200,6 @@ impl<'a, R: Registers, C: Clock> AhciDrive<'a, R, C> {
         self.end(done & !refused & !cut, Ok(()), completions);
     }
 
-    /// First block and number of blocks of a range of sectors, at most `most` sectors.
-    fn blocks(&self, first_sector: u64, sectors: u32, most: u64) -> Result<(u64, u32), SubmitError> {
-        let scale = u64::from(self.information.logical_block_size) / SECTOR;
-        let count = u64::from(sectors);
-        let end = first_sector.checked_add(count).ok_or(SubmitError::Range)?;
-        let whole = first_sector.is_multiple_of(scale) && count.is_multiple_of(scale);
-        if count == 0 || count > most || end > self.information.sectors || !whole {
-            return Err(SubmitError::Range);
-        }
-        Ok((first_sector / scale, (count / scale) as u32))
-    }
-
     fn addressing(&self, block: u64, count: u32) -> Addressing {
         if self.queues {
             Addressing::Queued
@@ -234,7 +222,7 @@ impl<'a, R: Registers, C: Clock> AhciDrive<'a, R, C> {
             Command::Read { first_sector, sectors } | Command::Write { first_sector, sectors } => {
                 let write = matches!(command, Command::Write { .. });
                 let most = self.information.command_bytes / SECTOR;
-                let (block, count) = self.blocks(first_sector, sectors, most)?;
+                let (block, count) = self.information.blocks(first_sector, sectors, most)?;
                 let wanted = u64::from(sectors) * SECTOR;
                 let (bytes, descriptors) = self.memory.describe(tag, segments).ok_or(SubmitError::Segments)?;
                 if bytes != wanted {
@@ -252,7 +240,7 @@ impl<'a, R: Registers, C: Clock> AhciDrive<'a, R, C> {
             }
             Command::Discard { first_sector, sectors } => {
                 let limits = self.information.discard.ok_or(SubmitError::Unsupported)?;
-                let trim = self.blocks(first_sector, sectors, limits.sectors.into())?;
+                let trim = self.information.blocks(first_sector, sectors, limits.sectors.into())?;
                 let ranges = PhysicalSegment { address: self.memory.ranges.physical(), length: PAGE_BYTES as u64 };
                 let (_, descriptors) = self.memory.describe(tag, [ranges]).ok_or(SubmitError::Segments)?;
                 self.memory.prepare(tag, &Frame::trim(), descriptors);

@@ -18,3 +18,6 @@ mod start;
 pub use drive::*;
 pub use memory::MEMORY_BYTES;
 pub use start::StartError;
+
+/// The BAR of the controller's registers (AHCI 1.3.1, 2.1.11).
+pub const REGISTERS_BAR: u8 = 5;

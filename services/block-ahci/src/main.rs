@@ -6,44 +6,15 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-use bulkhead_ahci::{AhciDrive, MEMORY_BYTES};
-use bulkhead_block_program::{Buffer, Tsc, dma_memory, pci_device, serve};
-use bulkhead_runtime::abi::PAGE_SIZE;
-use bulkhead_runtime::device::DeviceRegisters;
-use bulkhead_runtime::plan::StatusReport;
-use bulkhead_runtime::program::DeviceInterrupt;
-use bulkhead_runtime::{Program, entry, println};
+use bulkhead_ahci::{AhciDrive, MEMORY_BYTES, REGISTERS_BAR};
+use bulkhead_block_program::serve_pci_drive;
+use bulkhead_runtime::time::Tsc;
+use bulkhead_runtime::{Program, entry};
 
 entry!(main);
 
-/// The BAR of the controller's registers (AHCI 1.3.1, 2.1.11).
-const BAR: u8 = 5;
-/// Bytes of memory for DMA that the driver has, in whole pages.
-const DRIVERS_PART: usize = MEMORY_BYTES.next_multiple_of(PAGE_SIZE as usize);
-
 fn main(program: Program) {
-    match start(&program) {
-        Ok((drive, buffer, interrupt)) => serve(&program, drive, buffer, Some(interrupt)),
-        Err(reason) => {
-            println!("{reason}");
-            program.report(StatusReport::Failed, 0, "no drive to serve");
-        }
-    }
-}
-
-type Started = (AhciDrive<'static, DeviceRegisters, Tsc>, Buffer, DeviceInterrupt);
-
-/// Starts the drive of the first controller.
-fn start(program: &Program) -> Result<Started, &'static str> {
-    let device = pci_device(program).ok_or("there is no controller")?;
-    let registers = device.registers(BAR).ok_or("the controller has no registers")?;
-    let (mut own, buffer) = dma_memory(program, DRIVERS_PART).ok_or("there is too little memory for DMA")?;
-    let interrupt = device.enable_message(0).map_err(|_| "the controller has no message interrupt")?;
-    match AhciDrive::start(registers, Tsc, &mut own) {
-        Ok(drive) => Ok((drive, buffer, interrupt)),
-        Err(error) => {
-            println!("AHCI: {error:?}");
-            Err("the drive does not start")
-        }
-    }
+    serve_pci_drive(&program, REGISTERS_BAR, MEMORY_BYTES, |registers, memory| {
+        AhciDrive::start(registers, Tsc, memory)
+    });
 }

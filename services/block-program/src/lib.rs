@@ -1,39 +1,58 @@
 //! What the programs of all block services have in common.
 //!
-//! Owns: the disks, channels and guests' memory that the environment names, and the loop that serves them. Must never: know which
+//! Owns: the disks and channels that the environment names, memory for DMA, and the loop that serves the disks. Must never: know which
 //! drive it is, or do anything with a guest's memory but move the data of that guest's own requests.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod memory;
-mod ram;
 
 pub use memory::{Buffer, dma_memory};
-pub use ram::Ram;
 
 use bulkhead_block_device::{Disk, DiskRange, MAX_DISKS, PublishError, Service, TooManyDisks, Withheld};
-use bulkhead_driver::{Clock, Drive};
-use bulkhead_runtime::abi::NO_DEADLINE;
-use bulkhead_runtime::device::Device;
-use bulkhead_runtime::plan::{self, EntryKind};
+use bulkhead_driver::{DmaMemory, Drive};
+use bulkhead_guest_memory::Ram;
+use bulkhead_runtime::abi::PAGE_SIZE;
+use bulkhead_runtime::device::DeviceRegisters;
+use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
-use bulkhead_runtime::{Program, events, println, time};
+use bulkhead_runtime::time::Tsc;
+use bulkhead_runtime::{Program, events, println};
+use core::fmt::Debug;
 
-/// The time-stamp counter as a clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Tsc;
-
-impl Clock for Tsc {
-    fn milliseconds(&self) -> u64 {
-        time::to_microseconds(time::now()) / 1000
+/// The block service of a drive on the PCI bus: the program's main function. Its registers are in BAR `bar`, and its driver has
+/// `drivers_part` bytes of the memory for DMA; `start` starts it.
+pub fn serve_pci_drive<D: Drive, E: Debug>(
+    program: &Program,
+    bar: u8,
+    drivers_part: usize,
+    start: impl FnOnce(DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
+) {
+    match prepare(program, bar, drivers_part, start) {
+        Ok((drive, buffer, interrupt)) => serve(program, drive, buffer, Some(interrupt)),
+        Err(reason) => {
+            println!("{reason}");
+            program.report(StatusReport::Failed, 0, "no drive to serve");
+        }
     }
 }
 
-/// The first device on the PCI bus that the program owns.
-pub fn pci_device(program: &Program) -> Option<Device> {
-    let mut entries = program.environment().entries().iter();
-    let entry = entries.find(|entry| entry.kind() == Some(EntryKind::PciFunction))?;
-    program.device(entry.name.as_str())
+fn prepare<D: Drive, E: Debug>(
+    program: &Program,
+    bar: u8,
+    drivers_part: usize,
+    start: impl FnOnce(DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
+) -> Result<(D, Buffer, DeviceInterrupt), &'static str> {
+    let device = program.first_device().ok_or("there is no controller")?;
+    let registers = device.registers(bar).ok_or("the controller has no registers")?;
+    let whole_pages = drivers_part.next_multiple_of(PAGE_SIZE as usize);
+    let (mut own, buffer) = dma_memory(program, whole_pages).ok_or("there is too little memory for DMA")?;
+    let interrupt = device.enable_message(0).map_err(|_| "the controller has no message interrupt")?;
+    let drive = start(registers, &mut own).map_err(|error| {
+        println!("{error:?}");
+        "the drive does not start"
+    })?;
+    Ok((drive, buffer, interrupt))
 }
 
 type DiskService<D> = Service<'static, D, Tsc, Ram, Buffer>;
@@ -53,13 +72,7 @@ pub fn serve<D: Drive>(program: &Program, drive: D, buffer: Buffer, interrupt: O
                 channel.signal_peer();
             }
         });
-        // Rounded up, so that the deadline has come when the wait ends.
-        let deadline = match service.deadline() {
-            _ if more => 0,
-            Some(deadline) => time::milliseconds(deadline.saturating_add(1)),
-            None => NO_DEADLINE,
-        };
-        let signals = events::wait(deadline);
+        let signals = events::wait(if more { 0 } else { Tsc.deadline(service.deadline()) });
         service.on_time();
         if let Some(interrupt) = &interrupt
             && signals & interrupt.signal != 0

@@ -8,10 +8,11 @@
 
 mod hardware;
 
-use bulkhead_block_program::{Buffer, Tsc, dma_memory, serve};
+use bulkhead_block_program::{Buffer, dma_memory, serve};
 use bulkhead_ide::{IdeDrive, Position, PrdTable, pci};
 use bulkhead_runtime::abi::PAGE_SIZE;
 use bulkhead_runtime::plan::StatusReport;
+use bulkhead_runtime::time::Tsc;
 use bulkhead_runtime::{Program, entry, println};
 use hardware::IdePorts;
 

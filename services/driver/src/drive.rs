@@ -57,6 +57,21 @@ impl DriveInformation {
     pub fn model(&self) -> &str {
         core::str::from_utf8(&self.model).unwrap_or_default().trim()
     }
+
+    /// First logical block and number of blocks of a command's sectors, of which there may be `most`.
+    ///
+    /// # Errors
+    /// [`SubmitError::Range`] if they are none, too many, not on the drive, or not whole blocks.
+    pub fn blocks(&self, first_sector: u64, sectors: u32, most: u64) -> Result<(u64, u32), SubmitError> {
+        let scale = u64::from(self.logical_block_size) / SECTOR;
+        let count = u64::from(sectors);
+        let end = first_sector.checked_add(count).ok_or(SubmitError::Range)?;
+        let whole = first_sector.is_multiple_of(scale) && count.is_multiple_of(scale);
+        if count == 0 || count > most || end > self.sectors || !whole {
+            return Err(SubmitError::Range);
+        }
+        Ok((first_sector / scale, (count / scale) as u32))
+    }
 }
 
 /// What a drive is to do. Sectors lie on the drive, in whole logical blocks, and are not 0.

@@ -2,7 +2,7 @@
 
 /// Tokens are bytes. The bucket holds what comes in [`BURST_MILLISECONDS`], or a whole train of segments if that is more.
 const BURST_MILLISECONDS: u64 = 20;
-const MIN_BURST: u64 = 65_549;
+const MIN_BURST: u64 = crate::MAX_TRAIN as u64;
 
 /// A port's limit.
 #[derive(Clone, Copy, Debug)]

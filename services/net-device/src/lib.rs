@@ -20,7 +20,7 @@ mod switch;
 pub use bucket::Bucket;
 pub use card::{CardOffer, feature};
 pub use frame::{Addresses, Mac};
-pub use header::{HEADER_BYTES, Header, HeaderError};
+pub use header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
 pub use policy::{MAX_PORTS, Policy};
 pub use port::{Drops, Port, PortStatistics};
 pub use switch::{BURST, Switch, TooManyPorts};

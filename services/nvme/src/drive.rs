@@ -301,21 +301,9 @@ impl<'a, R: Registers, C: Clock> NvmeDrive<'a, R, C> {
         any
     }
 
-    /// First block and number of blocks of a range of sectors, at most `most` sectors.
-    fn blocks(&self, first_sector: u64, sectors: u32, most: u64) -> Result<(u64, u32), SubmitError> {
-        let scale = u64::from(self.information.logical_block_size) / SECTOR;
-        let count = u64::from(sectors);
-        let end = first_sector.checked_add(count).ok_or(SubmitError::Range)?;
-        let whole = first_sector.is_multiple_of(scale) && count.is_multiple_of(scale);
-        if count == 0 || count > most || end > self.information.sectors || !whole {
-            return Err(SubmitError::Range);
-        }
-        Ok((first_sector / scale, (count / scale) as u32))
-    }
-
     fn range(&self, limits: Option<RangeLimits>, first: u64, sectors: u32) -> Result<(u64, u32), SubmitError> {
         let limits = limits.ok_or(SubmitError::Unsupported)?;
-        self.blocks(first, sectors, limits.sectors.into())
+        self.information.blocks(first, sectors, limits.sectors.into())
     }
 
     /// The command as the controller wants it.
@@ -333,7 +321,7 @@ impl<'a, R: Registers, C: Clock> NvmeDrive<'a, R, C> {
         Ok(match command {
             Command::Read { first_sector, sectors } | Command::Write { first_sector, sectors } => {
                 let most = self.information.command_bytes / SECTOR;
-                let blocks = self.blocks(first_sector, sectors, most)?;
+                let blocks = self.information.blocks(first_sector, sectors, most)?;
                 let list = self.memory.list(tag).ok_or(SubmitError::Busy)?;
                 let (bytes, data) = prp::describe(segments, &list).ok_or(SubmitError::Segments)?;
                 if bytes != u64::from(sectors) * SECTOR {

@@ -19,3 +19,6 @@ mod registers;
 pub use drive::*;
 pub use identify::Unusable;
 pub use memory::MEMORY_BYTES;
+
+/// The BAR of the controller's registers (NVMe 1.4, 2.1.10).
+pub const REGISTERS_BAR: u8 = 0;

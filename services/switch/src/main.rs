@@ -9,24 +9,21 @@
 extern crate alloc;
 
 use alloc::vec;
-use bulkhead_block_program::{Ram, Tsc};
-use bulkhead_net_device::{CardOffer, MAX_PORTS, Mac, Policy, Port, Switch};
-use bulkhead_runtime::abi::NO_DEADLINE;
+use bulkhead_guest_memory::Ram;
+use bulkhead_net_device::{CardOffer, MAX_PORTS, MAX_TRAIN, Mac, Policy, Port, Switch};
 use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::Channel;
-use bulkhead_runtime::{Program, entry, events, println, time};
+use bulkhead_runtime::time::Tsc;
+use bulkhead_runtime::{Program, entry, events, println};
 
 entry!(main);
-
-/// Bytes of the longest frame.
-const FRAME_BYTES: usize = 65_549;
 
 fn main(program: Program) {
     let mut policy = Policy::NONE;
     for (index, port) in program.environment().network_ports().enumerate() {
         policy.allow(index, port.peers);
     }
-    let mut switch = Switch::new(Tsc, policy, vec![0; FRAME_BYTES].leak());
+    let mut switch = Switch::new(Tsc, policy, vec![0; MAX_TRAIN].leak());
     let mut channels: heapless::Vec<Channel, MAX_PORTS> = heapless::Vec::new();
     for entry in program.environment().network_ports() {
         match publish(&program, &mut switch, &entry) {
@@ -45,12 +42,7 @@ fn main(program: Program) {
                 channel.signal_peer();
             }
         });
-        let deadline = match switch.deadline() {
-            _ if more => 0,
-            Some(deadline) => time::milliseconds(deadline.saturating_add(1)),
-            None => NO_DEADLINE,
-        };
-        events::wait(deadline);
+        events::wait(if more { 0 } else { Tsc.deadline(switch.deadline()) });
     }
 }
 

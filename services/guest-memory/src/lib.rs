@@ -1,4 +1,9 @@
 //! Guests' memory, as the virtqueues want to see it.
+//!
+//! Owns: finding the ranges of a guest's memory in the environment, and accesses to them by guest-physical address. Must never: reach
+//! beyond them.
+#![no_std]
+#![forbid(unsafe_code)]
 
 use bulkhead_runtime::Program;
 use bulkhead_runtime::program::GuestMemory;
