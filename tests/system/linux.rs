@@ -4,9 +4,7 @@
 //! Each run takes minutes. Those that are ignored by default are started by
 //! `cargo test --test system linux:: -- --include-ignored`.
 
-use bulkhead_harness::Backend;
-
-use crate::machine::{Outcome, has, run_within};
+use crate::machine::{Outcome, run_packaged};
 
 /// Seconds after which a run is ended; on a busy host four times what it takes.
 const LIMIT: u64 = 1200;
@@ -21,15 +19,7 @@ const SANDY_BRIDGE: [&str; 2] = ["--cpu", "corei7_sandy_bridge_2600k"];
 
 /// Runs a manifest; `None` on a host that has no Bochs, or cannot fetch the guest.
 fn run(manifest: &str, arguments: &[&str]) -> Option<Outcome> {
-    if !has(Backend::Bochs) {
-        return None;
-    }
-    let outcome = run_within(LIMIT, manifest, Backend::Bochs, arguments);
-    if outcome.status == Some(2) && outcome.messages.contains("apt-get download") {
-        eprintln!("skipped: {}", outcome.messages);
-        return None;
-    }
-    Some(outcome.expect_status(0))
+    run_packaged(LIMIT, manifest, arguments)
 }
 
 /// Everything that a guest with so many processors checks has gone well, in order.

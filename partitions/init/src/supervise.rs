@@ -133,7 +133,8 @@ impl Supervised {
         if !matches!(self.state, State::Running | State::Finished) {
             return None;
         }
-        self.trial.deadline(started).into_iter().chain(self.watchdog.deadline(now)).min()
+        let watchdog = self.watchdog.deadline(now).filter(|_| self.state == State::Running);
+        self.trial.deadline(started).into_iter().chain(watchdog).min()
     }
 
     /// Injects the fault for which it is time, and starts a partition anew that shows no sign of life.
@@ -154,7 +155,8 @@ impl Supervised {
                 Fault::None => {}
             }
         }
-        let Some(status) = self.status else { return };
+        // Whose work is done owes no sign of life.
+        let Some(status) = self.status.filter(|_| self.state == State::Running) else { return };
         if self.watchdog.has_expired(status.life(), now) {
             println!("bulkhead: partition {} shows no sign of life", self.name());
             self.failed(String::from("it shows no sign of life"), boot);

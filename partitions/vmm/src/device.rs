@@ -24,10 +24,9 @@ pub struct DeviceLink {
 /// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
 fn device_of(description: &DeviceDescription) -> Device {
     let class = match description.kind {
-        // Ethernet; mass storage, other; simple communications, other (PCI Code and ID Assignment 1.11).
+        // Ethernet; mass storage, other (PCI Code and ID Assignment 1.11).
         DeviceKind::Network => 0x02_0000,
         DeviceKind::Block => 0x01_8000,
-        DeviceKind::Console => 0x07_8000,
     };
     Device {
         device_type: description.kind as u16,
@@ -115,11 +114,8 @@ impl DeviceLink {
         if self.monitor.needs_reset() {
             function.set_needs_reset();
         }
-        let mut interrupts = self.monitor.take_interrupts().0;
-        if interrupts & Interrupts::CONFIGURATION.0 != 0 {
-            interrupts &= !Interrupts::CONFIGURATION.0;
-            self.configuration_changed(function);
-        }
+        // That the device needs a reset has been seen above.
+        let mut interrupts = self.monitor.take_interrupts().0 & !Interrupts::CONFIGURATION.0;
         while interrupts != 0 {
             function.raise(interrupts.trailing_zeros() as u16);
             interrupts &= interrupts - 1;
@@ -142,15 +138,6 @@ impl DeviceLink {
         self.monitor.resume(choice);
         self.configuring = true;
         self.tell();
-    }
-
-    /// Shows the guest a configuration that has changed while the device was in use.
-    fn configuration_changed(&mut self, function: &mut VirtioPci) {
-        if let Some(Ok((generation, description))) = self.monitor.description()
-            && Some(generation) == self.generation
-        {
-            function.set_device(device_of(&description));
-        }
     }
 }
 

@@ -30,8 +30,6 @@ pub enum DeviceKind {
     Network = 1,
     /// Disk (5.2).
     Block = 2,
-    /// Console (5.3).
-    Console = 3,
 }
 
 impl DeviceKind {
@@ -40,7 +38,6 @@ impl DeviceKind {
         match number {
             1 => Some(Self::Network),
             2 => Some(Self::Block),
-            3 => Some(Self::Console),
             _ => None,
         }
     }
@@ -57,7 +54,7 @@ pub struct DeviceDescription {
     pub queues: u16,
     /// Largest queue, a power of two.
     pub queue_size: u16,
-    /// The device-specific configuration (virtio 1.2, 5.1.4, 5.2.4, 5.3.4), 0 beyond its end.
+    /// The device-specific configuration (virtio 1.2, 5.1.4, 5.2.4), 0 beyond its end.
     pub configuration: DeviceConfiguration,
 }
 

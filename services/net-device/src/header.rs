@@ -50,7 +50,9 @@ impl Header {
         let segments = match kind {
             NO_SEGMENTS => None,
             // Each segment gets a checksum of its own, and some payload.
-            TCP_IPV4 if segments && checksum.is_some() && size != 0 => Some((size, header)),
+            TCP_IPV4 if segments && checksum.is_some() && size != 0 && usize::from(header) <= length => {
+                Some((size, header))
+            }
             _ => return Err(HeaderError::Offload),
         };
         let longest = if segments.is_some() { MAX_TRAIN } else { MAX_FRAME };
@@ -88,6 +90,7 @@ mod tests {
                 prop_assert!(header.segments.is_some() || length <= MAX_FRAME);
                 prop_assert!(checksums || header.checksum.is_none());
                 prop_assert!(segments || header.segments.is_none());
+                prop_assert!(header.segments.is_none_or(|(size, headers)| size != 0 && usize::from(headers) <= length));
                 if let Some((start, offset)) = header.checksum {
                     prop_assert!(usize::from(start) + usize::from(offset) + 2 <= length);
                 }

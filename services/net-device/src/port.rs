@@ -67,8 +67,6 @@ pub struct Port<'a, M> {
     memory: M,
     offer: CardOffer,
     queues: Option<Queues>,
-    /// It may send under any address.
-    promiscuous: bool,
     bucket: Bucket,
     pub(crate) statistics: PortStatistics,
     signal: bool,
@@ -82,29 +80,15 @@ impl<'a, M: GuestMemory> Port<'a, M> {
             memory,
             offer,
             queues: None,
-            promiscuous: false,
             bucket: Bucket::new(rate),
             statistics: PortStatistics::default(),
             signal: true,
         })
     }
 
-    /// Lets the guest send under any address: it is a bridge or a router of its own.
-    pub fn set_promiscuous(&mut self) {
-        self.promiscuous = true;
-    }
-
     /// The address of the card.
     pub fn mac(&self) -> Mac {
         self.offer.mac
-    }
-
-    /// Tells the guest that there is a link, or none.
-    pub fn set_link(&mut self, link: bool) {
-        if self.offer.link != link {
-            self.offer.link = link;
-            self.signal |= self.channel.set_configuration(&self.offer.configuration());
-        }
     }
 
     /// What the port has seen.
@@ -216,9 +200,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         self.bucket.pay(length.unwrap_or(MAX_TRAIN));
         Ok(match outcome {
             Ok((header, length)) => match buffer.get(..length).and_then(Addresses::of) {
-                Some(addresses) if addresses.source == self.offer.mac || self.promiscuous => {
-                    Taken::Frame { header, length, addresses }
-                }
+                Some(addresses) if addresses.source == self.offer.mac => Taken::Frame { header, length, addresses },
                 _ => {
                     drops.source += 1;
                     Taken::Dropped

@@ -53,13 +53,8 @@ fn publish(
 ) -> Result<Channel, &'static str> {
     let channel = program.channel(entry.name).ok_or("a port has no channel")?;
     let ram = Ram::new(program, entry.peer).ok_or("a port's guest's memory is not mapped")?;
-    let offer = CardOffer {
-        mac: Mac(entry.mac),
-        mtu: entry.mtu,
-        checksum: entry.checksum,
-        segmentation: entry.segmentation,
-        link: true,
-    };
+    let offer =
+        CardOffer { mac: Mac(entry.mac), mtu: entry.mtu, checksum: entry.checksum, segmentation: entry.segmentation };
     let port = Port::publish(channel.words(), ram, offer, entry.rate).map_err(|_| "a port's channel is too small")?;
     switch.add(port).map_err(|_| "there are too many ports")?;
     println!("port {} of {}: {:02x?}, may talk to {:#x}", entry.name, entry.peer, entry.mac, entry.peers);

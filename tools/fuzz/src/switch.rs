@@ -30,11 +30,8 @@ pub fn run(input: &mut Input<'_>) {
     configuration.queues[1] = Some(queue(1));
     for ((number, memory), words) in (0u8..).zip(&memories).zip(words) {
         let mac = Mac([2, 0, 0, 0, 0, number]);
-        let offer_of = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true, link: true };
-        let mut port = Port::publish(words, memory.clone(), offer_of, 0).expect("there is memory");
-        if number == 0 {
-            port.set_promiscuous();
-        }
+        let offer_of = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true };
+        let port = Port::publish(words, memory.clone(), offer_of, 0).expect("there is memory");
         assert!(switch.add(port).is_ok());
         MonitorSide::attach(words).expect("there is memory").configure(&configuration);
         for index in 0..16u16 {
@@ -49,8 +46,10 @@ pub fn run(input: &mut Input<'_>) {
             0 => drop(memories[0].write(input.below(0x2000), &input.number(8).to_le_bytes())),
             1 => drop(memories[0].write(0x3000 + input.below(256), &input.number(8).to_le_bytes())),
             2 => {
-                let descriptor = u128::from(0x3000 + input.below(64)) | u128::from(input.below(2000)) << 64;
+                let descriptor = u128::from(0x3000 + input.below(16) / 15) | u128::from(input.below(2000)) << 64;
                 let _ = memories[0].write(0x1000, &descriptor.to_le_bytes());
+                // Header, destination, source: most frames are the guest's own, to one of the two others.
+                let _ = memories[0].write(0x300c, &[2, 0, 0, 0, 0, input.byte() % 4, 2, 0, 0, 0, 0, 0]);
                 offer(&memories[0], &queue(1), 0);
             }
             3 => {

@@ -70,6 +70,16 @@ check_hashes() {
     done
 }
 
+# What the disk shows of itself.
+show_disk() {
+    cd /sys/block/vda
+    echo "check: vda sectors=$(cat size) serial=$(cat serial) queues=$(ls mq | wc -l)"
+    cd queue
+    echo "check: vda blocks=$(cat logical_block_size),$(cat physical_block_size) cache=$(cat write_cache)"
+    echo "check: vda discard=$(cat discard_max_bytes) zeroes=$(cat write_zeroes_max_bytes) segments=$(cat max_segments)"
+    cd /
+}
+
 # A file is written, leaves the cache, and is read back.
 check_disk() {
     mke2fs /dev/vda > /dev/null && mount -t ext2 /dev/vda /mnt || return
@@ -105,7 +115,7 @@ show_card() {
     ifconfig eth0 "$address" netmask 255.255.255.0 up || return
     (
         cd /sys/class/net/eth0
-        echo "check: card address=$(cat address) mtu=$(cat mtu) carrier=$(cat carrier)"
+        echo "check: card address=$(cat address) mtu=$(cat mtu) carrier=$(cat carrier) features=$(cat device/features)"
     )
 }
 
@@ -138,6 +148,7 @@ if grep -q 0x1042 /sys/bus/pci/devices/*/device; then
         sleep 0.1
         waited=$((waited + 1))
     done
+    show_disk
     check_disk || fail disk
     if [ -n "$large" ]; then
         { /bin/workload disk /dev/vda "$large" || echo "check: disk FAILED" > /disk-failed; } &

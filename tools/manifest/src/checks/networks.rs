@@ -126,12 +126,14 @@ pub(super) fn cards_reach_somebody(context: &Context<'_>) {
     for (guest, network) in networks(context) {
         let Some(switch) = &network.switch else { continue };
         let name = guest.name.value.as_str();
-        let manifest = context.manifest;
-        let reached = manifest.ports_of(&switch.value).any(|(other, _)| {
-            let own = manifest.ports_of(&switch.value).position(|(port, _)| port.name.value == name).unwrap_or(16);
-            manifest.peers_of(&switch.value, &other.name.value) >> own.min(15) & 1 != 0
-        });
-        if manifest.peers_of(&switch.value, name) == 0 && !reached {
+        let rules = context
+            .manifest
+            .switches
+            .iter()
+            .filter(|policy| policy.name.value == switch.value)
+            .flat_map(|policy| &policy.allow);
+        let mut flows = rules.filter_map(|rule| Flow::parse(&rule.value));
+        if !flows.any(|flow| flow.from == name || flow.to == name) {
             context
                 .reporter
                 .warning("networks::isolated", &network.span, format!("no rule lets `{name}` talk to anybody"))
