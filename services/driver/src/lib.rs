@@ -1,7 +1,8 @@
 //! What drivers and the services above them agree on.
 //!
 //! Owns: the traits and types between a device-specific driver and its surroundings. Below it: [`Registers`], [`DmaMemory`],
-//! [`Clock`]. Above it: a disk ([`Drive`]). Must never: know a particular device, or how registers and memory are mapped.
+//! [`Clock`]. Above it: a disk ([`Drive`]), a network card ([`Nic`]). Must never: know a particular device, or how registers and memory
+//! are mapped.
 //!
 //! A driver does not believe its device: it bounds every wait by the clock and every index by its own tables. It does not own the
 //! memory that it hands to the device, but for its [`DmaMemory`]: whoever submits a command answers for the segments.
@@ -10,10 +11,12 @@
 
 mod dma;
 mod drive;
+mod nic;
 mod registers;
 
 pub use dma::*;
 pub use drive::*;
+pub use nic::*;
 pub use registers::*;
 
 /// Time, for limits on how long hardware may take.
