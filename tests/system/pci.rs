@@ -43,7 +43,7 @@ fn a_device_that_is_not_there_refuses_its_owner_alone() {
             "probe| device net0: 1 interrupts by line",
             "probe| device net0: interrupt came",
             "probe| device net1: interrupt came",
-            "probe| device disk0: 1af4:1001",
+            "probe| device disk0: 1af4:1042",
             "probe| device net2: 3 interrupts by MSI-X",
         ]);
 }

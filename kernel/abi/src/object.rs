@@ -165,13 +165,17 @@ numbered! {
     /// Methods of `Interrupt`. All need `CONTROL`. The capability must cover exactly one interrupt.
     pub enum InterruptMethod {
         /// Route to CPU `r10` and bind to the notification in slot `rdx` (needs `SIGNAL`). `r8` bit 0: level-triggered,
-        /// bit 1: active low. Unmasks. A number that no I/O APIC has becomes a message-signalled interrupt (SDM vol. 3, 11.11):
-        /// returns `rdx` = its vector, `r10` = the APIC id of the CPU, for the message; else `rdx` = 0.
+        /// bit 1: active low, bit 2: the machine remaps interrupts, by a table in which each has the entry of its vector. Unmasks. Returns
+        /// `rdx` = the vector, `r10` = the APIC id of the CPU. A number that no I/O APIC has becomes a message-signalled interrupt (SDM
+        /// vol. 3, 11.11): bit 0 of `r8` is set.
         Bind = 16,
         /// Allow the next interrupt, after the device has been served.
         Acknowledge = 17,
     }
 }
+
+/// Flag of [`InterruptMethod::Bind`]: the machine remaps interrupts.
+pub const BIND_REMAPPED: u64 = 1 << 2;
 
 numbered! {
     /// Methods of `Window`. Need `CONTROL`.

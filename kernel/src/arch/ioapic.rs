@@ -67,16 +67,19 @@ pub fn exists(interrupt: u32) -> bool {
     find(interrupt).is_some()
 }
 
-/// Routes and unmasks.
-pub fn route(interrupt: u32, apic_id: u32, level: bool, active_low: bool) {
+/// Routes and unmasks; `flags` as for `InterruptMethod::Bind`.
+pub fn route(interrupt: u32, apic_id: u32, flags: u64) {
     let Some(input) = find(interrupt) else {
         return;
     };
-    let mode = if level { LEVEL } else { 0 } | if active_low { ACTIVE_LOW } else { 0 };
+    let mode = if flags & 1 != 0 { LEVEL } else { 0 } | if flags & 2 != 0 { ACTIVE_LOW } else { 0 };
+    let vector = u32::from(vector::FIRST_DEVICE) + interrupt;
+    // Remapped: the format bit, and the number of the entry above it (VT-d specification, 5.1.5.1).
+    let target = if flags & 4 != 0 { vector << 17 | 1 << 16 } else { apic_id << 24 };
     set_masked(interrupt, true);
     let register = input.register.load(Ordering::Relaxed);
-    write(input.controller.load(Ordering::Relaxed), register + 1, apic_id << 24);
-    input.entry.store(mode | (u32::from(vector::FIRST_DEVICE) + interrupt), Ordering::Relaxed);
+    write(input.controller.load(Ordering::Relaxed), register + 1, target);
+    input.entry.store(mode | vector, Ordering::Relaxed);
     set_masked(interrupt, false);
 }
 

@@ -10,12 +10,15 @@ use crate::failure::{Cause, During, Failure};
 use crate::grants;
 use crate::image::Image;
 use crate::modules::Module;
+use crate::remapping::Units;
 use alloc::vec;
 use alloc::vec::Vec;
+use bulkhead_pci::exchange::Remapping;
 use bulkhead_runtime::abi::{BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::mapping::Mapping;
 use bulkhead_runtime::object::{
-    Capability, Endpoint, GuestSpace, Memory, NewObject, Notification, Partition, Table, Thread, Window,
+    Bound, Capability, Endpoint, GuestSpace, Interrupt, Memory, NewObject, Notification, Partition, Table, Thread,
+    Window,
 };
 use bulkhead_runtime::plan::{self, EnvironmentCopy, EnvironmentEntry, NO_BIT, Paging, PartitionKind, Plan, layout};
 use bulkhead_runtime::program::mask;
@@ -28,6 +31,9 @@ use zerocopy::IntoBytes;
 pub const OWN: Partition = Partition(Slot(init_slot::PARTITION));
 /// Where init maps memory for a moment, to fill it.
 const TEMPORARY: u64 = 0x1000_0000_0000;
+
+/// Numbers of message interrupts are given away from here downwards: I/O APICs have those from 0 up.
+const MESSAGES_END: u64 = 96;
 
 /// Memory that is allocated once and mapped where the plan says.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +98,14 @@ pub struct Construction<'a> {
     pub(crate) statuses: Vec<Option<Status<'static>>>,
     /// What init shares with the bus service.
     pub(crate) exchange: Option<SharedMemory<'static>>,
+    /// The machine's DMA remapping units.
+    pub(crate) units: Units,
+    /// What of them is used.
+    pub(crate) remapping: Remapping,
+    /// Lines that are bound, with their owners' indices: they are bound before the partitions are built where interrupts are remapped.
+    pub(crate) lines: Vec<(usize, u32, Interrupt, Bound)>,
+    /// Numbers from here up are given to message interrupts.
+    messages_end: u64,
     /// Where PCI configuration space is in memory: first address and end.
     pub(crate) configuration: Option<(u64, u64)>,
     /// The plan's devices, once the bus service has looked for them.
@@ -117,6 +131,7 @@ impl<'a> Construction<'a> {
             let memory = allocator.capability(&block).during("allocate the memory of", system)?;
             regions.push(Region { memory, block, users: 0 });
         }
+        let units = Units::find(boot, &mut allocator).during("read of the IOMMU of", system)?;
         let mut notifications = Vec::new();
         for partition in plan.partitions() {
             let slot = allocator
@@ -142,6 +157,10 @@ impl<'a> Construction<'a> {
             endpoints,
             statuses,
             exchange: None,
+            units,
+            remapping: Remapping::default(),
+            lines: Vec::new(),
+            messages_end: MESSAGES_END,
             configuration: None,
             devices: Vec::new(),
         };
@@ -151,6 +170,12 @@ impl<'a> Construction<'a> {
             }
         }
         Ok(construction)
+    }
+
+    /// A number for a message interrupt.
+    pub fn next_message(&mut self) -> Result<u64, Cause> {
+        self.messages_end = self.messages_end.checked_sub(1).ok_or(Cause::NoMessages)?;
+        Ok(self.messages_end)
     }
 
     fn count_user(&mut self, resource: &plan::Resource<'_>) {

@@ -5,12 +5,16 @@
 
 use crate::construct::{Built, Construction};
 use crate::failure::Cause;
+use crate::grants::bound_line;
+use crate::remapping;
 use crate::supervise;
 use alloc::vec::Vec;
-use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
+use bulkhead_pci::exchange::{
+    self, AllowedInterrupt, DmaRange, Found, Grant, MAX_INTERRUPTS, MAX_RANGES, Remapping, Step, Wanted,
+};
 use bulkhead_pci::{Address, Bar};
-use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, Rights, init_slot};
-use bulkhead_runtime::object::{Capability, Interrupt, Memory, Notification, Table};
+use bulkhead_runtime::abi::{BIND_REMAPPED, BootInfo, PAGE_SIZE, Rights, init_slot};
+use bulkhead_runtime::object::{Bound, Capability, Interrupt, Memory, Notification, Table};
 use bulkhead_runtime::plan::layout::{BARS, DEVICE_WINDOW};
 use bulkhead_runtime::plan::{MsixTable, Resource};
 use bulkhead_runtime::program::mask;
@@ -62,6 +66,8 @@ pub struct Signal {
     pub address: u32,
     /// See `address`.
     pub data: u32,
+    /// How it reaches its processor.
+    pub bound: Bound,
 }
 
 /// Starts the bus service, and has it find the plan's devices and make them ready.
@@ -93,10 +99,17 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
         };
         devices.push(device);
     }
-    let mut next = MESSAGES_END;
+    let mut offered = [0; 4];
+    let _ = memory.read(exchange::REMAPPING, &mut offered);
+    let offered = Remapping::from(u32::from_le_bytes(offered));
+    match construction.units.choose(offered, construction.plan.counts_on_iommu()) {
+        Ok(remapping) => construction.remapping = remapping,
+        Err(reason) => return failed(reason),
+    }
+    tell_ranges(construction, memory, &mut devices);
     for (index, device) in devices.iter_mut().enumerate() {
         let Ok(found) = device else { continue };
-        if let Err(cause) = bind(construction, index, found, &mut next) {
+        if let Err(cause) = bind(construction, index, found) {
             println!("bulkhead: device {}: no interrupts: {cause:?}", found.address);
         }
         let first = found.interrupts.first();
@@ -110,15 +123,59 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
         };
         let _ = memory.write(exchange::grant(index), grant.as_bytes());
     }
-    tell_ranges(construction, memory, &devices);
-    if exchange_step(memory, bus, Step::Granted, Step::Ready) { devices } else { failed("the bus service is stuck") }
+    if construction.remapping.interrupts {
+        tell_interrupts(construction, memory, &devices);
+    }
+    let _ = memory.write(exchange::REMAPPING, &u32::from(construction.remapping).to_le_bytes());
+    if !exchange_step(memory, bus, Step::Granted, Step::Ready) {
+        return failed("the bus service is stuck");
+    }
+    println!(
+        "bulkhead: devices are {}confined to their memory, and {}to their interrupts",
+        if construction.remapping.memory { "" } else { "not " },
+        if construction.remapping.interrupts { "" } else { "not " }
+    );
+    devices
 }
 
-/// Tells what memory each device may reach: all that its owner has with a physical address.
-fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, devices: &[Device]) {
+/// Tells which interrupts may come: those of devices, and all lines, which an I/O APIC signals.
+fn tell_interrupts(construction: &mut Construction<'_>, memory: SharedMemory<'static>, devices: &[Device]) {
+    let mut allowed = Vec::new();
+    let io_apic = construction.units.description().and_then(|units| units.io_apics.first().copied());
+    let io_apic = io_apic.map_or(0, |io_apic| io_apic.requester);
+    for device in devices.iter().flatten() {
+        for signal in &device.interrupts {
+            let requester = if signal.bound.is_message { device.address.0 } else { io_apic };
+            allowed.push((signal.bound, requester, signal.flags));
+        }
+    }
+    let plan = construction.plan;
+    for owner in plan.partitions() {
+        for grant in owner.grants() {
+            let Resource::Interrupt(line) = grant.resource else { continue };
+            match bound_line(construction, &owner, line) {
+                Ok((_, bound)) => allowed.push((bound, io_apic, line.flags)),
+                // Whoever builds its owner is told once more.
+                Err(cause) => println!("bulkhead: interrupt {} of {}: {cause:?}", line.line, owner.name()),
+            }
+        }
+    }
     let mut count = 0;
-    for (index, (record, device)) in construction.plan.devices().iter().zip(devices).enumerate() {
-        let owner = construction.plan.partition(record.partition as usize).filter(|_| device.is_ok());
+    for (bound, requester, flags) in allowed.into_iter().take(MAX_INTERRUPTS) {
+        let (vector, requester, level) = (u32::from(bound.vector), u32::from(requester), (flags & 1) as u32);
+        let record = AllowedInterrupt { vector, apic_id: bound.apic_id, requester, level };
+        let _ = memory.write(exchange::interrupt(count), record.as_bytes());
+        count += 1;
+    }
+    let _ = memory.write(exchange::INTERRUPT_COUNT, &(count as u32).to_le_bytes());
+}
+
+/// Tells what memory each device may reach: all that its owner has with a physical address. A device with too many pieces of it is not
+/// handed out.
+fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, devices: &mut [Device]) {
+    let mut count = 0;
+    for (index, (record, place)) in construction.plan.devices().iter().zip(devices.iter_mut()).enumerate() {
+        let owner = construction.plan.partition(record.partition as usize).filter(|_| place.is_ok());
         for grant in owner.iter().flat_map(|owner| owner.grants()) {
             let Resource::Region { index: region, writable, physical: true, .. } = grant.resource else {
                 continue;
@@ -128,10 +185,12 @@ fn tell_ranges(construction: &Construction<'_>, memory: SharedMemory<'static>, d
             };
             let (device, writable) = (index as u32, u32::from(writable));
             let range = DmaRange { device, writable, address: block.physical, length: block.length };
-            // The bus shows how much memory a device may reach; what does not fit is not shown.
-            if count < MAX_RANGES && memory.write(exchange::range(count), range.as_bytes()).is_ok() {
-                count += 1;
+            if count == MAX_RANGES {
+                *place = Err("its owner has too many pieces of memory for DMA");
+                break;
             }
+            let _ = memory.write(exchange::range(count), range.as_bytes());
+            count += 1;
         }
     }
     let _ = memory.write(exchange::RANGE_COUNT, &(count as u32).to_le_bytes());
@@ -230,6 +289,7 @@ fn is_free(construction: &Construction<'_>, bar: Bar) -> bool {
         Bar::Memory { .. } => {
             let is_configuration = |(first, last)| first < end && start < last;
             device_range(construction.boot, start, end).is_some()
+                && !construction.units.overlap(start, end)
                 && !construction.configuration.is_some_and(is_configuration)
         }
         Bar::Ports { .. } => {
@@ -268,19 +328,8 @@ fn overlap(one: Bar, two: Bar) -> bool {
     }
 }
 
-/// Numbers of message interrupts are given away from here downwards: I/O APICs have those from 0 up.
-const MESSAGES_END: u64 = 96;
-/// Where devices write messages (SDM vol. 3, 11.11.1), and where the APIC id stands in it.
-const MESSAGE_ADDRESS: u32 = 0xfee0_0000;
-const MESSAGE_APIC: u32 = 12;
-
 /// Binds as many messages as the plan wants and the device has to its owner's notification.
-fn bind(
-    construction: &mut Construction<'_>,
-    index: usize,
-    device: &mut PciDevice,
-    next: &mut u64,
-) -> Result<(), Cause> {
+fn bind(construction: &mut Construction<'_>, index: usize, device: &mut PciDevice) -> Result<(), Cause> {
     let plan = construction.plan;
     let record = plan.devices().get(index).ok_or(Cause::Contradiction("a device that is not there"))?;
     let owner = plan.partition(record.partition as usize).ok_or(Cause::Contradiction("a device of nobody"))?;
@@ -299,27 +348,23 @@ fn bind(
         let (slot, signal) = (construction.allocator.slot()?, construction.allocator.slot()?);
         let interrupt_number = match device.line {
             Some(line) => line,
-            None => {
-                *next = next.checked_sub(1).ok_or(Cause::NoMessages)?;
-                *next
-            }
+            None => construction.next_message()?,
         };
         let rights = Rights::CONTROL | Rights::GRANT;
         root.derive_range(slot, rights, interrupt_number, 1).map_err(Cause::Kernel)?;
         let badge = mask(grant.entry.bit);
         notification.derive(signal, Rights::SIGNAL | Rights::GRANT, badge, Table::Own).map_err(Cause::Kernel)?;
         let interrupt = Interrupt(slot);
-        if device.line.is_some() {
-            // As a PC's firmware describes the lines that its PCI interrupts are routed to: level, high.
-            interrupt.bind(Notification(signal), cpu, true, false).map_err(Cause::Kernel)?;
-            device.interrupts.push(Signal { interrupt, number: interrupt_number, flags: 1, address: 0, data: 0 });
-            continue;
+        // As a PC's firmware describes the lines that its PCI interrupts are routed to: level, high.
+        let flags = u64::from(device.line.is_some());
+        let remapped = construction.remapping.interrupts;
+        let bind_flags = flags | if remapped { BIND_REMAPPED } else { 0 };
+        let bound = interrupt.bind(Notification(signal), cpu, bind_flags).map_err(Cause::Kernel)?;
+        if bound.is_message == device.line.is_some() {
+            return Err(Cause::NoMessages);
         }
-        let bound = interrupt.bind_message(Notification(signal), cpu).map_err(Cause::Kernel)?;
-        let (vector, apic_id) = bound.ok_or(Cause::NoMessages)?;
-        let address = MESSAGE_ADDRESS | u32::from(apic_id) << MESSAGE_APIC;
-        let data = u32::from(vector);
-        device.interrupts.push(Signal { interrupt, number: interrupt_number, flags: 0, address, data });
+        let (address, data) = if bound.is_message { remapping::message(bound, remapped) } else { (0, 0) };
+        device.interrupts.push(Signal { interrupt, number: interrupt_number, flags, address, data, bound });
     }
     Ok(())
 }

@@ -4,12 +4,15 @@ use crate::configuration;
 use crate::construct::{Built, Construction};
 use crate::devices::{self, PciDevice};
 use crate::failure::{Cause, During, Failure};
+use crate::remapping;
 use bulkhead_pci::{Bar, exchange};
-use bulkhead_runtime::abi::{Error, MAP_UNCACHED, Rights, init_slot};
+use bulkhead_runtime::abi::{BIND_REMAPPED, Error, MAP_UNCACHED, Rights, init_slot};
 use bulkhead_runtime::channel::{AtomicU64, Side, TextChannel};
 use bulkhead_runtime::console;
 use bulkhead_runtime::events;
-use bulkhead_runtime::object::{Capability, GuestSpace, Interrupt, IoPorts, NewObject, Notification, Table, Vcpu};
+use bulkhead_runtime::object::{
+    Bound, Capability, GuestSpace, Interrupt, IoPorts, NewObject, Notification, Table, Vcpu,
+};
 use bulkhead_runtime::plan::{
     self, ChannelEnd, ChannelKind, EndpointSide, EntryKind, EnvironmentEntry, Grant, NO_BIT, Resource, Role,
 };
@@ -65,6 +68,7 @@ fn one(
         }
         Resource::IoPorts(ports) => give_ports(construction, built, entry.slot, ports.first, ports.count),
         Resource::ConfigurationSpace
+        | Resource::RemappingUnit { .. }
         | Resource::PciFunction { .. }
         | Resource::DeviceMemory { .. }
         | Resource::DevicePorts { .. }
@@ -74,20 +78,8 @@ fn one(
             Ok(())
         }
         Resource::Interrupt(interrupt) => {
-            let slot = construction.allocator.slot()?;
-            let signal = construction.allocator.slot()?;
-            let cpu = built.plan.threads().first().map_or(0, |thread| u64::from(thread.cpu));
-            let root = Interrupt(Slot(init_slot::INTERRUPTS));
-            let derive = || {
-                let rights = Rights::CONTROL | Rights::GRANT;
-                let relative = from_first(root, u64::from(interrupt.line))?;
-                root.derive_range(slot, rights, relative, 1)?;
-                built.notification.derive(signal, Rights::SIGNAL | Rights::GRANT, mask(interrupt.bit), Table::Own)?;
-                let (level, active_low) = (interrupt.flags & 1 != 0, interrupt.flags & 2 != 0);
-                Interrupt(slot).bind(Notification(signal), cpu, level, active_low)?;
-                Interrupt(slot).derive(Slot(entry.slot), Rights::CONTROL, 0, table)
-            };
-            derive().map_err(Cause::Kernel)
+            let (line, _) = bound_line(construction, &built.plan, interrupt)?;
+            line.derive(Slot(entry.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)
         }
         Resource::GuestSpace { .. } => {
             let space = space.ok_or(Cause::Contradiction("a guest space without a guest"))?;
@@ -130,6 +122,33 @@ fn one(
     }
 }
 
+/// An interrupt line of a partition, bound to its notification: now, if it is not yet.
+pub fn bound_line(
+    construction: &mut Construction<'_>,
+    owner: &plan::Partition<'static>,
+    line: plan::Interrupt<'_>,
+) -> Result<(Interrupt, Bound), Cause> {
+    let is_this = |other: &&(usize, u32, Interrupt, Bound)| (other.0, other.1) == (owner.index, line.line);
+    if let Some((_, _, interrupt, bound)) = construction.lines.iter().find(is_this) {
+        return Ok((*interrupt, *bound));
+    }
+    let notification = construction.notifications.get(owner.index).copied();
+    let notification = notification.ok_or(Cause::Contradiction("a partition without a notification"))?;
+    let (slot, signal) = (construction.allocator.slot()?, construction.allocator.slot()?);
+    let cpu = owner.threads().first().map_or(0, |thread| u64::from(thread.cpu));
+    let root = Interrupt(Slot(init_slot::INTERRUPTS));
+    let remapped = if construction.remapping.interrupts { BIND_REMAPPED } else { 0 };
+    let bind = || {
+        let relative = from_first(root, u64::from(line.line))?;
+        root.derive_range(slot, Rights::CONTROL | Rights::GRANT, relative, 1)?;
+        notification.derive(signal, Rights::SIGNAL | Rights::GRANT, mask(line.bit), Table::Own)?;
+        Interrupt(slot).bind(Notification(signal), cpu, line.flags | remapped)
+    };
+    let bound = bind().map_err(Cause::Kernel)?;
+    construction.lines.push((owner.index, line.line, Interrupt(slot), bound));
+    Ok((Interrupt(slot), bound))
+}
+
 /// Gives ports to a partition: the capability in a slot of its table, and leave to use them.
 fn give_ports(
     construction: &mut Construction<'_>,
@@ -162,6 +181,9 @@ fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'
             built.handle.map(memory, entry.address, READ_WRITE, MAP_UNCACHED).map_err(Cause::Kernel)?;
             entry.size = length;
             entry.parameters[0] = u64::from(first_bus);
+        }
+        Resource::RemappingUnit { index, bit } => {
+            return Ok(remapping::give(construction, built, &entry, index, bit)?.unwrap_or(absent));
         }
         Resource::PciFunction { device } => {
             let device = found(construction, device)?;

@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod acpi;
 mod allocator;
 mod configuration;
 mod construct;
@@ -23,6 +24,7 @@ mod faults;
 mod grants;
 mod image;
 mod modules;
+mod remapping;
 mod supervise;
 mod trial;
 

@@ -70,6 +70,9 @@ numbered! {
         NetworkPort = 18,
         /// See [`ConfigurationSpace`]. `address`, `size`; init fills in the size, and as parameter the first bus.
         ConfigurationSpace = 19,
+        /// See [`RemappingUnit`]. `slot`, `bit`, `address`, `size` of a page; parameters: 0, 0, number of the unit, and what init fills
+        /// in for [`EntryKind::Interrupt`].
+        RemappingUnit = 20,
     }
 }
 
@@ -276,6 +279,17 @@ pub struct ConfigurationSpace {
     pub size: u64,
     /// Number of the bus that it begins with.
     pub first_bus: u8,
+}
+
+/// The registers of a DMA remapping unit, mapped uncached, and its fault interrupt: in the bus service, where the machine has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemappingUnit<'a> {
+    /// Where the registers are mapped.
+    pub address: u64,
+    /// Bytes of them.
+    pub size: u64,
+    /// The message interrupt that says that there are faults.
+    pub interrupt: Interrupt<'a>,
 }
 
 /// The beginning of a device's memory BAR, mapped uncached.

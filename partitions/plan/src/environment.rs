@@ -4,7 +4,8 @@ use crate::entry::numbered;
 use crate::view::View;
 use crate::{
     Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
-    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, StatusPage, Thread, Vcpu, layout,
+    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread, Vcpu,
+    layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -131,6 +132,7 @@ impl<'a> Environment<'a> {
             EntryKind::PciFunction => PciFunction::view(entry).is_some(),
             EntryKind::DeviceMemory => DeviceMemory::view(entry).is_some(),
             EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
+            EntryKind::RemappingUnit => RemappingUnit::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -213,6 +215,11 @@ impl<'a> Environment<'a> {
     /// PCI configuration space in memory, in the bus service.
     pub fn configuration_space(&self) -> Option<ConfigurationSpace> {
         self.views().next()
+    }
+
+    /// The DMA remapping units, in the bus service.
+    pub fn remapping_units(&self) -> impl Iterator<Item = RemappingUnit<'a>> + use<'a> {
+        self.views()
     }
 
     /// The PCI function of a device.

@@ -45,6 +45,8 @@ pub const SIGNAL_BITS: u32 = 64;
 pub const OWN_BIT: u32 = SIGNAL_BITS - 1;
 /// Most devices on the PCI bus.
 pub const MAX_DEVICES: usize = 16;
+/// Most DMA remapping units that are used.
+pub const MAX_UNITS: usize = 8;
 /// Most message interrupts of a device.
 pub const MAX_MESSAGES: usize = 8;
 /// Base address registers of a PCI function.

@@ -4,8 +4,8 @@ use crate::view::View;
 use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
     EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, Fault, GuestRecord, Interrupt, IoPorts,
-    ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RestartPolicy, Role,
-    Thread, ThreadRecord, Vcpu, layout,
+    ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RemappingUnit,
+    RestartPolicy, Role, Thread, ThreadRecord, Vcpu, layout,
 };
 
 /// Why bytes are not a plan.
@@ -144,6 +144,11 @@ impl<'a> Plan<'a> {
     /// Devices on the PCI bus, in the order of their index. Each belongs to one partition.
     pub fn devices(&self) -> &'a [DeviceRecord] {
         self.devices
+    }
+
+    /// Whether the manifest counts on an IOMMU.
+    pub fn counts_on_iommu(&self) -> bool {
+        self.header.iommu != 0
     }
 
     /// The partition of the bus service, if the plan has one.
@@ -288,6 +293,14 @@ impl<'a> Partition<'a> {
                 (self.index == plan.header.bus as usize).then_some(())?;
                 without_target(Resource::ConfigurationSpace)?
             }
+            EntryKind::RemappingUnit => {
+                (self.index == plan.header.bus as usize).then_some(())?;
+                let unit = RemappingUnit::view(entry)?;
+                without_target(Resource::RemappingUnit {
+                    index: unit.interrupt.index as usize,
+                    bit: unit.interrupt.bit,
+                })?
+            }
             EntryKind::GuestSpace => {
                 let (index, record) = own_guest()?;
                 let paging = Paging::from_number(u64::from(record.paging))?;
@@ -376,6 +389,14 @@ pub enum Resource<'a> {
     /// If the machine has PCI configuration space in memory: map it, uncached, at the entry's address, and fill in size and first
     /// bus. Else the entry becomes [`EntryKind::Absent`].
     ConfigurationSpace,
+    /// If the machine has so many DMA remapping units: map the registers, uncached, at the entry's address, and bind a message
+    /// interrupt as for `Message`. Else the entry becomes [`EntryKind::Absent`].
+    RemappingUnit {
+        /// Index of the unit.
+        index: usize,
+        /// Bit that its interrupt signals.
+        bit: u32,
+    },
     /// Fill in what was found of the device.
     PciFunction {
         /// Index of the device.

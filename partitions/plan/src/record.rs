@@ -45,6 +45,10 @@ pub struct PlanHeader {
     pub cpus: u32,
     /// Index of the partition of the bus service, which init starts before it builds the others; 0 (init's own) for none.
     pub bus: u32,
+    /// 1 if the manifest counts on an IOMMU: without one, no device on the PCI bus is handed out.
+    pub iommu: u32,
+    /// Not used, 0.
+    pub reserved: u32,
     /// [`ModuleRecord`]s.
     pub modules: Table,
     /// [`PartitionRecord`]s; the first is init itself.

@@ -2,8 +2,8 @@
 
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
-    GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction, Role,
-    StatusPage, Thread, Vcpu,
+    GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction,
+    RemappingUnit, Role, StatusPage, Thread, Vcpu,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -78,13 +78,18 @@ impl<'a> View<'a> for IoPorts<'a> {
 impl<'a> View<'a> for Interrupt<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Interrupt)?;
-        has_slot(entry)?;
-        let [line, flags, index, data] = entry.parameters;
-        let (name, slot, message_address) = (entry.name.as_str(), entry.slot, entry.physical);
-        (flags <= 3).then_some(())?;
-        let (line, message_data) = (small(line)?, small(data)?);
-        Some(Self { name, slot, bit: bit(entry)?, line, flags, message_address, message_data, index })
+        interrupt(entry)
     }
+}
+
+/// The interrupt that an entry of whatever kind describes.
+fn interrupt(entry: &EnvironmentEntry) -> Option<Interrupt<'_>> {
+    has_slot(entry)?;
+    let [line, flags, index, data] = entry.parameters;
+    let (name, slot, message_address) = (entry.name.as_str(), entry.slot, entry.physical);
+    (flags <= 3).then_some(())?;
+    let (line, message_data) = (small(line)?, small(data)?);
+    Some(Interrupt { name, slot, bit: bit(entry)?, line, flags, message_address, message_data, index })
 }
 
 impl<'a> View<'a> for PciFunction<'a> {
@@ -110,6 +115,16 @@ impl View<'_> for ConfigurationSpace {
         has_range(entry)?;
         (entry.size <= crate::layout::CONFIGURATION_BYTES).then_some(())?;
         Some(Self { address: entry.address, size: entry.size, first_bus: u8::try_from(entry.parameters[0]).ok()? })
+    }
+}
+
+impl<'a> View<'a> for RemappingUnit<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::RemappingUnit)?;
+        has_range(entry)?;
+        let interrupt = interrupt(entry)?;
+        (interrupt.index < crate::layout::MAX_UNITS as u64).then_some(())?;
+        Some(Self { address: entry.address, size: entry.size, interrupt })
     }
 }
 

@@ -107,6 +107,11 @@ impl DeviceRegisters {
         Some(Self { base: usize::try_from(entry.address).ok()?, length: u32::try_from(entry.size).ok()? })
     }
 
+    /// A DMA remapping unit, in the bus service.
+    pub(crate) fn of_remapping_unit(entry: &plan::RemappingUnit<'_>) -> Option<Self> {
+        Some(Self { base: usize::try_from(entry.address).ok()?, length: u32::try_from(entry.size).ok()? })
+    }
+
     /// Bytes that can be reached: the BAR's, at most 2 MiB, and at least a page.
     pub const fn len(&self) -> u32 {
         self.length

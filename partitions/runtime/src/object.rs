@@ -361,18 +361,22 @@ impl Notification {
     }
 }
 
-impl Interrupt {
-    /// Routes the interrupt to a CPU and binds it to a notification.
-    pub fn bind(self, notification: Notification, cpu: u64, level: bool, active_low: bool) -> Result<(), Error> {
-        let arguments = [notification.0.0, cpu, u64::from(level) | u64::from(active_low) << 1, 0];
-        invoke(self.0, InterruptMethod::Bind as u64, arguments).map(|_| ())
-    }
+/// How an interrupt reaches its processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bound {
+    /// Vector.
+    pub vector: u8,
+    /// The processor's APIC identifier; below 256 for a message.
+    pub apic_id: u32,
+    /// The device writes a message; else an I/O APIC does.
+    pub is_message: bool,
+}
 
-    /// Makes the interrupt a message that a CPU gets, and binds it to a notification. Returns its vector and the CPU's APIC id;
-    /// nothing if the number is that of a line.
-    pub fn bind_message(self, notification: Notification, cpu: u64) -> Result<Option<(u8, u8)>, Error> {
-        let results = invoke(self.0, InterruptMethod::Bind as u64, [notification.0.0, cpu, 0, 0])?;
-        Ok((results.rdx != 0).then_some((results.rdx as u8, results.r10 as u8)))
+impl Interrupt {
+    /// Routes the interrupt to a CPU and binds it to a notification. `flags` as for `InterruptMethod::Bind`.
+    pub fn bind(self, notification: Notification, cpu: u64, flags: u64) -> Result<Bound, Error> {
+        let results = invoke(self.0, InterruptMethod::Bind as u64, [notification.0.0, cpu, flags, 0])?;
+        Ok(Bound { vector: results.rdx as u8, apic_id: results.r10 as u32, is_message: results.r8 & 1 != 0 })
     }
 
     /// Allows the next interrupt, after the device has been served.

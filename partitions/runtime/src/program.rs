@@ -188,6 +188,13 @@ impl Program {
         Some((DeviceRegisters::of_configuration(entry)?, entry.first_bus))
     }
 
+    /// The DMA remapping units: in the bus service, where the machine has them.
+    pub fn remapping_units(&self) -> impl Iterator<Item = (DeviceRegisters, DeviceInterrupt)> + use<> {
+        self.environment
+            .remapping_units()
+            .filter_map(|unit| Some((DeviceRegisters::of_remapping_unit(&unit)?, DeviceInterrupt::new(unit.interrupt))))
+    }
+
     /// The device of this name on the PCI bus.
     pub fn device(&self, name: &str) -> Option<Device> {
         Device::new(self.environment, name)

@@ -47,6 +47,18 @@ impl<'a> SharedMemory<'a> {
         Self { base: address as usize as *mut u8, length: length as usize, lifetime: PhantomData }
     }
 
+    /// Writes all of it back from the processors' caches to memory, for a device that reads past them (SDM vol. 2A, CLFLUSH: lines are of
+    /// at least 32 bytes wherever there are IOMMUs).
+    pub fn write_back(self) {
+        for offset in (0..self.length).step_by(32) {
+            let line = self.base.wrapping_add(offset);
+            // SAFETY: the line lies in the mapped range; what memory holds does not change for anybody.
+            unsafe { core::arch::asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags)) };
+        }
+        // SAFETY: orders the flushes before what follows.
+        unsafe { core::arch::asm!("mfence", options(nostack, preserves_flags)) };
+    }
+
     /// Bytes of it.
     pub const fn len(self) -> usize {
         self.length

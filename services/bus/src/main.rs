@@ -4,16 +4,18 @@
 //! the machine has it, and the pages that it shares with init. It must never hand out anything itself: it tells init what the bus
 //! has, and init, which checks that, hands it out.
 //!
-//! It runs before all others, and has done its work at the seal. Then it waits: a device's owner programs the device, not its
-//! place on the bus.
+//! It runs before all others. Where the machine has an IOMMU it programs that too: a device then reaches only the memory that init names.
+//! From the seal on it reports what the IOMMU refuses ([`faults`]): a device's owner programs the device, not its place on the bus.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
 mod configuration;
+mod faults;
+mod translation;
 
 use bulkhead_pci::capability::{self, Message, Messages};
-use bulkhead_pci::exchange::{self, DmaRange, Found, Grant, MAX_RANGES, Step, Wanted};
+use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
 use bulkhead_pci::function::{self, COMMAND_BUS_MASTER, COMMAND_MEMORY, COMMAND_NO_PIN, COMMAND_PORTS};
 use bulkhead_pci::{Bar, Identity, bar, matching, scan};
 use bulkhead_runtime::abi::NO_DEADLINE;
@@ -50,19 +52,22 @@ fn main(program: Program) {
     };
     await_step(memory, Step::Wanted);
     let devices = find(&space, memory);
+    let units = translation::units(&program, memory);
     answer(&program, memory, Step::Found);
     await_step(memory, Step::Granted);
-    // Here is the place of DMA remapping: init has told what memory each device may reach, and no device masters the bus yet.
-    let ranges = dma_ranges(memory);
+    let translated = translation::turn_on(&program, &units, memory, &devices);
+    if let Err(reason) = &translated {
+        println!("{reason}");
+        program.report(StatusReport::Failed, 0, reason);
+        return;
+    }
     for (index, device) in devices.iter().enumerate() {
         if let Some(device) = device {
-            let reach = ranges.iter().filter(|range| range.device as usize == index);
-            let bytes = reach.fold(0u64, |sum, range| sum.saturating_add(range.length));
-            println!("{}: {} KiB of memory for DMA", device.identity.address, bytes >> 10);
             hand_out(&space, memory, index, device);
         }
     }
     answer(&program, memory, Step::Ready);
+    faults::report(&space, &units);
 }
 
 fn step(memory: SharedMemory<'static>) -> Option<&'static AtomicU32> {
@@ -148,22 +153,6 @@ fn describe(space: &Configuration, memory: SharedMemory<'static>, index: usize, 
     });
     println!("{address}: {:04x}:{:04x}", identity.identifier as u16, identity.identifier >> 16);
     Device { identity, messages, command }
-}
-
-/// What memory which device may reach.
-fn dma_ranges(memory: SharedMemory<'static>) -> heapless::Vec<DmaRange, MAX_RANGES> {
-    let mut count = [0; 4];
-    let mut ranges = heapless::Vec::new();
-    // Offsets lie in the memory, whose size is the plan's.
-    let _ = memory.read(exchange::RANGE_COUNT, &mut count);
-    for index in 0..(u32::from_le_bytes(count) as usize).min(MAX_RANGES) {
-        let mut range = DmaRange::new_zeroed();
-        if memory.read(exchange::range(index), range.as_mut_bytes()).is_ok() {
-            // There are as many places as ranges.
-            let _ = ranges.push(range);
-        }
-    }
-    ranges
 }
 
 /// Lets a device answer, master the bus and signal, if init hands it out.

@@ -1,8 +1,9 @@
 //! The pages that init and the bus service share before the seal.
 //!
 //! Init writes what the plan wants ([`Wanted`]) and the step [`Step::Wanted`]; the service looks at the bus, writes what it found
-//! ([`Found`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]), what memory each device may reach ([`DmaRange`]),
-//! and [`Step::Granted`]; the service makes the devices ready and writes [`Step::Ready`]. Each side copies a record out before it
+//! ([`Found`]), what the machine's IOMMU can do ([`Remapping`]) and [`Step::Found`]; init checks that, writes messages ([`Grant`]), what
+//! memory each device may reach ([`DmaRange`]), which interrupts may come ([`AllowedInterrupt`]), what of the IOMMU is to be used, and
+//! [`Step::Granted`]; the service makes the devices ready and writes [`Step::Ready`]. Each side copies a record out before it
 //! looks at it.
 
 use crate::bar::Bar;
@@ -12,7 +13,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Name of the memory in both environments.
 pub const NAME: &str = "functions";
-/// Bytes of it.
+/// Name of the bus service's memory for the IOMMU's tables.
+pub const TABLES: &str = "tables";
+/// Bytes of the memory that is shared.
 pub const BYTES: u64 = 0x4000;
 /// Offset of the step, 32 bits.
 pub const STEP: usize = 0;
@@ -20,13 +23,20 @@ pub const STEP: usize = 0;
 pub const COUNT: usize = 4;
 /// Offset of the number of ranges for DMA, 32 bits.
 pub const RANGE_COUNT: usize = 8;
+/// Offset of what the IOMMU can do, and then of what it is to do: [`Remapping`], 32 bits.
+pub const REMAPPING: usize = 12;
+/// Offset of the number of interrupts that may come, 32 bits.
+pub const INTERRUPT_COUNT: usize = 16;
+/// Most interrupts that may come.
+pub const MAX_INTERRUPTS: usize = 96;
 /// Most ranges for DMA, of all devices.
 pub const MAX_RANGES: usize = 256;
 const RECORDS: usize = 64;
 const STRIDE: usize = 512;
 const RANGES: usize = 0x2100;
 const _: () = assert!(RECORDS + STRIDE * MAX_DEVICES <= RANGES);
-const _: () = assert!(RANGES + size_of::<DmaRange>() * MAX_RANGES <= BYTES as usize);
+const INTERRUPTS: usize = RANGES + size_of::<DmaRange>() * MAX_RANGES;
+const _: () = assert!(INTERRUPTS + size_of::<AllowedInterrupt>() * MAX_INTERRUPTS <= BYTES as usize);
 const _: () = assert!(FOUND + size_of::<Found>() <= GRANT && GRANT + size_of::<Grant>() <= STRIDE);
 const FOUND: usize = 32;
 const GRANT: usize = 448;
@@ -162,6 +172,46 @@ pub struct DmaRange {
     pub address: u64,
     /// Bytes, in whole pages.
     pub length: u64,
+}
+
+/// What an IOMMU does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Remapping {
+    /// A device reaches only the memory that it was told.
+    pub memory: bool,
+    /// A device signals only the interrupts that it was given.
+    pub interrupts: bool,
+}
+
+impl From<Remapping> for u32 {
+    fn from(remapping: Remapping) -> Self {
+        Self::from(remapping.memory) | Self::from(remapping.interrupts) << 1
+    }
+}
+
+impl From<u32> for Remapping {
+    fn from(bits: u32) -> Self {
+        Self { memory: bits & 1 != 0, interrupts: bits & 2 != 0 }
+    }
+}
+
+/// An interrupt that may come, where interrupts are remapped.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AllowedInterrupt {
+    /// Vector.
+    pub vector: u32,
+    /// The processor's APIC identifier.
+    pub apic_id: u32,
+    /// Who may signal it: bus << 8 | device << 3 | function.
+    pub requester: u32,
+    /// 1 if it is level-triggered.
+    pub level: u32,
+}
+
+/// Offset of an [`AllowedInterrupt`].
+pub const fn interrupt(index: usize) -> usize {
+    INTERRUPTS + size_of::<AllowedInterrupt>() * index
 }
 
 /// Offset of a [`DmaRange`].

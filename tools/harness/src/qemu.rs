@@ -63,7 +63,7 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
     }
     for (index, device) in run.devices.iter().enumerate() {
         let place = format!("bus=pcie.0,addr={:#x}", FIRST_PLACE + index);
-        for word in device_arguments(index, device, &place)? {
+        for word in device_arguments(index, device, &place, run.iommu)? {
             add(&[&word]);
         }
     }
@@ -76,20 +76,22 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
 const FIRST_PLACE: usize = 0x10;
 
 /// The arguments that put a device into the machine.
-fn device_arguments(index: usize, device: &PciDevice, place: &str) -> Result<Vec<String>, HarnessError> {
+fn device_arguments(index: usize, device: &PciDevice, place: &str, iommu: bool) -> Result<Vec<String>, HarnessError> {
     let (id, network) = (format!("disk{index}"), format!("net{index}"));
     let mut arguments = Vec::new();
     if let Some(disk) = &device.disk {
         arguments.extend(["-drive".to_owned(), drive(&id, disk, "cache=writeback")?]);
     }
     let card = |name: &str| format!("{name},netdev={network},mac=52:54:00:12:34:{:02x},{place}", 0x56 + index);
+    // QEMU's virtio devices pass the IOMMU by unless they are told not to.
+    let virtio = if iommu { "disable-legacy=on,iommu_platform=on" } else { "disable-legacy=on" };
     let options = match device.model {
         Model::Ahci => format!("ahci,id=ahci{index},{place}"),
         Model::Nvme => format!("nvme,drive={id},serial=bulkhead{index},{place}"),
-        Model::VirtioBlk => format!("virtio-blk-pci,drive={id},{place}"),
+        Model::VirtioBlk => format!("virtio-blk-pci,drive={id},{virtio},{place}"),
         Model::E1000 => card("e1000"),
         Model::E1000e => card("e1000e"),
-        Model::VirtioNet => card("virtio-net-pci"),
+        Model::VirtioNet => card(&format!("virtio-net-pci,{virtio}")),
     };
     if !device.model.has_disk() {
         // QEMU's own network: 10.0.2.2 answers, without any right of the host's.
@@ -131,7 +133,8 @@ mod tests {
     fn every_model_has_its_place_and_what_belongs_to_it() {
         for (index, model) in Model::ALL.into_iter().enumerate() {
             let disk = model.has_disk().then(|| Path::new("/disk").to_owned());
-            let words = device_arguments(index, &PciDevice { model, disk }, "bus=pcie.0,addr=0x10").unwrap().join(" ");
+            let words =
+                device_arguments(index, &PciDevice { model, disk }, "bus=pcie.0,addr=0x10", true).unwrap().join(" ");
             assert!(words.contains("bus=pcie.0,addr=0x10"), "{words}");
             assert_eq!(words.contains(&format!("drive=disk{index}")), model.has_disk(), "{words}");
             assert_eq!(words.contains(&format!("-netdev user,id=net{index}")), !model.has_disk(), "{words}");

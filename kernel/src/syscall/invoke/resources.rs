@@ -22,19 +22,19 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
             let [notification, target, flags, _] = call.arguments;
             let slot = call.notification(notification, Rights::SIGNAL)?;
             let target = u32::try_from(target).ok().and_then(cpu::by_number).ok_or(Error::WrongCpu)?;
-            if flags > 3 {
+            if flags > 7 {
                 return Err(Error::BadArgument);
             }
             let (is_message, apic_id) = (!ioapic::exists(number), target.apic_id.get());
             // The address of a message has eight bits for it.
             let place = binding(number).filter(|_| !is_message || apic_id < 0x100).ok_or(Error::Unsupported)?;
-            let route = || ioapic::route(number, apic_id, flags & 1 != 0, flags & 2 != 0);
+            let route = || ioapic::route(number, apic_id, flags);
             let outcome = super::thread::rebind(slot, place, route)?;
-            if !is_message || matches!(outcome, Outcome::Again) {
+            if matches!(outcome, Outcome::Again) {
                 return Ok(outcome);
             }
             let vector = u64::from(vector::FIRST_DEVICE) + u64::from(number);
-            Ok(Outcome::Results([0, 0, vector, u64::from(apic_id), 0, 0]))
+            Ok(Outcome::Results([0, 0, vector, u64::from(apic_id), u64::from(is_message), 0]))
         }
         InterruptMethod::Acknowledge => {
             ioapic::set_masked(number, false);

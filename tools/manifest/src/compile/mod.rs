@@ -204,6 +204,7 @@ impl<'a> Compiler<'a> {
         header.name = plan_name(&manifest.system.name.value);
         header.cpus = manifest.machine.cpus.value as u32;
         header.features = features.bits();
+        header.iommu = u32::from(manifest.machine.iommu);
         let (end, partition, after) = match &manifest.system.end.value {
             EndCondition::GuestsOff => (EndKind::MustFinish, None, 0),
             EndCondition::Never => (EndKind::Never, None, 0),

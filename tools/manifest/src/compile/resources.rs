@@ -56,12 +56,45 @@ impl Compiler<'_> {
                 space.push(EnvironmentEntry { address, size, parameters: [1, 0, 0, 0], ..new }, writable(region));
             }
         }
+        let tables = self.tables_bytes();
+        let region = self.writer.region(RegionRecord { size: tables, alignment: PAGE_SIZE, physical: 0 });
         if let Some(space) = self.spaces.get_mut(bus) {
+            let (address, size) = (space.address(tables), tables);
+            let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(exchange::TABLES));
+            let binding = BindingRecord { target: region, flags: BindingFlags::WRITE | BindingFlags::PHYSICAL };
+            space.push(EnvironmentEntry { address, size, parameters: [1, 0, 0, 0], ..new }, binding);
+            for unit in 0..layout::MAX_UNITS as u64 {
+                let (slot, bit, address) = (space.slot(), space.bit(), space.address(PAGE_SIZE));
+                let new = EnvironmentEntry::new(EntryKind::RemappingUnit, plan_name(BUS));
+                let entry =
+                    EnvironmentEntry { slot, bit, address, size: PAGE_SIZE, parameters: [0, 0, unit, 0], ..new };
+                space.push(entry, without_target());
+            }
             let size = layout::CONFIGURATION_BYTES;
             let address = space.large_window(size);
             let new = EnvironmentEntry::new(EntryKind::ConfigurationSpace, plan_name(BUS));
             space.push(EnvironmentEntry { address, size, ..new }, without_target());
         }
+    }
+
+    /// Bytes of an IOMMU's tables for all devices on the bus. Their owners reach memory of their own, and that of guests that they serve.
+    fn tables_bytes(&self) -> u64 {
+        let manifest = self.manifest;
+        let owners = manifest.partitions.iter().flat_map(|partition| {
+            let devices = partition.devices.iter().filter_map(|name| manifest.device(&name.value));
+            devices.filter(|device| device.pci.is_some()).map(move |_| partition)
+        });
+        let ranges = owners.map(|owner| {
+            let is_owner = |one: &&crate::model::Memory| {
+                one.dma && one.partitions().iter().any(|partition| partition.value == owner.name.value)
+            };
+            let own = manifest.memories.iter().filter(is_owner).filter_map(|memory| memory.size.as_ref());
+            // Whichever guests it serves. One with more than 3 GiB has its memory in two pieces.
+            let guests =
+                manifest.guests.iter().flat_map(|guest| [guest.memory.as_ref().map_or(0, |memory| memory.value), 0]);
+            own.map(|size| size.value).chain(guests).collect::<Vec<_>>()
+        });
+        bulkhead_iommu::bytes_needed(ranges)
     }
 
     pub(super) fn endpoints(&mut self) {
