@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -37,6 +37,7 @@ const PROGRAMS: [&str; 14] = [
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",
+    "bulkhead-rogue",
     "bulkhead-guests",
     "bulkhead-workload",
 ];

@@ -48,6 +48,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("init", env!("BULKHEAD_INIT")),
         ("nvme", env!("BULKHEAD_BLOCK_NVME")),
         ("probe", env!("BULKHEAD_PROBE")),
+        ("rogue", env!("BULKHEAD_ROGUE")),
         ("switch", env!("BULKHEAD_SWITCH")),
         ("vmm", env!("BULKHEAD_VMM")),
     ]

@@ -8,6 +8,7 @@ mod defects;
 mod firmware;
 mod guests;
 mod ipi;
+mod isolation;
 mod linux;
 mod machine;
 mod native;

@@ -14,7 +14,7 @@ fn devices_are_found_and_their_messages_arrive() {
         .expect_in_order(&[
             "(by memory), 2 devices wanted",
             "bus| 00:10.0: 1b36:0010",
-            "bus| 00:11.0: 64 KiB of memory for DMA",
+            "bus| 00:11.0: 8086:10d3",
         ])
         .expect_in_order(&[
             "probe| device nvme0: 1b36:0010, class 010802",

@@ -1,4 +1,4 @@
-//! Drivers of drives on the PCI bus: every sector is written and read back, and a driver that is killed starts its device anew.
+//! Drivers of drives on the PCI bus, behind an IOMMU: every sector is written and read back, and a driver that is killed starts its device anew.
 
 use bulkhead_harness::Backend;
 

@@ -9,7 +9,7 @@ use bulkhead_runtime::{events, println};
 /// Faults of a device that are told one by one.
 const TOLD: u32 = 8;
 /// Faults after which a device may not master the bus any more.
-const MOST: u32 = 256;
+const MOST: u32 = 32;
 /// Devices whose faults are counted.
 const MAX_SOURCES: usize = 32;
 

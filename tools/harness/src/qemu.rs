@@ -89,11 +89,12 @@ fn device_arguments(index: usize, device: &PciDevice, place: &str, iommu: bool) 
         Model::Ahci => format!("ahci,id=ahci{index},{place}"),
         Model::Nvme => format!("nvme,drive={id},serial=bulkhead{index},{place}"),
         Model::VirtioBlk => format!("virtio-blk-pci,drive={id},{virtio},{place}"),
+        Model::Edu => format!("edu,dma_mask={:#x},{place}", u64::MAX),
         Model::E1000 => card("e1000"),
         Model::E1000e => card("e1000e"),
         Model::VirtioNet => card(&format!("virtio-net-pci,{virtio}")),
     };
-    if !device.model.has_disk() {
+    if device.model.has_network() {
         // QEMU's own network: 10.0.2.2 answers, without any right of the host's.
         arguments.extend(["-netdev".to_owned(), format!("user,id={network}")]);
     }
@@ -137,7 +138,7 @@ mod tests {
                 device_arguments(index, &PciDevice { model, disk }, "bus=pcie.0,addr=0x10", true).unwrap().join(" ");
             assert!(words.contains("bus=pcie.0,addr=0x10"), "{words}");
             assert_eq!(words.contains(&format!("drive=disk{index}")), model.has_disk(), "{words}");
-            assert_eq!(words.contains(&format!("-netdev user,id=net{index}")), !model.has_disk(), "{words}");
+            assert_eq!(words.contains(&format!("-netdev user,id=net{index}")), model.has_network(), "{words}");
         }
     }
 

@@ -31,8 +31,8 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 11] =
-    ["ahci", "bench", "block", "bus", "console", "drivecheck", "hello", "nvme", "probe", "switch", "vmm"];
+pub const PROGRAMS: [&str; 12] =
+    ["ahci", "bench", "block", "bus", "console", "drivecheck", "hello", "nvme", "probe", "rogue", "switch", "vmm"];
 
 /// Finds the file of a `package:` or `builtin:` reference: `Ok(None)` if it is known but not there yet (not fetched, not
 /// built), `Err` with the reason if there can be no such file.

@@ -25,11 +25,14 @@ pub enum Model {
     VirtioBlk,
     /// A virtio network card.
     VirtioNet,
+    /// QEMU's device for teaching: it copies between memory and a buffer of its own.
+    Edu,
 }
 
 impl Model {
     /// Every model.
-    pub const ALL: [Self; 6] = [Self::Ahci, Self::Nvme, Self::E1000, Self::E1000e, Self::VirtioBlk, Self::VirtioNet];
+    pub const ALL: [Self; 7] =
+        [Self::Ahci, Self::Nvme, Self::E1000, Self::E1000e, Self::VirtioBlk, Self::VirtioNet, Self::Edu];
 
     /// Its name in manifests.
     pub const fn name(self) -> &'static str {
@@ -40,12 +43,18 @@ impl Model {
             Self::E1000e => "e1000e",
             Self::VirtioBlk => "virtio-blk",
             Self::VirtioNet => "virtio-net",
+            Self::Edu => "edu",
         }
     }
 
     /// Whether it has a disk.
     pub const fn has_disk(self) -> bool {
         matches!(self, Self::Ahci | Self::Nvme | Self::VirtioBlk)
+    }
+
+    /// Whether it is a network card.
+    pub const fn has_network(self) -> bool {
+        matches!(self, Self::E1000 | Self::E1000e | Self::VirtioNet)
     }
 
     /// The model of this name.
@@ -63,6 +72,7 @@ impl Model {
             Self::E1000e => (DeviceSelector::Identifier, [0x10d3_8086; 2]),
             Self::VirtioBlk => (DeviceSelector::Identifier, [0x1001_1af4, 0x1042_1af4]),
             Self::VirtioNet => (DeviceSelector::Identifier, [0x1000_1af4, 0x1041_1af4]),
+            Self::Edu => (DeviceSelector::Identifier, [0x11e8_1234; 2]),
         }
     }
 }

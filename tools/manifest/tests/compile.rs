@@ -292,7 +292,7 @@ fn devices_on_the_bus() {
     "#;
     compiled(text, |compiled, plan| {
         let checks: Vec<_> = compiled.warnings.iter().map(|warning| warning.check()).collect();
-        assert_eq!(checks, ["pci::memory_is_open"], "an IOMMU that nobody uses confines nothing");
+        assert!(checks.is_empty(), "the IOMMU confines devices: {checks:?}");
         let needed: Vec<_> = compiled.needs.devices.iter().map(|device| (device.model, device.disk_bytes)).collect();
         assert_eq!(needed, [(Model::Nvme, Some(8 << 20)), (Model::E1000e, None)]);
         assert!(compiled.needs.iommu);

@@ -73,6 +73,7 @@ pub(crate) fn all(context: &Context<'_>) {
         pci::disks_are_possible,
         pci::devices_have_owners,
         pci::direct_memory_access_is_confined,
+        pci::ide_is_not_behind_an_iommu,
         guests::paging_is_known,
         guests::shadow_memory_fits,
         guests::decompression_is_not_interpreted,

@@ -138,17 +138,14 @@ pub(super) fn devices_have_owners(context: &Context<'_>) {
     }
 }
 
-/// Who must be trusted since a device of theirs reaches all memory: nothing confines devices, not even where there is an IOMMU.
+/// Who must be trusted since a device of theirs reaches all memory, where the manifest does not count on an IOMMU.
 pub(super) fn direct_memory_access_is_confined(context: &Context<'_>) {
     let manifest = context.manifest;
-    let has_dma = |name: &str| {
-        // The IDE controllers master the bus; no other device with fixed ports does.
-        matches!(name, "ide0" | "ide1") || manifest.device(name).is_some_and(|device| device.pci.is_some())
-    };
+    let has_dma = |name: &str| is_ide(name) || manifest.device(name).is_some_and(|device| device.pci.is_some());
     let owners: Vec<_> = (manifest.partitions.iter())
         .filter_map(|partition| Some((partition, partition.devices.iter().find(|device| has_dma(&device.value))?)))
         .collect();
-    let Some((_, first)) = owners.first() else {
+    let Some((_, first)) = owners.first().filter(|_| !manifest.machine.iommu) else {
         return;
     };
     let names: Vec<_> = owners.iter().map(|(partition, _)| format!("`{}`", partition.name.value)).collect();
@@ -160,5 +157,29 @@ pub(super) fn direct_memory_access_is_confined(context: &Context<'_>) {
             format!("{} must be trusted: their devices can reach all memory", names.join(", ")),
         )
         .label("reaches all memory by DMA")
-        .help("IOMMUs are not used yet, whatever `iommu` in [machine] says: see docs/security.md");
+        .help("`iommu = true` in [machine] confines devices on the PCI bus, on a machine that has an IOMMU: see docs/security.md");
+}
+
+/// The IDE controllers master the bus; no other device with fixed ports does.
+fn is_ide(name: &str) -> bool {
+    matches!(name, "ide0" | "ide1")
+}
+
+/// An IOMMU knows devices by their place on the bus, which an IDE controller with fixed ports has not.
+pub(super) fn ide_is_not_behind_an_iommu(context: &Context<'_>) {
+    if !context.manifest.machine.iommu {
+        return;
+    }
+    let devices = context.manifest.partitions.iter().flat_map(|partition| &partition.devices);
+    for device in devices.filter(|device| is_ide(&device.value)) {
+        context
+            .reporter
+            .error(
+                "pci::ide_behind_iommu",
+                &device.span,
+                format!("the IOMMU would block the DMA of `{}`", device.value),
+            )
+            .label("has no place on the PCI bus")
+            .help("use a disk on the bus, such as model ahci or nvme; or leave out `iommu` in [machine]");
+    }
 }
