@@ -1,0 +1,9 @@
+//! A block device (virtio 1.2, 5.2).
+
+mod configuration;
+mod drive;
+mod memory;
+mod request;
+
+pub use drive::VirtioBlk;
+pub use memory::BLK_MEMORY_BYTES;
