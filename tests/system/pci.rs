@@ -11,11 +11,7 @@ fn devices_are_found_and_their_messages_arrive() {
     }
     run("tests/manifests/pci.toml", Backend::Qemu, &[])
         .expect_status(0)
-        .expect_in_order(&[
-            "(by memory), 2 devices wanted",
-            "bus| 00:10.0: 1b36:0010",
-            "bus| 00:11.0: 8086:10d3",
-        ])
+        .expect_in_order(&["(by memory), 2 devices wanted", "bus| 00:10.0: 1b36:0010", "bus| 00:11.0: 8086:10d3"])
         .expect_in_order(&[
             "probe| device nvme0: 1b36:0010, class 010802",
             "probe| device nvme0: BAR 0: 16 KiB of memory",

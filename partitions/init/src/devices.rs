@@ -10,7 +10,7 @@ use crate::remapping;
 use crate::supervise;
 use alloc::vec::Vec;
 use bulkhead_pci::exchange::{
-    self, AllowedInterrupt, DmaRange, Found, Grant, MAX_INTERRUPTS, MAX_RANGES, Remapping, Step, Wanted,
+    self, AllowedInterrupt, DmaRange, Found, Grant, MAX_INTERRUPTS, MAX_RANGES, Remapping, Step, VirtioRecord, Wanted,
 };
 use bulkhead_pci::{Address, Bar};
 use bulkhead_runtime::abi::{BIND_REMAPPED, BootInfo, PAGE_SIZE, Rights, init_slot};
@@ -45,6 +45,8 @@ pub struct PciDevice {
     pub bars: [Option<Bar>; BARS],
     /// Its MSI-X table.
     pub table: Option<MsixTable>,
+    /// Structures of virtio.
+    pub virtio: VirtioRecord,
     /// Message interrupts that it can have.
     most_messages: usize,
     /// The interrupt line of a device without messages, where nobody else has it.
@@ -245,6 +247,7 @@ fn check(construction: &Construction<'_>, found: &Found, others: &[Device]) -> D
         class: found.class,
         bars,
         table,
+        virtio: found.virtio,
         most_messages,
         line: line.filter(|line| is_unshared(construction, *line, others)),
         interrupts: Vec::new(),

@@ -70,6 +70,7 @@ fn one(
         Resource::ConfigurationSpace
         | Resource::RemappingUnit { .. }
         | Resource::PciFunction { .. }
+        | Resource::VirtioStructures { .. }
         | Resource::DeviceMemory { .. }
         | Resource::DevicePorts { .. }
         | Resource::Message { .. } => {
@@ -192,6 +193,16 @@ fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'
                 (u64::from(table.bar) | u64::from(table.entries) << 32, u64::from(table.offset))
             });
             entry.parameters = [u64::from(device.address.0), identity, table, offset];
+        }
+        Resource::VirtioStructures { device } => {
+            let virtio = found(construction, device)?.virtio;
+            if virtio.present != 1 {
+                return Ok(absent);
+            }
+            let [common, notify, device] =
+                virtio.places.map(|[offset, length]| u64::from(offset) | u64::from(length) << 32);
+            let bar = u64::from(virtio.bar) | u64::from(virtio.notify_multiplier) << 32;
+            entry.parameters = [bar, common, notify, device];
         }
         Resource::DeviceMemory { device, bar } => {
             let Some(bar @ Bar::Memory { size, .. }) = found(construction, device)?.bars.get(bar).copied().flatten()

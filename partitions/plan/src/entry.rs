@@ -73,6 +73,9 @@ numbered! {
         /// See [`RemappingUnit`]. `slot`, `bit`, `address`, `size` of a page; parameters: 0, 0, number of the unit, and what init fills
         /// in for [`EntryKind::Interrupt`].
         RemappingUnit = 20,
+        /// See [`VirtioStructures`]. Init fills in the parameters: BAR | multiplier << 32; common, notification and device structure,
+        /// each offset | length << 32.
+        VirtioStructures = 21,
     }
 }
 
@@ -290,6 +293,23 @@ pub struct RemappingUnit<'a> {
     pub size: u64,
     /// The message interrupt that says that there are faults.
     pub interrupt: Interrupt<'a>,
+}
+
+/// Where a virtio device has its structures, all in one BAR (virtio 1.2, 4.1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtioStructures<'a> {
+    /// Device.
+    pub name: &'a str,
+    /// Index of the BAR.
+    pub bar: u8,
+    /// Bytes between the places of two queues' notifications.
+    pub notify_multiplier: u32,
+    /// Offset and length of the common structure.
+    pub common: (u32, u32),
+    /// Of the notifications.
+    pub notify: (u32, u32),
+    /// Of the device-specific configuration.
+    pub device: (u32, u32),
 }
 
 /// The beginning of a device's memory BAR, mapped uncached.

@@ -5,7 +5,7 @@ use crate::view::View;
 use crate::{
     Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
     Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread, Vcpu,
-    layout,
+    VirtioStructures, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -133,6 +133,7 @@ impl<'a> Environment<'a> {
             EntryKind::DeviceMemory => DeviceMemory::view(entry).is_some(),
             EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
             EntryKind::RemappingUnit => RemappingUnit::view(entry).is_some(),
+            EntryKind::VirtioStructures => VirtioStructures::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -225,6 +226,11 @@ impl<'a> Environment<'a> {
     /// The PCI function of a device.
     pub fn pci_function(&self, device: &str) -> Option<PciFunction<'a>> {
         self.views::<PciFunction<'a>>().find(|function| function.name == device)
+    }
+
+    /// The structures of a virtio device.
+    pub fn virtio_structures(&self, device: &str) -> Option<VirtioStructures<'a>> {
+        self.views::<VirtioStructures<'a>>().find(|structures| structures.name == device)
     }
 
     /// All device memory.

@@ -285,6 +285,7 @@ impl<'a> Partition<'a> {
             }
             EntryKind::Interrupt => Resource::Interrupt(Interrupt::view(entry)?),
             EntryKind::PciFunction => own_device().map(|_| Resource::PciFunction { device: target })?,
+            EntryKind::VirtioStructures => own_device().map(|_| Resource::VirtioStructures { device: target })?,
             EntryKind::DeviceMemory => {
                 own_device()?;
                 Resource::DeviceMemory { device: target, bar: usize::from(DeviceMemory::view(entry)?.bar) }
@@ -399,6 +400,11 @@ pub enum Resource<'a> {
     },
     /// Fill in what was found of the device.
     PciFunction {
+        /// Index of the device.
+        device: usize,
+    },
+    /// If the device has structures of virtio: fill in where. Else the entry becomes [`EntryKind::Absent`].
+    VirtioStructures {
         /// Index of the device.
         device: usize,
     },

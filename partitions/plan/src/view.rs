@@ -3,7 +3,7 @@
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
     GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging, PciFunction,
-    RemappingUnit, Role, StatusPage, Thread, Vcpu,
+    RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -115,6 +115,18 @@ impl View<'_> for ConfigurationSpace {
         has_range(entry)?;
         (entry.size <= crate::layout::CONFIGURATION_BYTES).then_some(())?;
         Some(Self { address: entry.address, size: entry.size, first_bus: u8::try_from(entry.parameters[0]).ok()? })
+    }
+}
+
+impl<'a> View<'a> for VirtioStructures<'a> {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::VirtioStructures)?;
+        let [bar, common, notify, device] = entry.parameters;
+        let place = |value: u64| (value as u32, (value >> 32) as u32);
+        let (bar, notify_multiplier) = place(bar);
+        let bar = u8::try_from(bar).ok().filter(|bar| usize::from(*bar) < crate::layout::BARS)?;
+        let (common, notify, device) = (place(common), place(notify), place(device));
+        Some(Self { name: entry.name.as_str(), bar, notify_multiplier, common, notify, device })
     }
 }
 

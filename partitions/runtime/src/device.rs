@@ -69,6 +69,11 @@ impl Device {
         self.registers(bar).map(BarRegisters::Memory).or_else(|| self.ports(bar).map(BarRegisters::Ports))
     }
 
+    /// Where its structures are, if it is a virtio device.
+    pub fn virtio_structures(&self) -> Option<plan::VirtioStructures<'static>> {
+        self.environment.virtio_structures(self.function.name)
+    }
+
     /// Its interrupts, in the order of their index: messages, or the line of a device that has none (its flags say that it is
     /// level-triggered, and its message address is 0).
     pub fn interrupts(&self) -> impl Iterator<Item = DeviceInterrupt> + use<> {

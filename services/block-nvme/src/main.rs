@@ -14,7 +14,7 @@ use bulkhead_runtime::{Program, entry};
 entry!(main);
 
 fn main(program: Program) {
-    serve_pci_drive(&program, REGISTERS_BAR, MEMORY_BYTES, |registers, memory| {
+    serve_pci_drive(&program, |_| Some(REGISTERS_BAR), MEMORY_BYTES, |_, registers, memory| {
         NvmeDrive::start(registers, Tsc, memory)
     });
 }

@@ -13,20 +13,20 @@ use bulkhead_block_device::{Disk, DiskRange, MAX_DISKS, PublishError, Service, T
 use bulkhead_driver::{DmaMemory, Drive};
 use bulkhead_guest_memory::Ram;
 use bulkhead_runtime::abi::PAGE_SIZE;
-use bulkhead_runtime::device::DeviceRegisters;
+use bulkhead_runtime::device::{Device, DeviceRegisters};
 use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
 use bulkhead_runtime::time::Tsc;
 use bulkhead_runtime::{Program, events, println};
 use core::fmt::Debug;
 
-/// The block service of a drive on the PCI bus: the program's main function. Its registers are in BAR `bar`, and its driver has
-/// `drivers_part` bytes of the memory for DMA; `start` starts it.
+/// The block service of a drive on the PCI bus: the program's main function. `bar` says in which BAR its registers are, and its driver
+/// has `drivers_part` bytes of the memory for DMA; `start` starts it.
 pub fn serve_pci_drive<D: Drive, E: Debug>(
     program: &Program,
-    bar: u8,
+    bar: impl FnOnce(&Device) -> Option<u8>,
     drivers_part: usize,
-    start: impl FnOnce(DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
+    start: impl FnOnce(&Device, DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
 ) {
     match prepare(program, bar, drivers_part, start) {
         Ok((drive, buffer, interrupt)) => serve(program, drive, buffer, Some(interrupt)),
@@ -39,16 +39,16 @@ pub fn serve_pci_drive<D: Drive, E: Debug>(
 
 fn prepare<D: Drive, E: Debug>(
     program: &Program,
-    bar: u8,
+    bar: impl FnOnce(&Device) -> Option<u8>,
     drivers_part: usize,
-    start: impl FnOnce(DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
+    start: impl FnOnce(&Device, DeviceRegisters, &mut DmaMemory<'static>) -> Result<D, E>,
 ) -> Result<(D, Buffer, DeviceInterrupt), &'static str> {
     let device = program.first_device().ok_or("there is no controller")?;
-    let registers = device.registers(bar).ok_or("the controller has no registers")?;
+    let registers = bar(&device).and_then(|bar| device.registers(bar)).ok_or("the controller has no registers")?;
     let whole_pages = drivers_part.next_multiple_of(PAGE_SIZE as usize);
     let (mut own, buffer) = dma_memory(program, whole_pages).ok_or("there is too little memory for DMA")?;
     let interrupt = device.enable_message(0).map_err(|_| "the controller has no message interrupt")?;
-    let drive = start(registers, &mut own).map_err(|error| {
+    let drive = start(&device, registers, &mut own).map_err(|error| {
         println!("{error:?}");
         "the drive does not start"
     })?;

@@ -15,14 +15,15 @@ mod faults;
 mod translation;
 
 use bulkhead_pci::capability::{self, Message, Messages};
-use bulkhead_pci::exchange::{self, Found, Grant, Step, Wanted};
+use bulkhead_pci::exchange::{self, Found, Grant, Step, VirtioRecord, Wanted};
 use bulkhead_pci::function::{self, COMMAND_BUS_MASTER, COMMAND_MEMORY, COMMAND_NO_PIN, COMMAND_PORTS};
-use bulkhead_pci::{Bar, Identity, bar, matching, scan};
+use bulkhead_pci::{Address, Bar, ConfigurationSpace, Identity, bar, matching, scan};
 use bulkhead_runtime::abi::NO_DEADLINE;
 use bulkhead_runtime::plan::layout::MAX_DEVICES;
 use bulkhead_runtime::plan::{DeviceSelector, StatusReport};
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::{Program, entry, events, println};
+use bulkhead_virtio_driver::Structures;
 use configuration::Configuration;
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::{FromZeros, IntoBytes};
@@ -119,6 +120,17 @@ fn find(space: &Configuration, memory: SharedMemory<'static>) -> [Option<Device>
     devices
 }
 
+/// Where a virtio device has its structures, if it is one, and they lie in one BAR.
+fn virtio(space: &Configuration, address: Address) -> Option<VirtioRecord> {
+    let first = capability::first(space, address)?;
+    let Structures { common, notify, notify_multiplier, device, .. } =
+        Structures::parse(|register| space.read(address, register), first)?;
+    let together = notify.bar == common.bar && device.bar == common.bar;
+    let places = [common, notify, device].map(|place| [place.offset, place.length]);
+    let bar = u32::from(common.bar);
+    together.then_some(VirtioRecord { present: 1, bar, notify_multiplier, reserved: 0, places })
+}
+
 /// Writes what there is of a device to the shared memory.
 fn describe(space: &Configuration, memory: SharedMemory<'static>, index: usize, identity: Identity) -> Device {
     let address = identity.address;
@@ -141,6 +153,7 @@ fn describe(space: &Configuration, memory: SharedMemory<'static>, index: usize, 
         line: if messages.is_some() { 0 } else { function::interrupt_line(space, address).map_or(0, u32::from) },
         reserved: 0,
         bars: bars.map(Into::into),
+        virtio: virtio(space, address).unwrap_or_default(),
     };
     // The record lies in the memory, whose size is the plan's.
     let _ = memory.write(exchange::found(index), found.as_bytes());

@@ -53,12 +53,15 @@ pub struct Message {
     pub data: u16,
 }
 
+/// Register that the list of capabilities begins at, if there is one.
+pub fn first(space: &impl ConfigurationSpace, function: Address) -> Option<u8> {
+    let has_list = function::status(space, function) & STATUS_LIST != 0;
+    has_list.then(|| space.read(function, POINTER) as u8 & !3)
+}
+
 /// Register of the first capability with this number; nothing after a list that is not one.
 pub fn find(space: &impl ConfigurationSpace, function: Address, wanted: u8) -> Option<u8> {
-    if function::status(space, function) & STATUS_LIST == 0 {
-        return None;
-    }
-    let mut register = space.read(function, POINTER) as u8 & !3;
+    let mut register = first(space, function)?;
     for _ in 0..MOST {
         if register < LOWEST {
             return None;

@@ -107,6 +107,22 @@ impl BarRecord {
     }
 }
 
+/// Where a virtio device has its structures: a bus service that looks for them fills it in.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VirtioRecord {
+    /// 1 if it has them, all in one BAR.
+    pub present: u32,
+    /// The BAR.
+    pub bar: u32,
+    /// Bytes between the places of two queues' notifications.
+    pub notify_multiplier: u32,
+    /// Not used, 0.
+    pub reserved: u32,
+    /// Offset and length of the common structure, the notifications and the device-specific configuration.
+    pub places: [[u32; 2]; 3],
+}
+
 /// What was found of a device.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -133,6 +149,8 @@ pub struct Found {
     pub reserved: u32,
     /// BARs.
     pub bars: [BarRecord; BARS],
+    /// Structures of virtio.
+    pub virtio: VirtioRecord,
 }
 
 impl Found {

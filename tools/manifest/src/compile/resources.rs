@@ -165,6 +165,7 @@ fn record(owner: usize, name: Name, pci: &PciDevice) -> Option<DeviceRecord> {
 fn pci_entries(space: &mut Space, name: Name, pci: &PciDevice, target: u32) {
     let binding = BindingRecord { target, flags: 0 };
     space.push(EnvironmentEntry::new(EntryKind::PciFunction, name), binding);
+    space.push(EnvironmentEntry::new(EntryKind::VirtioStructures, name), binding);
     for bar in 0..layout::BARS as u64 {
         let (address, size) = (space.window(layout::DEVICE_WINDOW), layout::DEVICE_WINDOW);
         let new = EnvironmentEntry::new(EntryKind::DeviceMemory, name);
