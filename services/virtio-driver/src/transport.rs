@@ -161,9 +161,6 @@ impl<R: Registers> Transport<R> {
         let doorbell = self.doorbell(self.registers.read_u16(self.common(QUEUE_NOTIFY))).ok_or(Unusable::Queue)?;
         let queue = Virtqueue::new(memory, index, size, doorbell).ok_or(Unusable::Memory)?;
         self.registers.write_u16(self.common(QUEUE_SIZE), size);
-        if self.registers.read_u16(self.common(QUEUE_SIZE)) != size {
-            return Err(Unusable::Queue);
-        }
         self.set_vector(QUEUE_VECTOR)?;
         let [descriptors, driver, device] = queue.addresses();
         self.registers.write_u64(self.common(QUEUE_DESCRIPTORS), descriptors);
