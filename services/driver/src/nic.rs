@@ -104,6 +104,10 @@ pub trait Nic {
     /// Hands over the next frame that was received, without its check sequence; false if there is none.
     fn receive(&mut self, take: &mut dyn FnMut(&[u8], Received)) -> bool;
 
+    /// Whether the card hands over all frames, or only those to its own address and to everybody (broadcast), as after its start. A
+    /// switch has other addresses behind its card, and groups that it does not know.
+    fn set_promiscuous(&mut self, promiscuous: bool);
+
     /// To be called at every interrupt of the card, before frames are received or sent. Returns whether the link may have changed.
     fn on_interrupt(&mut self) -> bool;
 
