@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 17] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -34,10 +34,12 @@ const PROGRAMS: [&str; 15] = [
     "bulkhead-switch",
     "bulkhead-block-ahci",
     "bulkhead-block-nvme",
+    "bulkhead-block-virtio",
     "bulkhead-bus",
     "bulkhead-probe",
     "bulkhead-drivecheck",
     "bulkhead-rogue",
+    "bulkhead-netcheck",
     "bulkhead-guests",
     "bulkhead-workload",
 ];

@@ -46,10 +46,12 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
         ("hello", env!("BULKHEAD_HELLO")),
         ("init", env!("BULKHEAD_INIT")),
+        ("netcheck", env!("BULKHEAD_NETCHECK")),
         ("nvme", env!("BULKHEAD_BLOCK_NVME")),
         ("probe", env!("BULKHEAD_PROBE")),
         ("rogue", env!("BULKHEAD_ROGUE")),
         ("switch", env!("BULKHEAD_SWITCH")),
+        ("virtio-blk", env!("BULKHEAD_BLOCK_VIRTIO")),
         ("vmm", env!("BULKHEAD_VMM")),
     ]
     .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))

@@ -1,6 +1,8 @@
 //! Linux guests on a switch, each with a disk of its own, while the disks' service is killed again and again.
 
-use crate::machine::run_packaged;
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, run, run_packaged};
 
 /// Seconds after which a run is ended; several times what it takes.
 const LIMIT: u64 = 1200;
@@ -61,4 +63,29 @@ fn a_disk_survives_its_service() {
         "check: disk ok sha256=",
         "check: all ok",
     ]);
+}
+
+#[test]
+fn drivers_of_network_cards_pass_frames_on_as_they_were_sent() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    let pairs: Vec<String> = (0..3)
+        .flat_map(|from| (0..3).filter(move |to| *to != from).map(move |to| (from, to)))
+        .map(|(from, to)| format!("check| card {from} to card {to}: 4000 frames, 3147915 bytes"))
+        .collect();
+    let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
+    run("tests/manifests/netcheck.toml", Backend::Qemu, &[])
+        .expect_status(0)
+        .expect_in_order(&[
+            "init| bulkhead: devices are confined to their memory",
+            "partition check is started anew (1)",
+        ])
+        .expect_in_order(&pairs)
+        .expect_in_order(&["check| card 0: 200 checksums filled in", "check| card 2: 200 checksums filled in"])
+        .expect_in_order(&[
+            "card 0: the gateway answers",
+            "card 1: the gateway answers",
+            "card 2: the gateway answers",
+        ]);
 }

@@ -9,7 +9,8 @@ fn drivers_write_and_read_all_sectors_after_they_were_killed_with_commands_in_fl
     if !has(Backend::Qemu) {
         return;
     }
-    for (name, depth, zeroes) in [("nvme", 64, &["check| zeroes read back"][..]), ("ahci", 32, &[])] {
+    let zeroes = &["check| zeroes read back"][..];
+    for (name, depth, zeroes) in [("nvme", 64, zeroes), ("ahci", 32, &[]), ("virtio", 64, zeroes)] {
         let manifest = format!("tests/manifests/drivecheck-{name}.toml");
         let outcome = run(&manifest, Backend::Qemu, &[]).expect_status(0);
         let depth = format!("check| {depth} commands in flight");
@@ -26,7 +27,8 @@ fn the_block_service_starts_on_each_drive_and_starts_anew() {
     if !has(Backend::Qemu) {
         return;
     }
-    for (name, drive) in [("nvme", "QEMU NVMe Ctrl"), ("ahci", "QEMU HARDDISK")] {
+    for (name, drive) in [("nvme", "QEMU NVMe Ctrl"), ("ahci", "QEMU HARDDISK"), ("virtio-blk", "Virtio block device")]
+    {
         let drive = format!("block| drive {drive}: 131072 sectors");
         run(&format!("tests/manifests/{name}.toml"), Backend::Qemu, &[]).expect_status(0).expect_in_order(&[
             &drive,

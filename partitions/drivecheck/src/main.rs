@@ -16,6 +16,7 @@ use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::program::DeviceInterrupt;
 use bulkhead_runtime::time::Tsc;
 use bulkhead_runtime::{Program, entry, println};
+use bulkhead_virtio_driver::{Structures, VirtioBlk};
 use check::Check;
 use core::fmt::Debug;
 
@@ -55,6 +56,13 @@ fn run(program: &Program) -> Result<(), &'static str> {
         CLASS_NVME => {
             let registers = registers(bulkhead_nvme::REGISTERS_BAR)?;
             try_drive(NvmeDrive::start(registers, Tsc, &mut memory), interrupt, memory)
+        }
+        _ if device.virtio_structures().is_some() => {
+            let found = device.virtio_structures().ok_or("the device has no structures")?;
+            let structures =
+                Structures::in_bar(found.bar, found.notify_multiplier, found.common, found.notify, found.device);
+            let registers = registers(found.bar)?;
+            try_drive(VirtioBlk::start(registers, registers.len(), &structures, Tsc, &mut memory), interrupt, memory)
         }
         _ => Err("there is no driver for the device"),
     }

@@ -44,9 +44,10 @@ pub fn is_right(frame: &[u8], to: [u8; 6], from: [u8; 6], number: u32, length: u
     frame.len() == length && frame.iter().copied().eq(header.chain(rest))
 }
 
-/// Whether a frame is of that kind at all: others are on the network, too.
-pub fn is_own(frame: &[u8]) -> bool {
-    frame.get(12..HEADER) == Some(&EXPERIMENT)
+/// Whether a frame is of that kind at all, and between these two: others are on the network, too.
+pub fn is_for(frame: &[u8], to: [u8; 6], from: [u8; 6]) -> bool {
+    let header = to.into_iter().chain(from).chain(EXPERIMENT);
+    frame.iter().copied().take(HEADER).eq(header)
 }
 
 /// The sum of 16-bit words (RFC 1071), not complemented.

@@ -57,12 +57,13 @@ fn run(program: &Program) -> Result<(), &'static str> {
             return Err("a card has no link");
         }
     }
-    for from in 0..cards.len() {
-        for to in (0..cards.len()).filter(|to| *to != from) {
+    let count = cards.len();
+    for from in 0..count {
+        for to in (0..count).filter(|to| *to != from) {
             exchange(&mut cards, from, to)?;
         }
-        if cards.len() > 1 {
-            datagrams(&mut cards, from, (from + 1) % cards.len())?;
+        if count > 1 {
+            datagrams(&mut cards, from, (from + 1) % count)?;
         }
     }
     for (index, card) in cards.iter_mut().enumerate() {
@@ -110,7 +111,7 @@ fn exchange(cards: &mut [Card], from: usize, to: usize) -> Result<(), &'static s
         }
         let mut wrong = false;
         while receiver.nic.receive(&mut |frame, _| {
-            if frames::is_own(frame) {
+            if frames::is_for(frame, destination, source) {
                 wrong |= !frames::is_right(frame, destination, source, received, length(received));
                 received += 1;
                 bytes += frame.len() as u64;
@@ -120,8 +121,10 @@ fn exchange(cards: &mut [Card], from: usize, to: usize) -> Result<(), &'static s
         if wrong {
             return Err("a frame is not as it was sent, or not in its place");
         }
-        // Nobody else's frames are to fill the sender's buffers.
-        while sender.nic.receive(&mut |_, _| ()) {}
+        // What others see of it is not to fill their buffers.
+        for (_, other) in cards.iter_mut().enumerate().filter(|(index, _)| *index != to) {
+            while other.nic.receive(&mut |_, _| ()) {}
+        }
         if Tsc.milliseconds().saturating_sub(last) > PATIENCE {
             println!("{received} of {sent} frames arrived");
             return Err("a frame is lost");

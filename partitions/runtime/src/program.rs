@@ -202,9 +202,14 @@ impl Program {
 
     /// The first device on the PCI bus that the program owns.
     pub fn first_device(&self) -> Option<Device> {
-        let mut entries = self.environment.entries().iter();
-        let entry = entries.find(|entry| entry.kind() == Some(EntryKind::PciFunction))?;
-        self.device(entry.name.as_str())
+        self.devices().next()
+    }
+
+    /// All devices on the PCI bus that the program owns.
+    pub fn devices(&self) -> impl Iterator<Item = Device> {
+        let entries = self.environment.entries().iter();
+        let functions = entries.filter(|entry| entry.kind() == Some(EntryKind::PciFunction));
+        functions.filter_map(|entry| self.device(entry.name.as_str()))
     }
 
     /// All ranges of guests' memory.

@@ -14,7 +14,10 @@ use bulkhead_runtime::{Program, entry};
 entry!(main);
 
 fn main(program: Program) {
-    serve_pci_drive(&program, |_| Some(REGISTERS_BAR), MEMORY_BYTES, |_, registers, memory| {
-        NvmeDrive::start(registers, Tsc, memory)
-    });
+    serve_pci_drive(
+        &program,
+        |_| Some(REGISTERS_BAR),
+        MEMORY_BYTES,
+        |_, registers, memory| NvmeDrive::start(registers, Tsc, memory),
+    );
 }

@@ -111,10 +111,6 @@ pub trait Nic {
     /// To be called at every interrupt of the card, before frames are received or sent. Returns whether the link may have changed.
     fn on_interrupt(&mut self) -> bool;
 
-    /// Whether the card takes frames for any address, and not for its own alone: for a card behind which there are several
-    /// stations.
-    fn set_promiscuous(&mut self, promiscuous: bool);
-
     /// Counts.
     fn statistics(&self) -> NicStatistics;
 

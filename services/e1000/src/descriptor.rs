@@ -19,7 +19,7 @@ const NOT_SENT: u64 = 0b110 << 32;
 
 /// Commands: last descriptor of the frame, card adds the check sequence, card reports (3.3.3.1).
 const SEND: u64 = 0b1011 << 24;
-/// Command: not the legacy format (3.3.5).
+/// Command: not the legacy format (3.3).
 const EXTENDED: u64 = 1 << 29;
 /// Command of a context: TCP, otherwise UDP (3.3.6.1).
 const TCP: u64 = 1 << 24;

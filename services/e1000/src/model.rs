@@ -28,7 +28,7 @@ impl Model {
         }
     }
 
-    /// EERD (13.4.4; datasheet 10.2.1.4).
+    /// EERD (13.4.4; datasheet 10.2).
     pub(crate) const fn eeprom_read(self) -> EepromRead {
         match self {
             Self::I82540Em => EepromRead { done: 1 << 4, address_shift: 8 },
@@ -36,13 +36,14 @@ impl Model {
         }
     }
 
-    /// Whether the card is on PCI Express: it can be told to end its DMA (datasheet 5.2), and says when it has read its EEPROM.
+    /// Whether the card is on PCI Express: it can be told to end its DMA (CTRL, bit 2), says when it has read its
+    /// EEPROM (EECD, bit 9), and forgets a cause of interrupts only when it is told so (datasheet 10.2.4.1).
     pub(crate) const fn is_express(self) -> bool {
         matches!(self, Self::I82574L)
     }
 
-    /// TXDCTL. 82540EM: descriptors are written back at once (13.4.44). 82574L: after one descriptor, counted in descriptors; bit 22
-    /// must be set (datasheet 4.6.6, 10.2.6.11).
+    /// TXDCTL. 82540EM: descriptors are written back at once (13.4.43). 82574L: after one descriptor, counted in descriptors; bit 22
+    /// is always 1 (datasheet 4.6, 10.2.6).
     pub(crate) const fn transmit_descriptors(self) -> u32 {
         match self {
             Self::I82540Em => 0,
@@ -58,7 +59,7 @@ impl Model {
         }
     }
 
-    /// TIPG: gaps between frames for copper, IPGT, IPGR1 8 and IPGR2 6 (13.4.34; datasheet 10.2.6.2).
+    /// TIPG: gaps between frames for copper, IPGT, IPGR1 8 and IPGR2 6 (13.4.34; datasheet 10.2.6).
     pub(crate) const fn transmit_gaps(self) -> u32 {
         let gap = match self {
             Self::I82540Em => 10,

@@ -59,7 +59,7 @@ const RECEIVED: u32 = 1 << 7;
 
 /// The same with MSI-X (82574L): of the receive queue, the transmit queue, and all others (datasheet 10.2.4.1).
 const QUEUES_AND_OTHERS: u32 = 1 << 20 | 1 << 22 | 1 << 24;
-/// IVAR: vector 0, valid, for the receive queue, the transmit queue and others; each write-back interrupts (datasheet 10.2.4.9).
+/// IVAR: vector 0, valid, for the receive queue, the transmit queue and others; each write-back interrupts (datasheet 10.2.4).
 const ALL_TO_VECTOR_0: u32 = 1 << 31 | 8 << 16 | 8 << 8 | 8;
 
 /// Limits of waits, in milliseconds.
@@ -223,17 +223,20 @@ impl<R: Registers> Card<R> {
     }
 
     /// The causes of interrupts since the last call; the card forgets them (13.4.17). `None` if they are all ones, as on a bus where
-    /// nothing answers.
+    /// nothing answers. What was found is looked at after this call, so that a cause that comes again meanwhile is not missed.
     pub fn causes(&self) -> Option<Causes> {
-        let causes = Some(self.registers.read_u32(ICR)).filter(|causes| *causes != u32::MAX)?;
-        if self.model.is_express() {
-            // With MSI-X reading alone does not clear them (datasheet 10.2.4.1).
+        let causes = self.registers.read_u32(ICR);
+        if causes == u32::MAX {
+            return None;
+        }
+        // The 82540EM forgets them when they are read, the 82574L only if they are all masked.
+        if self.model.is_express() && causes != 0 {
             self.registers.write_u32(ICR, causes);
         }
         Some(Causes(causes))
     }
 
-    /// Frames that were lost since the last call (13.7.4).
+    /// Frames that were lost since the last call (13.7).
     pub fn missed(&self) -> u64 {
         Some(self.registers.read_u32(MPC)).filter(|missed| *missed != u32::MAX).map_or(0, u64::from)
     }

@@ -5,8 +5,8 @@ use crate::memory::{RingMemory, TRANSMIT_BUFFERS, TRANSMIT_ENTRIES};
 use crate::registers::{Card, Ring};
 use bulkhead_driver::{MAX_FRAME, MIN_FRAME, NicStatistics, Offload, Registers, TransmitError};
 
-/// Fewest bytes of a frame on the wire, without the check sequence. Shorter ones are padded here: the card pads those of less than 17
-/// bytes wrongly.
+/// Fewest bytes of a frame on the wire, without the check sequence. Shorter ones are padded here: what the cards pad by
+/// themselves (TCTL.PSP) has a least length of its own.
 const MIN_ON_WIRE: usize = 60;
 
 /// A frame on its way.

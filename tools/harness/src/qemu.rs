@@ -61,6 +61,10 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
         add(&["-drive", &drive("disk", disk, "cache=writeback")?]);
         add(&["-device", &format!("ide-hd,drive=disk,bus={bus},unit=0")]);
     }
+    if run.devices.iter().any(|device| device.model.has_network()) {
+        // All cards are on one network with QEMU's own: 10.0.2.2 answers, without any right of the host's.
+        add(&["-netdev", "user,id=nat", "-netdev", "hubport,id=gateway,hubid=0,netdev=nat"]);
+    }
     for (index, device) in run.devices.iter().enumerate() {
         let place = format!("bus=pcie.0,addr={:#x}", FIRST_PLACE + index);
         for word in device_arguments(index, device, &place, run.iommu)? {
@@ -88,15 +92,14 @@ fn device_arguments(index: usize, device: &PciDevice, place: &str, iommu: bool) 
     let options = match device.model {
         Model::Ahci => format!("ahci,id=ahci{index},{place}"),
         Model::Nvme => format!("nvme,drive={id},serial=bulkhead{index},{place}"),
-        Model::VirtioBlk => format!("virtio-blk-pci,drive={id},{virtio},{place}"),
+        Model::VirtioBlk => format!("virtio-blk-pci,drive={id},serial=bulkhead{index},{virtio},{place}"),
         Model::Edu => format!("edu,dma_mask={:#x},{place}", u64::MAX),
         Model::E1000 => card("e1000"),
         Model::E1000e => card("e1000e"),
         Model::VirtioNet => card(&format!("virtio-net-pci,{virtio}")),
     };
     if device.model.has_network() {
-        // QEMU's own network: 10.0.2.2 answers, without any right of the host's.
-        arguments.extend(["-netdev".to_owned(), format!("user,id={network}")]);
+        arguments.extend(["-netdev".to_owned(), format!("hubport,id={network},hubid=0")]);
     }
     arguments.extend(["-device".to_owned(), options]);
     if device.model == Model::Ahci {
@@ -138,7 +141,11 @@ mod tests {
                 device_arguments(index, &PciDevice { model, disk }, "bus=pcie.0,addr=0x10", true).unwrap().join(" ");
             assert!(words.contains("bus=pcie.0,addr=0x10"), "{words}");
             assert_eq!(words.contains(&format!("drive=disk{index}")), model.has_disk(), "{words}");
-            assert_eq!(words.contains(&format!("-netdev user,id=net{index}")), model.has_network(), "{words}");
+            assert_eq!(
+                words.contains(&format!("-netdev hubport,id=net{index},hubid=0")),
+                model.has_network(),
+                "{words}"
+            );
         }
     }
 

@@ -31,8 +31,22 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 12] =
-    ["ahci", "bench", "block", "bus", "console", "drivecheck", "hello", "nvme", "probe", "rogue", "switch", "vmm"];
+pub const PROGRAMS: [&str; 14] = [
+    "ahci",
+    "bench",
+    "block",
+    "bus",
+    "console",
+    "drivecheck",
+    "hello",
+    "netcheck",
+    "nvme",
+    "probe",
+    "rogue",
+    "switch",
+    "virtio-blk",
+    "vmm",
+];
 
 /// Finds the file of a `package:` or `builtin:` reference: `Ok(None)` if it is known but not there yet (not fetched, not
 /// built), `Err` with the reason if there can be no such file.

@@ -276,6 +276,7 @@ impl Registers for Bus {
         }
         match offset {
             EERD => card.eeprom(),
+            ICR if card.model == Model::I82574L && card.register(IMS) != 0 => card.causes,
             ICR => std::mem::take(&mut card.causes),
             STATUS if card.register(CTRL) & 4 != 0 => card.register(STATUS) & !(1 << 19),
             0x4010 => std::mem::take(&mut card.missed),
@@ -298,6 +299,7 @@ impl Registers for Bus {
         }
         match offset {
             CTRL => card.control(value),
+            ICR => card.causes &= !value,
             0xd8 => {
                 let left = card.register(IMS) & !value;
                 card.registers.insert(IMS, left);
@@ -314,8 +316,7 @@ impl Registers for Bus {
                     card.send(usize::MAX);
                 }
             }
-            // Interrupt causes, receive checksums, statistics are not written.
-            0x10 | EERD | RCTL | TCTL | 0x410 | 0x2800..=0x2810 | 0x3800..=0x3810 | 0x3828 | 0x5200..=0x547c => {
+            EERD | RCTL | TCTL | 0x410 | 0x2800..=0x2810 | 0x3800..=0x3810 | 0x3828 | 0x5200..=0x547c => {
                 card.registers.insert(offset, value);
             }
             other => panic!("write at {other:#x}"),
