@@ -89,3 +89,26 @@ fn drivers_of_network_cards_pass_frames_on_as_they_were_sent() {
             "card 2: the gateway answers",
         ]);
 }
+
+/// The switch's own card leads outside: for one guest, which sees what that card can do; for the other, nothing does.
+#[test]
+fn a_guest_reaches_the_outside_by_the_cards_features_and_another_one_does_not() {
+    let Some(outcome) = run_packaged(LIMIT, "tests/manifests/uplink.toml", &[]) else {
+        return;
+    };
+    for (guest, check) in [("red", "check: gateway ok gateway=10.0.2.2"), ("blue", "check: silence ok frames=0")] {
+        let lines = outcome.lines_of(guest);
+        assert!(lines.iter().any(|line| line.contains(check)), "{guest}: {outcome}");
+        assert!(lines.iter().any(|line| line.contains("check: all ok")), "{guest}: {outcome}");
+    }
+    // Bits 0, 7 and 11: checksums, and segments in both directions. The card has no segmentation; between guests there would be.
+    let features = |guest| {
+        let lines = outcome.lines_of(guest);
+        let features =
+            lines.iter().find_map(|line| line.split_once("features=").map(|(_, bits)| bits.trim().to_owned()));
+        let features = features.unwrap_or_else(|| panic!("{guest}: {outcome}"));
+        [0, 7, 11].map(|bit| features.as_bytes().get(bit) == Some(&b'1'))
+    };
+    assert_eq!(features("red"), [true, false, false]);
+    assert_eq!(features("blue"), [true, true, true]);
+}

@@ -77,7 +77,7 @@ fn attend(cards: &mut [Card]) {
     let signals = events::wait(Tsc.deadline(Some(Tsc.milliseconds() + 10)));
     for card in cards {
         if signals & card.interrupt.signal != 0 {
-            card.attend();
+            card.interrupt.attend(|| card.nic.on_interrupt());
         }
     }
 }

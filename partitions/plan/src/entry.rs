@@ -460,6 +460,8 @@ pub struct NetworkPort<'a> {
     pub segmentation: bool,
     /// Most bytes a second that it sends; 0 for no limit.
     pub rate: u64,
+    /// It is no guest's card but the switch's own, the device of the same name: the outside.
+    pub uplink: bool,
     /// Number of the card in its guest, from 0.
     pub index: u32,
 }
@@ -469,6 +471,8 @@ impl NetworkPort<'_> {
     pub const CHECKSUM: u64 = 1 << 16;
     /// The same: TCP segmentation offload.
     pub const SEGMENTATION: u64 = 1 << 17;
+    /// The same: the uplink, the last port of its switch.
+    pub const UPLINK: u64 = 1 << 18;
 }
 
 /// The page through which a partition tells init how it fares; its first word is a [`crate::StatusReport`] number.

@@ -240,6 +240,7 @@ impl<'a> View<'a> for NetworkPort<'a> {
             peers: flags as u16,
             checksum: flags & Self::CHECKSUM != 0,
             segmentation: flags & Self::SEGMENTATION != 0,
+            uplink: flags & Self::UPLINK != 0,
             rate,
             index: small(index)?,
         })

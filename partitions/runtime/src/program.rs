@@ -74,6 +74,20 @@ pub struct DeviceInterrupt {
 }
 
 impl DeviceInterrupt {
+    /// Has `serve` look at the device, and allows its next interrupt.
+    pub fn attend<T>(&self, serve: impl FnOnce() -> T) -> T {
+        // An edge that comes while the device is being served must not be lost; a level would come again at once.
+        let level = self.entry.flags & 1 != 0;
+        if !level {
+            let _ = self.interrupt.acknowledge();
+        }
+        let outcome = serve();
+        if level {
+            let _ = self.interrupt.acknowledge();
+        }
+        outcome
+    }
+
     pub(crate) fn new(entry: plan::Interrupt<'static>) -> Self {
         Self { interrupt: object::Interrupt(Slot(entry.slot)), signal: mask(entry.bit), entry }
     }

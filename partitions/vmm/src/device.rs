@@ -114,8 +114,11 @@ impl DeviceLink {
         if self.monitor.needs_reset() {
             function.set_needs_reset();
         }
-        // That the device needs a reset has been seen above.
-        let mut interrupts = self.monitor.take_interrupts().0 & !Interrupts::CONFIGURATION.0;
+        let mut interrupts = self.monitor.take_interrupts().0;
+        if interrupts & Interrupts::CONFIGURATION.0 != 0 {
+            interrupts &= !Interrupts::CONFIGURATION.0;
+            self.configuration_changed(function);
+        }
         while interrupts != 0 {
             function.raise(interrupts.trailing_zeros() as u16);
             interrupts &= interrupts - 1;
@@ -138,6 +141,15 @@ impl DeviceLink {
         self.monitor.resume(choice);
         self.configuring = true;
         self.tell();
+    }
+
+    /// Shows the guest a configuration that has changed while the device was in use.
+    fn configuration_changed(&mut self, function: &mut VirtioPci) {
+        if let Some(Ok((generation, description))) = self.monitor.description()
+            && Some(generation) == self.generation
+        {
+            function.set_device(device_of(&description));
+        }
     }
 }
 

@@ -77,20 +77,8 @@ pub fn serve<D: Drive>(program: &Program, drive: D, buffer: Buffer, interrupt: O
         if let Some(interrupt) = &interrupt
             && signals & interrupt.signal != 0
         {
-            attend(&mut service, interrupt);
+            interrupt.attend(|| service.on_interrupt());
         }
-    }
-}
-
-fn attend<D: Drive>(service: &mut DiskService<D>, interrupt: &DeviceInterrupt) {
-    // An edge that comes while the device is being served must not be lost; a level would come again at once.
-    let level = interrupt.entry.flags & 1 != 0;
-    if !level {
-        let _ = interrupt.interrupt.acknowledge();
-    }
-    service.on_interrupt();
-    if level {
-        let _ = interrupt.interrupt.acknowledge();
     }
 }
 

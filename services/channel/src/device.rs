@@ -6,6 +6,7 @@
 //! | 0 | emulator | generation: 0 = no device yet; every start of the emulator adds one |
 //! | 1 | emulator | kind of device, bits 0-15; queues, 16-31; largest queue, 32-47 |
 //! | 2 | emulator | features offered |
+//! | 3 | emulator | count of changes of the configuration: odd while words 32-39 are written |
 //! | 8 | emulator | acknowledgement: sequence, bits 0-31; outcome, 32-39 (1 done, 2 refused) |
 //! | 9 | emulator | 1: the device needs a reset |
 //! | 16 | both | interrupts wanted: the emulator sets bits, the monitor takes them all |
@@ -16,8 +17,8 @@
 //! | 72+12n.. | emulator | queue n: what is in flight, for the emulator's next life ([`InFlight`]) |
 //!
 //! # Protocol
-//! 1. The emulator writes words 1-9 and 32-39, then the generation, and signals the monitor. The description does not change within a
-//!    generation.
+//! 1. The emulator writes words 1-9 and 32-39, then the generation, and signals the monitor. Within a generation only the
+//!    device-specific configuration changes; the emulator then asks for an interrupt of the configuration.
 //! 2. The monitor writes words 25 and up, then the command word with the next sequence number, and signals the emulator. It
 //!    gives no other command before the acknowledgement: until then, a reset is not finished and the device status that the guest
 //!    reads stays as it was.
@@ -32,12 +33,13 @@
 
 use crate::description::*;
 use crate::in_flight::{IN_FLIGHT_WORDS, InFlight};
-use crate::{AtomicU64, TooSmall};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::{AtomicU64, TooSmall, fence};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 const GENERATION: usize = 0;
 const DEVICE: usize = 1;
 const FEATURES: usize = 2;
+const CHANGES: usize = 3;
 const ACKNOWLEDGEMENT: usize = 8;
 const NEEDS_RESET: usize = 9;
 const INTERRUPTS: usize = 16;
@@ -85,23 +87,35 @@ impl<'a> Page<'a> {
         values
     }
 
+    /// Writes the configuration, so that a reader notices if it reads half of it.
     fn set_configuration(&self, configuration: &DeviceConfiguration) {
+        let changes = self.0[CHANGES].load(Relaxed) & !1;
+        self.0[CHANGES].store(changes.wrapping_add(1), Relaxed);
+        fence(SeqCst);
         let (words, _) = configuration.as_chunks();
         let mut values = [0; CONFIGURATION_WORDS];
         for (value, bytes) in values.iter_mut().zip(words) {
             *value = u64::from_le_bytes(*bytes);
         }
         self.set(CONFIGURATION, &values);
+        fence(SeqCst);
+        self.0[CHANGES].store(changes.wrapping_add(2), Release);
     }
 
-    fn configuration(&self) -> DeviceConfiguration {
+    /// Reads the configuration; `None` while it is being written.
+    fn device_configuration(&self) -> Option<DeviceConfiguration> {
+        let before = self.0[CHANGES].load(Acquire);
         let values: [u64; CONFIGURATION_WORDS] = self.get(CONFIGURATION);
+        fence(SeqCst);
+        if before & 1 != 0 || self.0[CHANGES].load(Relaxed) != before {
+            return None;
+        }
         let mut configuration = [0; CONFIGURATION_BYTES];
         let (words, _) = configuration.as_chunks_mut();
         for (bytes, value) in words.iter_mut().zip(values) {
             *bytes = value.to_le_bytes();
         }
-        configuration
+        Some(configuration)
     }
 
     fn set_queue(&self, index: usize, queue: Option<QueueConfiguration>) {
@@ -177,6 +191,14 @@ impl<'a> EmulatorSide<'a> {
     /// The device as published.
     pub fn description(&self) -> &DeviceDescription {
         &self.description
+    }
+
+    /// Changes the device-specific configuration. Returns whether the monitor has to be signalled.
+    #[must_use]
+    pub fn set_configuration(&mut self, configuration: &DeviceConfiguration) -> bool {
+        self.description.configuration = *configuration;
+        self.page.set_configuration(configuration);
+        self.raise(Interrupts::CONFIGURATION)
     }
 
     /// Takes the monitor's next command, checked; each command is taken once.
@@ -266,7 +288,7 @@ impl<'a> MonitorSide<'a> {
         }
     }
 
-    /// The device that the emulator offers; `None` while there is none, an error if it is nonsense.
+    /// The device that the emulator offers; `None` while there is none or it is being changed, an error if it is nonsense.
     pub fn description(&self) -> Option<Result<(Generation, DeviceDescription), Invalid>> {
         let generation = self.generation()?;
         let device = self.page.0[DEVICE].load(Relaxed);
@@ -278,7 +300,7 @@ impl<'a> MonitorSide<'a> {
             features: self.page.0[FEATURES].load(Relaxed),
             queues: (device >> 16) as u16,
             queue_size: (device >> 32) as u16,
-            configuration: self.page.configuration(),
+            configuration: self.page.device_configuration()?,
         };
         Some(description.validate().map(|description| (generation, description)))
     }

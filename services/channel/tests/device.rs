@@ -106,6 +106,24 @@ fn wrong_descriptions_are_refused() {
 }
 
 #[test]
+fn the_configuration_changes_within_a_generation() {
+    let words = memory();
+    let mut emulator = EmulatorSide::publish(&words, disk()).unwrap();
+    let monitor = MonitorSide::attach(&words).unwrap();
+    let (generation, _) = monitor.description().unwrap().unwrap();
+    let grown = [7; CONFIGURATION_BYTES];
+    assert!(emulator.set_configuration(&grown));
+    assert!(monitor.take_interrupts().contains(Interrupts::CONFIGURATION));
+    let (same, description) = monitor.description().unwrap().unwrap();
+    assert_eq!((same, description.configuration), (generation, grown));
+    // An emulator that was stopped half-way leaves no description; its successor does.
+    words[3].store(words[3].load(Relaxed) | 1, Relaxed);
+    assert!(monitor.description().is_none());
+    EmulatorSide::publish(&words, disk()).unwrap();
+    assert_eq!(monitor.description().unwrap().unwrap().1, disk());
+}
+
+#[test]
 fn there_are_no_other_kinds_of_devices() {
     let words = memory();
     EmulatorSide::publish(&words, disk()).unwrap();

@@ -42,6 +42,8 @@ pub struct CardOffer {
     pub checksum: bool,
     /// TCP segmentation offload, both ways; needs `checksum`.
     pub segmentation: bool,
+    /// Whether there is a link.
+    pub link: bool,
 }
 
 impl CardOffer {
@@ -58,10 +60,10 @@ impl CardOffer {
             | bits(self.checksum && self.segmentation, feature::HOST_TSO4 | feature::GUEST_TSO4)
     }
 
-    /// The configuration (virtio 1.2, 5.1.4): address, status (there is a link), pairs of queues, MTU.
+    /// The configuration (virtio 1.2, 5.1.4): address, status, pairs of queues, MTU.
     pub(crate) fn configuration(&self) -> [u8; CONFIGURATION_BYTES] {
         let mut bytes = [0; CONFIGURATION_BYTES];
-        let fields = self.mac.0.into_iter().chain([1, 0, 1, 0]).chain(self.mtu.to_le_bytes());
+        let fields = self.mac.0.into_iter().chain([self.link.into(), 0, 1, 0]).chain(self.mtu.to_le_bytes());
         for (to, from) in bytes.iter_mut().zip(fields) {
             *to = from;
         }

@@ -1,6 +1,6 @@
-//! The emulator of virtio network cards, and the switch between them.
+//! The emulator of virtio network cards, and the switch between them and the outside.
 //!
-//! Owns: the data plane of each guest's card ([`Port`]), and where frames go ([`Switch`], [`Policy`]). Must never: deliver a frame to a
+//! Owns: the data plane of each guest's card ([`Port`]), the port that is a physical card ([`Uplink`]), and where frames go ([`Switch`], [`Policy`]). Must never: deliver a frame to a
 //! port that the policy does not allow, let a guest send under another's address, or let one port keep the others waiting for more
 //! than [`BURST`] frames.
 //!
@@ -16,6 +16,7 @@ mod header;
 mod policy;
 mod port;
 mod switch;
+mod uplink;
 
 pub use bucket::Bucket;
 pub use card::{CardOffer, feature};
@@ -24,3 +25,4 @@ pub use header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
 pub use policy::{MAX_PORTS, Policy};
 pub use port::{Drops, Port, PortStatistics};
 pub use switch::{BURST, Switch, TooManyPorts};
+pub use uplink::Uplink;

@@ -91,6 +91,14 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         self.offer.mac
     }
 
+    /// Tells the guest that there is a link, or none.
+    pub(crate) fn set_link(&mut self, link: bool) {
+        if self.offer.link != link {
+            self.offer.link = link;
+            self.signal |= self.channel.set_configuration(&self.offer.configuration());
+        }
+    }
+
     /// What the port has seen.
     pub fn statistics(&self) -> PortStatistics {
         self.statistics

@@ -1,8 +1,10 @@
 //! Where frames go.
 
-use crate::frame::fill_checksum;
+use crate::frame::{Mac, fill_checksum};
+use crate::header::Header;
 use crate::policy::{MAX_PORTS, Policy};
 use crate::port::{Port, Taken};
+use crate::uplink::Uplink;
 use bulkhead_driver::Clock;
 use bulkhead_virtio::{Chain, GuestMemory};
 use heapless::Vec;
@@ -21,6 +23,12 @@ pub struct Switch<'a, C, M> {
     clock: C,
     policy: Policy,
     ports: Vec<Port<'a, M>, MAX_PORTS>,
+    /// Its number is the one behind all ports.
+    uplink: Option<Uplink<'a>>,
+    /// Ports whose guests see the uplink's link as theirs: those that reach it.
+    outward: u16,
+    /// The link as the guests know it.
+    link: bool,
     /// Memory for one frame.
     buffer: &'a mut [u8],
     chain: Chain,
@@ -29,7 +37,7 @@ pub struct Switch<'a, C, M> {
 impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
     /// A switch without ports. Longer frames than `buffer` are dropped.
     pub fn new(clock: C, policy: Policy, buffer: &'a mut [u8]) -> Self {
-        Self { clock, policy, ports: Vec::new(), buffer, chain: Chain::new() }
+        Self { clock, policy, ports: Vec::new(), uplink: None, outward: 0, link: true, buffer, chain: Chain::new() }
     }
 
     /// Adds a port; returns its number, which the policy means.
@@ -37,6 +45,45 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
         let index = self.ports.len();
         self.ports.push(port).map_err(|_| TooManyPorts)?;
         Ok(index)
+    }
+
+    /// Adds the uplink, once all ports are there. Its number is the one behind theirs.
+    ///
+    /// # Errors
+    /// [`TooManyPorts`] if there is no number for it.
+    pub fn set_uplink(&mut self, uplink: Uplink<'a>) -> Result<usize, TooManyPorts> {
+        let index = self.ports.len();
+        if index >= MAX_PORTS {
+            return Err(TooManyPorts);
+        }
+        self.outward =
+            (0..index).filter(|port| self.policy.allows(*port, index)).fold(0, |bits, port| bits | 1 << port);
+        self.uplink = Some(uplink);
+        self.show_link();
+        Ok(index)
+    }
+
+    /// To be called at every interrupt of the uplink's card.
+    pub fn on_interrupt(&mut self) {
+        if self.uplink.as_mut().is_some_and(Uplink::on_interrupt) {
+            self.show_link();
+        }
+    }
+
+    /// Tells guests that reach the uplink whether it has a link.
+    fn show_link(&mut self) {
+        let link = self.uplink.as_ref().is_none_or(Uplink::link);
+        if core::mem::replace(&mut self.link, link) != link {
+            let outward = self.outward;
+            for (_, port) in self.ports.iter_mut().enumerate().filter(|(number, _)| outward >> number & 1 != 0) {
+                port.set_link(link);
+            }
+        }
+    }
+
+    /// The uplink, if there is one.
+    pub fn uplink(&self) -> Option<&Uplink<'a>> {
+        self.uplink.as_ref()
     }
 
     /// The ports, by number.
@@ -69,7 +116,7 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
         let mut more = true;
         for _ in 0..ROUNDS {
             more = false;
-            for index in 0..self.ports.len() {
+            for index in 0..=self.ports.len() {
                 more |= self.serve(index, now);
             }
             if !more {
@@ -83,48 +130,71 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
         more
     }
 
+    /// Takes the next frame of a port, or of the uplink, into the buffer.
+    fn take(&mut self, index: usize, now: u64) -> Taken {
+        if let Some(port) = self.ports.get_mut(index) {
+            return port.take(&mut self.chain, self.buffer, now);
+        }
+        let ports = &self.ports;
+        let is_inside = |mac: Mac| ports.iter().any(|port| port.mac() == mac);
+        self.uplink.as_mut().map_or(Taken::Nothing, |uplink| uplink.take(self.buffer, is_inside))
+    }
+
+    /// The ports that a frame is for, the policy aside: the one that has its address, which is the uplink if no port has.
+    fn meant(&self, destination: Mac) -> u16 {
+        let all = (1u32 << self.ports.len()) - 1;
+        let outside = 1u16.checked_shl(self.ports.len() as u32).filter(|_| self.uplink.is_some()).unwrap_or_default();
+        if destination.is_group() {
+            return all as u16 | outside;
+        }
+        self.ports.iter().position(|port| port.mac() == destination).map_or(outside, |port| 1 << port)
+    }
+
     /// Passes on the frames of one port; whether it had as many as it may have at a time.
     fn serve(&mut self, index: usize, now: u64) -> bool {
         for _ in 0..BURST {
-            let Some(port) = self.ports.get_mut(index) else {
-                return false;
-            };
-            match port.take(&mut self.chain, self.buffer, now) {
+            let (mut header, length, addresses) = match self.take(index, now) {
                 Taken::Nothing => return false,
-                Taken::Dropped => {}
-                Taken::Frame { header, length, addresses } => {
-                    let (mut header, mut to) = (header, 0u16);
-                    for (number, port) in self.ports.iter().enumerate() {
-                        let is_meant = addresses.destination.is_group() || port.mac() == addresses.destination;
-                        if is_meant && self.policy.allows(index, number) {
-                            to |= 1 << number;
-                        }
-                    }
-                    let passed = self.pass(&mut header, length, to);
-                    if let Some(port) = self.ports.get_mut(index) {
-                        let statistics = &mut port.statistics;
-                        if passed {
-                            statistics.sent += 1;
-                            statistics.sent_bytes += length as u64;
-                        } else if to == 0 {
-                            statistics.dropped.destination += 1;
-                        } else {
-                            statistics.dropped.receiver += 1;
-                        }
-                    }
-                }
+                Taken::Dropped => continue,
+                Taken::Frame { header, length, addresses } => (header, length, addresses),
+            };
+            let meant = self.meant(addresses.destination);
+            let allowed = (0..MAX_PORTS).filter(|port| meant >> port & 1 != 0 && self.policy.allows(index, *port));
+            let to = allowed.fold(0u16, |bits, port| bits | 1 << port);
+            let passed = self.pass(&mut header, length, to);
+            let statistics = match self.ports.get_mut(index) {
+                Some(port) => Some(&mut port.statistics),
+                None => self.uplink.as_mut().map(|uplink| &mut uplink.statistics),
+            };
+            let Some(statistics) = statistics else { return false };
+            if passed {
+                statistics.sent += 1;
+                statistics.sent_bytes += length as u64;
+            } else if to == 0 {
+                statistics.dropped.destination += 1;
+            } else {
+                statistics.dropped.receiver += 1;
             }
         }
         true
     }
 
     /// Gives the frame in the buffer to the ports of a set; whether one of them got it.
-    fn pass(&mut self, header: &mut crate::Header, length: usize, to: u16) -> bool {
+    fn pass(&mut self, header: &mut Header, length: usize, to: u16) -> bool {
+        let Some(frame) = self.buffer.get_mut(..length) else {
+            return false;
+        };
         let mut passed = false;
+        // A card fills checksums in on its own copy: it comes before those that may have them filled in here.
+        let outside = 1u16.checked_shl(self.ports.len() as u32).unwrap_or_default();
+        if let Some(uplink) = self.uplink.as_mut().filter(|_| to & outside != 0) {
+            let filled = header.segments.is_none() && !uplink.information().transmit_checksum;
+            passed |= uplink.give(*header, frame);
+            if filled {
+                header.checksum = None;
+            }
+        }
         for (_, port) in self.ports.iter_mut().enumerate().filter(|(number, _)| to >> number & 1 != 0) {
-            let Some(frame) = self.buffer.get_mut(..length) else {
-                return false;
-            };
             // A receiver that takes no open checksum gets it filled in; those after it do no harm by that.
             if let Some((start, offset)) = header.checksum
                 && header.segments.is_none()

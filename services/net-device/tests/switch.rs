@@ -187,7 +187,7 @@ fn world(count: usize, policy: Policy, rate: u64, features: u64, room: u32) -> W
         let words: &'static [AtomicU64] = (0..512).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
         let memory = Memory(Rc::new(RefCell::new(vec![0; MEMORY])));
         let mac = Mac([2, 0, 0, 0, 0, number as u8]);
-        let offer = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true };
+        let offer = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true, link: true };
         switch.add(Port::publish(words, memory.clone(), offer, rate).unwrap()).unwrap();
         let monitor = MonitorSide::attach(words).unwrap();
         let (available, used) = ([0; 2], [0; 2]);

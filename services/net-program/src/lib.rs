@@ -26,22 +26,6 @@ pub struct Card {
     pub interrupt: DeviceInterrupt,
 }
 
-impl Card {
-    /// Has the driver look at its card, after a signal of its interrupt. Returns whether the link may have changed.
-    pub fn attend(&mut self) -> bool {
-        // An edge that comes while the card is being served must not be lost; a level would come again at once.
-        let level = self.interrupt.entry.flags & 1 != 0;
-        if !level {
-            let _ = self.interrupt.interrupt.acknowledge();
-        }
-        let link = self.nic.on_interrupt();
-        if level {
-            let _ = self.interrupt.interrupt.acknowledge();
-        }
-        link
-    }
-}
-
 /// Starts a card; its driver takes what it needs of the memory.
 pub fn start(device: &Device, memory: &mut DmaMemory<'static>) -> Result<Card, &'static str> {
     let identifier = u32::from(device.function.vendor) | u32::from(device.function.device) << 16;

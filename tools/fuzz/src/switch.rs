@@ -30,7 +30,7 @@ pub fn run(input: &mut Input<'_>) {
     configuration.queues[1] = Some(queue(1));
     for ((number, memory), words) in (0u8..).zip(&memories).zip(words) {
         let mac = Mac([2, 0, 0, 0, 0, number]);
-        let offer_of = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true };
+        let offer_of = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true, link: true };
         let port = Port::publish(words, memory.clone(), offer_of, 0).expect("there is memory");
         assert!(switch.add(port).is_ok());
         MonitorSide::attach(words).expect("there is memory").configure(&configuration);

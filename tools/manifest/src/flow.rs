@@ -86,10 +86,21 @@ impl FlowGraph {
                 };
                 self.both_ways(name, switch, "a network card");
                 let peers = manifest.peers_of(switch, name);
+                let by = format!("switch `{switch}`");
+                let count = manifest.ports_of(switch).count();
                 for (index, (peer, _)) in manifest.ports_of(switch).enumerate().take(16) {
                     if peers >> index & 1 != 0 {
-                        self.add(name, &peer.name.value, &format!("switch `{switch}`"));
+                        self.add(name, &peer.name.value, &by);
                     }
+                }
+                // What is sent outside may come back from there.
+                let Some(outside) = manifest.uplink_of(switch) else { continue };
+                if peers >> count & 1 != 0 {
+                    self.add(name, outside, &by);
+                }
+                let number = manifest.ports_of(switch).position(|(guest, _)| guest.name.value == name);
+                if number.is_some_and(|number| manifest.peers_of(switch, outside) >> number & 1 != 0) {
+                    self.add(outside, name, &by);
                 }
             }
         }

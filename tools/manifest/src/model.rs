@@ -62,7 +62,13 @@ impl Manifest {
         all.filter(move |(_, network)| network.switch.as_ref().is_some_and(|named| named.value == switch))
     }
 
-    /// The ports that a guest's frames may go to, as bits.
+    /// The network card that is a switch's uplink, its last port: the first device of its partition on the PCI bus.
+    pub(crate) fn uplink_of<'m>(&'m self, switch: &'m str) -> Option<&'m str> {
+        let devices = self.partition(switch)?.devices.iter().map(|device| device.value.as_str());
+        devices.into_iter().find(|device| self.device(device).is_some_and(|device| device.pci.is_some()))
+    }
+
+    /// The ports that the frames of a guest, or of the uplink, may go to, as bits.
     pub(crate) fn peers_of(&self, switch: &str, guest: &str) -> u16 {
         let rules = self.switches.iter().filter(|policy| policy.name.value == switch).flat_map(|policy| &policy.allow);
         let flows: Vec<_> = rules.filter_map(|rule| Flow::parse(&rule.value)).collect();
@@ -71,7 +77,8 @@ impl Manifest {
                 (flow.from == guest && flow.to == other) || (flow.both_ways && flow.to == guest && flow.from == other)
             })
         };
-        let ports = self.ports_of(switch).zip(0u32..16).filter(|((other, _), _)| may(&other.name.value));
+        let names = self.ports_of(switch).map(|(other, _)| other.name.value.as_str()).chain(self.uplink_of(switch));
+        let ports = names.zip(0u32..16).filter(|(other, _)| may(other));
         ports.fold(0, |bits, (_, index)| bits | 1 << index)
     }
 

@@ -107,6 +107,7 @@ word() {
 address=$(word bulkhead.address)
 peer=$(word bulkhead.peer)
 silent=$(word bulkhead.silent)
+gateway=$(word bulkhead.gateway)
 large=$(word bulkhead.disk)
 
 # What the card shows of itself.
@@ -134,6 +135,12 @@ check_network() {
     echo "check: network ok peer=$peer"
 }
 
+# Somebody outside answers.
+check_gateway() {
+    ping -c 5 -s 1400 "$gateway" | grep -q ' 0% packet loss' || return
+    echo "check: gateway ok gateway=$gateway"
+}
+
 # Nobody answers, and nothing arrives.
 check_silence() {
     ping -c 5 -W 1 "$silent" > /dev/null && return 1
@@ -158,6 +165,9 @@ else
 fi
 if [ -n "$address" ]; then
     show_card || fail card
+fi
+if [ -n "$gateway" ]; then
+    check_gateway || fail gateway
 fi
 if [ -n "$peer" ]; then
     check_network || fail network

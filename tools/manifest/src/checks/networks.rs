@@ -78,11 +78,12 @@ pub(super) fn frames_fit(context: &Context<'_>) {
     }
 }
 
-/// The rules of a switch name guests that have a card there.
+/// The rules of a switch name guests that have a card there, or its own card.
 pub(super) fn rules_name_ports(context: &Context<'_>) {
     let manifest = context.manifest;
     for policy in &manifest.switches {
-        let known: Vec<_> = manifest.ports_of(&policy.name.value).map(|(guest, _)| guest.name.value.as_str()).collect();
+        let cards = manifest.ports_of(&policy.name.value).map(|(guest, _)| guest.name.value.as_str());
+        let known: Vec<_> = cards.chain(manifest.uplink_of(&policy.name.value)).collect();
         for rule in &policy.allow {
             let Some(flow) = Flow::parse(&rule.value) else {
                 context
@@ -110,7 +111,9 @@ pub(super) fn rules_name_ports(context: &Context<'_>) {
 /// A switch has a bounded number of ports.
 pub(super) fn ports_are_not_too_many(context: &Context<'_>) {
     for partition in &context.manifest.partitions {
-        let count = context.manifest.ports_of(&partition.name.value).count();
+        let name = &partition.name.value;
+        let uplinks = usize::from(context.manifest.uplink_of(name).is_some());
+        let count = context.manifest.ports_of(name).count() + uplinks;
         if let (true, Some((_, last))) = (count > MAX_PORTS, context.manifest.ports_of(&partition.name.value).last()) {
             let message = format!("`{}` would have {count} ports", partition.name.value);
             context

@@ -66,6 +66,7 @@ impl Compiler<'_> {
             self.disks(index, guest, &ram, &mut sharing);
             self.networks(index, guest, &ram, &mut sharing);
         }
+        self.uplinks();
     }
 
     /// The regions of a guest's RAM: below the PCI hole, and above 4 GiB.
@@ -229,6 +230,22 @@ impl Compiler<'_> {
                     ..EnvironmentEntry::new(EntryKind::NetworkPort, plan_name(&name))
                 };
                 space.push(entry, without_target());
+            }
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// The card of a switch is its last port.
+    fn uplinks(&mut self) {
+        for (index, partition) in (1..).zip(&self.manifest.partitions) {
+            let switch = partition.name.value.as_str();
+            let has_ports = self.manifest.ports_of(switch).next().is_some();
+            let Some(device) = self.manifest.uplink_of(switch).filter(|_| has_ports) else { continue };
+            let flags = u64::from(self.manifest.peers_of(switch, device)) | NetworkPort::UPLINK;
+            if let Some(space) = self.spaces.get_mut(index) {
+                let new = EnvironmentEntry::new(EntryKind::NetworkPort, plan_name(device));
+                space.push(EnvironmentEntry { parameters: [0, flags, 0, 0], ..new }, without_target());
             }
         }
     }
