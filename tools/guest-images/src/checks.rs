@@ -32,6 +32,8 @@ pub(crate) const FILE_SYSTEM_MODULES: [&str; 5] = ["crc16", "crc32c_generic", "m
 
 /// Those that a virtio network card takes.
 pub(crate) const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+/// The one that channels take, which are ports of a virtio console.
+pub(crate) const CHANNEL_MODULES: [&str; 1] = ["virtio_console"];
 
 /// What the script has instead of the modules' names.
 const MODULES_PLACE: &str = "@MODULES@";
