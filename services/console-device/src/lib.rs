@@ -38,6 +38,11 @@ impl Budget {
     /// What a chain costs.
     const CHAIN: usize = 64;
 
+    /// Bytes that may be copied next, of at most `most`.
+    fn piece(&self, most: usize) -> u64 {
+        self.0.min(most) as u64
+    }
+
     const fn is_spent(&self) -> bool {
         self.0 == 0
     }

@@ -57,14 +57,12 @@ impl<'a> Port<'a> {
         while !budget.is_spent() {
             let sent = match self.sent {
                 Some(sent) => sent,
-                None if queue.take_into(memory, &mut self.chain)? => {
-                    budget.spend(Budget::CHAIN);
-                    0
-                }
+                None if queue.take_into(memory, &mut self.chain)? => 0,
                 None => break,
             };
             self.sent = Some(sent);
-            let Some((address, length)) = cut(self.chain.readable(), sent, PIECE as u64).next() else {
+            let Some((address, length)) = cut(self.chain.readable(), sent, budget.piece(PIECE)).next() else {
+                budget.spend(Budget::CHAIN);
                 queue.give_back(memory, self.chain.head(), 0)?;
                 self.sent = None;
                 continue;
@@ -92,7 +90,7 @@ impl<'a> Port<'a> {
         while !budget.is_spent() && self.receiver.available() != 0 && queue.take_into(memory, &mut chain)? {
             let mut written = 0;
             while !budget.is_spent()
-                && let Some((address, length)) = cut(chain.writable(), written, PIECE as u64).next()
+                && let Some((address, length)) = cut(chain.writable(), written, budget.piece(PIECE)).next()
             {
                 let piece = bytes.get_mut(..length as usize).unwrap_or_default();
                 let transfer = self.receiver.receive(piece);

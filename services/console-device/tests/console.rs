@@ -159,7 +159,7 @@ fn work_is_bounded() {
         let served = guest.serve();
         let mut buffer = vec![0; 1 << 16];
         let bytes = end.receive(&mut buffer).bytes;
-        assert!(bytes <= BURST + 1024, "{bytes}");
+        assert!(bytes <= BURST, "{bytes}");
         moved += bytes;
         if !served.more {
             break;
