@@ -3,6 +3,7 @@
 //! One machine at a time: what is measured here is shared by all tests, and a run's time limit is in seconds of the host.
 
 mod bench;
+mod channels;
 mod corner;
 mod defects;
 mod firmware;

@@ -1,15 +1,19 @@
 //! The smallest native partition.
 //!
 //! It greets on its console channel, says every second how long it has run, answers each line that is typed, and ends when it
-//! is told to (`quit`), or after as many seconds as the text `seconds` of its environment says. To show what a crash does it can be
+//! is told to (`quit`), or after as many seconds as the text `seconds` of its environment says. What comes over the channel that the text
+//! `echo` names goes back over it. To show what a crash does it can be
 //! made to crash: by the line `crash`, or by the text `crashes`, as many times as that says. It must never do anything that a
 //! reader would not expect of a greeting.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
+mod echo;
+
 use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::{Program, console, die, entry, events, print, println, time};
+use echo::Echo;
 
 entry!(main);
 
@@ -27,10 +31,12 @@ fn main(program: Program) {
 
     let start = time::now();
     let mut line = Line::new();
+    let mut echo = Echo::new(&program);
     let mut elapsed = 0;
     while elapsed < seconds {
         let next = start.saturating_add((elapsed + 1).saturating_mul(time::frequency()));
         events::wait(next);
+        echo.iter_mut().for_each(Echo::answer);
         if answer(&mut line) == Answer::Quit {
             println!("goodbye");
             program.report(StatusReport::Finished, 0, "asked to quit");
@@ -43,9 +49,10 @@ fn main(program: Program) {
     }
     program.report(StatusReport::Finished, 0, "said hello");
 
-    // What is typed is still answered.
+    // What is typed is still answered, and what is sent.
     loop {
         events::wait(bulkhead_runtime::abi::NO_DEADLINE);
+        echo.iter_mut().for_each(Echo::answer);
         if answer(&mut line) == Answer::Quit {
             println!("goodbye");
             return;

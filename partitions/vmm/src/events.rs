@@ -19,6 +19,10 @@ impl Monitor {
                     machine.with_function(&self.model, index, |function| device.service_did(function));
                 }
             }
+            let index = links.devices.len();
+            if let Some(ports) = links.ports.as_mut().filter(|ports| bits & ports.signal != 0) {
+                machine.with_function(&self.model, index, |function| ports.serve(function));
+            }
         }
         self.receive();
         self.driver_events();
@@ -43,6 +47,14 @@ impl Monitor {
             while let Some(Some(event)) = machine.with_function(&self.model, index, |function| function.take_event()) {
                 device.driver_did(event, self.guest.space);
             }
+        }
+        let index = links.devices.len();
+        if let Some(ports) = &mut links.ports {
+            machine.with_function(&self.model, index, |function| {
+                while let Some(event) = function.take_event() {
+                    ports.driver_did(event, function);
+                }
+            });
         }
     }
 }

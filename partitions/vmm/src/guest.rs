@@ -2,6 +2,7 @@
 
 use crate::device::DeviceLink;
 use crate::memory::Ram;
+use crate::ports::Ports;
 use crate::serial::{SerialInput, SerialOutput};
 use alloc::vec::Vec;
 use bulkhead_machine::devices::power::PowerEvent;
@@ -98,8 +99,17 @@ impl RelaxStrategy for Yield {
 pub struct Links {
     /// By PCI function.
     pub devices: Vec<DeviceLink>,
+    /// The guest's channels, which are the function behind the devices.
+    pub ports: Option<Ports>,
     /// What is typed.
     pub input: SerialInput,
+}
+
+impl Links {
+    /// Whether there is nobody behind the guest's devices who could wake it.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.ports.is_none()
+    }
 }
 
 /// A guest.

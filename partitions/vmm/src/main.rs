@@ -1,9 +1,10 @@
 //! The virtual machine monitor of one guest.
 //!
-//! It owns the guest's boot protocol, its emulated devices' control plane and its exits. It must never touch a physical
-//! device, or memory of another guest: it has no capability to. The device models, loaders and the instruction emulation
-//! are those of `bulkhead-machine`; this program joins them to the kernel's vCPU, to the console's channel, and to the service that
-//! serves the guest's disks. Each guest processor has a thread of its own, on the CPU that the manifest says.
+//! It owns the guest's boot protocol, its emulated devices' control plane and its exits, and the guest's ends of channels. It must never
+//! touch a physical device, or memory of another guest: it has no capability to. The device models, loaders and the instruction emulation
+//! are those of `bulkhead-machine`; this program joins them to the kernel's vCPU, to the console's channel, to the service that serves the
+//! guest's disks, and to the channels that the guest has with others ([`ports`]). Each guest processor has a thread of its own, on the CPU
+//! that the manifest says.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -19,6 +20,7 @@ mod guest;
 mod interpret;
 mod memory;
 mod monitor;
+mod ports;
 mod serial;
 mod setup;
 mod statistics;

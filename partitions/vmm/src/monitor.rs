@@ -280,7 +280,7 @@ impl Monitor {
         }
         if deaf {
             let deaf = guest.deaf.fetch_add(1, Ordering::AcqRel) + 1;
-            if deaf == guest.processors.len() && guest.machine.is_quiet() && guest.links.lock().devices.is_empty() {
+            if deaf == guest.processors.len() && guest.machine.is_quiet() && guest.links.lock().is_empty() {
                 return Some(End::Crashed("the guest halted for ever, with interrupts off"));
             }
         }

@@ -4,6 +4,7 @@ use crate::device::DeviceLink;
 use crate::guest::{Guest, Links, Thread, Threads};
 use crate::memory::Ram;
 use crate::monitor::Monitor;
+use crate::ports::Ports;
 use crate::serial;
 use alloc::format;
 use alloc::string::String;
@@ -52,9 +53,9 @@ const PASSED: [(u32, bool); 7] = [
 
 /// Builds the guest that the environment describes, and the state in which its first processor starts.
 pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
-    let ram = program.guest_memories().next().ok_or("the environment names no guest memory")?;
+    let memory = program.guest_memories().next().ok_or("the environment names no guest memory")?;
     let firmware = program.module("firmware");
-    let ram = Ram::new(ram.ram.memory(), firmware.unwrap_or_default());
+    let ram = Ram::new(memory.ram.memory(), firmware.unwrap_or_default());
     let (space, offered) = program.guest_space().ok_or("the environment names no guest space")?;
     let processors: Vec<_> = program.vcpus().collect();
     let mut devices = Vec::new();
@@ -68,6 +69,10 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
         functions.push(function(&mut device, index, name)?);
         devices.push(device);
     }
+    let ports = Ports::new(program, memory.entry.guest);
+    if let Some(ports) = &ports {
+        functions.push(VirtioPci::new(ports.device(), places(functions.len() as u16)));
+    }
     let serial = program.channels().find(|channel: &Channel| channel.entry.kind == ChannelKind::Serial);
     let (output, input) = serial::attach(serial.as_ref());
 
@@ -79,7 +84,7 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     };
     let parameters = parameters(&ram, processors.len(), offered.hpet);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
-    let links = SpinMutex::new(Links { devices, input });
+    let links = SpinMutex::new(Links { devices, ports, input });
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
     let is_shadowed = offered.paging.is_shadow(features);
     // An interrupt that the processor delivers by itself can fault in the shadow tables. Bochs then reports an event of the past as
@@ -150,14 +155,18 @@ pub fn monitor(guest: &'static Guest, thread: usize) -> Result<Monitor, String> 
     Ok(Monitor::new(guest, processor, model, mailbox))
 }
 
+/// Where the windows of a PCI function are at the start.
+fn places(index: u16) -> BarPlaces {
+    let ports = PORTS.wrapping_add(index.wrapping_mul(PORTS_STRIDE));
+    BarPlaces { ports, memory: WINDOWS + u32::from(index) * WINDOW_STRIDE }
+}
+
 /// Waits until the service offers the device, and makes a PCI function of it.
 fn function(device: &mut DeviceLink, index: u16, name: &str) -> Result<VirtioPci, String> {
     let limit = time::now().saturating_add(time::milliseconds(PATIENCE));
     loop {
         if let Some(offered) = device.offered() {
-            let ports = PORTS.wrapping_add(index.wrapping_mul(PORTS_STRIDE));
-            let memory = WINDOWS + u32::from(index) * WINDOW_STRIDE;
-            return Ok(VirtioPci::new(offered, BarPlaces { ports, memory }));
+            return Ok(VirtioPci::new(offered, places(index)));
         }
         if time::now() >= limit {
             return Err(format!("device {name}: its service offers no device"));

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod console;
 mod function;
 mod generator;
 mod input;
@@ -22,11 +23,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub type Target = (&'static str, fn(&mut Input<'_>));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("virtqueue", virtqueue::run),
     ("function", function::run),
     ("block", block::run),
     ("switch", switch::run),
+    ("console", console::run),
     ("plan", plan::run),
 ];
 

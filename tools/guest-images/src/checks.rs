@@ -11,7 +11,8 @@
 //!
 //! Words of the command line ask for more: `bulkhead.disk=N` has N MiB of the disk written and verified, `bulkhead.address=A` and
 //! `bulkhead.peer=B` have the guest exchange pings and two streams of 16 MiB with another one, while the disk is at work;
-//! `bulkhead.silent=B` expects that B does not answer, and that not one frame arrives.
+//! `bulkhead.silent=B` expects that B does not answer, and that not one frame arrives; `bulkhead.channel=NAME,...` has the guest
+//! exchange 1 MiB each way over the channel of each name, one after the other, and tell the hash of both.
 //!
 //! Then the power goes off, or, if the kernel's command line has [`INTERACTIVE`], there is a shell. A guest that found
 //! something wrong resets instead.
@@ -32,6 +33,8 @@ pub(crate) const FILE_SYSTEM_MODULES: [&str; 5] = ["crc16", "crc32c_generic", "m
 
 /// Those that a virtio network card takes.
 pub(crate) const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+/// The one that channels take, which are ports of a virtio console.
+pub(crate) const CHANNEL_MODULES: [&str; 1] = ["virtio_console"];
 
 /// What the script has instead of the modules' names.
 const MODULES_PLACE: &str = "@MODULES@";

@@ -27,7 +27,7 @@ fn initial_ram_disk_is_made_from_the_cache() {
     let images = GuestImages::new(place.path(), &workload, &silent);
     let error = images.find("builtin:checks").unwrap_err();
     assert!(error.to_string().contains("virtio_ring.ko"), "{error}");
-    for module in checks::DISK_MODULES.into_iter().chain(checks::NETWORK_MODULES) {
+    for module in checks::DISK_MODULES.into_iter().chain(checks::NETWORK_MODULES).chain(checks::CHANNEL_MODULES) {
         let file = packages.join(CHECKS_KERNEL).join(format!("{module}.ko"));
         fs::write(file, "module").unwrap();
     }
@@ -44,7 +44,7 @@ fn kernels_of_32_bits_get_programs_of_32_bits() {
         fs::create_dir_all(packages.join(package)).unwrap();
         fs::write(packages.join(package).join("selection"), package::selection()).unwrap();
     }
-    for module in checks::DISK_MODULES.into_iter().chain(checks::NETWORK_MODULES) {
+    for module in checks::DISK_MODULES.into_iter().chain(checks::NETWORK_MODULES).chain(checks::CHANNEL_MODULES) {
         fs::write(packages.join("linux-image-686:i386").join(format!("{module}.ko")), "module").unwrap();
     }
     fs::write(packages.join("busybox-static:i386/busybox"), "busybox for i386").unwrap();

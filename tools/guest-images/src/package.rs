@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     GuestImageError,
-    checks::{DISK_MODULES, FILE_SYSTEM_MODULES, NETWORK_MODULES},
+    checks::{CHANNEL_MODULES, DISK_MODULES, FILE_SYSTEM_MODULES, NETWORK_MODULES},
     kernels,
     reads::IDE_MODULES,
 };
@@ -19,7 +19,8 @@ const SELECTION: &str = "selection";
 
 /// The names of all modules that guests may need.
 fn wanted() -> impl Iterator<Item = &'static str> {
-    DISK_MODULES.into_iter().chain(NETWORK_MODULES).chain(FILE_SYSTEM_MODULES).chain(IDE_MODULES)
+    let devices = DISK_MODULES.into_iter().chain(NETWORK_MODULES).chain(CHANNEL_MODULES);
+    devices.chain(FILE_SYSTEM_MODULES).chain(IDE_MODULES)
 }
 
 /// What is written to [`SELECTION`] today.
@@ -50,7 +51,8 @@ impl Package {
         let last = FILE_SYSTEM_MODULES.last().map(|name| self.directory.join(module_file(name)));
         let has_file_system = last.is_some_and(|path| path.is_file());
         let file_system = FILE_SYSTEM_MODULES.iter().filter(|_| has_file_system);
-        self.read_modules(DISK_MODULES.iter().chain(&NETWORK_MODULES).chain(file_system).copied())
+        let devices = DISK_MODULES.iter().chain(&NETWORK_MODULES).chain(&CHANNEL_MODULES);
+        self.read_modules(devices.chain(file_system).copied())
     }
 
     /// The kernel modules for a disk, be it virtio's or IDE, in the order in which they are loaded.

@@ -317,3 +317,37 @@ fn devices_on_the_bus() {
         assert_eq!(messages, 1 + 3);
     });
 }
+
+/// A channel with a guest is two byte rings, which the guest's monitor has.
+#[test]
+fn channels_of_guests() {
+    let text = r#"
+        [system]
+        end = "never"
+        [partition.hello]
+        program = "hello"
+        [guest.red]
+        memory = "96 MiB"
+        kernel = "debian:linux-image-cloud-amd64"
+        [guest.blue]
+        memory = "96 MiB"
+        kernel = "debian:linux-image-cloud-amd64"
+        [channel.talk]
+        between = { first = "red", second = "blue" }
+        [channel.echo]
+        between = { first = "hello", second = "red" }
+        kind = "text"
+    "#;
+    compiled(text, |_, plan| {
+        let ends = |index, name| {
+            let partition = plan.partition(index).unwrap();
+            let channel = partition.environment.channel(name)?;
+            Some((channel.role, channel.kind, channel.peer.to_owned()))
+        };
+        let end = |role, peer: &str| Some((role, ChannelKind::Text, peer.to_owned()));
+        assert_eq!(ends(2, "talk"), end(Role::First, "blue"));
+        assert_eq!(ends(3, "talk"), end(Role::Second, "red"));
+        assert_eq!((ends(1, "echo"), ends(2, "echo")), (end(Role::First, "red"), end(Role::Second, "hello")));
+        assert_eq!((ends(1, "talk"), ends(3, "echo")), (None, None));
+    });
+}

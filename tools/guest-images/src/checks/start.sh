@@ -109,6 +109,7 @@ peer=$(word bulkhead.peer)
 silent=$(word bulkhead.silent)
 gateway=$(word bulkhead.gateway)
 large=$(word bulkhead.disk)
+channels=$(word bulkhead.channel)
 
 # What the card shows of itself.
 show_card() {
@@ -149,6 +150,41 @@ check_silence() {
     echo "check: silence ok frames=$frames"
 }
 
+# The port that has a channel's name.
+port_of() {
+    for port in /sys/class/virtio-ports/*; do
+        if [ "$(cat "$port/name" 2> /dev/null)" = "$1" ]; then
+            echo "/dev/${port##*/}"
+        fi
+    done
+}
+
+# 1 MiB each way at the same time, each with its hash behind it; then both ends say that they have got all.
+check_channel() {
+    waited=0
+    until port=$(port_of "$channel") && [ -c "$port" ]; do
+        waited=$((waited + 1))
+        [ $waited -lt 50 ] || return
+        sleep 0.1
+    done
+    echo "check: channel $channel is $port"
+    dd if=/dev/urandom of=/sent bs=4096 count=256 2> /dev/null
+    sent=$(sha256sum < /sent)
+    echo "$sent" >> /sent
+    # A port is opened once.
+    exec 3<> "$port"
+    cat /sent >&3 &
+    dd bs=$(stat -c %s /sent) count=1 iflag=fullblock <&3 > /received 2> /dev/null || return
+    received=$(head -c 1048576 /received | sha256sum)
+    [ "$received" = "$(tail -c +1048577 /received)" ] || return
+    wait $!
+    echo done >&3
+    [ "$(dd bs=5 count=1 iflag=fullblock <&3 2> /dev/null)" = done ] || return
+    exec 3>&-
+    echo "check: channel ok name=$channel bytes=1048576 sent=${sent%% *} received=${received%% *}"
+    rm /sent /received
+}
+
 if grep -q 0x1042 /sys/bus/pci/devices/*/device; then
     waited=0
     while [ ! -b /dev/vda ] && [ $waited -lt 50 ]; do
@@ -175,6 +211,9 @@ fi
 if [ -n "$silent" ]; then
     check_silence || fail silence
 fi
+for channel in $(echo "$channels" | tr , ' '); do
+    check_channel || fail "channel $channel"
+done
 wait
 if [ -e /disk-failed ]; then
     fail disk

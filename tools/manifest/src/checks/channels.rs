@@ -1,31 +1,22 @@
 //! Channels and endpoints.
 
 use super::Context;
-use crate::model::{Console, Located};
+use crate::model::{Channel, Console, Located};
 
 /// Signal bits of a partition that the compiler gives away; bit 63 belongs to the runtime.
 pub(crate) const USABLE_BITS: usize = 63;
 /// Kinds of channel that a manifest can ask for.
 const KINDS: [&str; 2] = ["text", "raw"];
+/// Channels that a guest can have: ports of its virtio console.
+const MAX_PORTS: usize = 6;
 
 /// Both ends of a channel, and all of an endpoint, exist.
 pub(super) fn ends_are_known(context: &Context<'_>) {
     let manifest = context.manifest;
-    let partitions = manifest.partition_names();
+    let (partitions, subjects) = (manifest.partition_names(), manifest.subject_names());
     for channel in &manifest.channels {
-        for end in channel.first.iter().chain(&channel.second) {
-            if manifest.guests.iter().any(|guest| guest.name.value == end.value) {
-                context
-                    .reporter
-                    .error(
-                        "channels::end_unknown",
-                        &end.span,
-                        format!("`{}` is a guest: channels connect native partitions", end.value),
-                    )
-                    .help("a guest reaches others through its devices: `console`, `[[guest.NAME.disk]]`");
-            } else if !partitions.contains(&end.value.as_str()) {
-                context.unknown("channels::end_unknown", end, "native partition", &partitions);
-            }
+        for end in channel.first.iter().chain(&channel.second).filter(|end| manifest.subject(&end.value).is_none()) {
+            context.unknown("channels::end_unknown", end, "partition or guest", &subjects);
         }
     }
     for endpoint in &manifest.endpoints {
@@ -89,6 +80,32 @@ pub(super) fn kinds_are_known(context: &Context<'_>) {
     for kind in context.manifest.channels.iter().filter_map(|channel| channel.kind.as_ref()) {
         if !KINDS.contains(&kind.value.as_str()) {
             context.unknown("channels::kind_unknown", kind, "kind of channel", &KINDS);
+        }
+    }
+}
+
+/// A guest sees a stream of bytes, so a channel with a guest is two byte rings; and it has a port for each.
+pub(super) fn guests_take_their_channels(context: &Context<'_>) {
+    let manifest = context.manifest;
+    for guest in &manifest.guests {
+        let is_end = |end: &Option<Located<String>>| end.as_ref().is_some_and(|end| end.value == guest.name.value);
+        let has = |channel: &&Channel| is_end(&channel.first) || is_end(&channel.second);
+        let channels: Vec<_> = manifest.channels.iter().filter(has).collect();
+        if let Some(channel) = channels.get(MAX_PORTS) {
+            let message = format!("`{}` has more than {MAX_PORTS} channels", guest.name.value);
+            context
+                .reporter
+                .error("channels::too_many_ports", &channel.name.span, message)
+                .help("let one channel carry what several would");
+        }
+        for channel in channels {
+            if let Some(kind) = channel.kind.as_ref().filter(|kind| kind.value == "raw") {
+                let message = format!("`{}` is a guest, and has no raw channels", guest.name.value);
+                context
+                    .reporter
+                    .error("channels::raw_to_guest", &kind.span, message)
+                    .help(r#"leave `kind` out, or write "text": a guest sees a stream of bytes"#);
+            }
         }
     }
 }

@@ -61,6 +61,7 @@ pub(crate) fn all(context: &Context<'_>) {
         channels::ends_are_known,
         channels::ends_differ,
         channels::kinds_are_known,
+        channels::guests_take_their_channels,
         channels::endpoints_are_on_one_cpu,
         channels::signal_bits_suffice,
         devices::devices_are_known,

@@ -54,7 +54,11 @@ impl Compiler<'_> {
                 continue;
             };
             let name = channel.name.value.as_str();
-            let text = channel.kind.as_ref().is_some_and(|kind| kind.value == "text");
+            let is_guest = |name: &str| matches!(manifest.subject(name), Some(Subject::Guest(_)));
+            let text = match &channel.kind {
+                Some(kind) => kind.value == "text",
+                None => is_guest(&first.value) || is_guest(&second.value),
+            };
             let kind = if text { ChannelKind::Text } else { ChannelKind::Raw };
             let ends = [
                 End { index: first_index, name, peer: &second.value },

@@ -1,0 +1,163 @@
+//! A guest's memory and driver, for tests.
+
+use bulkhead_channel::QueueConfiguration;
+use bulkhead_console_device::*;
+use bulkhead_virtio::{GuestMemory, OutsideMemory, PhysicalSegment};
+use std::cell::RefCell;
+
+pub const QUEUES: usize = 2 * MAX_PORTS + 2;
+pub const CONTROL_RECEIVE: usize = 2;
+pub const CONTROL_TRANSMIT: usize = 3;
+const SIZE: u16 = 16;
+/// Memory of a queue: descriptors, driver area, device area.
+const QUEUE_BYTES: u64 = 0x1000;
+/// Memory of a buffer; each queue has as many as descriptors.
+const BUFFER_BYTES: u64 = 0x1000;
+const BUFFERS: u64 = QUEUES as u64 * QUEUE_BYTES;
+const MEMORY: usize = (BUFFERS + QUEUES as u64 * SIZE as u64 * BUFFER_BYTES) as usize;
+
+/// The transmit queue of a port but the first.
+pub const fn port_transmit(port: usize) -> usize {
+    2 * port + 3
+}
+
+pub struct Memory(RefCell<Vec<u8>>);
+
+impl GuestMemory for Memory {
+    fn read(&self, address: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
+        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
+        let end = start.checked_add(destination.len()).ok_or(OutsideMemory)?;
+        destination.copy_from_slice(self.0.borrow().get(start..end).ok_or(OutsideMemory)?);
+        Ok(())
+    }
+
+    fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
+        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
+        let end = start.checked_add(source.len()).ok_or(OutsideMemory)?;
+        self.0.borrow_mut().get_mut(start..end).ok_or(OutsideMemory)?.copy_from_slice(source);
+        Ok(())
+    }
+
+    fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
+        let mut bytes = [0; 2];
+        self.read(address, &mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
+        self.write(address, &value.to_le_bytes())
+    }
+
+    fn translate(&self, address: u64, length: u64) -> Result<PhysicalSegment, OutsideMemory> {
+        if address.checked_add(length).is_none_or(|end| end > MEMORY as u64) {
+            Err(OutsideMemory)
+        } else {
+            Ok(PhysicalSegment { address, length })
+        }
+    }
+}
+
+/// A guest: its console and its driver.
+pub struct Guest {
+    pub console: Console<'static>,
+    pub memory: Memory,
+    available: [u16; QUEUES],
+    used: [u16; QUEUES],
+}
+
+fn place(queue: usize) -> QueueConfiguration {
+    let at = queue as u64 * QUEUE_BYTES;
+    QueueConfiguration { size: SIZE, descriptors: at, driver: at + 0x400, device: at + 0x800 }
+}
+
+fn buffer(queue: usize, index: u16) -> u64 {
+    BUFFERS + (queue as u64 * u64::from(SIZE) + u64::from(index)) * BUFFER_BYTES
+}
+
+impl Guest {
+    pub fn new(console: Console<'static>) -> Self {
+        let memory = Memory(RefCell::new(vec![0; MEMORY]));
+        Self { console, memory, available: [0; QUEUES], used: [0; QUEUES] }
+    }
+
+    /// All queues of a console of any size.
+    pub fn queues(&self) -> [Option<QueueConfiguration>; QUEUES] {
+        std::array::from_fn(|queue| Some(place(queue)))
+    }
+
+    pub fn configure(&mut self, features: u64) {
+        self.console.configure(features, &self.queues(), &self.memory).unwrap();
+    }
+
+    pub fn serve(&mut self) -> Served {
+        self.console.serve(&self.memory)
+    }
+
+    fn offer(&mut self, queue: usize, address: u64, length: u64, flags: u128) {
+        let (at, count) = (place(queue), self.available[queue]);
+        let index = count % SIZE;
+        let descriptor = u128::from(address) | u128::from(length) << 64 | flags << 96;
+        self.memory.write(at.descriptors + 16 * u64::from(index), &descriptor.to_le_bytes()).unwrap();
+        self.memory.store_u16(at.driver + 4 + 2 * u64::from(index), index).unwrap();
+        self.available[queue] = count.wrapping_add(1);
+        self.memory.store_u16(at.driver + 2, self.available[queue]).unwrap();
+    }
+
+    /// Whether a descriptor of a transmit queue is free.
+    pub fn can_send(&self, queue: usize) -> bool {
+        self.available[queue].wrapping_sub(self.given_back(queue)) < SIZE
+    }
+
+    /// Makes bytes available to transmit.
+    pub fn send(&mut self, queue: usize, bytes: &[u8]) {
+        let address = buffer(queue, self.available[queue] % SIZE);
+        self.memory.write(address, bytes).unwrap();
+        self.offer(queue, address, bytes.len() as u64, 0);
+    }
+
+    /// The same from any address.
+    pub fn send_from(&mut self, queue: usize, address: u64, length: u64) {
+        self.offer(queue, address, length, 0);
+    }
+
+    pub fn message(&mut self, port: u32, event: u16, value: u16) {
+        let message = u64::from(port) | u64::from(event) << 32 | u64::from(value) << 48;
+        self.send(CONTROL_TRANSMIT, &message.to_le_bytes());
+    }
+
+    /// Makes all buffers of a receive queue available.
+    pub fn offer_buffers(&mut self, queue: usize) {
+        for _ in 0..SIZE {
+            let address = buffer(queue, self.available[queue] % SIZE);
+            self.offer(queue, address, 512, 2);
+        }
+    }
+
+    /// What arrived since this was asked last, by buffer; each buffer is made available again.
+    pub fn received(&mut self, queue: usize) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        while self.used[queue] != self.given_back(queue) {
+            let mut element = [0; 8];
+            let place = place(queue).device + 4 + 8 * u64::from(self.used[queue] % SIZE);
+            self.memory.read(place, &mut element).unwrap();
+            let element = u64::from_le_bytes(element);
+            let mut bytes = vec![0; (element >> 32) as usize];
+            self.memory.read(buffer(queue, element as u16), &mut bytes).unwrap();
+            all.push(bytes);
+            self.used[queue] = self.used[queue].wrapping_add(1);
+            let address = buffer(queue, self.available[queue] % SIZE);
+            self.offer(queue, address, 512, 2);
+        }
+        all
+    }
+
+    /// Chains of a queue that the device has given back, modulo 2^16.
+    pub fn given_back(&self, queue: usize) -> u16 {
+        self.memory.load_u16(place(queue).device + 2).unwrap()
+    }
+
+    /// Writes a word anywhere into the memory of the queues.
+    pub fn scribble(&mut self, address: u64, value: u64) {
+        self.memory.write(address, &value.to_le_bytes()).unwrap();
+    }
+}

@@ -1,0 +1,34 @@
+//! Guests' channels: between two Linux guests, and between one and a native partition.
+
+use crate::machine::run_packaged;
+
+/// Seconds after which a run is ended; several times what it takes.
+const LIMIT: u64 = 600;
+
+/// What a guest sent and received over a channel, by hash.
+fn hashes<'l>(lines: &[&'l str], channel: &str) -> Option<(&'l str, &'l str)> {
+    let beginning = format!("check: channel ok name={channel} bytes=1048576 sent=");
+    lines.iter().find_map(|line| line.strip_prefix(&beginning)?.split_once(" received="))
+}
+
+/// Each guest finds its channels by name, and what one end says is what the other hears.
+#[test]
+fn guests_talk_over_channels() {
+    let Some(outcome) = run_packaged(LIMIT, "tests/manifests/guest-channel.toml", &[]) else {
+        return;
+    };
+    let (red, blue) = (outcome.lines_of("red"), outcome.lines_of("blue"));
+    for (lines, channel, port) in [(&red, "talk", 0), (&red, "echo", 1), (&blue, "talk", 0)] {
+        let line = format!("check: channel {channel} is /dev/vport0p{port}");
+        assert!(lines.contains(&line.as_str()), "nobody says `{line}`:\n{outcome}");
+    }
+    let (from_red, to_red) = hashes(&red, "talk").unwrap_or_else(|| panic!("red did not talk:\n{outcome}"));
+    let from_blue = hashes(&blue, "talk");
+    assert_eq!(from_blue, Some((to_red, from_red)), "{outcome}");
+    assert_ne!(from_red, to_red, "{outcome}");
+    assert!(hashes(&red, "echo").is_some_and(|(sent, received)| sent == received && sent != from_red), "{outcome}");
+    for lines in [red, blue] {
+        assert!(lines.contains(&"check: all ok"), "{outcome}");
+        assert!(!lines.iter().any(|line| line.contains("FAILED")), "{outcome}");
+    }
+}
