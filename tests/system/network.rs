@@ -1,4 +1,4 @@
-//! Linux guests on a switch, each with a disk of its own, while the disks' service is killed again and again.
+//! Linux guests on a switch, each with a disk of its own, while the disks' service and the switch are killed again and again.
 
 use bulkhead_harness::Backend;
 
@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 /// Two guests exchange streams and work on their disks; a third one that nobody allowed anything hears nothing.
 #[test]
-fn guests_talk_and_write_while_the_disk_service_is_killed() {
+fn guests_talk_and_write_while_the_disk_service_and_the_switch_are_killed() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/network-restart.toml", &[]) else {
         return;
     };
@@ -36,11 +36,17 @@ fn guests_talk_and_write_while_the_disk_service_is_killed() {
     }
     let green = outcome.lines_of("green");
     assert!(green.contains(&"check: silence ok frames=0"), "{outcome}");
-    let killed = outcome.lines_of("init").iter().filter(|line| line.contains("partition block is killed")).count();
-    assert_eq!(killed, 20, "{outcome}");
+    for (service, times) in [("block", 20), ("switch", 3)] {
+        let text = format!("partition {service} is killed");
+        let killed = outcome.lines_of("init").iter().filter(|line| line.contains(&text)).count();
+        assert_eq!(killed, times, "{outcome}");
+    }
     // The last kills fall into the time when the disks are at work.
     let serial = outcome.serial.as_str();
     let at = |text: &str| serial.find(text).unwrap_or_else(|| panic!("nobody says `{text}`:\n{outcome}"));
+    let (cut, arrived) =
+        (at("partition switch is killed (1 of 3)"), at(&format!("check: receive ok bytes={}", 16 * MIB)));
+    assert!(cut < arrived, "no stream was under way when the switch was killed:\n{outcome}");
     let (first, end) = (at("partition block is killed (1 of 20)"), at(&format!("check: disk ok bytes={}", 64 * MIB)));
     assert!(first < end, "no disk was at work when its service was killed:\n{outcome}");
 }
