@@ -310,7 +310,7 @@ fn wrong_frames_are_dropped_and_counted() {
         world.run();
     }
     let drops = world.switch.ports()[0].statistics().dropped;
-    assert_eq!(drops, Drops { length: 2, header: 1, source: 1, destination: 2, receiver: 0 });
+    assert_eq!(drops, Drops { length: 2, header: 1, source: 1, tag: 0, destination: 2, receiver: 0 });
     assert_eq!(world.guests[0].used(1).len(), 6);
     assert!(world.guests[1].receive().is_empty());
     // A receiver without buffers loses its own frames.

@@ -5,6 +5,8 @@ use crate::model::{Flow, Guest, Network, parse_mac};
 
 /// Smallest MTU (RFC 791, 3.2), and the largest of a frame.
 const MTU: std::ops::RangeInclusive<u64> = 68..=1500;
+/// VLANs: 0 is none, and 4095 is reserved (IEEE 802.1Q-2018, table 9-2).
+const VLANS: std::ops::RangeInclusive<u64> = 1..=4094;
 /// Ports of a switch.
 const MAX_PORTS: usize = 16;
 /// The program of a switch.
@@ -75,6 +77,17 @@ pub(super) fn frames_fit(context: &Context<'_>) {
                 .error("networks::rate_too_low", &rate.span, "at this rate a frame takes seconds")
                 .help("write at least \"1 KiB\" (a second), or leave it out for no limit");
         }
+    }
+}
+
+/// VLANs have numbers that a frame's tag can name.
+pub(super) fn vlans_are_numbers(context: &Context<'_>) {
+    let named = networks(context).filter_map(|(_, network)| network.vlan.as_ref());
+    for vlan in named.filter(|vlan| !VLANS.contains(&vlan.value)) {
+        context
+            .reporter
+            .error("networks::vlan_out_of_range", &vlan.span, format!("there is no VLAN {}", vlan.value))
+            .help(format!("write {} to {}, or leave it out for no VLAN", VLANS.start(), VLANS.end()));
     }
 }
 
