@@ -42,7 +42,7 @@ impl Header {
         let [flags, kind, h0, h1, g0, g1, s0, s1, o0, o1, _, _] = *bytes;
         let [header, size, start, offset] = [[h0, h1], [g0, g1], [s0, s1], [o0, o1]].map(u16::from_le_bytes);
         let checksum = match flags & NEEDS_CHECKSUM != 0 {
-            // No protocol sums the Ethernet header.
+            // No protocol sums the Ethernet header, and what is written there could be a tag.
             true if !checksums
                 || usize::from(start) < FRAME_HEADER
                 || usize::from(start) + usize::from(offset) + 2 > length =>
