@@ -34,13 +34,13 @@ fn on_the_wire(from: usize, frame: &[u8]) -> Vec<u8> {
 fn frames_stay_in_their_vlan() {
     let card = Card::new(true, true);
     let mut world = five(&card);
-    for from in 0..VLANS.len() {
+    for (from, own) in VLANS.into_iter().enumerate() {
         for to in 0..=VLANS.len() {
             let mac = world.guests.get(to).map_or(EVERYBODY, |guest| guest.mac);
             let frame = world.frame(from, mac, 100);
             world.send(from, &frame);
             for (guest, received) in world.received().into_iter().enumerate() {
-                let meant = guest != from && (mac == EVERYBODY || guest == to) && VLANS[guest] == VLANS[from];
+                let meant = guest != from && (mac == EVERYBODY || guest == to) && VLANS[guest] == own;
                 assert_eq!(received, if meant { vec![frame.clone()] } else { vec![] }, "{from} {to} {guest}");
             }
             let outside = if mac == EVERYBODY { vec![on_the_wire(from, &frame)] } else { vec![] };
