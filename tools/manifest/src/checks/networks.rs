@@ -137,7 +137,7 @@ pub(super) fn ports_are_not_too_many(context: &Context<'_>) {
     }
 }
 
-/// A card without any rule reaches nobody, and nobody it: probably not what was meant.
+/// A card without any rule, or with rules for cards in other VLANs alone, reaches nobody, and nobody it: probably not what was meant.
 pub(super) fn cards_reach_somebody(context: &Context<'_>) {
     for (guest, network) in networks(context) {
         let Some(switch) = &network.switch else { continue };
@@ -148,12 +148,19 @@ pub(super) fn cards_reach_somebody(context: &Context<'_>) {
             .iter()
             .filter(|policy| policy.name.value == switch.value)
             .flat_map(|policy| &policy.allow);
+        // The outside is in all VLANs. Names without a card have been reported.
+        let meets = |other: &str| {
+            let cards = context.manifest.ports_of(&switch.value).filter(|(guest, _)| guest.name.value == other);
+            let mut cards = cards.peekable();
+            cards.peek().is_none() || cards.any(|(_, card)| card.vlan() == network.vlan())
+        };
         let mut flows = rules.filter_map(|rule| Flow::parse(&rule.value));
-        if !flows.any(|flow| flow.from == name || flow.to == name) {
+        if !flows.any(|flow| (flow.from == name && meets(flow.to)) || (flow.to == name && meets(flow.from))) {
+            let place = network.vlan.as_ref().map_or_else(String::new, |vlan| format!(" in VLAN {}", vlan.value));
             context
                 .reporter
-                .warning("networks::isolated", &network.span, format!("no rule lets `{name}` talk to anybody"))
-                .help(format!("add a line to `allow` in [switch.{}]", switch.value));
+                .warning("networks::isolated", &network.span, format!("no rule lets `{name}` talk to anybody{place}"))
+                .help(format!("add a line to `allow` in [switch.{}] for another card{place}", switch.value));
         }
     }
 }
