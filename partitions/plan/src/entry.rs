@@ -65,8 +65,8 @@ numbered! {
         /// or a message that the plan left room for.
         Absent = 17,
         /// See [`NetworkPort`]. `peer` = guest (in the switch) or switch (in the vmm); the channel and it have the same name; parameters:
-        /// MAC address in bits 0 to 47 (first byte lowest), MTU in 48 to 63; peers in bits 0 to 15, [`NetworkPort::CHECKSUM`]...; rate;
-        /// number of the port in its guest.
+        /// MAC address in bits 0 to 47 (first byte lowest), MTU in 48 to 63; peers in bits 0 to 15, [`NetworkPort::CHECKSUM`]..., VLAN
+        /// from bit [`NetworkPort::VLAN`] on; rate; number of the port in its guest.
         NetworkPort = 18,
         /// See [`ConfigurationSpace`]. `address`, `size`; init fills in the size, and as parameter the first bus.
         ConfigurationSpace = 19,
@@ -460,6 +460,8 @@ pub struct NetworkPort<'a> {
     pub segmentation: bool,
     /// Most bytes a second that it sends; 0 for no limit.
     pub rate: u64,
+    /// The VLAN that it is in, 1 to 4094; 0 for none.
+    pub vlan: u16,
     /// It is no guest's card but the switch's own, the device of the same name: the outside.
     pub uplink: bool,
     /// Number of the card in its guest, from 0.
@@ -473,6 +475,8 @@ impl NetworkPort<'_> {
     pub const SEGMENTATION: u64 = 1 << 17;
     /// The same: the uplink, the last port of its switch.
     pub const UPLINK: u64 = 1 << 18;
+    /// Where the VLAN begins in the same parameter.
+    pub const VLAN: u32 = 32;
 }
 
 /// The page through which a partition tells init how it fares; its first word is a [`crate::StatusReport`] number.

@@ -242,6 +242,7 @@ impl<'a> View<'a> for NetworkPort<'a> {
             segmentation: flags & Self::SEGMENTATION != 0,
             uplink: flags & Self::UPLINK != 0,
             rate,
+            vlan: (flags >> Self::VLAN) as u16,
             index: small(index)?,
         })
     }

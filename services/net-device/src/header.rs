@@ -42,7 +42,11 @@ impl Header {
         let [flags, kind, h0, h1, g0, g1, s0, s1, o0, o1, _, _] = *bytes;
         let [header, size, start, offset] = [[h0, h1], [g0, g1], [s0, s1], [o0, o1]].map(u16::from_le_bytes);
         let checksum = match flags & NEEDS_CHECKSUM != 0 {
-            true if !checksums || usize::from(start) + usize::from(offset) + 2 > length => {
+            // No protocol sums the Ethernet header, and what is written there could be a tag.
+            true if !checksums
+                || usize::from(start) < FRAME_HEADER
+                || usize::from(start) + usize::from(offset) + 2 > length =>
+            {
                 return Err(HeaderError::Offload);
             }
             is_wanted => is_wanted.then_some((start, offset)),
@@ -92,6 +96,7 @@ mod tests {
                 prop_assert!(segments || header.segments.is_none());
                 prop_assert!(header.segments.is_none_or(|(size, headers)| size != 0 && usize::from(headers) <= length));
                 if let Some((start, offset)) = header.checksum {
+                    prop_assert!(usize::from(start) >= FRAME_HEADER);
                     prop_assert!(usize::from(start) + usize::from(offset) + 2 <= length);
                 }
                 let again = Header::parse(&header.to_bytes(1), length, checksums, segments);

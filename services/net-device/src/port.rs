@@ -4,6 +4,7 @@ use crate::bucket::Bucket;
 use crate::card::{CardOffer, RECEIVE, TRANSMIT, feature};
 use crate::frame::{Addresses, Mac};
 use crate::header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
+use crate::vlan::{Vlan, is_tagged};
 use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, PublishError};
 use bulkhead_virtio::{Chain, GuestMemory, Queue, QueueError, cut};
 
@@ -19,7 +20,9 @@ pub struct Drops {
     pub header: u64,
     /// The source is not the port's own address.
     pub source: u64,
-    /// The policy does not allow it, or nobody has the address.
+    /// It has a VLAN's tag where it must not: from a port in a VLAN, for the outside, or, from there, one that is not understood.
+    pub tag: u64,
+    /// The policy or the VLANs do not allow it, or nobody has the address.
     pub destination: u64,
     /// The receiver had no buffer, or is not there.
     pub receiver: u64,
@@ -38,7 +41,7 @@ pub struct PortStatistics {
     pub received_bytes: u64,
     /// Frames of the guest that were dropped.
     pub dropped: Drops,
-    /// Frames for the guest that were dropped for want of buffers.
+    /// Frames for the guest, or the outside, that were dropped for want of buffers, or because they cannot be given to it.
     pub missed: u64,
 }
 
@@ -58,7 +61,7 @@ pub(crate) enum Taken {
     /// There was one that is not passed on.
     Dropped,
     /// It is in the buffer.
-    Frame { header: Header, length: usize, addresses: Addresses },
+    Frame { header: Header, length: usize, addresses: Addresses, vlan: Option<Vlan> },
 }
 
 /// One guest's card.
@@ -66,6 +69,7 @@ pub struct Port<'a, M> {
     channel: EmulatorSide<'a>,
     memory: M,
     offer: CardOffer,
+    vlan: Option<Vlan>,
     queues: Option<Queues>,
     bucket: Bucket,
     pub(crate) statistics: PortStatistics,
@@ -79,11 +83,23 @@ impl<'a, M: GuestMemory> Port<'a, M> {
             channel: EmulatorSide::publish(words, offer.description())?,
             memory,
             offer,
+            vlan: None,
             queues: None,
             bucket: Bucket::new(rate),
             statistics: PortStatistics::default(),
             signal: true,
         })
+    }
+
+    /// The same port in a VLAN, or in none: its frames go to ports in the same one alone, and have no tag.
+    #[must_use]
+    pub fn in_vlan(self, vlan: Option<Vlan>) -> Self {
+        Self { vlan, ..self }
+    }
+
+    /// Its VLAN.
+    pub fn vlan(&self) -> Option<Vlan> {
+        self.vlan
     }
 
     /// The address of the card.
@@ -207,13 +223,21 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         queues.transmit.give_back(&self.memory, chain.head(), 0)?;
         self.bucket.pay(length.unwrap_or(MAX_TRAIN));
         Ok(match outcome {
-            Ok((header, length)) => match buffer.get(..length).and_then(Addresses::of) {
-                Some(addresses) if addresses.source == self.offer.mac => Taken::Frame { header, length, addresses },
-                _ => {
-                    drops.source += 1;
-                    Taken::Dropped
+            Ok((header, length)) => {
+                let vlan = self.vlan;
+                let frame = buffer.get(..length).unwrap_or_default();
+                match Addresses::of(frame).filter(|addresses| addresses.source == self.offer.mac) {
+                    None => {
+                        drops.source += 1;
+                        Taken::Dropped
+                    }
+                    Some(_) if vlan.is_some() && is_tagged(frame) => {
+                        drops.tag += 1;
+                        Taken::Dropped
+                    }
+                    Some(addresses) => Taken::Frame { header, length, addresses, vlan },
                 }
-            },
+            }
             Err(HeaderError::Length) => {
                 drops.length += 1;
                 Taken::Dropped

@@ -5,6 +5,7 @@ use crate::header::Header;
 use crate::policy::{MAX_PORTS, Policy};
 use crate::port::{Port, Taken};
 use crate::uplink::Uplink;
+use crate::vlan::{Vlan, is_tagged};
 use bulkhead_driver::Clock;
 use bulkhead_virtio::{Chain, GuestMemory};
 use heapless::Vec;
@@ -140,10 +141,20 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
         self.uplink.as_mut().map_or(Taken::Nothing, |uplink| uplink.take(self.buffer, is_inside))
     }
 
-    /// The ports that a frame is for, the policy aside: the one that has its address, which is the uplink if no port has.
+    /// The uplink in a set of ports; empty without one.
+    fn outside(&self) -> u16 {
+        1u16.checked_shl(self.ports.len() as u32).filter(|_| self.uplink.is_some()).unwrap_or_default()
+    }
+
+    /// Whether a port is in a frame's VLAN. The uplink is in all.
+    fn carries(&self, port: usize, vlan: Option<Vlan>) -> bool {
+        self.ports.get(port).is_none_or(|port| port.vlan() == vlan)
+    }
+
+    /// The ports that a frame is for, policy and VLANs aside: the one that has its address, which is the uplink if no port has.
     fn meant(&self, destination: Mac) -> u16 {
         let all = (1u32 << self.ports.len()) - 1;
-        let outside = 1u16.checked_shl(self.ports.len() as u32).filter(|_| self.uplink.is_some()).unwrap_or_default();
+        let outside = self.outside();
         if destination.is_group() {
             return all as u16 | outside;
         }
@@ -153,46 +164,51 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
     /// Passes on the frames of one port; whether it had as many as it may have at a time.
     fn serve(&mut self, index: usize, now: u64) -> bool {
         for _ in 0..BURST {
-            let (mut header, length, addresses) = match self.take(index, now) {
+            let (header, length, addresses, vlan) = match self.take(index, now) {
                 Taken::Nothing => return false,
                 Taken::Dropped => continue,
-                Taken::Frame { header, length, addresses } => (header, length, addresses),
+                Taken::Frame { header, length, addresses, vlan } => (header, length, addresses, vlan),
             };
             let meant = self.meant(addresses.destination);
-            let allowed = (0..MAX_PORTS).filter(|port| meant >> port & 1 != 0 && self.policy.allows(index, *port));
-            let to = allowed.fold(0u16, |bits, port| bits | 1 << port);
-            let passed = self.pass(&mut header, length, to);
+            let allowed = (0..MAX_PORTS)
+                .filter(|port| meant >> port & 1 != 0 && self.policy.allows(index, *port) && self.carries(*port, vlan));
+            let mut to = allowed.fold(0u16, |bits, port| bits | 1 << port);
+            // Outside, a guest's own tag would choose the VLAN.
+            let hops = to & self.outside() != 0 && self.buffer.get(..length).is_some_and(is_tagged);
+            if hops {
+                to &= !self.outside();
+            }
+            let passed = self.pass(header, length, vlan, to);
             let statistics = match self.ports.get_mut(index) {
                 Some(port) => Some(&mut port.statistics),
                 None => self.uplink.as_mut().map(|uplink| &mut uplink.statistics),
             };
             let Some(statistics) = statistics else { return false };
+            if hops {
+                statistics.dropped.tag += 1;
+            }
             if passed {
                 statistics.sent += 1;
                 statistics.sent_bytes += length as u64;
-            } else if to == 0 {
-                statistics.dropped.destination += 1;
-            } else {
+            } else if to != 0 {
                 statistics.dropped.receiver += 1;
+            } else if !hops {
+                statistics.dropped.destination += 1;
             }
         }
         true
     }
 
-    /// Gives the frame in the buffer to the ports of a set; whether one of them got it.
-    fn pass(&mut self, header: &mut Header, length: usize, to: u16) -> bool {
+    /// Gives the frame in the buffer, of a VLAN or none, to the ports of a set; whether one of them got it.
+    fn pass(&mut self, mut header: Header, length: usize, vlan: Option<Vlan>, to: u16) -> bool {
+        let outside = self.outside();
         let Some(frame) = self.buffer.get_mut(..length) else {
             return false;
         };
         let mut passed = false;
         // A card fills checksums in on its own copy: it comes before those that may have them filled in here.
-        let outside = 1u16.checked_shl(self.ports.len() as u32).unwrap_or_default();
         if let Some(uplink) = self.uplink.as_mut().filter(|_| to & outside != 0) {
-            let filled = header.segments.is_none() && !uplink.information().transmit_checksum;
-            passed |= uplink.give(*header, frame);
-            if filled {
-                header.checksum = None;
-            }
+            passed |= uplink.give(&mut header, frame, vlan);
         }
         for (_, port) in self.ports.iter_mut().enumerate().filter(|(number, _)| to >> number & 1 != 0) {
             // A receiver that takes no open checksum gets it filled in; those after it do no harm by that.
@@ -203,7 +219,7 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
             {
                 header.checksum = None;
             }
-            passed |= port.give(&mut self.chain, *header, frame);
+            passed |= port.give(&mut self.chain, header, frame);
         }
         passed
     }

@@ -1,7 +1,8 @@
 //! The switch between guests' network cards.
 //!
-//! Its environment names each port with its card's address, its channel, its guest's memory, and the ports that it may talk to; and the
-//! card on the PCI bus that is its uplink, if it has one, with memory for DMA. It must never do anything with a guest's memory but move the frames of that guest's own queues.
+//! Its environment names each port with its card's address, its channel, its guest's memory, its VLAN, and the ports that it may talk to;
+//! and the card on the PCI bus that is its uplink, if it has one, with memory for DMA. It must never do anything with a guest's memory but
+//! move the frames of that guest's own queues.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -12,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use bulkhead_driver::{DmaMemory, NicInformation};
 use bulkhead_guest_memory::Ram;
-use bulkhead_net_device::{CardOffer, MAX_PORTS, MAX_TRAIN, Mac, Policy, Port, Switch, Uplink};
+use bulkhead_net_device::{CardOffer, MAX_PORTS, MAX_TRAIN, Mac, Policy, Port, Switch, Uplink, Vlan};
 use bulkhead_net_program::{self as card, Card};
 use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::Channel;
@@ -92,15 +93,21 @@ fn publish(
     let ram = Ram::new(program, entry.peer).ok_or("a port's guest's memory is not mapped")?;
     let uplink_number = program.environment().network_ports().position(|entry| entry.uplink);
     let limits = uplink.filter(|_| uplink_number.is_some_and(|number| entry.peers >> number & 1 != 0));
+    let vlan = match entry.vlan {
+        0 => None,
+        number => Some(Vlan::new(number).ok_or("a port's VLAN is none")?),
+    };
     let offer = CardOffer {
         mac: Mac(entry.mac),
         mtu: limits.map_or(entry.mtu, |limits| entry.mtu.min(limits.mtu)),
         checksum: entry.checksum && limits.is_none_or(|limits| limits.transmit_checksum),
-        segmentation: entry.segmentation && limits.is_none_or(|limits| limits.segmentation),
+        // What leaves with a tag is not cut into segments.
+        segmentation: entry.segmentation && limits.is_none_or(|limits| limits.segmentation && vlan.is_none()),
         link: true,
     };
     let port = Port::publish(channel.words(), ram, offer, entry.rate).map_err(|_| "a port's channel is too small")?;
-    switch.add(port).map_err(|_| "there are too many ports")?;
-    println!("port {} of {}: {:02x?}, may talk to {:#x}", entry.name, entry.peer, entry.mac, entry.peers);
+    switch.add(port.in_vlan(vlan)).map_err(|_| "there are too many ports")?;
+    let (name, guest, mac, peers) = (entry.name, entry.peer, entry.mac, entry.peers);
+    println!("port {name} of {guest}: {mac:02x?}, VLAN {}, may talk to {peers:#x}", entry.vlan);
     Ok(channel)
 }

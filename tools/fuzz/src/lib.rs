@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod card;
 mod console;
 mod function;
 mod generator;

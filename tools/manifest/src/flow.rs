@@ -88,8 +88,8 @@ impl FlowGraph {
                 let peers = manifest.peers_of(switch, name);
                 let by = format!("switch `{switch}`");
                 let count = manifest.ports_of(switch).count();
-                for (index, (peer, _)) in manifest.ports_of(switch).enumerate().take(16) {
-                    if peers >> index & 1 != 0 {
+                for (index, (peer, card)) in manifest.ports_of(switch).enumerate().take(16) {
+                    if peers >> index & 1 != 0 && card.vlan() == network.vlan() {
                         self.add(name, &peer.name.value, &by);
                     }
                 }

@@ -267,8 +267,16 @@ pub(crate) struct Network {
     pub(crate) mtu: Located<u64>,
     /// Bytes a second.
     pub(crate) rate: Option<Located<u64>>,
+    pub(crate) vlan: Option<Located<u64>>,
     pub(crate) checksum: bool,
     pub(crate) segmentation: bool,
+}
+
+impl Network {
+    /// Its VLAN; none is 0.
+    pub(crate) fn vlan(&self) -> u64 {
+        self.vlan.as_ref().map_or(0, |vlan| vlan.value)
+    }
 }
 
 /// `[switch.NAME]`: the policy of a switch.

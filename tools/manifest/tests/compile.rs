@@ -351,3 +351,54 @@ fn channels_of_guests() {
         assert_eq!((ends(1, "talk"), ends(3, "echo")), (None, None));
     });
 }
+
+/// Cards in VLANs, and the uplink, which is in all.
+#[test]
+fn network_cards() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        iommu = true
+        [machine.device.net0]
+        model = "e1000"
+        [partition.lan]
+        program = "switch"
+        devices = ["net0"]
+        [memory.frames]
+        partitions = ["lan"]
+        size = "512 KiB"
+        dma = true
+        [switch.lan]
+        allow = ["red <-> blue", "red -> net0"]
+        [guest.red]
+        memory = "96 MiB"
+        kernel = "debian:linux-image-cloud-amd64"
+        [[guest.red.network]]
+        switch = "lan"
+        mac = "52:54:00:00:00:01"
+        vlan = 4094
+        features = { segmentation = false }
+        [guest.blue]
+        memory = "96 MiB"
+        kernel = "debian:linux-image-cloud-amd64"
+        [[guest.blue.network]]
+        switch = "lan"
+        mtu = 1400
+        rate = "1 MiB"
+    "#;
+    compiled(text, |_, plan| {
+        let ports = |name: &str| {
+            let partition = plan.partitions().find(|partition| partition.name() == name).unwrap();
+            partition.environment.network_ports().collect::<Vec<_>>()
+        };
+        let [red, blue, uplink] = ports("lan").try_into().unwrap();
+        assert_eq!((red.peer, red.peers, red.vlan, red.mac), ("red", 0b110, 4094, [0x52, 0x54, 0, 0, 0, 1]));
+        assert_eq!((blue.peer, blue.peers, blue.vlan, blue.mtu, blue.rate), ("blue", 0b001, 0, 1400, 1 << 20));
+        assert!(red.checksum && !red.segmentation && blue.segmentation && !red.uplink && !blue.uplink);
+        assert_eq!((uplink.name, uplink.uplink, uplink.peers, uplink.vlan), ("net0", true, 0, 0));
+        let of_guest = ports("red");
+        assert_eq!(of_guest.len(), 1);
+        assert_eq!((of_guest[0].peer, of_guest[0].vlan, of_guest[0].index), ("lan", 4094, 0));
+    });
+}

@@ -92,6 +92,7 @@ pub(crate) fn all(context: &Context<'_>) {
         networks::switches_are_known,
         networks::addresses_are_apart,
         networks::frames_fit,
+        networks::vlans_are_numbers,
         networks::rules_name_ports,
         networks::ports_are_not_too_many,
         networks::cards_reach_somebody,

@@ -5,6 +5,8 @@ use crate::model::{Flow, Guest, Network, parse_mac};
 
 /// Smallest MTU (RFC 791, 3.2), and the largest of a frame.
 const MTU: std::ops::RangeInclusive<u64> = 68..=1500;
+/// VLANs: 0 is none, and 4095 is reserved (IEEE 802.1Q-2018, table 9-2).
+const VLANS: std::ops::RangeInclusive<u64> = 1..=4094;
 /// Ports of a switch.
 const MAX_PORTS: usize = 16;
 /// The program of a switch.
@@ -78,6 +80,17 @@ pub(super) fn frames_fit(context: &Context<'_>) {
     }
 }
 
+/// VLANs have numbers that a frame's tag can name.
+pub(super) fn vlans_are_numbers(context: &Context<'_>) {
+    let named = networks(context).filter_map(|(_, network)| network.vlan.as_ref());
+    for vlan in named.filter(|vlan| !VLANS.contains(&vlan.value)) {
+        context
+            .reporter
+            .error("networks::vlan_out_of_range", &vlan.span, format!("there is no VLAN {}", vlan.value))
+            .help(format!("write {} to {}, or leave it out for no VLAN", VLANS.start(), VLANS.end()));
+    }
+}
+
 /// The rules of a switch name guests that have a card there, or its own card.
 pub(super) fn rules_name_ports(context: &Context<'_>) {
     let manifest = context.manifest;
@@ -124,7 +137,7 @@ pub(super) fn ports_are_not_too_many(context: &Context<'_>) {
     }
 }
 
-/// A card without any rule reaches nobody, and nobody it: probably not what was meant.
+/// A card without any rule, or with rules for cards in other VLANs alone, reaches nobody, and nobody it: probably not what was meant.
 pub(super) fn cards_reach_somebody(context: &Context<'_>) {
     for (guest, network) in networks(context) {
         let Some(switch) = &network.switch else { continue };
@@ -135,12 +148,19 @@ pub(super) fn cards_reach_somebody(context: &Context<'_>) {
             .iter()
             .filter(|policy| policy.name.value == switch.value)
             .flat_map(|policy| &policy.allow);
+        // The outside is in all VLANs. Names without a card have been reported.
+        let meets = |other: &str| {
+            let cards = context.manifest.ports_of(&switch.value).filter(|(guest, _)| guest.name.value == other);
+            let mut cards = cards.peekable();
+            cards.peek().is_none() || cards.any(|(_, card)| card.vlan() == network.vlan())
+        };
         let mut flows = rules.filter_map(|rule| Flow::parse(&rule.value));
-        if !flows.any(|flow| flow.from == name || flow.to == name) {
+        if !flows.any(|flow| (flow.from == name && meets(flow.to)) || (flow.to == name && meets(flow.from))) {
+            let place = network.vlan.as_ref().map_or_else(String::new, |vlan| format!(" in VLAN {}", vlan.value));
             context
                 .reporter
-                .warning("networks::isolated", &network.span, format!("no rule lets `{name}` talk to anybody"))
-                .help(format!("add a line to `allow` in [switch.{}]", switch.value));
+                .warning("networks::isolated", &network.span, format!("no rule lets `{name}` talk to anybody{place}"))
+                .help(format!("add a line to `allow` in [switch.{}] for another card{place}", switch.value));
         }
     }
 }

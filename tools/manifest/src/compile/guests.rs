@@ -215,7 +215,8 @@ impl Compiler<'_> {
             let bit = |has, bit| if has { bit } else { 0 };
             let flags = u64::from(self.manifest.peers_of(switch, guest_name))
                 | bit(network.checksum, NetworkPort::CHECKSUM)
-                | bit(network.segmentation, NetworkPort::SEGMENTATION);
+                | bit(network.segmentation, NetworkPort::SEGMENTATION)
+                | network.vlan() << NetworkPort::VLAN;
             let [m0, m1, m2, m3, m4, m5] = mac(network, index, number);
             let [low, high] = (network.mtu.value as u16).to_le_bytes();
             let card = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, low, high]);

@@ -90,6 +90,7 @@ fn network(table: TableReader<'_, '_>) -> Network {
         mac: table.string("mac"),
         mtu: table.integer("mtu").unwrap_or_else(|| table.default(DEFAULT_MTU)),
         rate: table.size("rate"),
+        vlan: table.integer("vlan"),
         checksum: withheld & PlanPort::CHECKSUM == 0,
         segmentation: withheld == 0,
     };

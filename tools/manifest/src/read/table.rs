@@ -323,6 +323,7 @@ fn example(key: &str) -> &'static str {
         "settings" => r#"{ seconds = "3" }"#,
         "must_finish" | "read_only" | "dma" => "true",
         "count" => "8",
+        "vlan" => "5",
         "physical" | "address" => "0x5000_0000",
         _ => r#""...""#,
     }
