@@ -2,6 +2,7 @@
 
 #[path = "../../../ide/tests/common/mod.rs"]
 mod controller;
+mod control;
 mod drives;
 mod hostile;
 mod requests;
