@@ -114,7 +114,8 @@ fn publish_one<D: Drive>(
 ) -> Result<Channel, &'static str> {
     let channel = program.channel(entry.name).ok_or("it has no channel")?;
     let ram = Ram::new(program, entry.peer).ok_or("its guest's memory is not mapped")?;
-    let disk = Disk::publish(channel.words(), ram, range(entry), service.information()).map_err(|error| match error {
+    let range = range(entry);
+    let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
         PublishError::Range { .. } => "it does not lie on the drive",
         PublishError::Channel(_) => "its channel is too small",
     })?;

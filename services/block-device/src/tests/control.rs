@@ -186,6 +186,8 @@ fn every_line_gets_one_answer() {
         let (mut wake_service, mut wake_guest) = (true, true);
         while wake_service || wake_guest {
             if random.within(0..8) == 0 {
+                // A life that does something, and ends before it signals.
+                let _ = control.serve();
                 let (mut start, at) = (0, taken());
                 for (line, answer) in lines.iter().zip(&mut answers) {
                     if start < at && at < start + line.len() {

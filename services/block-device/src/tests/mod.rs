@@ -1,8 +1,8 @@
 //! Monitors and guests' drivers against an IDE controller in memory.
 
+mod control;
 #[path = "../../../ide/tests/common/mod.rs"]
 mod controller;
-mod control;
 mod drives;
 mod hostile;
 mod requests;
