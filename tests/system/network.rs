@@ -51,7 +51,7 @@ fn guests_talk_and_write_while_the_disk_service_and_the_switch_are_killed() {
     assert!(first < end, "no disk was at work when its service was killed:\n{outcome}");
 }
 
-/// A guest's disk check while the disk's service is killed twenty times.
+/// A guest's disk check and its questions about the disk while the disk's service is killed twenty times.
 #[test]
 fn a_disk_survives_its_service() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/block-restart.toml", &[]) else {
@@ -67,8 +67,14 @@ fn a_disk_survives_its_service() {
         "partition block is killed (1 of 20)",
         "partition block is killed (20 of 20)",
         "check: disk ok sha256=",
+        "check: control ok asked=",
         "check: all ok",
     ]);
+    // More than once before the service was killed and after, and each time the same.
+    let control = lines.iter().find_map(|line| line.strip_prefix("check: control ok asked=")).unwrap_or_default();
+    let (asked, said) = control.split_once(' ').unwrap_or_default();
+    assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 20), "{outcome}");
+    assert!(said.starts_with("model=Generic 1234 serial=BXHD00011 identify="), "{outcome}");
 }
 
 #[test]

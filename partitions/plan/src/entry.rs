@@ -439,6 +439,9 @@ impl Disk<'_> {
     pub const NO_FLUSH: u64 = 1 << 3;
     /// The same: one queue.
     pub const ONE_QUEUE: u64 = 1 << 4;
+    /// A disk's control channel is a text channel. In the service it is called `GUEST/ctlN`, this being its middle part: guest and
+    /// number are those of the disk.
+    pub const CONTROL: &'static str = "ctl";
 }
 
 /// A guest's network card: a port of a switch.

@@ -47,6 +47,37 @@ pub enum PublishError {
     Channel(bulkhead_channel::PublishError),
 }
 
+/// What of the drive's features the guest has.
+pub(crate) struct Offered {
+    pub(crate) flush: bool,
+    pub(crate) discard: Option<RangeLimits>,
+    pub(crate) write_zeroes: Option<RangeLimits>,
+    pub(crate) queues: u16,
+    /// Logical blocks in a physical one, as a power of two.
+    pub(crate) physical_exponent: u8,
+}
+
+impl Offered {
+    pub(crate) fn new(range: &DiskRange<'_>, drive: &DriveInformation) -> Self {
+        let usable = |limits: Option<RangeLimits>, withheld: bool| limits.filter(|_| !range.read_only && !withheld);
+        // Sectors of a physical block, as a power of two.
+        let physical =
+            u32::from(drive.physical_exponent) + (u64::from(drive.logical_block_size) / SECTOR).trailing_zeros();
+        Self {
+            flush: drive.flush && !range.withheld.flush,
+            discard: usable(drive.discard, range.withheld.discard),
+            write_zeroes: usable(drive.write_zeroes, range.withheld.write_zeroes),
+            queues: if range.withheld.queues { 1 } else { drive.queues.clamp(1, MAX_QUEUES as u16) },
+            // The exponent is of use only if the range begins with a physical block.
+            physical_exponent: if range.first_sector.trailing_zeros() >= physical {
+                drive.physical_exponent
+            } else {
+                0
+            },
+        }
+    }
+}
+
 /// The disk as its driver sees it, and what its requests may be.
 pub(crate) fn offer(
     range: &DiskRange<'_>,
@@ -65,23 +96,12 @@ pub(crate) fn offer(
     for (to, from) in serial.iter_mut().zip(range.name.bytes()) {
         *to = from;
     }
-    // Sectors of a physical block, as a power of two.
-    let physical = u32::from(drive.physical_exponent) + block_sectors.trailing_zeros();
-    let usable = |limits: Option<RangeLimits>, withheld: bool| limits.filter(|_| !range.read_only && !withheld);
-    let discard = usable(drive.discard, range.withheld.discard);
-    let write_zeroes = usable(drive.write_zeroes, range.withheld.write_zeroes);
-    let flush = drive.flush && !range.withheld.flush;
-    let queues = if range.withheld.queues { 1 } else { drive.queues.clamp(1, MAX_QUEUES as u16) };
+    let Offered { flush, discard, write_zeroes, queues, physical_exponent } = Offered::new(range, drive);
     let configuration = BlockConfiguration {
         sectors: range.sectors,
         segments: MAX_DATA_SEGMENTS as u32,
         logical_block_size: drive.logical_block_size,
-        // The exponent is of use only if the range begins with a physical block.
-        physical_block_exponent: if range.first_sector.trailing_zeros() >= physical {
-            drive.physical_exponent
-        } else {
-            0
-        },
+        physical_block_exponent: physical_exponent,
         queues,
         discard: discard.map_or([0; 2], |limits| [limits.sectors, limits.granularity]),
         write_zeroes: write_zeroes.map_or(0, |limits| limits.sectors),

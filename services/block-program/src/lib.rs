@@ -1,10 +1,13 @@
 //! What the programs of all block services have in common.
 //!
-//! Owns: the disks and channels that the environment names, memory for DMA, and the loop that serves the disks. Must never: know which
+//! Owns: the disks and channels that the environment names, memory for DMA, and the loop that serves the disks and their control channels. Must never: know which
 //! drive it is, or do anything with a guest's memory but move the data of that guest's own requests.
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+mod controls;
 mod memory;
 
 pub use memory::{Buffer, dma_memory};
@@ -18,6 +21,7 @@ use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
 use bulkhead_runtime::time::Tsc;
 use bulkhead_runtime::{Program, events, println};
+use controls::Controls;
 use core::fmt::Debug;
 
 /// The block service of a drive on the PCI bus: the program's main function. `bar` says in which BAR its registers are, and its driver
@@ -65,8 +69,9 @@ pub fn serve<D: Drive>(program: &Program, drive: D, buffer: Buffer, interrupt: O
     println!("drive {}: {} sectors", information.model(), information.sectors);
     let mut service = Service::new(drive, Tsc, buffer);
     let channels = publish(program, &mut service);
+    let mut controls = Controls::new(program, service.information());
     loop {
-        let more = service.work();
+        let more = service.work() | controls.serve();
         service.take_signals(|index| {
             if let Some(channel) = channels.get(index) {
                 channel.signal_peer();
@@ -109,19 +114,24 @@ fn publish_one<D: Drive>(
 ) -> Result<Channel, &'static str> {
     let channel = program.channel(entry.name).ok_or("it has no channel")?;
     let ram = Ram::new(program, entry.peer).ok_or("its guest's memory is not mapped")?;
-    let range = DiskRange {
-        name: entry.name,
-        first_sector: entry.first_sector,
-        sectors: entry.sectors,
-        read_only: entry.read_only,
-        withheld: withheld(entry.withheld),
-    };
+    let range = range(entry);
     let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
         PublishError::Range { .. } => "it does not lie on the drive",
         PublishError::Channel(_) => "its channel is too small",
     })?;
     service.add(disk).map_err(|TooManyDisks| "there are too many disks")?;
     Ok(channel)
+}
+
+/// Where the disk lies, and what of the drive it has.
+fn range<'e>(entry: &plan::Disk<'e>) -> DiskRange<'e> {
+    DiskRange {
+        name: entry.name,
+        first_sector: entry.first_sector,
+        sectors: entry.sectors,
+        read_only: entry.read_only,
+        withheld: withheld(entry.withheld),
+    }
 }
 
 /// What the manifest withholds, as the emulator knows it.

@@ -1,7 +1,8 @@
 //! A byte ring with one sender and one receiver, in shared memory.
 //!
-//! Layout in words: 0 = bytes ever sent, 8 = bytes ever received (each on its own cache line), from 16 the data. Byte `n` of the
-//! stream lies at `n % capacity` of the data, little-endian in its word. Counts are free-running and wrap at 2^64.
+//! Layout in words: 0 = bytes ever sent, 1 = the sender's note to its next life, 8 = bytes ever received (on another cache line), from 16
+//! the data. Byte `n` of the stream lies at `n % capacity` of the data, little-endian in its word. Counts are free-running and wrap at
+//! 2^64.
 //!
 //! A side signals its peer only if the peer can be asleep: the sender when the ring had been drained, the receiver when the
 //! ring had been full. Both publish their count, then put a full fence, then read the peer's count: one of the two always
@@ -12,6 +13,8 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 /// Word of the count of bytes sent.
 const SENT: usize = 0;
+/// Word of the sender's note.
+const NOTE: usize = 1;
 /// Word of the count of bytes received.
 const RECEIVED: usize = 8;
 /// First word of the data.
@@ -24,6 +27,7 @@ const WORD: usize = 8;
 /// The ring's memory, cut into counts and data.
 struct ByteRing<'a> {
     sent: &'a AtomicU64,
+    note: &'a AtomicU64,
     received: &'a AtomicU64,
     data: &'a [AtomicU64],
 }
@@ -31,10 +35,12 @@ struct ByteRing<'a> {
 impl<'a> ByteRing<'a> {
     fn new(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
         let too_small = TooSmall { needed: RING_MIN_WORDS, given: words.len() };
-        let (Some(sent), Some(received), Some(data)) = (words.get(SENT), words.get(RECEIVED), words.get(DATA..)) else {
+        let (Some(sent), Some(note), Some(received), Some(data)) =
+            (words.get(SENT), words.get(NOTE), words.get(RECEIVED), words.get(DATA..))
+        else {
             return Err(too_small);
         };
-        if data.is_empty() { Err(too_small) } else { Ok(Self { sent, received, data }) }
+        if data.is_empty() { Err(too_small) } else { Ok(Self { sent, note, received, data }) }
     }
 
     fn capacity(&self) -> usize {
@@ -130,6 +136,21 @@ impl<'a> ByteSender<'a> {
         self.ring.capacity()
     }
 
+    /// Bytes ever sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What this sender, or an earlier one, noted; 0 at first. The receiver can have written anything to it.
+    pub fn note(&self) -> u64 {
+        self.ring.note.load(Relaxed)
+    }
+
+    /// Notes something for a sender that takes over. Whoever finds it finds what was done to the ring before, too.
+    pub fn set_note(&self, note: u64) {
+        self.ring.note.store(note, Release);
+    }
+
     /// Sends as many of `bytes` as fit. If not all fitted the ring is full, and the receiver will signal once it has read.
     pub fn send(&mut self, bytes: &[u8]) -> Transfer {
         let mut done = Transfer::default();
@@ -180,6 +201,18 @@ impl<'a> ByteReceiver<'a> {
                 0
             }
         }
+    }
+
+    /// Bytes ever received.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Copies as many bytes as there are and fit into `buffer`, and leaves them in the ring. Returns how many.
+    pub fn peek(&mut self, buffer: &mut [u8]) -> usize {
+        let length = buffer.len().min(self.available());
+        self.ring.load(self.received, buffer.get_mut(..length).unwrap_or_default());
+        length
     }
 
     /// Receives as many bytes as there are and fit into `buffer`. If it was not filled the ring is empty, and the sender will

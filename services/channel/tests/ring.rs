@@ -28,6 +28,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A note outlives its sender, and is in nobody's way.
+#[test]
+fn a_sender_leaves_a_note() {
+    let words = memory(RING_MIN_WORDS);
+    let sender = ByteSender::attach(&words).unwrap();
+    assert_eq!(sender.note(), 0);
+    sender.set_note(u64::MAX);
+    let mut sender = ByteSender::attach(&words).unwrap();
+    assert_eq!((sender.note(), sender.sent(), sender.space()), (u64::MAX, 0, 8));
+    let _ = sender.send(&[1, 2, 3]);
+    let mut receiver = ByteReceiver::attach(&words).unwrap();
+    let mut bytes = [0; 8];
+    assert_eq!((receiver.receive(&mut bytes).bytes, receiver.received(), sender.sent()), (3, 3, 3));
+    assert_eq!(bytes, [1, 2, 3, 0, 0, 0, 0, 0]);
+}
+
 proptest! {
     #[test]
     fn behaves_like_a_bounded_queue(extra in 0usize..7, start in prop_oneof![Just(0u64), Just(u64::MAX - 100)], steps in
@@ -54,6 +70,9 @@ proptest! {
                 Step::Receive(length) => {
                     let full = model.len() == capacity;
                     let mut buffer = vec![0; length];
+                    prop_assert_eq!(receiver.peek(&mut buffer), length.min(model.len()));
+                    prop_assert!(buffer.iter().zip(&model).all(|(seen, next)| seen == next));
+                    buffer.fill(0);
                     let received = receiver.receive(&mut buffer);
                     prop_assert_eq!(received.bytes, length.min(model.len()));
                     prop_assert_eq!(received.signal, full && received.bytes > 0);

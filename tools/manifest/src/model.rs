@@ -329,6 +329,8 @@ pub(crate) struct Disk {
     pub(crate) data: Option<Located<String>>,
     /// Bits of the plan's entry for what is withheld.
     pub(crate) withheld: u64,
+    /// The guest has a control channel to its service.
+    pub(crate) control: bool,
 }
 
 /// `[channel.NAME]`.

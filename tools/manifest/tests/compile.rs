@@ -256,6 +256,41 @@ fn compiling_needs_every_file() {
 }
 
 #[test]
+fn control_of_a_disk_is_a_port() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        disk = "64 MiB"
+        [partition.block]
+        program = "block"
+        devices = ["ide0"]
+        [guest.a-guest-of-24-characters]
+        memory = "96 MiB"
+        kernel = "builtin:guests"
+        [[guest.a-guest-of-24-characters.disk]]
+        service = "block"
+        size = "1 MiB"
+        [[guest.a-guest-of-24-characters.disk]]
+        service = "block"
+        offset = "1 MiB"
+        size = "1 MiB"
+        control = true
+    "#;
+    compiled(text, |_, plan| {
+        let [block, guest] = [1, 2].map(|index| plan.partition(index).unwrap());
+        let port = guest.environment.channel("disk1.control").unwrap();
+        assert_eq!((port.role, port.kind, port.peer), (Role::Second, ChannelKind::Text, "block"));
+        assert!(guest.environment.channel("disk0.control").is_none());
+        let served = block.environment.disks().nth(1).unwrap();
+        let name = format!("{}/{}{}", served.peer, bulkhead_plan::Disk::CONTROL, served.index);
+        let control = block.environment.channel(&name).unwrap();
+        assert_eq!((control.role, control.kind, control.peer), (Role::First, ChannelKind::Text, served.peer));
+        assert_eq!(block.environment.channels().count(), 3);
+    });
+}
+
+#[test]
 fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
     let text = std::fs::read_to_string(root().join("partitions/default.toml")).unwrap();
     let world = World::new();

@@ -20,10 +20,10 @@ enum Attack {
 
 /// Numbers that look random, the same for the same seed (xorshift64*). The property-testing crate cannot be had here: it
 /// needs the standard library in crates that the runtime shares.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -31,11 +31,11 @@ impl Random {
     }
 
     /// A number of the range.
-    fn within(&mut self, range: core::ops::Range<u64>) -> u64 {
+    pub(super) fn within(&mut self, range: core::ops::Range<u64>) -> u64 {
         range.start + (self.next() >> 16) % (range.end - range.start)
     }
 
-    fn value(&mut self) -> u64 {
+    pub(super) fn value(&mut self) -> u64 {
         match self.within(0..4) {
             0 => self.next(),
             1 => self.within(0..0x20),

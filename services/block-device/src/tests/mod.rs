@@ -1,5 +1,6 @@
 //! Monitors and guests' drivers against an IDE controller in memory.
 
+mod control;
 #[path = "../../../ide/tests/common/mod.rs"]
 mod controller;
 mod drives;

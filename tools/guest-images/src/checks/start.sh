@@ -110,6 +110,7 @@ silent=$(word bulkhead.silent)
 gateway=$(word bulkhead.gateway)
 large=$(word bulkhead.disk)
 channels=$(word bulkhead.channel)
+control=$(word bulkhead.control)
 
 # What the card shows of itself.
 show_card() {
@@ -159,14 +160,56 @@ port_of() {
     done
 }
 
-# 1 MiB each way at the same time, each with its hash behind it; then both ends say that they have got all.
-check_channel() {
+# Waits until that port is there.
+wait_for_port() {
     waited=0
-    until port=$(port_of "$channel") && [ -c "$port" ]; do
+    until port=$(port_of "$1") && [ -c "$port" ]; do
         waited=$((waited + 1))
         [ $waited -lt 50 ] || return
         sleep 0.1
     done
+}
+
+# Asks the control port of the disk; what it answers goes into a file.
+ask() {
+    echo "$1" >&4
+    read -r outcome size <&4
+    [ "$outcome" = ok ] && dd bs="$size" count=1 iflag=fullblock <&4 > "$2" 2> /dev/null
+}
+
+# What the disk says of itself under a key.
+said() {
+    sed -n "s/^$1=//p" /information
+}
+
+# The control port answers the same while the disk works, and what it answers fits the disk and the device's own words. ATA devices swap
+# the bytes of their texts.
+check_control() {
+    exec 4<> "$port"
+    asked=1
+    ask identify /identify && ask information /information || return
+    while [ -e /disk-works ]; do
+        ask identify /again && cmp /identify /again && ask information /again && cmp /information /again || return
+        asked=$((asked + 1))
+        sleep 0.1
+    done
+    echo nonsense >&4
+    read -r outcome <&4
+    [ "$outcome" = "error unknown request" ] || return
+    exec 4>&-
+    cd /sys/block/vda
+    [ "$(said name) $(said sectors)" = "$(cat serial) $(cat size)" ] || return
+    cd /
+    { cat /identify; dd conv=swab < /identify 2> /dev/null; } | tr '\000' '\n' > /words
+    grep -q -F "$(said serial)" /words && grep -q -F "$(said model)" /words || return
+    identify=$(sha256sum < /identify)
+    echo "check: control ok asked=$asked model=$(said model) serial=$(said serial) identify=${identify%% *}"
+    rm -f /identify /information /again /words
+}
+
+# 1 MiB each way at the same time, each with its hash behind it; then both ends say that they have got all.
+check_channel() {
+    wait_for_port "$channel" || return
     echo "check: channel $channel is $port"
     dd if=/dev/urandom of=/sent bs=4096 count=256 2> /dev/null
     sent=$(sha256sum < /sent)
@@ -192,7 +235,18 @@ if grep -q 0x1042 /sys/bus/pci/devices/*/device; then
         waited=$((waited + 1))
     done
     show_disk
+    if [ -n "$control" ]; then
+        touch /disk-works
+        { wait_for_port "$control" && check_control || fail control; } > /control 2>&1 &
+        asking=$!
+    fi
     check_disk || fail disk
+    if [ -n "$control" ]; then
+        rm /disk-works
+        wait $asking
+        cat /control
+        ! grep -q FAILED /control || failed=yes
+    fi
     if [ -n "$large" ]; then
         { /bin/workload disk /dev/vda "$large" || echo "check: disk FAILED" > /disk-failed; } &
     fi

@@ -7,7 +7,7 @@ use crate::model::{Channel, Console, Located};
 pub(crate) const USABLE_BITS: usize = 63;
 /// Kinds of channel that a manifest can ask for.
 const KINDS: [&str; 2] = ["text", "raw"];
-/// Channels that a guest can have: ports of its virtio console.
+/// Channels that a guest can have, to its disks' services, too: ports of its virtio console.
 const MAX_PORTS: usize = 6;
 
 /// Both ends of a channel, and all of an endpoint, exist.
@@ -91,12 +91,14 @@ pub(super) fn guests_take_their_channels(context: &Context<'_>) {
         let is_end = |end: &Option<Located<String>>| end.as_ref().is_some_and(|end| end.value == guest.name.value);
         let has = |channel: &&Channel| is_end(&channel.first) || is_end(&channel.second);
         let channels: Vec<_> = manifest.channels.iter().filter(has).collect();
-        if let Some(channel) = channels.get(MAX_PORTS) {
+        let controls = guest.disks.iter().filter(|disk| disk.control).map(|disk| &disk.span);
+        let ports = channels.iter().map(|channel| &channel.name.span).chain(controls);
+        if let Some(span) = ports.into_iter().nth(MAX_PORTS) {
             let message = format!("`{}` has more than {MAX_PORTS} channels", guest.name.value);
             context
                 .reporter
-                .error("channels::too_many_ports", &channel.name.span, message)
-                .help("let one channel carry what several would");
+                .error("channels::too_many_ports", span, message)
+                .help("let one channel carry what several would; `control` of a disk takes one, too");
         }
         for channel in channels {
             if let Some(kind) = channel.kind.as_ref().filter(|kind| kind.value == "raw") {
@@ -161,7 +163,8 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
         // A guest has two: its serial port and its monitor's text. Init has one, on the default console.
         let guests = 2 * manifest.guests.iter().filter(|guest| served(&guest.console)).count();
         let init = usize::from(name == crate::model::DEFAULT_CONSOLE);
-        let disks = manifest.guests.iter().flat_map(|guest| &guest.disks).filter(|disk| is(&disk.service)).count();
+        let disks = manifest.guests.iter().flat_map(|guest| &guest.disks).filter(|disk| is(&disk.service));
+        let disks: usize = disks.map(|disk| 1 + usize::from(disk.control)).sum();
         let bits =
             channels + interrupts + has_console + texts + guests + init + disks + manifest.ports_of(name).count();
         if bits > USABLE_BITS {

@@ -4,6 +4,7 @@ use super::{Compiler, channels::End, plan_name, space::table_pages, without_targ
 use crate::{
     files::Image,
     model::{Guest, Located, Network, parse_mac},
+    read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_plan::{
@@ -157,7 +158,8 @@ impl Compiler<'_> {
         Some((target, *length))
     }
 
-    /// Each disk is a channel between its service (first) and the monitor (second); the service sees the guest's RAM, once.
+    /// Each disk is a channel between its service (first) and the monitor (second), and another one for control if the manifest says so; the
+    /// service sees the guest's RAM, once.
     fn disks(&mut self, index: usize, guest: &Guest, ram: &[Ram], sharing: &mut Vec<usize>) {
         for (number, disk) in (0u64..).zip(&guest.disks) {
             let Some(service) = disk.service.as_ref().map(|service| service.value.as_str()) else {
@@ -176,6 +178,14 @@ impl Compiler<'_> {
                 End { index, name: &name, peer: service },
             ];
             self.channel(&name, ChannelKind::Device, DEVICE_CHANNEL_MEMORY, ends);
+            if disk.control {
+                let name = format!("{}/{}{number}", guest.name.value, Disk::CONTROL);
+                let ends = [
+                    End { index: service_index, name: &name, peer: &guest.name.value },
+                    End { index, name: &format!("disk{number}.control"), peer: service },
+                ];
+                self.channel(&name, ChannelKind::Text, DEFAULT_CHANNEL_MEMORY, ends);
+            }
             let (first, sectors) = (disk.offset.value / SECTOR, size.value / SECTOR);
             let flags = disk.withheld | if disk.read_only { Disk::READ_ONLY } else { 0 };
             for (owner, peer, first) in [(service_index, guest.name.value.as_str(), first), (index, service, 0)] {

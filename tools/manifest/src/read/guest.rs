@@ -67,6 +67,7 @@ fn disk(table: TableReader<'_, '_>) -> Disk {
                 ("queues", PlanDisk::ONE_QUEUE),
             ],
         ),
+        control: table.boolean("control", false),
     };
     table.finish();
     disk
