@@ -58,7 +58,7 @@ impl World {
             "debian:linux-image-686:i386#vmlinux" | "debian:linux-image-cloud-amd64#vmlinux" => {
                 Ok(Some(self.directory.path().join("vmlinux-686")))
             }
-            "builtin:checks" | "builtin:reads" => Ok(Some(self.directory.path().join("initrd"))),
+            "builtin:checks" | "builtin:reads" | "builtin:stream" => Ok(Some(self.directory.path().join("initrd"))),
             // What a manifest's own kernel makes of the same.
             "builtin:checks#linux-image-cloud-amd64"
             | "builtin:checks#linux-image-rt-amd64"
