@@ -110,7 +110,7 @@ impl<R: Registers> Nic for E1000<'_, R> {
         if causes.overrun() {
             self.statistics.missed = self.statistics.missed.saturating_add(self.card.missed());
         }
-        self.transmitter.reclaim(&mut self.statistics);
+        self.transmitter.on_interrupt(&self.card, &mut self.statistics);
         causes.link()
     }
 

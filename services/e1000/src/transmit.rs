@@ -29,12 +29,14 @@ pub struct Transmitter<'a> {
     frames: [Sending; TRANSMIT_BUFFERS],
     oldest: usize,
     count: usize,
+    /// A frame was refused: the card interrupts when it has sent one, which it does not otherwise.
+    refused: bool,
 }
 
 impl<'a> Transmitter<'a> {
     pub fn new(memory: RingMemory<'a>) -> Self {
         let frames = [Sending { descriptors: 0, bytes: 0 }; TRANSMIT_BUFFERS];
-        Self { memory, tail: 0, head: 0, frames, oldest: 0, count: 0 }
+        Self { memory, tail: 0, head: 0, frames, oldest: 0, count: 0, refused: false }
     }
 
     /// Gives the card the ring, before it sends.
@@ -65,6 +67,9 @@ impl<'a> Transmitter<'a> {
         // The tail never meets the head from behind: that would be an empty ring (3.4).
         let used = (self.tail + TRANSMIT_ENTRIES - self.head) % TRANSMIT_ENTRIES;
         if self.count >= TRANSMIT_BUFFERS || used + descriptors >= TRANSMIT_ENTRIES {
+            if !core::mem::replace(&mut self.refused, true) {
+                card.set_sent_interrupts(true);
+            }
             return Err(TransmitError::Full);
         }
         let index = (self.oldest + self.count) % TRANSMIT_BUFFERS;
@@ -89,8 +94,17 @@ impl<'a> Transmitter<'a> {
         Ok(())
     }
 
+    /// To be called at every interrupt: there may be room again for what was refused.
+    pub fn on_interrupt<R: Registers>(&mut self, card: &Card<R>, statistics: &mut NicStatistics) {
+        let before = self.count;
+        self.reclaim(statistics);
+        if self.count < before && core::mem::take(&mut self.refused) {
+            card.set_sent_interrupts(false);
+        }
+    }
+
     /// Takes back what the card has sent: a frame is, when its last descriptor says so. Those behind it wait.
-    pub fn reclaim(&mut self, statistics: &mut NicStatistics) {
+    fn reclaim(&mut self, statistics: &mut NicStatistics) {
         while self.count > 0 {
             let Some(frame) = self.frames.get(self.oldest).copied() else { break };
             let end = self.head + frame.descriptors;

@@ -60,7 +60,8 @@ fn a_card_is_started_with_the_address_of_registers_or_eeprom() {
             let model = bus.0.borrow();
             assert_eq!((model.register(0x5400), model.register(0x5404)), (0x1200_5452, 0x8000_5634));
             assert_eq!((model.register(0x5208), model.register(0x540c)), (0, 0), "no groups, no other addresses");
-            assert_eq!((model.register(0) & 0x0c00_0064, model.register(0xd0)), (0x60, 0xd5));
+            let of_queues = if model.model == Model::I82574L { 1 << 20 | 1 << 24 } else { 0 };
+            assert_eq!((model.register(0) & 0x0c00_0064, model.register(0xd0)), (0x60, 0xd4 | of_queues));
             assert_eq!((model.register(0x100), model.receive_descriptors()), (0x0400_8002, 63));
         }
     }
@@ -152,6 +153,35 @@ fn a_full_transmit_ring_refuses_and_goes_on() {
     assert_eq!((sent.len(), card.statistics().sent), (66, 66));
     for (seed, sent) in sent.iter().take(64).enumerate() {
         assert_eq!(*sent, frame(OTHER, 80, seed));
+    }
+}
+
+/// Nobody waits for a frame to have been sent, unless another one was refused.
+#[test]
+fn only_a_full_transmit_ring_has_the_card_interrupt_for_what_it_sent() {
+    for model in MODELS {
+        let (bus, mut card) = started(model);
+        for round in 0..3 {
+            bus.0.borrow_mut().at_once = true;
+            for seed in 0..200 {
+                card.transmit(&frame(OTHER, 80, seed), PLAIN).unwrap();
+                assert!(!bus.0.borrow().interrupts());
+            }
+            bus.0.borrow_mut().at_once = false;
+            let taken = (0..100).take_while(|seed| card.transmit(&frame(OTHER, 80, *seed), PLAIN).is_ok()).count();
+            assert_eq!(taken, 64);
+            // What was sent before counts, too: it may be what there was no room for.
+            card.on_interrupt();
+            assert!(!bus.0.borrow().interrupts());
+            bus.0.borrow_mut().send(1);
+            assert!(bus.0.borrow().interrupts());
+            card.on_interrupt();
+            assert!(!bus.0.borrow().interrupts());
+            bus.0.borrow_mut().send(usize::MAX);
+            assert!(!bus.0.borrow().interrupts());
+            card.on_interrupt();
+            assert_eq!(card.statistics().sent, 264 * (round + 1));
+        }
     }
 }
 

@@ -316,6 +316,7 @@ impl Registers for Bus {
                     card.send(usize::MAX);
                 }
             }
+            0xe4 => assert_eq!((card.model, value), (Model::I82574L, 0x8008_0808), "vectors"),
             EERD | RCTL | TCTL | 0x410 | 0x2800..=0x2810 | 0x3800..=0x3810 | 0x3828 | 0x5200..=0x547c => {
                 card.registers.insert(offset, value);
             }
