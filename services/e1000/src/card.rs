@@ -66,7 +66,7 @@ impl<'a, R: Registers> E1000<'a, R> {
             queues: 1,
             transmit_checksum: true,
             receive_checksum: false,
-            segmentation: false,
+            segmentation: true,
         };
         Ok(Self { card, receiver, transmitter, information, statistics: NicStatistics::default(), dead: false })
     }
