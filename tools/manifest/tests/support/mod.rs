@@ -51,7 +51,7 @@ impl World {
     /// Calls `use_options` with these files.
     pub fn with_options<T>(&self, use_options: impl FnOnce(&Options<'_>) -> T) -> T {
         let resolver = |reference: &str| match reference {
-            "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" => {
+            "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" | "debian:linux-image-amd64" => {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
             "debian:linux-image-686:i386" => Ok(Some(self.directory.path().join("vmlinuz-686"))),
