@@ -250,7 +250,7 @@ fn train(options: usize, payload: usize) -> Vec<u8> {
     train[23] = 6;
     let tcp = 14 + header;
     train[tcp + 4..tcp + 8].copy_from_slice(&[0, 0xff, 0xff, 0]);
-    train[tcp + 12] = (header / 4 << 4) as u8;
+    train[tcp + 12] = ((header / 4) << 4) as u8;
     train
 }
 

@@ -226,7 +226,8 @@ impl Card {
             put(ip + 4, word(ip + 4) + number as u16);
             let sequence = u32::from_be_bytes(train[tcp + 4..tcp + 8].try_into().unwrap());
             let sequence = sequence + (number * (context >> 48) as usize) as u32;
-            (put(tcp + 4, (sequence >> 16) as u16), put(tcp + 6, sequence as u16));
+            put(tcp + 4, (sequence >> 16) as u16);
+            put(tcp + 6, sequence as u16);
             let with_length =
                 checksum(&[&train[tcp + 16..tcp + 18], &((frame.len() - tcp) as u16).to_be_bytes()].concat());
             frame[tcp + 16..tcp + 18].copy_from_slice(&with_length.to_be_bytes());
