@@ -47,3 +47,21 @@ fn bytes_are_copied_whole_or_not_at_all() {
     assert!(!memory.write(16, text));
     assert!(!memory.read(usize::MAX - 7, &mut back));
 }
+
+#[test]
+fn bytes_of_every_length_are_copied() {
+    let words = words(8);
+    let memory = DmaMemory::new(&words, 0);
+    let text: Vec<u8> = (1..=40).collect();
+    for length in 0..=text.len() {
+        (0..8).for_each(|word| memory.write_u64(8 * word, u64::MAX));
+        assert!(memory.write(16, &text[..length]));
+        let mut back = [0xee; 48];
+        assert!(memory.read(16, &mut back[..length]));
+        assert_eq!((&back[..length], &back[length..]), (&text[..length], &vec![0xee; 48 - length][..]));
+        let whole: Vec<u8> = (0..8).flat_map(|word| memory.read_u64(8 * word).to_le_bytes()).collect();
+        let padding = vec![0; length.next_multiple_of(8) - length];
+        let rest = vec![0xff; 48 - length.next_multiple_of(8)];
+        assert_eq!(whole, [&[0xff; 16], &text[..length], &padding[..], &rest[..]].concat());
+    }
+}

@@ -66,7 +66,7 @@ impl<'a, R: Registers> E1000<'a, R> {
             queues: 1,
             transmit_checksum: true,
             receive_checksum: false,
-            segmentation: false,
+            segmentation: true,
         };
         Ok(Self { card, receiver, transmitter, information, statistics: NicStatistics::default(), dead: false })
     }
@@ -110,7 +110,7 @@ impl<R: Registers> Nic for E1000<'_, R> {
         if causes.overrun() {
             self.statistics.missed = self.statistics.missed.saturating_add(self.card.missed());
         }
-        self.transmitter.reclaim(&mut self.statistics);
+        self.transmitter.on_interrupt(&self.card, &mut self.statistics);
         causes.link()
     }
 

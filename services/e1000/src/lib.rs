@@ -16,6 +16,7 @@ mod memory;
 mod model;
 mod receive;
 mod registers;
+mod train;
 mod transmit;
 
 pub use card::{E1000, Unusable};

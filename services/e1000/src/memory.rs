@@ -8,9 +8,9 @@ pub const BUFFER_BYTES: usize = 2048;
 /// Descriptors of the receive ring; each has its buffer. Rings are whole units of 128 bytes (3.2.6).
 pub const RECEIVE_ENTRIES: usize = 64;
 /// Descriptors of the transmit ring.
-pub const TRANSMIT_ENTRIES: usize = 128;
-/// Buffers of frames that are sent; a frame is one or two descriptors.
-pub const TRANSMIT_BUFFERS: usize = 64;
+pub const TRANSMIT_ENTRIES: usize = 256;
+/// Buffers of frames that are sent. A frame has one, with one to three descriptors; a train of segments up to 33.
+pub const TRANSMIT_BUFFERS: usize = 128;
 
 const RECEIVE_RING: usize = RECEIVE_ENTRIES * DESCRIPTOR_BYTES;
 const TRANSMIT_RING: usize = TRANSMIT_ENTRIES * DESCRIPTOR_BYTES;

@@ -58,7 +58,9 @@ const OVERRUN: u32 = 1 << 6;
 const RECEIVED: u32 = 1 << 7;
 
 /// The same with MSI-X (82574L): of the receive queue, the transmit queue, and all others (datasheet 10.2.4.1).
-const QUEUES_AND_OTHERS: u32 = 1 << 20 | 1 << 22 | 1 << 24;
+const RECEIVE_QUEUE: u32 = 1 << 20;
+const TRANSMIT_QUEUE: u32 = 1 << 22;
+const OTHERS: u32 = 1 << 24;
 /// IVAR: vector 0, valid, for the receive queue, the transmit queue and others; each write-back interrupts (datasheet 10.2.4).
 const ALL_TO_VECTOR_0: u32 = 1 << 31 | 8 << 16 | 8 << 8 | 8;
 
@@ -211,15 +213,21 @@ impl<R: Registers> Card<R> {
         self.registers.write_u32(RCTL, RECEIVE | if promiscuous { PROMISCUOUS } else { 0 });
     }
 
-    /// Lets interrupts through.
+    /// Lets interrupts through, but those of frames that were sent.
     pub fn unmask(&self) {
-        let mut causes = WRITTEN_BACK | LINK_CHANGED | FEW_BUFFERS | OVERRUN | RECEIVED;
+        let mut causes = LINK_CHANGED | FEW_BUFFERS | OVERRUN | RECEIVED;
         if self.model.is_express() {
             // With MSI-X it is these that interrupt; without, they never come.
             self.registers.write_u32(IVAR, ALL_TO_VECTOR_0);
-            causes |= QUEUES_AND_OTHERS;
+            causes |= RECEIVE_QUEUE | OTHERS;
         }
         self.registers.write_u32(IMS, causes);
+    }
+
+    /// Lets interrupts of frames that were sent through, or not. One that came before comes when they are let through.
+    pub fn set_sent_interrupts(&self, on: bool) {
+        let queue = if self.model.is_express() { TRANSMIT_QUEUE } else { 0 };
+        self.registers.write_u32(if on { IMS } else { IMC }, WRITTEN_BACK | queue);
     }
 
     /// The causes of interrupts since the last call; the card forgets them (13.4.17). `None` if they are all ones, as on a bus where

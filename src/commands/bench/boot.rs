@@ -24,6 +24,16 @@ pub fn manifest_with(kernel: &Path, manifest: &str, model: &str, limit: Duration
     file(kernel, manifest, &Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest), model, limit)
 }
 
+/// The same with a part of the manifest's text replaced.
+pub fn changed_manifest(manifest: &str, [from, to]: [&str; 2], model: &str, limit: Duration) -> miette::Result<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+    let text = fs::read_to_string(&source).into_diagnostic().wrap_err_with(|| source.display().to_string())?;
+    let name = source.file_name().unwrap_or_default();
+    let path = system::directory(&source)?.join(name);
+    fs::write(&path, text.replace(from, to)).into_diagnostic().wrap_err_with(|| path.display().to_string())?;
+    file(Path::new(KERNEL), manifest, &path, model, limit)
+}
+
 /// The same with so many partitions more, which sleep most of the time: programs without console, and no load to speak of.
 pub fn crowded_manifest(manifest: &str, more: usize, model: &str, limit: Duration) -> miette::Result<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);

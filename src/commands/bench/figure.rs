@@ -84,6 +84,25 @@ pub fn figures_of(serial: &str, cpu: &str) -> Vec<Figure> {
     figures
 }
 
+/// What a guest measured, each with the quotient by what the bare machine did, if it did, and the latter as `NAME.native`.
+pub fn compared(names: &[&str], guest: &str, native: &str, cpu: &str) -> Vec<Figure> {
+    let mut all = figures_of(guest, cpu);
+    all.retain(|figure| names.contains(&figure.name.as_str()));
+    let on_the_machine = figures_of(native, cpu);
+    for name in names {
+        let of = |figures: &[Figure]| figures.iter().find(|figure| figure.name == *name).cloned();
+        let Some(native) = of(&on_the_machine) else { continue };
+        if let Some(guest) = of(&all)
+            && native.median.as_f64() > 0.0
+        {
+            let ratio = Value::Ratio(guest.median.as_f64() / native.median.as_f64());
+            all.push(Figure::once(&format!("{name}.ratio"), (ratio, "ratio"), cpu));
+        }
+        all.push(Figure { name: format!("{name}.native"), ..native });
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

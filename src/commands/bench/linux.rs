@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bulkhead_harness::{Backend, Run};
+use bulkhead_harness::{Backend, PciDevice, Run};
 use miette::{IntoDiagnostic, WrapErr, miette};
 
 use super::{
@@ -60,7 +60,7 @@ pub static TWO: Boot = Boot {
 pub fn run(linux: &Boot, model: &str) -> miette::Result<Vec<Figure>> {
     let serial = boot::manifest(linux.manifest, model, TIME_LIMIT)?;
     let guest = ticks(&serial, number_after(&serial, GUEST_ENTERED, 10));
-    let serial = on_the_machine(linux.manifest, (INITRD, linux.command_line), linux.cpus, None, model)?;
+    let serial = Native { cpus: linux.cpus, ..Native::new(INITRD, linux.command_line) }.boot(linux.manifest, model)?;
     let native = ticks(&serial, number_after(&serial, "0x", 16));
 
     let instructions = |name, value| Figure::once(name, (Value::Whole(value), "instructions"), model);
@@ -75,38 +75,49 @@ pub fn run(linux: &Boot, model: &str) -> miette::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The serial output of the bare machine with an initial RAM disk and a command line, beside that of a manifest.
-pub fn on_the_machine(
-    manifest: &str,
-    (initrd, command_line): (&str, &str),
-    cpus: u32,
-    disk: Option<PathBuf>,
-    model: &str,
-) -> miette::Result<String> {
-    let directory = system::directory(Path::new(manifest))?.join("native");
-    fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
-    let image = directory.join("image.iso");
-    let file = |reference| {
-        programs::provide_guest_image(reference)
-            .map_err(|error| miette!("{reference}: {error}"))?
-            .ok_or_else(|| miette!("{reference} is not there"))
-    };
-    bulkhead_image::build_linux_image(&file(KERNEL)?, &file(initrd)?, command_line, &image)?;
-    boot::image(
-        "Linux on the bare machine",
-        &Run {
-            image,
-            backend: Backend::Bochs,
-            cpu_model: Some(model.to_owned()),
-            cpus,
-            memory_mib: MEMORY_MIB,
-            disk,
-            devices: Vec::new(),
-            iommu: false,
-            timeout: Some(TIME_LIMIT),
-            directory,
-        },
-    )
+/// What the bare machine boots, and with what.
+pub struct Native<'a> {
+    pub kernel: &'a str,
+    pub initrd: &'a str,
+    pub command_line: &'a str,
+    pub cpus: u32,
+    pub disk: Option<PathBuf>,
+    pub devices: Vec<PciDevice>,
+}
+
+impl<'a> Native<'a> {
+    /// The kernel of most guests, with an initial RAM disk and a command line; one processor, and no disk.
+    pub fn new(initrd: &'a str, command_line: &'a str) -> Self {
+        Self { kernel: KERNEL, initrd, command_line, cpus: 1, disk: None, devices: Vec::new() }
+    }
+
+    /// The machine's serial output. Its files go beside those of a manifest.
+    pub fn boot(self, manifest: &str, model: &str) -> miette::Result<String> {
+        let directory = system::directory(Path::new(manifest))?.join("native");
+        fs::create_dir_all(&directory).into_diagnostic().wrap_err_with(|| directory.display().to_string())?;
+        let image = directory.join("image.iso");
+        let file = |reference| {
+            programs::provide_guest_image(reference)
+                .map_err(|error| miette!("{reference}: {error}"))?
+                .ok_or_else(|| miette!("{reference} is not there"))
+        };
+        bulkhead_image::build_linux_image(&file(self.kernel)?, &file(self.initrd)?, self.command_line, &image)?;
+        boot::image(
+            "Linux on the bare machine",
+            &Run {
+                image,
+                backend: Backend::Bochs,
+                cpu_model: Some(model.to_owned()),
+                cpus: self.cpus,
+                memory_mib: MEMORY_MIB,
+                disk: self.disk,
+                devices: self.devices,
+                iommu: false,
+                timeout: Some(TIME_LIMIT),
+                directory,
+            },
+        )
+    }
 }
 
 /// Ticks from `start` to the first program.

@@ -11,6 +11,8 @@ mod kernel;
 mod linux;
 mod reads;
 mod shadow;
+mod sink;
+mod stream;
 mod suite;
 mod table;
 

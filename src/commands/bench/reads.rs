@@ -9,8 +9,8 @@ use std::{fs, path::Path, time::Duration};
 
 use super::{
     boot, exits,
-    figure::{Figure, Value, figures_of},
-    linux,
+    figure::{Figure, compared},
+    linux::{Native, number_after},
 };
 use crate::{statistics::counts_of, system};
 
@@ -51,29 +51,16 @@ pub fn run(model: &str) -> miette::Result<Vec<Figure>> {
     let directory = system::directory(Path::new(MANIFEST))?;
     let disk = directory.join("bench").join("disk.img");
     let disk = fs::exists(&disk).unwrap_or(false).then_some(disk);
-    let native = linux::on_the_machine(MANIFEST, (INITRD, COMMAND_LINE), 1, disk, model)?;
+    let native = Native { disk, ..Native::new(INITRD, COMMAND_LINE) }.boot(MANIFEST, model)?;
     Ok(figures(&guest, &native, model))
 }
 
 fn figures(guest: &str, native: &str, model: &str) -> Vec<Figure> {
-    let mut all = figures_of(guest, model);
-    all.retain(|figure| MEASURED.contains(&figure.name.as_str()));
-    let on_the_machine = figures_of(native, model);
-    for name in MEASURED {
-        let of = |figures: &[Figure]| figures.iter().find(|figure| figure.name == name).cloned();
-        let Some(native) = of(&on_the_machine) else { continue };
-        if let Some(guest) = of(&all)
-            && native.median.as_f64() > 0.0
-        {
-            let ratio = Value::Ratio(guest.median.as_f64() / native.median.as_f64());
-            all.push(Figure::once(&format!("{name}.ratio"), (ratio, "ratio"), model));
-        }
-        all.push(Figure { name: format!("{name}.native"), ..native });
-    }
+    let mut all = compared(&MEASURED, guest, native, model);
     let counts = counts_of(guest);
     let ticks = |checkpoint: u32| {
         let phase = PHASES.get(checkpoint as usize / 2)?;
-        linux::number_after(guest, &format!("reads: {phase} ticks="), 10)
+        number_after(guest, &format!("reads: {phase} ticks="), 10)
     };
     for (name, checkpoint, n) in EXITS {
         let exits = exits::caused(&counts, "linux", (checkpoint, IDLE), ticks, n);
@@ -84,7 +71,7 @@ fn figures(guest: &str, native: &str, model: &str) -> Vec<Figure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::figure::Value, *};
 
     #[test]
     fn guest_and_machine_are_compared() {

@@ -7,6 +7,7 @@ use super::{
     figure::{self, Figure},
     linux, reads,
     shadow::{Engine, Workload},
+    stream,
 };
 
 /// Far above what any of the small manifests takes.
@@ -22,6 +23,8 @@ enum Method {
     Linux(&'static linux::Boot),
     /// Linux reads its disk, as a guest and on the bare machine.
     Reads,
+    /// Linux sends a stream, as a guest and on the bare machine.
+    Stream,
     /// Guests with shadow paging print them, and their monitors count exits.
     Shadow(Workload, Engine),
 }
@@ -34,7 +37,7 @@ pub struct Suite {
 
 impl Suite {
     /// Every suite; the slow ones last.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self {
             method: Method::Printed("partitions/bench.toml"),
             figures: &["syscall.null", "ipc.call_reply", "exit.cpuid", "exit.pio", "exit.mmio", "boot.kernel"],
@@ -70,6 +73,7 @@ impl Suite {
         Self::shadow(Workload::Linux, Engine::Kept),
         Self::shadow(Workload::Linux, Engine::Plain),
         Self { method: Method::Reads, figures: &reads::FIGURES },
+        Self { method: Method::Stream, figures: &stream::FIGURES },
         Self { method: Method::Linux(&linux::ONE), figures: &linux::ONE.figures },
         Self { method: Method::Linux(&linux::TWO), figures: &linux::TWO.figures },
     ];
@@ -97,6 +101,7 @@ impl Suite {
             }
             Method::Linux(linux) => linux::run(linux, model),
             Method::Reads => reads::run(model),
+            Method::Stream => stream::run(model),
             Method::Shadow(workload, engine) => workload.run(engine, model),
         }
     }

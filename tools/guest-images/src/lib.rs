@@ -5,7 +5,8 @@
 //!   known, too: `memtest86+`, `gnumach-image-1.8-486:i386`, `seabios`.
 //! - `builtin:checks` is an initial RAM disk that checks its machine and says so on the console ([`checks`]);
 //!   `builtin:checks#PACKAGE` is the same for another kernel than that of `linux-image-cloud-amd64`.
-//! - `builtin:reads` is one that reads the disk, and prints what it costs ([`reads`]).
+//! - `builtin:reads` is one that reads the disk, and prints what it costs ([`reads`]); `builtin:stream` is one that sends a stream
+//!   ([`stream`]).
 //!
 //! `PACKAGE:i386` is a package of that architecture.
 //!
@@ -28,6 +29,7 @@ mod kernels;
 mod package;
 pub mod reads;
 mod reference;
+pub mod stream;
 mod vmlinux;
 
 pub use error::GuestImageError;
@@ -120,6 +122,14 @@ impl<'a> GuestImages<'a> {
                 let workload = fs::read(self.workload).map_err(GuestImageError::file(self.workload))?;
                 let archive = reads::initramfs(&busybox.busybox()?, &workload, &kernel.modules_of_disks()?);
                 self.keep("reads.cpio", &archive).map(Some)
+            }
+            Reference::Stream => {
+                let (Some(kernel), Some(busybox)) = (package(stream::KERNEL)?, package(BUSYBOX)?) else {
+                    return Ok(None);
+                };
+                let workload = fs::read(self.workload).map_err(GuestImageError::file(self.workload))?;
+                let archive = stream::initramfs(&busybox.busybox()?, &workload, &kernel.modules_of_cards()?);
+                self.keep("stream.cpio", &archive).map(Some)
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     checks::{CHANNEL_MODULES, DISK_MODULES, FILE_SYSTEM_MODULES, NETWORK_MODULES},
     kernels,
     reads::IDE_MODULES,
+    stream::CARD_MODULES,
 };
 
 /// The program of `busybox-static`.
@@ -20,7 +21,7 @@ const SELECTION: &str = "selection";
 /// The names of all modules that guests may need.
 fn wanted() -> impl Iterator<Item = &'static str> {
     let devices = DISK_MODULES.into_iter().chain(NETWORK_MODULES).chain(CHANNEL_MODULES);
-    devices.chain(FILE_SYSTEM_MODULES).chain(IDE_MODULES)
+    devices.chain(FILE_SYSTEM_MODULES).chain(IDE_MODULES).chain(CARD_MODULES)
 }
 
 /// What is written to [`SELECTION`] today.
@@ -58,6 +59,12 @@ impl Package {
     /// The kernel modules for a disk, be it virtio's or IDE, in the order in which they are loaded.
     pub fn modules_of_disks(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
         self.read_modules(DISK_MODULES.into_iter().chain(IDE_MODULES))
+    }
+
+    /// The kernel modules for a network card, be it virtio's or an e1000, in the order in which they are loaded; a
+    /// virtio card takes most of what a virtio disk takes.
+    pub fn modules_of_cards(&self) -> Result<Vec<(&'static str, Vec<u8>)>, GuestImageError> {
+        self.read_modules(DISK_MODULES.into_iter().chain(NETWORK_MODULES).chain(CARD_MODULES))
     }
 
     fn read_modules(

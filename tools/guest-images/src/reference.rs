@@ -25,6 +25,8 @@ pub enum Reference {
     },
     /// The initial RAM disk of [`crate::reads`], for the kernel of [`CHECKS_KERNEL`].
     Reads,
+    /// The initial RAM disk of [`crate::stream`], for the kernel that it names.
+    Stream,
 }
 
 /// The two forms of a Linux kernel.
@@ -45,6 +47,7 @@ impl FromStr for Reference {
         let (kind, name) = text.split_once(':').ok_or_else(unknown)?;
         match (kind, name.split_once('#').map_or((name, None), |(name, part)| (name, Some(part)))) {
             ("builtin", ("reads", None)) => Ok(Self::Reads),
+            ("builtin", ("stream", None)) => Ok(Self::Stream),
             ("builtin", ("checks", kernel)) => Ok(Self::Checks { kernel: package(kernel.unwrap_or(CHECKS_KERNEL))? }),
             ("debian", (name, None)) => Ok(Self::Debian { package: package(name)?, form: KernelForm::BzImage }),
             ("debian", (name, Some("vmlinux"))) => {
@@ -78,6 +81,7 @@ mod tests {
             Some(debian(KernelForm::Vmlinux))
         );
         assert_eq!("builtin:reads".parse::<Reference>().ok(), Some(Reference::Reads));
+        assert_eq!("builtin:stream".parse::<Reference>().ok(), Some(Reference::Stream));
         let checks = |kernel: &str| Some(Reference::Checks { kernel: kernel.to_owned() });
         assert_eq!("builtin:checks".parse::<Reference>().ok(), checks("linux-image-cloud-amd64"));
         assert_eq!("builtin:checks#linux-image-rt-amd64".parse::<Reference>().ok(), checks("linux-image-rt-amd64"));
@@ -93,6 +97,7 @@ mod tests {
             "builtin:other",
             "builtin:checks#",
             "builtin:reads#linux-image-rt-amd64",
+            "builtin:stream#linux-image-rt-amd64",
             "builtin:checks#../x",
             "debian:",
             "debian:a",

@@ -51,7 +51,9 @@ pub struct Card {
     pub sent: Vec<Vec<u8>>,
     /// Status of sent frames: done, and collisions.
     pub sent_status: u8,
-    context: Option<(usize, usize)>,
+    context: Option<(u64, u64)>,
+    /// What was read of the frame that is being sent.
+    pieces: Vec<u8>,
     /// Writes of the receive tail.
     pub releases: usize,
     words: &'static [AtomicU64],
@@ -75,6 +77,7 @@ impl Card {
             sent: Vec::new(),
             sent_status: 1,
             context: None,
+            pieces: Vec::new(),
             releases: 0,
             words,
         }
@@ -172,21 +175,67 @@ impl Card {
             let command = second >> 24 & 0xff;
             assert_eq!(second >> 32 & 0xf, 0, "status is the card's");
             if command & 0x20 != 0 && second >> 20 & 0xf == 0 {
-                assert_eq!(first & 0xffff_ffff | first >> 48, 0, "IP checksum, end of the sum");
-                self.context = Some(((first >> 32 & 0xff) as usize, (first >> 40 & 0xff) as usize));
+                assert!(self.pieces.is_empty(), "a context stands before its frame");
+                self.context = Some((first, second));
                 continue;
             }
-            assert_eq!(command & 0x0b, 0x0b, "end of packet, check sequence, report");
-            let mut frame = self.bytes(first, (second & 0xffff) as usize);
+            assert_eq!(command & 0x02, 0x02, "check sequence");
+            let piece = self.bytes(first, (second & 0xffff) as usize);
+            self.pieces.extend(piece);
+            if command & 0x09 == 0 {
+                continue;
+            }
+            assert_eq!(command & 0x09, 0x09, "end of packet, report");
+            let mut frame = std::mem::take(&mut self.pieces);
             if command & 0x20 != 0 {
-                assert_eq!((second >> 20 & 0xf, second >> 40 & 0xff), (1, 2), "data, checksum of TCP or UDP");
-                let (start, place) = self.context.take().expect("a context");
-                let sum = !checksum(&frame[start..]);
+                let (first, context) = self.context.take().expect("a context");
+                let (start, place) = ((first >> 32 & 0xff) as usize, (first >> 40 & 0xff) as usize);
+                assert_eq!((first >> 48, second >> 20 & 0xf), (0, 1), "end of the sum, data");
+                if command & 0x04 != 0 {
+                    assert_eq!(
+                        (second >> 40 & 0xff, context >> 24 & 0xff),
+                        (3, 0x27),
+                        "both checksums; TCP, IPv4, segments"
+                    );
+                    self.cut(&frame, (first as usize & 0xff, start), context);
+                    frame.clear();
+                } else {
+                    assert_eq!((second >> 40 & 0xff, first as u32, context >> 32), (2, 0, 0), "checksum of TCP or UDP");
+                    let sum = !checksum(&frame[start..]);
+                    frame[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            if !frame.is_empty() {
+                self.sent.push(frame);
+            }
+            self.word(descriptor + 8).store(second | u64::from(self.sent_status) << 32, SeqCst);
+            self.causes |= 1;
+        }
+    }
+
+    /// Sends a train by segments (3.5), with IP and TCP headers at these places.
+    fn cut(&mut self, train: &[u8], (ip, tcp): (usize, usize), context: u64) {
+        let (payload, header) = ((context & 0xf_ffff) as usize, (context >> 40 & 0xff) as usize);
+        assert_eq!(header + payload, train.len());
+        for (number, data) in train[header..].chunks((context >> 48) as usize).enumerate() {
+            let mut frame = [&train[..header], data].concat();
+            let mut put = |at: usize, value: u16| frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
+            let word = |at: usize| u16::from_be_bytes([train[at], train[at + 1]]);
+            assert_eq!((word(ip + 2), word(ip + 10)), (0, 0), "length and checksum are the card's");
+            put(ip + 2, (header + data.len() - ip) as u16);
+            put(ip + 4, word(ip + 4) + number as u16);
+            let sequence = u32::from_be_bytes(train[tcp + 4..tcp + 8].try_into().unwrap());
+            let sequence = sequence + (number * (context >> 48) as usize) as u32;
+            put(tcp + 4, (sequence >> 16) as u16);
+            put(tcp + 6, sequence as u16);
+            let with_length =
+                checksum(&[&train[tcp + 16..tcp + 18], &((frame.len() - tcp) as u16).to_be_bytes()].concat());
+            frame[tcp + 16..tcp + 18].copy_from_slice(&with_length.to_be_bytes());
+            for (place, start, end) in [(tcp + 16, tcp, frame.len()), (ip + 10, ip, tcp)] {
+                let sum = !checksum(&frame[start..end]);
                 frame[place..place + 2].copy_from_slice(&sum.to_be_bytes());
             }
             self.sent.push(frame);
-            self.word(descriptor + 8).store(second | u64::from(self.sent_status) << 32, SeqCst);
-            self.causes |= 1;
         }
     }
 
@@ -316,6 +365,7 @@ impl Registers for Bus {
                     card.send(usize::MAX);
                 }
             }
+            0xe4 => assert_eq!((card.model, value), (Model::I82574L, 0x8008_0808), "vectors"),
             EERD | RCTL | TCTL | 0x410 | 0x2800..=0x2810 | 0x3800..=0x3810 | 0x3828 | 0x5200..=0x547c => {
                 card.registers.insert(offset, value);
             }

@@ -11,7 +11,7 @@
 //!
 //! With arguments it does something else: `disk PATH MIB` writes and verifies a disk ([`storage`]), `send ADDRESS PORT` and `receive
 //! PORT` pass a stream from one machine to another ([`transfer`]). With the argument `programs` it starts [`programs`] instead, for a monitor that counts exits; with `reads` and the path of a disk it
-//! tells what [`reads`] cost.
+//! tells what [`reads`] cost, with `stream ADDRESS PORT` what [`streams`] cost.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -20,11 +20,13 @@ mod forks;
 mod futexes;
 mod linux;
 mod mappings;
+mod meter;
 mod mix;
 mod pipes;
 mod programs;
 mod reads;
 mod storage;
+mod streams;
 mod transfer;
 
 // Compiled code calls its functions by name.
@@ -53,7 +55,10 @@ fn main(arguments: [Option<&'static CStr>; 3]) -> u8 {
     match (text(0), arguments[1]) {
         (None, _) => check(&processors),
         (Some("programs"), _) => start_programs(&processors),
-        (Some("reads"), Some(path)) => read_disk(&processors, path),
+        (Some("reads"), Some(path)) => measured("reads", reads::run(&processors, path)),
+        (Some("stream"), _) if let (Some(to), Some(port)) = (text(1).and_then(address), port(2)) => {
+            measured("stream", streams::run(&processors, to, port))
+        }
         (Some("disk"), Some(path)) if let Some(mib) = number(2) => tell("disk", storage::run(path, mib)),
         (Some("receive"), _) if let Some(port) = port(1) => tell("receive", transfer::receive(port)),
         (Some("send"), _) if let (Some(to), Some(port)) = (text(1).and_then(address), port(2)) => {
@@ -105,11 +110,12 @@ fn check(processors: &Processors) -> u8 {
     status
 }
 
-fn read_disk(processors: &Processors, path: &CStr) -> u8 {
-    match reads::run(processors, path) {
+/// Says if a measurement failed.
+fn measured(name: &str, outcome: Result<(), Failure>) -> u8 {
+    match outcome {
         Ok(()) => 0,
         Err(failure) => {
-            println!("reads: {failure} FAILED");
+            println!("{name}: {failure} FAILED");
             1
         }
     }

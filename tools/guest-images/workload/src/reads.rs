@@ -1,17 +1,13 @@
 //! What reading a disk costs: instructions that the machine would not have executed otherwise.
 //!
-//! A process of the lowest class counts whenever nothing else wants the processor, by a loop of known length. So what a request
-//! costs is the time that it takes, in ticks of a time-stamp counter that counts instructions, less what that process executed
-//! meanwhile. Then the same requests are made without it, between checkpoints for a monitor that counts exits, and last nothing at
-//! all, so that what a guest exits for anyhow can be taken off.
+//! They are told as [`Meter`] says. Then the same requests are made without it, between checkpoints for a monitor that counts exits,
+//! and last nothing at all, so that what a guest exits for anyhow can be taken off.
 
 use core::{ffi::CStr, time::Duration};
 
 use crate::{
-    linux::{
-        Checkpoints, Disk, Failure, LOOP_INSTRUCTIONS, Processors, SharedCounter, become_idle, sleep, start_process,
-        stop_process, ticks,
-    },
+    linux::{Checkpoints, Disk, Failure, Processors, sleep, ticks},
+    meter::{Meter, print},
     println,
 };
 
@@ -56,17 +52,11 @@ impl Reader {
     }
 
     /// Makes a request for each sample, and notes what it cost.
-    fn measure(&mut self, request: Request, idle: &SharedCounter, samples: &mut [u64]) -> Result<(), Failure> {
+    fn measure(&mut self, request: Request, meter: &Meter, samples: &mut [u64]) -> Result<(), Failure> {
         for number in 0..WARM_UP {
             self.read(request, number)?;
         }
-        for (number, sample) in (WARM_UP..).zip(samples) {
-            let (start, counted) = (ticks(), idle.value());
-            self.read(request, number)?;
-            let elapsed = ticks().wrapping_sub(start);
-            *sample = elapsed.saturating_sub(idle.value().wrapping_sub(counted).wrapping_mul(LOOP_INSTRUCTIONS));
-        }
-        Ok(())
+        meter.measure(samples, |number| self.read(request, WARM_UP + number))
     }
 }
 
@@ -80,20 +70,16 @@ fn next_place(random: &mut u32) -> usize {
 pub fn run(processors: &Processors, path: &CStr) -> Result<(), Failure> {
     let checkpoints = Checkpoints::permit()?;
     let mut reader = Reader { disk: Disk::open(path, MIB)?, random: 1 };
-    let idle = SharedCounter::new()?;
-    let process = start_process(processors.nth(0), || match become_idle() {
-        Ok(()) => idle.count_for_ever(),
-        Err(_) => 1,
-    })?;
+    let meter = Meter::start(processors)?;
     let mut samples = [0; SMALL];
     let (large, deep) = (&mut [0; LARGE], &mut [0]);
-    reader.measure(Request::Large, &idle, large)?;
+    reader.measure(Request::Large, &meter, large)?;
     print("block.read_1m", large);
-    reader.measure(Request::Small, &idle, &mut samples)?;
+    reader.measure(Request::Small, &meter, &mut samples)?;
     print("block.read_4k", &mut samples);
-    reader.measure(Request::Deep, &idle, deep)?;
+    reader.measure(Request::Deep, &meter, deep)?;
     print("block.read_4k.qd32", &mut deep.map(|sample| sample / DEEP as u64));
-    stop_process(process)?;
+    meter.stop()?;
 
     let phases = [
         ("large", Some((Request::Large, LARGE))),
@@ -114,18 +100,4 @@ pub fn run(processors: &Processors, path: &CStr) -> Result<(), Failure> {
     }
     println!("reads: ok, exits of {LARGE} large, {SMALL} small and {DEEP} deep requests counted");
     Ok(())
-}
-
-/// Prints a figure as `bulkhead bench` reads it.
-fn print(name: &str, samples: &mut [u64]) {
-    samples.sort_unstable();
-    let at =
-        |per_cent: usize| samples.get((samples.len() * per_cent / 100).min(samples.len() - 1)).copied().unwrap_or(0);
-    println!(
-        "{{\"name\": \"{name}\", \"unit\": \"instructions\", \"n\": {}, \"min\": {}, \"median\": {}, \"p95\": {}}}",
-        samples.len(),
-        at(0),
-        at(50),
-        at(95)
-    );
 }

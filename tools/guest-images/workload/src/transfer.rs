@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::{
-    linux::{Failure, accept, connect, sleep},
+    linux::{Failure, PipeEnd, accept, connect, sleep},
     mix::mix,
 };
 
@@ -22,17 +22,22 @@ fn fill(block: &mut [u8], number: u64) {
     }
 }
 
-/// Sends the stream. Returns its length.
-pub fn send(to: [u8; 4], port: u16) -> Result<usize, Failure> {
+/// A connection to a machine that may take its time until it answers.
+pub fn reach(to: [u8; 4], port: u16) -> Result<PipeEnd, Failure> {
     let mut attempts = 0;
-    let connection = loop {
+    loop {
         match connect(to, port) {
-            Ok(connection) => break connection,
+            Ok(connection) => return Ok(connection),
             Err(failure) if attempts == ATTEMPTS => return Err(failure),
             Err(_) => attempts += 1,
         }
         sleep(Duration::from_secs(1))?;
-    };
+    }
+}
+
+/// Sends the stream. Returns its length.
+pub fn send(to: [u8; 4], port: u16) -> Result<usize, Failure> {
+    let connection = reach(to, port)?;
     let mut block = [0; BLOCK];
     for number in 0..LENGTH / BLOCK {
         fill(&mut block, number as u64);

@@ -51,14 +51,14 @@ impl World {
     /// Calls `use_options` with these files.
     pub fn with_options<T>(&self, use_options: impl FnOnce(&Options<'_>) -> T) -> T {
         let resolver = |reference: &str| match reference {
-            "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" => {
+            "debian:linux-image-cloud-amd64" | "debian:linux-image-rt-amd64" | "debian:linux-image-amd64" => {
                 Ok(Some(self.directory.path().join("vmlinuz")))
             }
             "debian:linux-image-686:i386" => Ok(Some(self.directory.path().join("vmlinuz-686"))),
             "debian:linux-image-686:i386#vmlinux" | "debian:linux-image-cloud-amd64#vmlinux" => {
                 Ok(Some(self.directory.path().join("vmlinux-686")))
             }
-            "builtin:checks" | "builtin:reads" => Ok(Some(self.directory.path().join("initrd"))),
+            "builtin:checks" | "builtin:reads" | "builtin:stream" => Ok(Some(self.directory.path().join("initrd"))),
             // What a manifest's own kernel makes of the same.
             "builtin:checks#linux-image-cloud-amd64"
             | "builtin:checks#linux-image-rt-amd64"
