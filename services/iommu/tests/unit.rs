@@ -75,7 +75,7 @@ fn faults_are_told_once_and_their_places_freed() {
     let unit = Unit::new(&model, 4096).unwrap();
     unit.signal_faults(0x1_fee0_1000, 0x45);
     assert_eq!((model.get(0x3c), model.get64(0x40), model.get(0x38)), (0x45, 0x1_fee0_1000, 0));
-    model.set64(0x1234_5000);
+    model.set64(FAULTS, 0x1234_5000);
     model.set64(FAULTS + 8, 1 << 63 | 1 << 62 | 6 << 32 | 0x80);
     model.set64(FAULTS + 16, 0x25 << 48);
     model.set64(FAULTS + 24, 1 << 63 | 0x25 << 32 | 0x88);
