@@ -64,7 +64,7 @@ pub const fn sent(word: u64) -> Option<bool> {
     if word & DONE == 0 { None } else { Some(word & NOT_SENT == 0) }
 }
 
-/// What a frame is to be done to, as the second words of its descriptors say.
+/// What is done to a frame, as the second words of its descriptors say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Nothing (3.3.3).
@@ -85,8 +85,8 @@ pub const fn piece(kind: Kind, length: u16, is_last: bool) -> u64 {
     kind | PIECE | if is_last { LAST } else { 0 } | length as u64
 }
 
-/// The words of the context of a frame with a checksum to be filled in, of so many bytes (3.3.6). `None` if the card cannot fill it in: it is not that of TCP or
-/// UDP, does not lie in the frame, or lies beyond the first 256 bytes. The sum goes to the frame's end, TUCSE 0.
+/// The words of the context of a frame with a checksum to be filled in, of so many bytes (3.3.6). `None` if the card cannot fill it in:
+/// it is not that of TCP or UDP, does not lie in the frame, or lies beyond the first 256 bytes. The sum goes to the frame's end, TUCSE 0.
 pub fn context(checksum: Checksum, length: usize) -> Option<[u64; 2]> {
     let protocol = match checksum.offset {
         TCP_CHECKSUM => TCP,

@@ -21,7 +21,10 @@ use crate::statistics::counts_of;
 const MANIFEST: &str = "partitions/bench-tcp.toml";
 const KERNEL: &str = "debian:linux-image-amd64";
 const INITRD: &str = "builtin:stream";
-const COMMAND_LINE: &str = "console=ttyS0,115200 nokaslr quiet nohz=off bulkhead.address=10.0.2.15 bulkhead.gateway=10.0.2.2 bulkhead.port=5001";
+const COMMAND_LINE: &str = concat!(
+    "console=ttyS0,115200 nokaslr quiet nohz=off ",
+    "bulkhead.address=10.0.2.15 bulkhead.gateway=10.0.2.2 bulkhead.port=5001"
+);
 /// The port that the manifest and the command line name; the server has another one each time.
 const PORT: &str = "bulkhead.port=5001";
 /// Linux takes a minute or two to start under Bochs.

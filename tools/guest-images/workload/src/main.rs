@@ -10,8 +10,9 @@
 //! - [`mappings`]: a page is replaced while threads on the other processors read it.
 //!
 //! With arguments it does something else: `disk PATH MIB` writes and verifies a disk ([`storage`]), `send ADDRESS PORT` and `receive
-//! PORT` pass a stream from one machine to another ([`transfer`]). With the argument `programs` it starts [`programs`] instead, for a monitor that counts exits; with `reads` and the path of a disk it
-//! tells what [`reads`] cost, with `stream ADDRESS PORT` what [`streams`] cost.
+//! PORT` pass a stream from one machine to another ([`transfer`]). With the argument `programs` it starts [`programs`] instead, for a
+//! monitor that counts exits; with `reads` and the path of a disk it tells what [`reads`] cost, with `stream ADDRESS PORT` what a stream
+//! to somebody there does ([`streams`]).
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
