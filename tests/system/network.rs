@@ -95,6 +95,7 @@ fn drivers_of_network_cards_pass_frames_on_as_they_were_sent() {
         ])
         .expect_in_order(&pairs)
         .expect_in_order(&["check| card 0: 200 checksums filled in", "check| card 2: 200 checksums filled in"])
+        .expect_in_order(&["check| card 2: 50 trains of segments cut"])
         .expect_in_order(&[
             "card 0: the gateway answers",
             "card 1: the gateway answers",

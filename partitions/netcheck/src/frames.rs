@@ -15,12 +15,13 @@ const UDP_CHECKSUM: usize = 6;
 const UDP_PAYLOAD: usize = UDP + 8;
 
 /// The byte at a place of frame `number`.
-fn pattern(number: u32, at: usize) -> u8 {
+pub fn pattern(number: u32, at: usize) -> u8 {
     let mixed = (number.wrapping_mul(0x9e37_79b1) ^ at as u32).wrapping_mul(0x85eb_ca6b);
     (mixed >> 24) as u8
 }
 
-fn addresses(frame: &mut [u8], to: [u8; 6], from: [u8; 6], kind: [u8; 2]) {
+/// Fills in the header of a frame.
+pub fn addresses(frame: &mut [u8], to: [u8; 6], from: [u8; 6], kind: [u8; 2]) {
     for (byte, value) in frame.iter_mut().zip(to.into_iter().chain(from).chain(kind)) {
         *byte = value;
     }
@@ -51,7 +52,7 @@ pub fn is_for(frame: &[u8], to: [u8; 6], from: [u8; 6]) -> bool {
 }
 
 /// The sum of 16-bit words (RFC 1071), not complemented.
-fn sum(bytes: impl Iterator<Item = u8>, begin: u32) -> u16 {
+pub fn sum(bytes: impl Iterator<Item = u8>, begin: u32) -> u16 {
     let mut total = begin;
     for (at, byte) in bytes.enumerate() {
         total += u32::from(byte) << if at % 2 == 0 { 8 } else { 0 };
@@ -60,16 +61,21 @@ fn sum(bytes: impl Iterator<Item = u8>, begin: u32) -> u16 {
     total as u16
 }
 
+/// An IPv4 header (RFC 791, 3.1) of a packet from 10.9.0.1 to 10.9.0.2 of so many bytes.
+pub fn internet_header(bytes: u16, protocol: u8) -> [u8; 20] {
+    let [b0, b1] = bytes.to_be_bytes();
+    let mut header = [0x45, 0, b0, b1, 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2];
+    let [c0, c1] = (!sum(header.into_iter(), 0)).to_be_bytes();
+    [header[10], header[11]] = [c0, c1];
+    header
+}
+
 /// Fills a frame with a UDP datagram over IPv4 whose checksum the card is to fill in; where.
 pub fn fill_datagram(frame: &mut [u8], to: [u8; 6], from: [u8; 6], number: u32) -> Checksum {
     addresses(frame, to, from, IPV4);
     let total = (frame.len() - HEADER) as u16;
-    let [t0, t1] = total.to_be_bytes();
     let [u0, u1] = (total - 20).to_be_bytes();
-    // Version and header length, total length, time to live, UDP, 10.9.0.1 to 10.9.0.2.
-    let mut ip = [0x45, 0, t0, t1, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2];
-    let [c0, c1] = (!sum(ip.into_iter(), 0)).to_be_bytes();
-    [ip[10], ip[11]] = [c0, c1];
+    let ip = internet_header(total, 17);
     let [p0, p1] = pseudo(total - 20).to_be_bytes();
     let udp = [0x30, 0x39, 0xd4, 0x31, u0, u1, p0, p1];
     for (byte, value) in frame.iter_mut().skip(HEADER).zip(ip.into_iter().chain(udp)) {
@@ -89,7 +95,7 @@ fn pseudo(length: u16) -> u16 {
 
 /// Whether a frame is such a datagram.
 pub fn is_datagram(frame: &[u8]) -> bool {
-    frame.get(12..HEADER) == Some(&IPV4) && frame.get(26..30) == Some(&[10, 9, 0, 1])
+    frame.get(12..HEADER) == Some(&IPV4) && frame.get(23) == Some(&17)
 }
 
 /// Whether its checksum and payload are right.

@@ -8,7 +8,9 @@
 extern crate alloc;
 
 mod frames;
+mod train;
 
+use alloc::vec;
 use alloc::vec::Vec;
 use bulkhead_driver::{Clock, DmaMemory, Offload, TransmitError};
 use bulkhead_net_program::{Card, start};
@@ -23,8 +25,13 @@ entry!(main);
 const FRAMES: u32 = 4000;
 /// Frames on their way: fewer than a card has buffers.
 const WINDOW: u32 = 16;
-/// Datagrams from each card, and how long an answer may take, in milliseconds.
+/// Datagrams from each card.
 const DATAGRAMS: u32 = 200;
+/// Trains of segments from each card.
+const TRAINS: u32 = 50;
+/// Text that names the card whose cutting of segments is not tried.
+const WITHOUT_TRAINS: &str = "without-trains";
+/// How long an answer may take, in milliseconds.
 const PATIENCE: u64 = 2000;
 
 fn main(program: Program) {
@@ -41,7 +48,8 @@ fn run(program: &Program) -> Result<(), &'static str> {
     let (memory, entry) = program.memory("dma").ok_or("there is no memory for DMA")?;
     let words = memory.atomics(0, memory.len() / 8).map_err(|_| "the memory for DMA is not whole")?;
     let mut memory = DmaMemory::new(words, entry.physical);
-    let mut cards = Vec::new();
+    let without_trains = program.environment().text(WITHOUT_TRAINS);
+    let (mut cards, mut names) = (Vec::new(), Vec::new());
     for device in program.devices() {
         let card = start(&device, &mut memory)?;
         let information = card.nic.information();
@@ -51,6 +59,7 @@ fn run(program: &Program) -> Result<(), &'static str> {
             device.function.name, information.transmit_checksum, information.segmentation
         );
         cards.push(card);
+        names.push(device.function.name);
     }
     for card in &cards {
         if !Tsc.wait_until(10_000, || card.nic.link().up) {
@@ -64,6 +73,9 @@ fn run(program: &Program) -> Result<(), &'static str> {
         }
         if count > 1 {
             datagrams(&mut cards, from, (from + 1) % count)?;
+            if !names.get(from).is_some_and(|name| Some(*name) == without_trains) {
+                trains(&mut cards, from, (from + 1) % count)?;
+            }
         }
     }
     for (index, card) in cards.iter_mut().enumerate() {
@@ -170,6 +182,48 @@ fn datagrams(cards: &mut [Card], from: usize, to: usize) -> Result<(), &'static 
         }
     }
     println!("card {from}: {DATAGRAMS} checksums filled in");
+    Ok(())
+}
+
+/// Sends trains of segments, which the card cuts, if it can.
+fn trains(cards: &mut [Card], from: usize, to: usize) -> Result<(), &'static str> {
+    let [sender, receiver] = pair(cards, from, to)?;
+    if !sender.nic.information().segmentation {
+        return Ok(());
+    }
+    let (source, destination) = (sender.nic.information().mac, receiver.nic.information().mac);
+    let mut frame = vec![0; train::BYTES];
+    for number in 0..TRAINS {
+        let offload = train::fill(&mut frame, destination, source, number);
+        let [sender, _] = pair(cards, from, to)?;
+        sender.nic.transmit(&frame, offload).map_err(|_| "a train was not taken")?;
+        let begin = Tsc.milliseconds();
+        let (mut arrived, mut wrong) = (0, false);
+        while arrived < train::PAYLOAD {
+            let [_, receiver] = pair(cards, from, to)?;
+            while receiver.nic.receive(&mut |frame, _| {
+                if train::is_segment(frame) && arrived < train::PAYLOAD {
+                    match train::check(frame, number, arrived) {
+                        Some(bytes) => arrived += bytes,
+                        None => wrong = true,
+                    }
+                }
+            }) {}
+            if wrong {
+                return Err("a segment is not as it must be");
+            }
+            if Tsc.milliseconds().saturating_sub(begin) > PATIENCE {
+                return Err("a segment is lost");
+            }
+            for (_, other) in cards.iter_mut().enumerate().filter(|(index, _)| *index != to) {
+                while other.nic.receive(&mut |_, _| ()) {}
+            }
+            if arrived < train::PAYLOAD {
+                attend(cards);
+            }
+        }
+    }
+    println!("card {from}: {TRAINS} trains of segments cut");
     Ok(())
 }
 
