@@ -57,10 +57,8 @@ fn a_disk_survives_its_service() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/block-restart.toml", &[]) else {
         return;
     };
-    let lines = outcome.lines_of("linux");
-    assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
     // What an IDE drive has, as the guest sees it; then the kills, and after them the end of the check.
-    outcome.expect_in_order(&[
+    let outcome = outcome.expect_in_order(&[
         "check: vda sectors=131072 serial=linux/0 queues=1",
         "check: vda blocks=512,512 cache=write back",
         "check: vda discard=0 zeroes=0 segments=256",
@@ -70,6 +68,8 @@ fn a_disk_survives_its_service() {
         "check: control ok asked=",
         "check: all ok",
     ]);
+    let lines = outcome.lines_of("linux");
+    assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
     // More than once before the service was killed and after, and each time the same.
     let control = lines.iter().find_map(|line| line.strip_prefix("check: control ok asked=")).unwrap_or_default();
     let (asked, said) = control.split_once(' ').unwrap_or_default();

@@ -73,7 +73,7 @@ fn run(program: &Program) -> Result<(), &'static str> {
         }
         if count > 1 {
             datagrams(&mut cards, from, (from + 1) % count)?;
-            if !names.get(from).is_some_and(|name| Some(*name) == without_trains) {
+            if names.get(from).is_none_or(|name| Some(*name) != without_trains) {
                 trains(&mut cards, from, (from + 1) % count)?;
             }
         }
