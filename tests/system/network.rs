@@ -70,10 +70,10 @@ fn a_disk_survives_its_service() {
     ]);
     let lines = outcome.lines_of("linux");
     assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
-    // More than once before the service was killed and after, and each time the same.
+    // While the service was killed, and each time with the same answer.
     let control = lines.iter().find_map(|line| line.strip_prefix("check: control ok asked=")).unwrap_or_default();
     let (asked, said) = control.split_once(' ').unwrap_or_default();
-    assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 20), "{outcome}");
+    assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 5), "{outcome}");
     assert!(said.starts_with("model=Generic 1234 serial=BXHD00011 identify="), "{outcome}");
 }
 

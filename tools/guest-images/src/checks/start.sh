@@ -61,10 +61,13 @@ check_hashes() {
     whole=$(hash_written 0 256)
     part=$((256 / $(nproc)))
     all=$(seq 0 $(($(nproc) - 1)))
+    hashing=
     for processor in $all; do
         { hash_on "$processor" $((processor * part)) $part; hash_on "$processor" 0 256; } > "/hashes$processor" &
+        hashing="$hashing $!"
     done
-    wait
+    # Nobody else.
+    wait $hashing
     for processor in $all; do
         { hash_written $((processor * part)) $part; echo "$whole"; } | cmp - "/hashes$processor" || return
     done
@@ -177,6 +180,18 @@ ask() {
     [ "$outcome" = ok ] && dd bs="$size" count=1 iflag=fullblock <&4 > "$2" 2> /dev/null
 }
 
+# Asks for information once more, which is to be the same, by the shell alone.
+ask_again() {
+    echo information >&4
+    read -r outcome size <&4
+    [ "$outcome" = ok ] || return
+    while read -r line; do
+        read -r answer <&4
+        [ "$answer" = "$line" ] || return
+    done < /information
+    asked=$((asked + 1))
+}
+
 # What the disk says of itself under a key.
 said() {
     sed -n "s/^$1=//p" /information
@@ -189,10 +204,10 @@ check_control() {
     asked=1
     ask identify /identify && ask information /information || return
     while [ -e /disk-works ]; do
-        ask identify /again && cmp /identify /again && ask information /again && cmp /information /again || return
-        asked=$((asked + 1))
-        sleep 0.1
+        sleep 1
+        ask_again || return
     done
+    ask identify /again && cmp /identify /again || return
     echo nonsense >&4
     read -r outcome <&4
     [ "$outcome" = "error unknown request" ] || return
