@@ -164,7 +164,7 @@ impl<'a> Environment<'a> {
         self.entries.iter().find(|entry| entry.kind == kind as u32 && entry.name.as_str() == name)
     }
 
-    fn views<T: View<'a>>(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
+    fn views<T: View<'a>>(&self) -> impl Iterator<Item = T> + use<'a, T> {
         self.entries.iter().filter_map(T::view)
     }
 
@@ -274,7 +274,7 @@ impl<'a> Environment<'a> {
     }
 
     /// All network cards of a guest, or all ports of a switch.
-    pub fn network_ports(&self) -> impl Iterator<Item = NetworkPort<'a>> + Clone + use<'a> {
+    pub fn network_ports(&self) -> impl Iterator<Item = NetworkPort<'a>> + use<'a> {
         self.views()
     }
 

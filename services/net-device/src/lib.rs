@@ -17,6 +17,7 @@ mod header;
 mod policy;
 mod port;
 mod switch;
+mod train;
 mod uplink;
 mod vlan;
 

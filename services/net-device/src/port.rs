@@ -249,12 +249,13 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         })
     }
 
+    /// Whether the driver takes trains of segments.
+    pub(crate) fn takes_trains(&self) -> bool {
+        self.accepts(feature::GUEST_TSO4)
+    }
+
     /// Gives the guest a frame, with `chain` for the descriptors of its buffers. False if it does not get it.
     pub(crate) fn give(&mut self, chain: &mut Chain, header: Header, frame: &[u8]) -> bool {
-        if header.segments.is_some() && !self.accepts(feature::GUEST_TSO4) {
-            self.statistics.missed += 1;
-            return false;
-        }
         match self.try_give(chain, header, frame) {
             Ok(true) => {
                 self.statistics.received += 1;

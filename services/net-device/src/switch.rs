@@ -1,9 +1,10 @@
 //! Where frames go.
 
 use crate::frame::{Mac, fill_checksum};
-use crate::header::Header;
+use crate::header::{Header, MAX_FRAME};
 use crate::policy::{MAX_PORTS, Policy};
 use crate::port::{Port, Taken};
+use crate::train::Train;
 use crate::uplink::Uplink;
 use crate::vlan::{Vlan, is_tagged};
 use bulkhead_driver::Clock;
@@ -219,8 +220,25 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
             {
                 header.checksum = None;
             }
-            passed |= port.give(&mut self.chain, header, frame);
+            if header.segments.is_none() || port.takes_trains() {
+                passed |= port.give(&mut self.chain, header, frame);
+            } else if let Some(train) = Train::of(frame, header) {
+                passed |= give_cut(port, &mut self.chain, train);
+            } else {
+                port.statistics.missed += 1;
+            }
         }
         passed
     }
+}
+
+/// Gives a guest a train in segments; whether it got one.
+fn give_cut<M: GuestMemory>(port: &mut Port<'_, M>, chain: &mut Chain, train: Train<'_>) -> bool {
+    let mut segment = [0; MAX_FRAME];
+    let mut passed = false;
+    for index in 0..train.count() {
+        let frame = train.cut(index, &mut segment).and_then(|length| segment.get(..length));
+        passed |= frame.is_some_and(|frame| port.give(chain, Header::default(), frame));
+    }
+    passed
 }

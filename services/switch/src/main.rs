@@ -34,9 +34,8 @@ fn main(program: Program) {
         Err(reason) => return program.report(StatusReport::Failed, 0, reason),
     };
     let limits = card.as_ref().map(|card| *card.nic.information());
-    let segmenting = policy.closed(able_to_segment(&program, limits.as_ref()));
-    for (index, entry) in program.environment().network_ports().enumerate().filter(|(_, entry)| !entry.uplink) {
-        match publish(&program, &mut switch, &entry, limits.as_ref(), segmenting >> index & 1 != 0) {
+    for entry in program.environment().network_ports().filter(|entry| !entry.uplink) {
+        match publish(&program, &mut switch, &entry, limits.as_ref()) {
             Ok(channel) => {
                 // There are as many places as ports.
                 let _ = channels.push(channel);
@@ -83,28 +82,12 @@ fn uplink(program: &Program) -> Result<Option<Card>, &'static str> {
     Ok(Some(card))
 }
 
-/// Ports that could send trains of segments, and receive them. What leaves with a tag is not cut.
-fn able_to_segment(program: &Program, uplink: Option<&NicInformation>) -> u16 {
-    let ports = program.environment().network_ports();
-    let outside = ports.clone().position(|entry| entry.uplink);
-    let is_able = |entry: &plan::NetworkPort<'_>| match entry.uplink {
-        true => uplink.is_some_and(|uplink| uplink.segmentation),
-        false => {
-            let is_tagged = entry.vlan != 0 && outside.is_some_and(|number| entry.peers >> number & 1 != 0);
-            entry.checksum && entry.segmentation && !is_tagged
-        }
-    };
-    (0..MAX_PORTS).zip(ports).filter(|(_, entry)| is_able(entry)).fold(0, |bits, (port, _)| bits | 1 << port)
-}
-
-/// Offers a guest its card. Where it reaches the uplink, it gets no more than that can do; and it gets `segmentation` only if all whom it
-/// reaches have it.
+/// Offers a guest its card. Where it reaches the uplink, it gets no more than that can do.
 fn publish(
     program: &Program,
     switch: &mut Switch<'static, Tsc, Ram>,
     entry: &plan::NetworkPort<'static>,
     uplink: Option<&NicInformation>,
-    segmentation: bool,
 ) -> Result<Channel, &'static str> {
     let channel = program.channel(entry.name).ok_or("a port has no channel")?;
     let ram = Ram::new(program, entry.peer).ok_or("a port's guest's memory is not mapped")?;
@@ -118,7 +101,8 @@ fn publish(
         mac: Mac(entry.mac),
         mtu: limits.map_or(entry.mtu, |limits| entry.mtu.min(limits.mtu)),
         checksum: entry.checksum && limits.is_none_or(|limits| limits.transmit_checksum),
-        segmentation,
+        // What leaves with a tag is not cut into segments.
+        segmentation: entry.segmentation && limits.is_none_or(|limits| limits.segmentation && vlan.is_none()),
         link: true,
     };
     let port = Port::publish(channel.words(), ram, offer, entry.rate).map_err(|_| "a port's channel is too small")?;
