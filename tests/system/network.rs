@@ -53,6 +53,11 @@ fn a_disk_survives_its_service() {
     };
     let lines = outcome.lines_of("linux");
     assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
+    // While the service was killed, and each time with the same answer.
+    let control = lines.iter().find_map(|line| line.strip_prefix("check: control ok asked=")).unwrap_or_default();
+    let (asked, said) = control.split_once(' ').unwrap_or_default();
+    assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 5), "{outcome}");
+    assert!(said.starts_with("model=Generic 1234 serial=BXHD00011 identify="), "{outcome}");
     // What an IDE drive has, as the guest sees it; then the kills, and after them the end of the check.
     outcome.expect_in_order(&[
         "check: vda sectors=131072 serial=linux/0 queues=1",
@@ -64,11 +69,6 @@ fn a_disk_survives_its_service() {
         "check: control ok asked=",
         "check: all ok",
     ]);
-    // While the service was killed, and each time with the same answer.
-    let control = lines.iter().find_map(|line| line.strip_prefix("check: control ok asked=")).unwrap_or_default();
-    let (asked, said) = control.split_once(' ').unwrap_or_default();
-    assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 5), "{outcome}");
-    assert!(said.starts_with("model=Generic 1234 serial=BXHD00011 identify="), "{outcome}");
 }
 
 #[test]
