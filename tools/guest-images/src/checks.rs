@@ -12,7 +12,9 @@
 //! Words of the command line ask for more: `bulkhead.disk=N` has N MiB of the disk written and verified, `bulkhead.address=A` and
 //! `bulkhead.peer=B` have the guest exchange pings and two streams of 16 MiB with another one, while the disk is at work;
 //! `bulkhead.silent=B` expects that B does not answer, and that not one frame arrives; `bulkhead.channel=NAME,...` has the guest
-//! exchange 1 MiB each way over the channel of each name, one after the other, and tell the hash of both.
+//! exchange 1 MiB each way over the channel of each name, one after the other, and tell the hash of both;
+//! `bulkhead.control=PORT` has it ask the control port of `/dev/vda` again and again while the disk is checked:
+//! `check: control ok asked=N model=M serial=S identify=H` tells what the drive says of itself, the last one as a hash.
 //!
 //! Then the power goes off, or, if the kernel's command line has [`INTERACTIVE`], there is a shell. A guest that found
 //! something wrong resets instead.

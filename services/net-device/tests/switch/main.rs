@@ -40,7 +40,7 @@ fn a_train_of_segments_passes_between_guests_that_take_it() {
     assert_eq!(received.len(), 1);
     assert_eq!(received[0].0, header.to_bytes(10));
     assert_eq!(received[0].1, frame);
-    // Who takes none gets none, but the open checksum of a plain frame filled in.
+    // Who takes none does not get what cannot be cut, but the open checksum of a plain frame filled in.
     let mut world = self::world(2, both_ways(&[(0, 1)]), 0, ALL, 4096);
     world.guests[1].monitor.reset();
     world.run();
@@ -61,6 +61,19 @@ fn a_train_of_segments_passes_between_guests_that_take_it() {
     assert_ne!(received[0].1, plain);
     assert_eq!(received[0].1[..50], plain[..50]);
     assert_eq!(world.switch.ports()[1].statistics().missed, 1);
+    // What really is a train is cut for it.
+    let mut train = world.frame(0, world.guests[1].mac, 54 + 3 * 1000 + 7);
+    train[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x00]);
+    train[23] = 6;
+    train[46] = 0x50;
+    let header = Header { checksum: Some((34, 16)), segments: Some((1000, 54)) };
+    world.guests[0].send(header.to_bytes(0), &train);
+    world.run();
+    let received = world.guests[1].receive();
+    let lengths: Vec<_> = received.iter().map(|(_, frame)| frame.len()).collect();
+    assert_eq!(lengths, [1054, 1054, 1054, 61]);
+    let payload: Vec<u8> = received.iter().flat_map(|(_, frame)| frame[54..].to_vec()).collect();
+    assert_eq!(payload, train[54..]);
 }
 
 #[test]
