@@ -29,8 +29,6 @@ const WINDOW: u32 = 16;
 const DATAGRAMS: u32 = 200;
 /// Trains of segments from each card.
 const TRAINS: u32 = 50;
-/// Text that names the card whose cutting of segments is not tried.
-const WITHOUT_TRAINS: &str = "without-trains";
 /// How long an answer may take, in milliseconds.
 const PATIENCE: u64 = 2000;
 
@@ -48,8 +46,7 @@ fn run(program: &Program) -> Result<(), &'static str> {
     let (memory, entry) = program.memory("dma").ok_or("there is no memory for DMA")?;
     let words = memory.atomics(0, memory.len() / 8).map_err(|_| "the memory for DMA is not whole")?;
     let mut memory = DmaMemory::new(words, entry.physical);
-    let without_trains = program.environment().text(WITHOUT_TRAINS);
-    let (mut cards, mut names) = (Vec::new(), Vec::new());
+    let mut cards = Vec::new();
     for device in program.devices() {
         let card = start(&device, &mut memory)?;
         let information = card.nic.information();
@@ -59,7 +56,6 @@ fn run(program: &Program) -> Result<(), &'static str> {
             device.function.name, information.transmit_checksum, information.segmentation
         );
         cards.push(card);
-        names.push(device.function.name);
     }
     for card in &cards {
         if !Tsc.wait_until(10_000, || card.nic.link().up) {
@@ -73,9 +69,7 @@ fn run(program: &Program) -> Result<(), &'static str> {
         }
         if count > 1 {
             datagrams(&mut cards, from, (from + 1) % count)?;
-            if names.get(from).is_none_or(|name| Some(*name) != without_trains) {
-                trains(&mut cards, from, (from + 1) % count)?;
-            }
+            trains(&mut cards, from, (from + 1) % count)?;
         }
     }
     for (index, card) in cards.iter_mut().enumerate() {

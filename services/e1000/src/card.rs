@@ -66,7 +66,7 @@ impl<'a, R: Registers> E1000<'a, R> {
             queues: 1,
             transmit_checksum: true,
             receive_checksum: false,
-            segmentation: true,
+            segmentation: model.cuts_trains(),
         };
         Ok(Self { card, receiver, transmitter, information, statistics: NicStatistics::default(), dead: false })
     }
@@ -84,6 +84,9 @@ impl<R: Registers> Nic for E1000<'_, R> {
     fn transmit(&mut self, frame: &[u8], offload: Offload) -> Result<(), TransmitError> {
         if self.dead {
             return Err(TransmitError::Dead);
+        }
+        if offload.segment.is_some() && !self.information.segmentation {
+            return Err(TransmitError::Unsupported);
         }
         self.transmitter.transmit(&self.card, &mut self.statistics, frame, offload)
     }

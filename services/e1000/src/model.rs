@@ -42,6 +42,11 @@ impl Model {
         matches!(self, Self::I82574L)
     }
 
+    /// Whether the card is asked to cut trains of segments. QEMU's 82574L (7.2) makes IP fragments of them instead.
+    pub(crate) const fn cuts_trains(self) -> bool {
+        matches!(self, Self::I82540Em)
+    }
+
     /// TXDCTL. 82540EM: descriptors are written back at once (13.4.43). 82574L: after one descriptor, counted in descriptors; bit 22
     /// is always 1 (datasheet 4.6, 10.2.6).
     pub(crate) const fn transmit_descriptors(self) -> u32 {
