@@ -75,6 +75,7 @@ pub(crate) fn all(context: &Context<'_>) {
         pci::devices_have_owners,
         pci::direct_memory_access_is_confined,
         pci::ide_is_not_behind_an_iommu,
+        pci::drivers_have_memory,
         guests::paging_is_known,
         guests::shadow_memory_fits,
         guests::decompression_is_not_interpreted,

@@ -138,6 +138,36 @@ pub(super) fn devices_have_owners(context: &Context<'_>) {
     }
 }
 
+/// Programs with a driver of a device on the bus that does DMA.
+const DRIVERS: [&str; 6] = ["ahci", "drivecheck", "netcheck", "nvme", "switch", "virtio-blk"];
+
+/// A driver has memory that its device reaches.
+pub(super) fn drivers_have_memory(context: &Context<'_>) {
+    let manifest = context.manifest;
+    for partition in &manifest.partitions {
+        let is_driver = partition.program.as_ref().is_some_and(|program| DRIVERS.contains(&program.value.as_str()));
+        let on_bus = |name: &str| manifest.device(name).is_some_and(|device| device.pci.is_some());
+        let Some(device) = partition.devices.iter().find(|device| is_driver && on_bus(&device.value)) else {
+            continue;
+        };
+        let name = partition.name.value.as_str();
+        let has_memory = (manifest.memories.iter())
+            .any(|memory| memory.dma && memory.partitions().iter().any(|owner| owner.value == name));
+        if !has_memory {
+            context
+                .reporter
+                .error(
+                    "pci::no_memory_for_dma",
+                    &device.span,
+                    format!("`{name}` has no memory that its device reaches"),
+                )
+                .help(format!(
+                    "add a table [memory.NAME] with partitions = [\"{name}\"], size = \"1 MiB\", dma = true"
+                ));
+        }
+    }
+}
+
 /// Who must be trusted since a device of theirs reaches all memory, where the manifest does not count on an IOMMU.
 pub(super) fn direct_memory_access_is_confined(context: &Context<'_>) {
     let manifest = context.manifest;
