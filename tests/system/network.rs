@@ -114,6 +114,9 @@ fn a_guest_reaches_the_outside_by_the_cards_features_and_another_one_does_not() 
         assert!(lines.iter().any(|line| line.contains(check)), "{guest}: {outcome}");
         assert!(lines.iter().any(|line| line.contains("check: all ok")), "{guest}: {outcome}");
     }
+    // What it sends to nobody is counted, and told.
+    let told = "port blue/net0: 1 frames dropped: length 0, header 0, source 0, tag 0, destination 1, receiver 0";
+    assert!(outcome.lines_of("switch").iter().any(|line| line.contains(told)), "{outcome}");
     // Bits 0, 7 and 11: checksums, and segments in both directions. The card has them, too.
     let features = |guest| {
         let lines = outcome.lines_of(guest);

@@ -1,6 +1,7 @@
 //! The I/O APICs: routes global system interrupts to processors.
 
 use crate::arch::traps::vector;
+use bulkhead_abi::BIND_REMAPPED;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Most I/O APICs.
@@ -75,7 +76,7 @@ pub fn route(interrupt: u32, apic_id: u32, flags: u64) {
     let mode = if flags & 1 != 0 { LEVEL } else { 0 } | if flags & 2 != 0 { ACTIVE_LOW } else { 0 };
     let vector = u32::from(vector::FIRST_DEVICE) + interrupt;
     // Remapped: the format bit, and the number of the entry above it (VT-d specification, 5.1.5.1).
-    let target = if flags & 4 != 0 { vector << 17 | 1 << 16 } else { apic_id << 24 };
+    let target = if flags & BIND_REMAPPED != 0 { vector << 17 | 1 << 16 } else { apic_id << 24 };
     set_masked(interrupt, true);
     let register = input.register.load(Ordering::Relaxed);
     write(input.controller.load(Ordering::Relaxed), register + 1, target);

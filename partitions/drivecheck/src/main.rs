@@ -59,8 +59,7 @@ fn run(program: &Program) -> Result<(), &'static str> {
         }
         _ if device.virtio_structures().is_some() => {
             let found = device.virtio_structures().ok_or("the device has no structures")?;
-            let structures =
-                Structures::in_bar(found.bar, found.notify_multiplier, found.common, found.notify, found.device);
+            let structures = Structures::from(found);
             let registers = registers(found.bar)?;
             try_drive(VirtioBlk::start(registers, registers.len(), &structures, Tsc, &mut memory), interrupt, memory)
         }

@@ -13,6 +13,7 @@ use bulkhead_runtime::events;
 use bulkhead_runtime::object::{
     Bound, Capability, GuestSpace, Interrupt, IoPorts, NewObject, Notification, Table, Vcpu,
 };
+use bulkhead_runtime::plan::layout::BARS;
 use bulkhead_runtime::plan::{
     self, ChannelEnd, ChannelKind, EndpointSide, EntryKind, EnvironmentEntry, Grant, NO_BIT, Resource, Role,
 };
@@ -196,7 +197,8 @@ fn of_device(construction: &mut Construction<'_>, built: &Built, grant: &Grant<'
         }
         Resource::VirtioStructures { device } => {
             let virtio = found(construction, device)?.virtio;
-            if virtio.present != 1 {
+            // Where in the BAR the structures are, their driver checks against what it sees of it.
+            if virtio.present != 1 || virtio.bar as usize >= BARS {
                 return Ok(absent);
             }
             let [common, notify, device] =

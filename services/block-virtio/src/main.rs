@@ -18,8 +18,7 @@ fn main(program: Program) {
     let bar = |device: &Device| device.virtio_structures().map(|structures| structures.bar);
     serve_pci_drive(&program, bar, BLK_MEMORY_BYTES, |device, registers, memory| {
         let found = device.virtio_structures().ok_or(Unusable::Structures)?;
-        let structures =
-            Structures::in_bar(found.bar, found.notify_multiplier, found.common, found.notify, found.device);
+        let structures = Structures::from(found);
         VirtioBlk::start(registers, registers.len(), &structures, Tsc, memory)
     });
 }

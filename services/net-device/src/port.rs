@@ -28,6 +28,19 @@ pub struct Drops {
     pub receiver: u64,
 }
 
+impl Drops {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        let Self { length, header, source, tag, destination, receiver } = *self;
+        length
+            .saturating_add(header)
+            .saturating_add(source)
+            .saturating_add(tag)
+            .saturating_add(destination)
+            .saturating_add(receiver)
+    }
+}
+
 /// What a port has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortStatistics {

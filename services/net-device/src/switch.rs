@@ -3,7 +3,7 @@
 use crate::frame::{Mac, fill_checksum};
 use crate::header::{Header, MAX_FRAME};
 use crate::policy::{MAX_PORTS, Policy};
-use crate::port::{Port, Taken};
+use crate::port::{Port, PortStatistics, Taken};
 use crate::train::Train;
 use crate::uplink::Uplink;
 use crate::vlan::{Vlan, is_tagged};
@@ -81,6 +81,11 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
                 port.set_link(link);
             }
         }
+    }
+
+    /// What the ports have seen, by number, the uplink last.
+    pub fn statistics(&self) -> impl Iterator<Item = PortStatistics> {
+        self.ports.iter().map(Port::statistics).chain(self.uplink.as_ref().map(Uplink::statistics))
     }
 
     /// The uplink, if there is one.

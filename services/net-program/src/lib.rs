@@ -39,8 +39,7 @@ pub fn start(device: &Device, memory: &mut DmaMemory<'static>) -> Result<Card, &
         })?)
     } else if identifier == VIRTIO_NET {
         let found = device.virtio_structures().ok_or("the card does not say where its structures are")?;
-        let structures =
-            Structures::in_bar(found.bar, found.notify_multiplier, found.common, found.notify, found.device);
+        let structures = Structures::from(found);
         let registers = registers(found.bar)?;
         let card = VirtioNet::start(registers, registers.len(), &structures, Tsc, memory);
         Box::new(card.map_err(|error| {

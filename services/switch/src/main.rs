@@ -9,6 +9,8 @@
 
 extern crate alloc;
 
+mod report;
+
 use alloc::boxed::Box;
 use alloc::vec;
 use bulkhead_driver::{DmaMemory, NicInformation};
@@ -19,6 +21,7 @@ use bulkhead_runtime::plan::{self, StatusReport};
 use bulkhead_runtime::program::Channel;
 use bulkhead_runtime::time::Tsc;
 use bulkhead_runtime::{Program, entry, events, println};
+use report::Report;
 
 entry!(main);
 
@@ -52,8 +55,11 @@ fn main(program: Program) {
             return program.report(StatusReport::Failed, 0, "there are too many ports");
         }
     }
+    let mut report = Report::new();
     loop {
         let more = switch.work();
+        report
+            .tell(switch.statistics(), |index| program.environment().network_ports().nth(index).map(|port| port.name));
         switch.take_signals(|index| {
             if let Some(channel) = channels.get(index) {
                 channel.signal_peer();

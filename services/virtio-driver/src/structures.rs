@@ -1,5 +1,7 @@
 //! Where a device has its structures (virtio 1.2, 4.1.4).
 
+use bulkhead_plan::VirtioStructures;
+
 /// Identifier of vendor-specific capabilities (PCI 3.0, appendix H).
 const VENDOR: u8 = 9;
 /// Capabilities come behind the header.
@@ -55,22 +57,16 @@ pub struct Structures {
     pub device: Place,
 }
 
-impl Structures {
-    /// Structures in one BAR, each with its offset and length; without the interrupt status.
-    pub const fn in_bar(
-        bar: u8,
-        notify_multiplier: u32,
-        common: (u32, u32),
-        notify: (u32, u32),
-        device: (u32, u32),
-    ) -> Self {
-        const fn place(bar: u8, (offset, length): (u32, u32)) -> Place {
-            Place { bar, offset, length }
-        }
-        let (common, notify, device) = (place(bar, common), place(bar, notify), place(bar, device));
-        Self { common, notify, notify_multiplier, isr: None, device }
+impl From<VirtioStructures<'_>> for Structures {
+    /// Those that the bus service has found: in one BAR, without the interrupt status.
+    fn from(found: VirtioStructures<'_>) -> Self {
+        let place = |(offset, length)| Place { bar: found.bar, offset, length };
+        let (common, notify, device) = (place(found.common), place(found.notify), place(found.device));
+        Self { common, notify, notify_multiplier: found.notify_multiplier, isr: None, device }
     }
+}
 
+impl Structures {
     /// Finds the structures in a function's list of capabilities. `read` reads 32 bits of the configuration space, at a multiple of
     /// 4; the list begins at `first_capability`. `None` if one is missing. Of several of a kind it is the first, which is the one
     /// that the device prefers (4.1.4.1).
