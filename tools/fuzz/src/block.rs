@@ -1,9 +1,10 @@
 //! The emulator of disks, over a drive in memory: two guests, of which the first is hostile.
 
 use crate::Input;
-use crate::memory::{BYTES, Memory, Time, channel, offer, queue};
+use crate::memory::{BYTES, channel, memory, offer, queue};
 use bulkhead_block_device::{Bounce, Disk, DiskRange, Service, Withheld};
 use bulkhead_channel::{Configuration, MonitorSide};
+use bulkhead_doubles::Time;
 use bulkhead_driver::*;
 use bulkhead_virtio::{GuestMemory, OutsideMemory, feature};
 use std::cell::RefCell;
@@ -125,7 +126,7 @@ const FEATURES: u64 =
 /// A guest and its monitor do anything, and the service is started anew in between.
 pub fn run(input: &mut Input<'_>) {
     let busy = Rc::new(RefCell::new(Vec::new()));
-    let memories = BASES.map(Memory::new);
+    let memories = BASES.map(memory);
     let pages = [channel(), channel()];
     let words = pages.each_ref().map(Vec::as_slice);
     let start = || {

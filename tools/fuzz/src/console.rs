@@ -1,7 +1,7 @@
 //! The console: a hostile guest on one end of a channel, and whoever is at the other.
 
 use crate::Input;
-use crate::memory::{Memory, channel, offer, queue};
+use crate::memory::{self, channel, offer, queue};
 use bulkhead_channel::{Side, TextChannel};
 use bulkhead_console_device::{Console, feature};
 use bulkhead_virtio::GuestMemory;
@@ -11,7 +11,7 @@ const QUEUES: u64 = 6;
 
 /// The guest does anything with its queues, the other ends anything with theirs.
 pub fn run(input: &mut Input<'_>) {
-    let memory = Memory::new(0);
+    let memory = memory::memory(0);
     let pages = [channel(), channel()];
     let attach = |page: usize, side| TextChannel::attach(&pages[page], side).expect("there is memory");
     let mut console = Console::new();

@@ -2,8 +2,9 @@
 
 use crate::Input;
 use crate::card::{Arriving, Card};
-use crate::memory::{Memory, Time, channel, offer, queue};
+use crate::memory::{channel, memory, offer, queue};
 use bulkhead_channel::{Configuration, MonitorSide};
+use bulkhead_doubles::Time;
 use bulkhead_net_device::{CardOffer, Mac, Policy, Port, Switch, Uplink, Vlan, feature};
 use bulkhead_virtio::GuestMemory;
 
@@ -24,7 +25,7 @@ fn is_tagged(frame: &[u8]) -> bool {
 
 /// The first guest does anything with its queues and its channel. The policy keeps it from the third, its VLAN from the fourth.
 pub fn run(input: &mut Input<'_>) {
-    let memories = [0, 1, 2, 3].map(Memory::new);
+    let memories = [0, 1, 2, 3].map(memory);
     let pages = [channel(), channel(), channel(), channel()];
     let words = pages.each_ref().map(Vec::as_slice);
     let own = Vlan::new([0, 5][usize::from(input.byte() & 1)]);

@@ -1,14 +1,14 @@
 //! The device's side of a virtqueue, and block requests in it.
 
 use crate::Input;
-use crate::memory::{Memory, QUEUE, offer, queue};
+use crate::memory::{self, QUEUE, offer, queue};
 use bulkhead_virtio::{GuestMemory, Limits, Parsed, Queue, SECTOR, Status, feature, parse};
 
 const SECTORS: u64 = 64;
 
 /// Writes anything to the queue, and takes what it then holds.
 pub fn run(input: &mut Input<'_>) {
-    let memory = Memory::new(0);
+    let memory = memory::memory(0);
     let at = queue(0);
     let features = if input.byte() & 1 != 0 { feature::EVENT_INDEX } else { 0 } | feature::INDIRECT_DESCRIPTORS;
     let Ok(mut device) = Queue::new(at, features, &memory) else { return };

@@ -2,8 +2,8 @@
 
 use bulkhead_channel::QueueConfiguration;
 use bulkhead_console_device::*;
-use bulkhead_virtio::{GuestMemory, OutsideMemory, PhysicalSegment};
-use std::cell::RefCell;
+use bulkhead_doubles::FlatMemory;
+use bulkhead_virtio::GuestMemory;
 
 pub const QUEUES: usize = 2 * MAX_PORTS + 2;
 pub const CONTROL_RECEIVE: usize = 2;
@@ -21,46 +21,10 @@ pub const fn port_transmit(port: usize) -> usize {
     2 * port + 3
 }
 
-pub struct Memory(RefCell<Vec<u8>>);
-
-impl GuestMemory for Memory {
-    fn read(&self, address: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
-        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
-        let end = start.checked_add(destination.len()).ok_or(OutsideMemory)?;
-        destination.copy_from_slice(self.0.borrow().get(start..end).ok_or(OutsideMemory)?);
-        Ok(())
-    }
-
-    fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
-        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
-        let end = start.checked_add(source.len()).ok_or(OutsideMemory)?;
-        self.0.borrow_mut().get_mut(start..end).ok_or(OutsideMemory)?.copy_from_slice(source);
-        Ok(())
-    }
-
-    fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
-        let mut bytes = [0; 2];
-        self.read(address, &mut bytes)?;
-        Ok(u16::from_le_bytes(bytes))
-    }
-
-    fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
-        self.write(address, &value.to_le_bytes())
-    }
-
-    fn translate(&self, address: u64, length: u64) -> Result<PhysicalSegment, OutsideMemory> {
-        if address.checked_add(length).is_none_or(|end| end > MEMORY as u64) {
-            Err(OutsideMemory)
-        } else {
-            Ok(PhysicalSegment { address, length })
-        }
-    }
-}
-
 /// A guest: its console and its driver.
 pub struct Guest {
     pub console: Console<'static>,
-    pub memory: Memory,
+    pub memory: FlatMemory,
     available: [u16; QUEUES],
     used: [u16; QUEUES],
 }
@@ -76,7 +40,7 @@ fn buffer(queue: usize, index: u16) -> u64 {
 
 impl Guest {
     pub fn new(console: Console<'static>) -> Self {
-        let memory = Memory(RefCell::new(vec![0; MEMORY]));
+        let memory = FlatMemory::new(MEMORY, 0);
         Self { console, memory, available: [0; QUEUES], used: [0; QUEUES] }
     }
 

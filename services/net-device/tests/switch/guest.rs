@@ -2,11 +2,9 @@
 
 use crate::card::Card;
 use bulkhead_channel::{AtomicU64, Configuration, MonitorSide, Outcome, QueueConfiguration};
-use bulkhead_driver::Clock;
+use bulkhead_doubles::{FlatMemory, Time};
 use bulkhead_net_device::*;
-use bulkhead_virtio::{GuestMemory, OutsideMemory, PhysicalSegment};
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use bulkhead_virtio::GuestMemory;
 
 pub const SIZE: u16 = 16;
 pub const MEMORY: usize = 0x10_0000;
@@ -16,56 +14,10 @@ pub const QUEUES: [u64; 2] = [0x1000, 0x4000];
 pub const BUFFERS: [u64; 2] = [0x1_0000, 0x8_0000];
 pub const BUFFER_BYTES: u64 = 0x4000;
 
-#[derive(Clone)]
-pub struct Memory(Rc<RefCell<Vec<u8>>>);
-
-impl GuestMemory for Memory {
-    fn read(&self, address: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
-        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
-        let end = start.checked_add(destination.len()).ok_or(OutsideMemory)?;
-        destination.copy_from_slice(self.0.borrow().get(start..end).ok_or(OutsideMemory)?);
-        Ok(())
-    }
-
-    fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
-        let start = usize::try_from(address).map_err(|_| OutsideMemory)?;
-        let end = start.checked_add(source.len()).ok_or(OutsideMemory)?;
-        self.0.borrow_mut().get_mut(start..end).ok_or(OutsideMemory)?.copy_from_slice(source);
-        Ok(())
-    }
-
-    fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
-        let mut bytes = [0; 2];
-        self.read(address, &mut bytes)?;
-        Ok(u16::from_le_bytes(bytes))
-    }
-
-    fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
-        self.write(address, &value.to_le_bytes())
-    }
-
-    fn translate(&self, address: u64, length: u64) -> Result<PhysicalSegment, OutsideMemory> {
-        if address.checked_add(length).is_none_or(|end| end > MEMORY as u64) {
-            Err(OutsideMemory)
-        } else {
-            Ok(PhysicalSegment { address, length })
-        }
-    }
-}
-
-#[derive(Clone, Default)]
-pub struct Time(pub Rc<Cell<u64>>);
-
-impl Clock for Time {
-    fn milliseconds(&self) -> u64 {
-        self.0.get()
-    }
-}
-
 /// A guest: its monitor and its driver.
 pub struct Guest {
     pub monitor: MonitorSide<'static>,
-    pub memory: Memory,
+    pub memory: FlatMemory,
     pub mac: Mac,
     pub available: [u16; 2],
     pub used: [u16; 2],
@@ -173,7 +125,7 @@ impl Guest {
 }
 
 pub struct World {
-    pub switch: Switch<'static, Time, Memory>,
+    pub switch: Switch<'static, Time, FlatMemory>,
     pub guests: Vec<Guest>,
     pub time: Time,
 }
@@ -204,7 +156,7 @@ impl Ports<'_> {
         let mut guests = Vec::new();
         for (number, vlan) in self.vlans.iter().enumerate() {
             let words: &'static [AtomicU64] = (0..512).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
-            let memory = Memory(Rc::new(RefCell::new(vec![0; MEMORY])));
+            let memory = FlatMemory::new(MEMORY, 0);
             let mac = Mac([2, 0, 0, 0, 0, number as u8]);
             let offer = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true, link: true };
             let port = Port::publish(words, memory.clone(), offer, self.rate).unwrap().in_vlan(Vlan::new(*vlan));
