@@ -46,6 +46,10 @@ pub struct Cpu {
     pub armed: Cell<u64>,
     /// TSC value at which the current thread's slice or its window's budget ends; `u64::MAX` for never.
     pub budget_end: Cell<u64>,
+    /// TSC value until which device interrupts are held back.
+    pub quiet_until: Cell<u64>,
+    /// They are.
+    pub quiet: Cell<bool>,
     /// TSC value since when the current window is charged.
     pub window_since: Cell<u64>,
     /// A thread of higher priority than the current one became ready.
