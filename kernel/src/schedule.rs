@@ -31,6 +31,8 @@ fn prompt(home: &Cpu) {
 /// Makes a blocked thread ready, on its own processor.
 pub fn wake(thread: Ref<Thread>) {
     disarm(thread);
+    // Whoever has slept begins a turn of its own: what it sees of time does not depend on turns before.
+    thread.slice.set(0);
     thread.state.set(State::Ready);
     make_ready(thread);
 }
@@ -40,7 +42,8 @@ fn disarm(thread: Ref<Thread>) {
     if thread.timer.is_armed()
         && let Some(home) = home(thread)
     {
-        home.timers.disarm(thread);
+        let queue = if thread.is_soon.get() { &home.soon } else { &home.timers };
+        queue.disarm(thread);
     }
 }
 
@@ -98,7 +101,11 @@ pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
 
 /// Puts a thread into its processor's timer queue, and has that processor look at it if it would be late.
 fn arm(home: &Cpu, thread: Ref<Thread>, deadline: u64) {
-    home.timers.arm(thread, deadline);
+    disarm(thread);
+    let is_soon = deadline < home.quiet_until.get();
+    thread.is_soon.set(is_soon);
+    let queue = if is_soon { &home.soon } else { &home.timers };
+    queue.arm(thread, deadline);
     if core::ptr::eq(home, cpu::this()) {
         time::arm(home);
     } else if deadline < home.budget_end.get() {
@@ -189,7 +196,7 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         let available = window.available(now);
         if available == 0 {
             thread.state.set(State::Throttled);
-            cpu.timers.arm(thread, window.refill_at.get());
+            arm(cpu, thread, window.refill_at.get());
             continue;
         }
         let until = if window.quiet.get() { now.saturating_add(window.frame.look(now).0) } else { 0 };

@@ -28,7 +28,7 @@ entry!(main);
 /// Windows that are observed, unless the environment says otherwise.
 const WINDOWS: u64 = 200;
 /// Message with which observation begins: by then everybody runs.
-const FIRST_MESSAGE: u64 = 8;
+const FIRST_MESSAGE: u64 = 16;
 /// Steps of computing in a window, and turns of each.
 const STEPS: u64 = 16;
 const TURNS: u64 = 200;
