@@ -33,7 +33,7 @@ const FIRST_MESSAGE: u64 = 16;
 const STEPS: u64 = 16;
 const TURNS: u64 = 200;
 /// Ticks that it sleeps in the middle of its window.
-const SLEEP: u64 = 20_000;
+const SLEEP: u64 = 10_000;
 
 fn main(program: Program) {
     let Some(slot) = program.environment().frame_slots().next() else {
@@ -64,7 +64,9 @@ fn main(program: Program) {
         observed += 1;
     }
     let [least, median, most_of, most] = lateness.figures();
-    println!("window starts: {observed} late by {least} at least, {median} median, {most_of} at 99.9 %, {most} at most");
+    println!(
+        "window starts: {observed} late by {least} at least, {median} median, {most_of} at 99.9 %, {most} at most"
+    );
     println!("observed: {observed} windows, hash {}", observation.finish());
     program.report(StatusReport::Finished, 0, "observed its windows");
 }
