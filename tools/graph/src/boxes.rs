@@ -173,10 +173,13 @@ fn lines(subject: &Subject) -> Vec<String> {
     lines
 }
 
-/// "CPUs 0-3, 5".
+/// "CPUs 0-3, 5", and how many processors that are if several are on one of them.
 fn cpus(cpus: &[u64]) -> String {
+    let mut sorted = cpus.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
     let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for cpu in cpus {
+    for cpu in &sorted {
         match ranges.last_mut() {
             Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
             _ => ranges.push((*cpu, *cpu)),
@@ -190,7 +193,8 @@ fn cpus(cpus: &[u64]) -> String {
             _ => format!("{first}-{last}"),
         })
         .collect();
-    format!("CPU{} {}", if cpus.len() == 1 { "" } else { "s" }, ranges.join(", "))
+    let text = format!("CPU{} {}", if sorted.len() == 1 { "" } else { "s" }, ranges.join(", "));
+    if sorted.len() < cpus.len() { format!("{} processors on {text}", cpus.len()) } else { text }
 }
 
 /// A device in words.
@@ -244,5 +248,18 @@ impl Label {
             let at = x(&self.details, Weight::Normal);
             scene.text(Text::new(&self.details, at, place.y + 32.0, LABEL_SIZE, "muted"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpus;
+
+    #[test]
+    fn cpus_in_words() {
+        assert_eq!(cpus(&[2]), "CPU 2");
+        assert_eq!(cpus(&[1, 0]), "CPUs 0, 1");
+        assert_eq!(cpus(&[0, 1, 2, 3, 5]), "CPUs 0-3, 5");
+        assert_eq!(cpus(&[1, 1]), "2 processors on CPU 1");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     middles::{self, LABEL_GAP},
     note,
     order::{self, Connection, Rows},
-    rails::{self, RAIL_DISTANCE},
+    rails::{self, OVERHANG, RAIL_DISTANCE},
     scene::{Line, Scene, Text},
     text::{self, Weight},
 };
@@ -165,6 +165,8 @@ impl<'p> Parts<'p> {
         if let Some(console) = first_console {
             rail = rail.max(console + 2.0 * LABEL_GAP);
             right = right.max(rail + RAIL_DISTANCE * (self.rails() - 1.0));
+            let consoles = self.consoles.iter().map(|console| places.boxes[*console].right() + OVERHANG);
+            right = consoles.fold(right, f64::max);
         }
         let width = (right - left).max(least_width);
         let shift = (MARGIN - left + (width - (right - left)) / 2.0).round();

@@ -12,6 +12,8 @@ use crate::{
 const RAIL_GAP: f64 = 17.0;
 pub(crate) const RAIL_DISTANCE: f64 = 8.0;
 const TEXT_SIZE: f64 = 10.0;
+/// How far the word beside a head reaches over its console.
+pub(crate) const OVERHANG: f64 = 12.0;
 
 /// Draws the rail of the console with this number. `above` and `below` are the stubs of both rows of boxes and where they leave; `below` has
 /// one of the console itself, where the rail arrives.
@@ -35,8 +37,8 @@ pub(crate) fn draw(
     let down = if port >= places.rail { port } else { places.rail + RAIL_DISTANCE * number as f64 };
     for (subject, x) in above {
         let place = places.boxes[subject];
-        // No step aside that is too short to be seen.
-        let near = (down - LABEL_GAP..down).contains(&x) && down <= place.right() - RAIL_DISTANCE;
+        // No step aside that is too short to be seen. It is the last line there, so there is more room on its right.
+        let near = (down - LABEL_GAP..down + RAIL_DISTANCE).contains(&x) && down <= place.right() - RAIL_DISTANCE;
         let x = if near { down } else { x };
         let (bottom, high) = (place.bottom(), place.bottom() + offset);
         let mut points = vec![Point::new(x, bottom), Point::new(x, high), Point::new(down, high)];
