@@ -2,7 +2,10 @@
 
 use std::cmp::Reverse;
 
-use bulkhead_manifest::{Picture, picture::Subject};
+use bulkhead_manifest::{
+    Picture,
+    picture::{Slot, Subject},
+};
 
 use crate::{
     boxes::{self, DOT, Role},
@@ -31,6 +34,8 @@ const COLUMN_GAP: f64 = 14.0;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Lane {
     cpu: u64,
+    /// Length of its major frame in words, if it has one.
+    frame: Option<String>,
     /// Highest priority first.
     rows: Vec<Row>,
 }
@@ -50,6 +55,16 @@ struct Row {
 struct Window {
     from: f64,
     to: f64,
+    /// Others may run in it, too.
+    is_shared: bool,
+}
+
+impl Window {
+    fn of(slot: &Slot) -> Self {
+        // Checked: a slot lies inside its frame.
+        let part = |time: u64| time as f64 / slot.frame_us.max(1) as f64;
+        Self { from: part(slot.start_us), to: part(slot.end_us), is_shared: slot.is_gap }
+    }
 }
 
 /// The lanes of the CPUs on which somebody runs.
@@ -57,7 +72,11 @@ pub(crate) fn lanes(picture: &Picture) -> Vec<Lane> {
     let mut cpus: Vec<u64> = picture.subjects.iter().flat_map(|subject| subject.cpus.iter().copied()).collect();
     cpus.sort_unstable();
     cpus.dedup();
-    cpus.into_iter().map(|cpu| Lane { cpu, rows: rows(picture, cpu) }).collect()
+    let frame = |cpu| {
+        let mut slots = picture.subjects.iter().flat_map(|subject| &subject.slots);
+        slots.find(|slot| slot.cpu == cpu).map(Slot::frame)
+    };
+    cpus.into_iter().map(|cpu| Lane { cpu, frame: frame(cpu), rows: rows(picture, cpu) }).collect()
 }
 
 fn rows(picture: &Picture, cpu: u64) -> Vec<Row> {
@@ -76,12 +95,21 @@ fn rows(picture: &Picture, cpu: u64) -> Vec<Row> {
             Role::Service => "bar-service",
             Role::Program => "bar-program",
         };
-        let limit = subject.budget.map_or_else(|| "no limit".to_owned(), |budget| budget.to_string());
+        let slots: Vec<_> = subject.slots.iter().filter(|slot| slot.cpu == cpu).copied().collect();
+        let limit = match (slots.as_slice(), subject.budget) {
+            (_, Some(budget)) => budget.to_string(),
+            ([], None) => "no limit".to_owned(),
+            (slots, None) => Slot::total(slots),
+        };
         Row {
             name,
             words: format!("{limit}{DOT}priority {}", subject.priority),
             class,
-            windows: share.map(|to| Window { from: 0.0, to }).into_iter().collect(),
+            windows: if slots.is_empty() {
+                share.map(|to| Window { from: 0.0, to, is_shared: false }).into_iter().collect()
+            } else {
+                slots.iter().map(Window::of).collect()
+            },
         }
     };
     here.into_iter().map(row).collect()
@@ -95,7 +123,13 @@ impl Lane {
     fn draw(&self, place: Rectangle, scene: &mut Scene) {
         scene.rectangle(place, 10.0, "lane");
         let left = place.x + PADDING;
-        scene.text(Text::new(format!("CPU {}", self.cpu), left, place.y + 23.0, NAME_SIZE, "text").bold());
+        let heading = format!("CPU {}", self.cpu);
+        let behind = left + text::width(&heading, NAME_SIZE, Weight::Bold).ceil() + COLUMN_GAP;
+        scene.text(Text::new(heading, left, place.y + 23.0, NAME_SIZE, "text").bold());
+        if let Some(frame) = &self.frame {
+            let words = format!("frame of {frame}");
+            scene.text(Text::new(words, behind, place.y + 23.0, TEXT_SIZE, "muted"));
+        }
         let track = left + self.widest(|row| &row.name) + COLUMN_GAP;
         let words = place.right() - PADDING - self.widest(|row| &row.words);
         let width = words - COLUMN_GAP - track;
@@ -110,7 +144,9 @@ impl Lane {
             }
             for window in &row.windows {
                 let (from, to) = ((track + width * window.from).round(), (track + width * window.to).round());
-                scene.rectangle(Rectangle::new(from, y, (to - from).max(2.0), BAR_HEIGHT), 3.0, row.class);
+                let height = if window.is_shared { OPEN_HEIGHT } else { BAR_HEIGHT };
+                let (y, width) = (y + (BAR_HEIGHT - height) / 2.0, (to - from).max(2.0));
+                scene.rectangle(Rectangle::new(from, y, width, height), height.min(6.0) / 2.0, row.class);
             }
             scene.text(Text::new(&row.words, words, baseline, TEXT_SIZE, "muted"));
         }

@@ -176,6 +176,7 @@ fn subject(count: usize) -> impl Strategy<Value = Subject> {
             badges,
             cpus,
             priority: 20,
+            slots: Vec::new(),
             budget: budget.map(|(budget_us, period_us)| Budget { budget_us, period_us }),
             devices,
             rules,

@@ -51,6 +51,8 @@ pub struct Subject {
     pub priority: u64,
     /// Its limit on each of them.
     pub budget: Option<Budget>,
+    /// When it runs on CPUs that have a major frame.
+    pub slots: Vec<Slot>,
     /// What it owns.
     pub devices: Vec<Device>,
     /// Whom a switch lets talk to whom.
@@ -75,6 +77,34 @@ pub struct Budget {
     pub budget_us: u64,
     /// The period, in microseconds.
     pub period_us: u64,
+}
+
+/// A part of a CPU's major frame; all times in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The CPU.
+    pub cpu: u64,
+    /// The frame's length.
+    pub frame_us: u64,
+    /// From the frame's beginning to the slot's.
+    pub start_us: u64,
+    /// To its end.
+    pub end_us: u64,
+    /// It is a gap between windows, for all who have none.
+    pub is_gap: bool,
+}
+
+impl Slot {
+    /// The frame's length in words.
+    pub fn frame(&self) -> String {
+        show_time(self.frame_us)
+    }
+
+    /// The slots' length together, and the frame's, in words.
+    pub fn total(slots: &[Self]) -> String {
+        let total = slots.iter().map(|slot| slot.end_us - slot.start_us).sum();
+        Budget { budget_us: total, period_us: slots.first().map_or(0, |slot| slot.frame_us) }.to_string()
+    }
 }
 
 impl std::fmt::Display for Budget {

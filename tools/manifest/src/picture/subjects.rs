@@ -1,6 +1,6 @@
 //! Partitions and guests, as a picture shows them.
 
-use super::{Budget, Device, Direction, Subject, SubjectKind};
+use super::{Budget, Device, Direction, Slot, Subject, SubjectKind};
 use crate::{
     machine,
     model::{Guest, Manifest, Partition, Restart, Subject as Model},
@@ -33,6 +33,7 @@ pub(super) fn subject(manifest: &Manifest, subject: Model<'_>) -> Subject {
         cpus: subject.cpus().iter().map(|cpu| cpu.value).collect(),
         priority: schedule.priority.value,
         budget: budget.map(|(budget, period)| Budget { budget_us: budget.value, period_us: period.value }),
+        slots: slots(manifest, subject),
         devices: match subject {
             Model::Partition(partition) => devices(manifest, partition),
             Model::Guest(_) => Vec::new(),
@@ -40,6 +41,18 @@ pub(super) fn subject(manifest: &Manifest, subject: Model<'_>) -> Subject {
         rules: rules(manifest, name),
         console: manifest.subjects().position(|other| console == Some(other.name().value.as_str())),
     }
+}
+
+fn slots(manifest: &Manifest, subject: Model<'_>) -> Vec<Slot> {
+    let name = subject.name().value.as_str();
+    let frames = manifest.frames.iter().filter_map(|frame| {
+        let (cpu, frame_us) = (frame.number()?, frame.length_us.as_ref()?.value);
+        let is_gap = !frame.names(name);
+        let slot = move |(start_us, end_us)| Slot { cpu, frame_us, start_us, end_us, is_gap };
+        let is_here = subject.cpus().iter().any(|on| on.value == cpu);
+        is_here.then(|| frame.slots(name).into_iter().map(slot))
+    });
+    frames.flatten().collect()
 }
 
 fn rules(manifest: &Manifest, name: &str) -> Vec<Direction> {
