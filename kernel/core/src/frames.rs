@@ -27,18 +27,15 @@ pub struct FrameRange {
 
 impl FrameRange {
     /// The range of `length` bytes from `base`; both must be multiples of the page size.
-    pub const fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
-        let Some(end) = base.0.checked_add(length) else {
-            return Err(Error::OutOfRange);
-        };
-        if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
-            return Err(Error::OutOfRange);
-        }
+    pub fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
+        let end = base.0.checked_add(length).ok_or(Error::OutOfRange)?;
+        Error::OutOfRange
+            .when(length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE))?;
         Ok(Self { first: base.0 / PAGE_SIZE, end: end / PAGE_SIZE })
     }
 
     /// The page at this address.
-    pub const fn page(base: HostPhysical) -> Result<Self, Error> {
+    pub fn page(base: HostPhysical) -> Result<Self, Error> {
         Self::new(base, PAGE_SIZE)
     }
 }
@@ -121,9 +118,7 @@ impl FrameTable {
                 Part::Page(entry) if entry.get() != KERNEL => entry.get(),
                 _ => return Err(Error::MemoryInUse),
             };
-            if count >= MOST_MAPPINGS {
-                return Err(Error::MemoryInUse);
-            }
+            Error::MemoryInUse.when(count >= MOST_MAPPINGS)?;
         }
         self.change_mappings(range, |count| count.saturating_add(1));
         Ok(())
@@ -146,9 +141,7 @@ impl FrameTable {
 
     /// Takes a range from one state to another, which adds to the pages of a group that cannot be mapped.
     fn change(&self, range: FrameRange, from: u32, to: u32, unmappable: i32) -> Result<(), Error> {
-        if !self.all(range, |state| state == from) {
-            return Err(Error::MemoryInUse);
-        }
+        Error::MemoryInUse.when(!self.all(range, |state| state == from))?;
         for index in (range.first..range.end).filter_map(|page| page.checked_sub(self.first)) {
             self.set(index, to);
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {

@@ -76,12 +76,8 @@ impl Notification {
             thread.set_bits(own.take());
             return Ok(());
         }
-        if deadline <= msr::tsc() {
-            return Err(Error::TimedOut);
-        }
-        if own.waiter.get().is_some() {
-            return Err(Error::WrongState);
-        }
+        Error::TimedOut.when(deadline <= msr::tsc())?;
+        Error::WrongState.when(own.waiter.get().is_some())?;
         own.waiter.set(Some(thread));
         thread.waits_for.set(Some(own));
         thread.state.set(State::Waiting);

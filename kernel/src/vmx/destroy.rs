@@ -15,12 +15,8 @@ use bulkhead_core::phys::Ref;
 /// A thread begins to run a vCPU; one at a time.
 #[inline(always)]
 pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<Ref<Vcpu>, Error> {
-    if vcpu.cpu.get() != thread.cpu.get() {
-        return Err(Error::WrongCpu);
-    }
-    if vcpu.runner.get().is_some_and(|other| other != thread) {
-        return Err(Error::WrongState);
-    }
+    Error::WrongCpu.when(vcpu.cpu.get() != thread.cpu.get())?;
+    Error::WrongState.when(vcpu.runner.get().is_some_and(|other| other != thread))?;
     prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));

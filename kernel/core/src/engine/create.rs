@@ -46,28 +46,16 @@ impl Engine {
         table: Table,
         index: u64,
     ) -> Result<Creation, Error> {
-        if self.sealed.get() {
-            return Err(Error::Sealed);
-        }
+        Error::Sealed.when(self.sealed.get())?;
         let base = memory.expect(ObjectType::Memory, Rights::CREATE)?;
-        if super::is_range(object_type) {
-            return Err(Error::BadArgument);
-        }
-        if !offset.is_multiple_of(PAGE_SIZE) {
-            return Err(Error::Misaligned);
-        }
-        if pages == 0 || pages > MOST_OBJECT_PAGES {
-            return Err(Error::BadArgument);
-        }
+        Error::BadArgument.when(super::is_range(object_type))?;
+        Error::Misaligned.when(!offset.is_multiple_of(PAGE_SIZE))?;
+        Error::BadArgument.when(pages == 0 || pages > MOST_OBJECT_PAGES)?;
         let length = pages * PAGE_SIZE;
-        if offset > memory.count() || length > memory.count() - offset {
-            return Err(Error::OutOfRange);
-        }
+        Error::OutOfRange.when(offset > memory.count() || length > memory.count() - offset)?;
         let first = HostPhysical(base.wrapping_add(offset));
         let slot = table.lookup(index)?;
-        if !table.owner().is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!table.owner().is_live())?;
         if slot.is_vacant() {
             self.frames.claim_for_kernel(FrameRange::new(first, length)?)?;
             slot.begin_creating(object_type, first, length);

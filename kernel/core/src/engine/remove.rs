@@ -30,9 +30,7 @@ impl Engine {
     /// Deletes the capability; what was derived from it goes to its parent. To be repeated until `Done`: the slot stays
     /// occupied, though without a capability, until the object, if this was the last capability to it, is gone.
     pub fn delete_step(&self, slot: Ref<Slot>, hooks: &impl Hooks) -> Result<Progress, Error> {
-        if slot.is_vacant() {
-            return Err(Error::SlotEmpty);
-        }
+        Error::SlotEmpty.when(slot.is_vacant())?;
         if !slot.is_deleted() {
             if self.remove_step(slot, hooks) == Progress::Again {
                 return Ok(Progress::Again);

@@ -61,9 +61,7 @@ impl Engine {
         address: u64,
         attributes: u64,
     ) -> Result<(), Error> {
-        if !space.is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!space.is_live())?;
         match slot.object_type() {
             ObjectType::Memory if slot.count() > MOST_MAPPED_BYTES => {
                 return Err(Error::OutOfRange);
@@ -142,14 +140,10 @@ impl Engine {
         hooks: &impl Hooks,
     ) -> Result<Progress, Error> {
         slot.expect(ObjectType::Memory, Rights::CREATE)?;
-        if !space.is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!space.is_live())?;
         match slot.usage() {
             Usage::None => {
-                if slot.count() > MOST_DONATED_PAGES * PAGE_SIZE {
-                    return Err(Error::OutOfRange);
-                }
+                Error::OutOfRange.when(slot.count() > MOST_DONATED_PAGES * PAGE_SIZE)?;
                 self.frames.claim_for_kernel(range_of(&slot)?)?;
                 slot.progress.set(0);
                 slot.set_usage(Usage::Donated);
@@ -172,18 +166,13 @@ impl Engine {
     /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
     pub fn zero_step(&self, slot: Ref<Slot>, offset: u64, length: u64) -> Result<u64, Error> {
         let first = slot.expect(ObjectType::Memory, Rights::WRITE)?;
-        if !offset.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) || length == 0 {
-            return Err(Error::Misaligned);
-        }
-        if offset > slot.count() || length > slot.count() - offset {
-            return Err(Error::OutOfRange);
-        }
+        Error::Misaligned
+            .when(!offset.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) || length == 0)?;
+        Error::OutOfRange.when(offset > slot.count() || length > slot.count() - offset)?;
         let length = length.min(PAGES_PER_STEP * PAGE_SIZE);
         let base = first.wrapping_add(offset);
         let range = FrameRange::new(HostPhysical(base), length)?;
-        if !self.frames.is_partition_ram(range) {
-            return Err(Error::MemoryInUse);
-        }
+        Error::MemoryInUse.when(!self.frames.is_partition_ram(range))?;
         for offset in (0..length).step_by(PAGE_SIZE as usize) {
             zero_page(HostPhysical(base.wrapping_add(offset)));
         }

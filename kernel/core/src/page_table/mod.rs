@@ -79,19 +79,13 @@ pub struct Mapping {
 
 impl Mapping {
     /// Checks that addresses and length are multiples of the page size, and that the addresses lie in one half of the space.
-    pub const fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
-        if length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE) {
-            return Err(Error::Misaligned);
-        }
-        let (Some(last), Some(last_physical)) = (address.checked_add(length - 1), physical.0.checked_add(length - 1))
-        else {
-            return Err(Error::OutOfRange);
-        };
+    pub fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
+        Error::Misaligned.when(length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE))?;
+        let last = address.checked_add(length - 1).ok_or(Error::OutOfRange)?;
+        let last_physical = physical.0.checked_add(length - 1).ok_or(Error::OutOfRange)?;
         let half = address >> 47;
         let is_in_one_half = half == last >> 47 && (half == 0 || half == 0x1_ffff);
-        if !is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1) {
-            return Err(Error::OutOfRange);
-        }
+        Error::OutOfRange.when(!is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1))?;
         Ok(Self { address, physical, length })
     }
 }
@@ -131,9 +125,7 @@ impl<F: Format> PageTable<F> {
         largest: PageSize,
         done: &Cell<u64>,
     ) -> Result<Progress, Error> {
-        if !attributes.rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE) {
-            return Err(Error::BadArgument);
-        }
+        Error::BadArgument.when(!attributes.rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE))?;
         for _ in 0..LEAVES_PER_STEP {
             let offset = done.get();
             if offset >= mapping.length {
@@ -158,9 +150,7 @@ impl<F: Format> PageTable<F> {
         largest: PageSize,
     ) -> Result<u64, Error> {
         let Place { mut table, mut level, entry, .. } = self.find(address);
-        if F::is_present(entry) {
-            return Err(Error::AlreadyMapped);
-        }
+        Error::AlreadyMapped.when(F::is_present(entry))?;
         // A table that is there stays: smaller pages are put into it.
         loop {
             let index = index(address, level);

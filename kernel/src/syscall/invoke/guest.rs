@@ -47,19 +47,13 @@ pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
         }
         VcpuMethod::Fetch => {
             let groups = StateGroups::from_bits(first).ok_or(Error::BadArgument)?;
-            if vcpu.cpu.get() != cpu::this().number.get() {
-                return Err(Error::WrongCpu);
-            }
-            if vcpu.runner.get().is_some() {
-                return Err(Error::WrongState);
-            }
+            Error::WrongCpu.when(vcpu.cpu.get() != cpu::this().number.get())?;
+            Error::WrongState.when(vcpu.runner.get().is_some())?;
             if vcpu.fetch(&cpu::this().vmx, groups) { DONE } else { Err(Error::WrongState) }
         }
         VcpuMethod::PassMsr => {
             let register = u32::try_from(first).map_err(|_| Error::BadArgument)?;
-            if second > 3 {
-                return Err(Error::BadArgument);
-            }
+            Error::BadArgument.when(second > 3)?;
             vcpu.pass_msr(register, second & 1 != 0, second & 2 != 0)?;
             DONE
         }
