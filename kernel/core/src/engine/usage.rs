@@ -12,8 +12,6 @@ use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 pub const MOST_MAPPED_BYTES: u64 = 64 << 30;
 /// Most pages of one donation.
 pub const MOST_DONATED_PAGES: u64 = 4096;
-/// Pages that one step zeroes at most.
-pub const PAGES_PER_STEP: u64 = 1;
 
 impl Engine {
     /// Maps a Memory or IoPorts capability in a partition or guest space. The caller has checked rights and attributes. To be
@@ -63,10 +61,10 @@ impl Engine {
     ) -> Result<(), Error> {
         Error::Gone.when(!space.is_live())?;
         match slot.object_type() {
-            ObjectType::Memory if slot.count() > MOST_MAPPED_BYTES => {
-                return Err(Error::OutOfRange);
+            ObjectType::Memory => {
+                Error::OutOfRange.when(slot.count() > MOST_MAPPED_BYTES)?;
+                self.frames.add_mapping(range_of(&slot)?)?;
             }
-            ObjectType::Memory => self.frames.add_mapping(range_of(&slot)?)?,
             ObjectType::IoPorts => {}
             ObjectType::None => return Err(Error::SlotEmpty),
             _ => return Err(Error::WrongType),
@@ -130,8 +128,7 @@ impl Engine {
         }
     }
 
-    /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, at most [`PAGES_PER_STEP`] pages a
-    /// step. Needs `CREATE`; the memory must be neither mapped nor in use. To be repeated with the same arguments until `Done`.
+    /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, one page a step. Needs `CREATE`; the memory must be neither mapped nor in use. To be repeated with the same arguments until `Done`.
     /// From then on the space ends when the capability does.
     pub fn donate_step(
         &self,
@@ -153,30 +150,22 @@ impl Engine {
             _ => return Err(Error::MemoryInUse),
         }
         let given = slot.progress.get();
-        let end = slot.count().min(given + PAGES_PER_STEP * PAGE_SIZE);
-        for offset in (given..end).step_by(PAGE_SIZE as usize) {
-            let page = HostPhysical(slot.first().wrapping_add(offset));
-            zero_page(page);
-            hooks.give_page(space, page);
-        }
+        let (page, end) = (HostPhysical(slot.first().wrapping_add(given)), given + PAGE_SIZE);
+        zero_page(page);
+        hooks.give_page(space, page);
         slot.progress.set(end);
         Ok(if end < slot.count() { Progress::Again } else { Progress::Done })
     }
 
-    /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
-    pub fn zero_step(&self, slot: Ref<Slot>, offset: u64, length: u64) -> Result<u64, Error> {
+    /// Zeroes the first page of a part of a Memory capability. Needs `WRITE`.
+    pub fn zero_step(&self, slot: Ref<Slot>, offset: u64, length: u64) -> Result<(), Error> {
         let first = slot.expect(ObjectType::Memory, Rights::WRITE)?;
-        Error::Misaligned
-            .when(!offset.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) || length == 0)?;
+        Error::Misaligned.when(!(offset | length).is_multiple_of(PAGE_SIZE) || length == 0)?;
         Error::OutOfRange.when(offset > slot.count() || length > slot.count() - offset)?;
-        let length = length.min(PAGES_PER_STEP * PAGE_SIZE);
-        let base = first.wrapping_add(offset);
-        let range = FrameRange::new(HostPhysical(base), length)?;
-        Error::MemoryInUse.when(!self.frames.is_partition_ram(range))?;
-        for offset in (0..length).step_by(PAGE_SIZE as usize) {
-            zero_page(HostPhysical(base.wrapping_add(offset)));
-        }
-        Ok(length)
+        let page = HostPhysical(first.wrapping_add(offset));
+        Error::MemoryInUse.when(!self.frames.is_partition_ram(FrameRange::page(page)?))?;
+        zero_page(page);
+        Ok(())
     }
 }
 
