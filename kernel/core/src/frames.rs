@@ -12,7 +12,7 @@ use core::cell::Cell;
 pub const GROUP_PAGES: u64 = 512;
 
 /// The page belongs to a kernel object or to a pool of page tables.
-const KERNEL: u32 = u32::MAX;
+pub(crate) const KERNEL: u32 = u32::MAX;
 /// The page is no RAM: it can be mapped without being counted, and never be claimed.
 const DEVICE: u32 = u32::MAX - 1;
 /// Most mappings that are counted.
@@ -94,19 +94,9 @@ impl FrameTable {
         self.change(range, KERNEL, 0, -1)
     }
 
-    /// Whether every page is RAM that is neither mapped nor the kernel's.
-    pub fn is_free(&self, range: FrameRange) -> bool {
-        self.all(range, |state| state == 0)
-    }
-
     /// Whether every page is RAM that is not the kernel's, mapped or not.
     pub fn is_partition_ram(&self, range: FrameRange) -> bool {
         self.all(range, |state| state <= MOST_MAPPINGS)
-    }
-
-    /// Whether every page is the kernel's.
-    pub fn is_kernel(&self, range: FrameRange) -> bool {
-        self.all(range, |state| state == KERNEL)
     }
 
     /// Counts one mapping of each page; what is no RAM is passed over.
@@ -151,7 +141,7 @@ impl FrameTable {
         Ok(())
     }
 
-    fn all(&self, range: FrameRange, accepts: impl Fn(u32) -> bool) -> bool {
+    pub(crate) fn all(&self, range: FrameRange, accepts: impl Fn(u32) -> bool) -> bool {
         (range.first..range.end).all(|page| self.state(page).is_some_and(&accepts))
     }
 

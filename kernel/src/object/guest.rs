@@ -45,8 +45,7 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
 pub fn bind_doorbell(space: Ref<GuestSpace>, port: u16, source: Ref<Slot>) -> Result<Outcome, Error> {
     let binding = space.prepare_doorbell(port)?;
     Error::AlreadyMapped.when(!binding.is_vacant())?;
-    engine().derive_to(source, Rights::all(), 0, embedded(binding))?;
-    DONE
+    engine().derive_to(source, Rights::all(), 0, embedded(binding)).and(DONE)
 }
 
 /// Withdraws a doorbell.

@@ -4,6 +4,7 @@ use crate::arch::{msr, traps::vector};
 use crate::object::thread::{State, Thread};
 use crate::schedule;
 use bulkhead_abi::{Error, NO_DEADLINE, SIGNAL_BADGE};
+use bulkhead_core::Progress;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use core::cell::Cell;
@@ -88,12 +89,13 @@ impl Notification {
     }
 
     /// Ends everybody's interest; the notification is being destroyed.
-    pub fn dissolve(&self) {
+    pub fn dissolve(&self) -> Progress {
         self.bound_to.set(None);
         if let Some(thread) = self.waiter.get() {
             thread.end_wait();
             thread.set_status(Err(Error::Gone));
             schedule::wake(thread);
         }
+        Progress::Done
     }
 }

@@ -1,8 +1,8 @@
 //! The end of guest objects, and how threads and vCPUs let go of each other.
 
-use crate::object::engine;
 use crate::object::hooks::{KernelHooks, drain, embedded};
 use crate::object::thread::{Resume, Thread};
+use crate::object::{engine, guest::unmap_state};
 use crate::shootdown;
 use crate::vmx::guest_space::{GuestSpace, forget_guest_space};
 use crate::vmx::vcpu::Vcpu;
@@ -74,6 +74,7 @@ fn take_off(vcpu: Ref<Vcpu>) {
 
 /// Takes a vCPU apart.
 pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
+    unmap_state(vcpu);
     take_off(vcpu);
     release_vpid(vcpu.vpid.replace(0));
     if let Some(space) = vcpu.space.replace(None) {

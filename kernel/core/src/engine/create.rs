@@ -9,7 +9,7 @@ use crate::table::Table;
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 
 /// Most pages of one object: a partition with 2^16 slots has 2049 or a few more.
-pub const MOST_OBJECT_PAGES: u64 = 4096;
+const MOST_OBJECT_PAGES: u64 = 4096;
 
 /// The rights of the first capability to an object of this type.
 pub const fn object_rights(object_type: ObjectType) -> Rights {

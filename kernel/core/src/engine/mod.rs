@@ -19,9 +19,8 @@ use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 use core::cell::Cell;
 
-pub use create::{MOST_OBJECT_PAGES, object_rights};
-pub use remove::SLOTS_PER_STEP;
-pub use usage::{MOST_DONATED_PAGES, MOST_MAPPED_BYTES};
+pub use create::object_rights;
+pub use usage::MOST_MAPPED_BYTES;
 
 /// Most elementary steps (a change of a list, a page zeroed, an entry or slot looked at) in any step of the engine, with the
 /// hooks' own work on page tables. The largest is to count the pages of a mapping, a group at a time; other steps take a

@@ -11,7 +11,7 @@ use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 /// Most bytes of one mapping: bounds the number of groups of pages that are counted at once.
 pub const MOST_MAPPED_BYTES: u64 = 64 << 30;
 /// Most pages of one donation.
-pub const MOST_DONATED_PAGES: u64 = 4096;
+const MOST_DONATED_PAGES: u64 = 4096;
 
 impl Engine {
     /// Maps a Memory or IoPorts capability in a partition or guest space. The caller has checked rights and attributes. To be
@@ -42,11 +42,11 @@ impl Engine {
         match outcome {
             Ok(Progress::Again) => Ok(Progress::Again),
             Ok(Progress::Done) => {
-                slot.set_usage(Usage::Mapped);
+                slot.usage.set(Usage::Mapped);
                 Ok(Progress::Done)
             }
             Err(error) => {
-                slot.set_usage(Usage::RollingBack(error));
+                slot.usage.set(Usage::RollingBack(error));
                 Ok(Progress::Again)
             }
         }
@@ -72,7 +72,7 @@ impl Engine {
         slot.address.set(address);
         slot.attributes.set(attributes);
         slot.progress.set(0);
-        slot.set_usage(Usage::Mapping);
+        slot.usage.set(Usage::Mapping);
         use_in(space, slot);
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Engine {
         match slot.usage() {
             Usage::None | Usage::Donated => Err(Error::NotMapped),
             _ => {
-                slot.set_usage(Usage::Unmapping);
+                slot.usage.set(Usage::Unmapping);
                 Ok(self.unmap_more(slot, hooks))
             }
         }
@@ -122,7 +122,7 @@ impl Engine {
         slot.progress.set(0);
         slot.address.set(0);
         slot.attributes.set(0);
-        slot.set_usage(Usage::None);
+        slot.usage.set(Usage::None);
         if let Some(space) = slot.space.take() {
             unlink(&space.first_use, slot, |slot| &slot.uses);
         }
@@ -143,7 +143,7 @@ impl Engine {
                 Error::OutOfRange.when(slot.count() > MOST_DONATED_PAGES * PAGE_SIZE)?;
                 self.frames.claim_for_kernel(range_of(&slot)?)?;
                 slot.progress.set(0);
-                slot.set_usage(Usage::Donated);
+                slot.usage.set(Usage::Donated);
                 use_in(space, slot);
             }
             Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}

@@ -131,31 +131,27 @@ impl<F: Format> PageTable<F> {
             if offset >= mapping.length {
                 return Ok(Progress::Done);
             }
-            let address = mapping.address.wrapping_add(offset);
-            let physical = HostPhysical(mapping.physical.0.wrapping_add(offset));
-            let size = self.map_leaf(address, physical, mapping.length - offset, attributes, pool, largest)?;
+            let rest = Mapping {
+                address: mapping.address.wrapping_add(offset),
+                physical: HostPhysical(mapping.physical.0.wrapping_add(offset)),
+                length: mapping.length - offset,
+            };
+            let size = self.map_leaf(rest, attributes, pool, largest)?;
             done.set(offset.saturating_add(size));
         }
         Ok(if done.get() >= mapping.length { Progress::Done } else { Progress::Again })
     }
 
-    /// Maps one leaf, as large as possible, and answers its size.
-    fn map_leaf(
-        self,
-        address: u64,
-        physical: HostPhysical,
-        rest: u64,
-        attributes: Attributes,
-        pool: &Pool,
-        largest: PageSize,
-    ) -> Result<u64, Error> {
+    /// Maps the first leaf of a mapping, as large as possible, and answers its size.
+    fn map_leaf(self, rest: Mapping, attributes: Attributes, pool: &Pool, largest: PageSize) -> Result<u64, Error> {
+        let Mapping { address, physical, length } = rest;
         let Place { mut table, mut level, entry, .. } = self.find(address);
         Error::AlreadyMapped.when(F::is_present(entry))?;
         // A table that is there stays: smaller pages are put into it.
         loop {
             let index = index(address, level);
             let is_aligned = (address | physical.0).is_multiple_of(span(level));
-            if level <= largest as u32 && rest >= span(level) && is_aligned {
+            if level <= largest as u32 && length >= span(level) && is_aligned {
                 set_entry(table, index, F::leaf(physical, level, attributes));
                 return Ok(span(level));
             }

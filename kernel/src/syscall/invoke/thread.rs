@@ -32,20 +32,16 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             DONE
         }
         ThreadMethod::Start => {
-            if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
-                return Err(Error::WrongState);
-            }
+            Error::WrongState.when(thread.state.get() != State::Stopped || !thread.prepared.get())?;
+            Error::WrongState.when(thread.partition.get().is_none())?;
             thread.payer.set(Some(thread));
             thread.state.set(State::Ready);
             schedule::make_ready(thread);
             DONE
         }
         ThreadMethod::Stop => {
-            if thread.state.get() == State::Faulted || schedule::stop(thread) {
-                DONE
-            } else {
-                Ok(Outcome::Again)
-            }
+            let is_stopped = thread.state.get() == State::Faulted || schedule::stop(thread);
+            if is_stopped { DONE } else { Ok(Outcome::Again) }
         }
         ThreadMethod::BindNotification => {
             let slot = call.slot_at(first)?;
@@ -92,6 +88,5 @@ fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome,
         error_code: thread.fault_error.get(),
         address: thread.fault_address.get(),
     };
-    memory::write_to_page(place.physical, &report)?;
-    DONE
+    memory::write_to_page(place.physical, &report).and(DONE)
 }
