@@ -7,7 +7,7 @@ mod format;
 mod pool;
 
 use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
-use crate::{Progress, elementary_step};
+use crate::Progress;
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -106,7 +106,7 @@ impl<F: Format> PageTable<F> {
         let mut level = 3;
         loop {
             let index = index(address, level);
-            let entry = entry(table, index);
+            let entry = table.word(index);
             if !F::is_present(entry) || level == 0 || entry & LARGE != 0 {
                 return Place { table, index, level, entry };
             }
@@ -152,13 +152,13 @@ impl<F: Format> PageTable<F> {
             let index = index(address, level);
             let is_aligned = (address | physical.0).is_multiple_of(span(level));
             if level <= largest as u32 && length >= span(level) && is_aligned {
-                set_entry(table, index, F::leaf(physical, level, attributes));
+                table.set_word(index, F::leaf(physical, level, attributes));
                 return Ok(span(level));
             }
             // A small page always fits at level 0.
             level = level.checked_sub(1).ok_or(Error::Misaligned)?;
             let page = pool.take().ok_or(Error::PoolExhausted)?;
-            set_entry(table, index, F::table(page));
+            table.set_word(index, F::table(page));
             table = page.page_words();
         }
     }
@@ -187,7 +187,7 @@ impl<F: Format> PageTable<F> {
             let at = address.wrapping_add(last);
             let place = self.find(at);
             if F::is_present(place.entry) {
-                set_entry(place.table, place.index, 0);
+                place.table.set_word(place.index, 0);
             }
             // Down to the beginning of what the entry covers.
             done.set((at & !(span(place.level) - 1)).saturating_sub(address));
@@ -218,20 +218,20 @@ impl<F: Format> PageTable<F> {
         let mut link: Option<(Ref<PageWords>, u64)> = None;
         for _ in [3, 2, 1] {
             let names_a_table = |index: &u64| {
-                let entry = entry(table, *index);
+                let entry = table.word(*index);
                 F::is_present(entry) && entry & LARGE == 0
             };
             let Some(index) = (0..entries).find(names_a_table) else {
                 break;
             };
             link = Some((table, index));
-            table = HostPhysical(entry(table, index) & ADDRESS).page_words();
+            table = HostPhysical(table.word(index) & ADDRESS).page_words();
             entries = ENTRIES;
         }
         let Some((upper, index)) = link else {
             return Progress::Done;
         };
-        set_entry(upper, index, 0);
+        upper.set_word(index, 0);
         zero_page(table.page());
         pool.give(table.page());
         Progress::Again
@@ -241,18 +241,4 @@ impl<F: Format> PageTable<F> {
 /// The index of an address in a table of a level.
 const fn index(address: u64, level: u32) -> u64 {
     (address >> (12 + 9 * level)) % ENTRIES
-}
-
-#[inline(always)]
-fn entry(table: Ref<PageWords>, index: u64) -> u64 {
-    elementary_step();
-    table.get((index % ENTRIES) as usize).map_or(0, Cell::get)
-}
-
-#[inline(always)]
-fn set_entry(table: Ref<PageWords>, index: u64, value: u64) {
-    elementary_step();
-    if let Some(word) = table.get((index % ENTRIES) as usize) {
-        word.set(value);
-    }
 }
