@@ -73,11 +73,7 @@ fn enqueue(home: &Cpu, thread: Ref<Thread>, first: bool) -> Option<Priority> {
         return None;
     }
     let own = window.priority.get();
-    if first {
-        home.ready.push_front(thread, own)
-    } else {
-        home.ready.push_back(thread, own)
-    }
+    home.ready.push(thread, own, first);
     Some(own)
 }
 

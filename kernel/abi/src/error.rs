@@ -47,3 +47,10 @@ numbered! {
         Unsupported = 20,
     }
 }
+
+impl Error {
+    /// This error, if the condition holds: for checks, with `?`.
+    pub const fn when(self, condition: bool) -> Result<(), Self> {
+        if condition { Err(self) } else { Ok(()) }
+    }
+}

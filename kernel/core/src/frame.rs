@@ -21,9 +21,7 @@ impl MajorFrame {
         for slot in &self.slots {
             if slot.get().1 == 0 {
                 let other = self.length.get() != 0 && self.length.get() != length;
-                if other || start < earliest || end <= start || end > length {
-                    return Err(Error::BadArgument);
-                }
+                Error::BadArgument.when(other || start < earliest || end <= start || end > length)?;
                 self.length.set(length);
                 slot.set((start, end));
                 return Ok(());

@@ -12,7 +12,7 @@ use core::cell::Cell;
 pub const GROUP_PAGES: u64 = 512;
 
 /// The page belongs to a kernel object or to a pool of page tables.
-const KERNEL: u32 = u32::MAX;
+pub(crate) const KERNEL: u32 = u32::MAX;
 /// The page is no RAM: it can be mapped without being counted, and never be claimed.
 const DEVICE: u32 = u32::MAX - 1;
 /// Most mappings that are counted.
@@ -27,18 +27,15 @@ pub struct FrameRange {
 
 impl FrameRange {
     /// The range of `length` bytes from `base`; both must be multiples of the page size.
-    pub const fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
-        let Some(end) = base.0.checked_add(length) else {
-            return Err(Error::OutOfRange);
-        };
-        if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
-            return Err(Error::OutOfRange);
-        }
+    pub fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
+        let end = base.0.checked_add(length).ok_or(Error::OutOfRange)?;
+        Error::OutOfRange
+            .when(length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE))?;
         Ok(Self { first: base.0 / PAGE_SIZE, end: end / PAGE_SIZE })
     }
 
     /// The page at this address.
-    pub const fn page(base: HostPhysical) -> Result<Self, Error> {
+    pub fn page(base: HostPhysical) -> Result<Self, Error> {
         Self::new(base, PAGE_SIZE)
     }
 }
@@ -97,19 +94,9 @@ impl FrameTable {
         self.change(range, KERNEL, 0, -1)
     }
 
-    /// Whether every page is RAM that is neither mapped nor the kernel's.
-    pub fn is_free(&self, range: FrameRange) -> bool {
-        self.all(range, |state| state == 0)
-    }
-
     /// Whether every page is RAM that is not the kernel's, mapped or not.
     pub fn is_partition_ram(&self, range: FrameRange) -> bool {
         self.all(range, |state| state <= MOST_MAPPINGS)
-    }
-
-    /// Whether every page is the kernel's.
-    pub fn is_kernel(&self, range: FrameRange) -> bool {
-        self.all(range, |state| state == KERNEL)
     }
 
     /// Counts one mapping of each page; what is no RAM is passed over.
@@ -121,9 +108,7 @@ impl FrameTable {
                 Part::Page(entry) if entry.get() != KERNEL => entry.get(),
                 _ => return Err(Error::MemoryInUse),
             };
-            if count >= MOST_MAPPINGS {
-                return Err(Error::MemoryInUse);
-            }
+            Error::MemoryInUse.when(count >= MOST_MAPPINGS)?;
         }
         self.change_mappings(range, |count| count.saturating_add(1));
         Ok(())
@@ -146,9 +131,7 @@ impl FrameTable {
 
     /// Takes a range from one state to another, which adds to the pages of a group that cannot be mapped.
     fn change(&self, range: FrameRange, from: u32, to: u32, unmappable: i32) -> Result<(), Error> {
-        if !self.all(range, |state| state == from) {
-            return Err(Error::MemoryInUse);
-        }
+        Error::MemoryInUse.when(!self.all(range, |state| state == from))?;
         for index in (range.first..range.end).filter_map(|page| page.checked_sub(self.first)) {
             self.set(index, to);
             if let Some(group) = self.groups.get(index / GROUP_PAGES) {
@@ -158,7 +141,7 @@ impl FrameTable {
         Ok(())
     }
 
-    fn all(&self, range: FrameRange, accepts: impl Fn(u32) -> bool) -> bool {
+    pub(crate) fn all(&self, range: FrameRange, accepts: impl Fn(u32) -> bool) -> bool {
         (range.first..range.end).all(|page| self.state(page).is_some_and(&accepts))
     }
 

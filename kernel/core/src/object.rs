@@ -23,8 +23,8 @@ pub enum ObjectState {
 #[repr(C, align(64))]
 pub struct ObjectHeader {
     object_type: Cell<u16>,
-    state: Cell<ObjectState>,
-    pages: Cell<u32>,
+    pub(crate) state: Cell<ObjectState>,
+    pub(crate) pages: Cell<u32>,
     references: Cell<u64>,
     generation: Cell<u64>,
     /// How many slots of its table a dying partition has cleared.
@@ -77,14 +77,6 @@ impl ObjectHeader {
     /// A number that no other object since boot has had.
     pub fn generation(&self) -> u64 {
         self.generation.get()
-    }
-
-    pub(crate) fn set_state(&self, state: ObjectState) {
-        self.state.set(state);
-    }
-
-    pub(crate) fn set_pages(&self, pages: u32) {
-        self.pages.set(pages);
     }
 
     /// Counts one more capability. 2^64 slots do not fit in memory, so the count cannot overflow.

@@ -250,6 +250,24 @@ impl HostPhysical {
     }
 }
 
+impl Ref<PageWords> {
+    /// A word of the page.
+    #[inline(always)]
+    pub(crate) fn word(self, index: u64) -> u64 {
+        crate::elementary_step();
+        self.get(index as usize % self.len()).map_or(0, Cell::get)
+    }
+
+    /// Changes a word of the page.
+    #[inline(always)]
+    pub(crate) fn set_word(self, index: u64, value: u64) {
+        crate::elementary_step();
+        if let Some(word) = self.get(index as usize % self.len()) {
+            word.set(value);
+        }
+    }
+}
+
 /// Fills a page with zeros.
 pub(crate) fn zero_page(page: HostPhysical) {
     crate::elementary_step();

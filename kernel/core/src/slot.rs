@@ -40,7 +40,7 @@ pub(crate) struct Neighbours {
 pub struct Slot {
     /// Type in bits 0 to 15, rights in bits 16 to 31: one comparison checks both.
     type_and_rights: Cell<u32>,
-    usage: Cell<Usage>,
+    pub(crate) usage: Cell<Usage>,
     /// The object's address in the window, or the first unit of a range.
     object: Cell<u64>,
     badge: Cell<u64>,
@@ -96,13 +96,8 @@ impl Slot {
 
     /// Refuses a slot that holds no capability or lacks the rights, whatever its type.
     pub fn expect_rights(&self, rights: Rights) -> Result<(), Error> {
-        if self.object_type() == ObjectType::None {
-            Err(Error::SlotEmpty)
-        } else if !self.rights().contains(rights) {
-            Err(Error::MissingRight)
-        } else {
-            Ok(())
-        }
+        Error::SlotEmpty.when(self.object_type() == ObjectType::None)?;
+        Error::MissingRight.when(!self.rights().contains(rights))
     }
 
     /// The type of the capability; `None` if the slot is empty, or its object is being created or taken apart.
@@ -225,9 +220,5 @@ impl Slot {
     /// Takes every right away, so that nothing new can be derived while the capability is deleted.
     pub(crate) fn strip_rights(&self) {
         self.type_and_rights.set(self.type_and_rights.get() & 0xffff);
-    }
-
-    pub(crate) fn set_usage(&self, usage: Usage) {
-        self.usage.set(usage);
     }
 }

@@ -28,13 +28,9 @@ impl Table {
     #[inline(always)]
     pub fn vacant(self, index: u64) -> Result<Ref<Slot>, Error> {
         let slot = self.lookup(index)?;
-        if !self.owner.is_live() {
-            Err(Error::Gone)
-        } else if !slot.is_vacant() {
-            Err(Error::SlotOccupied)
-        } else {
-            Ok(slot)
-        }
+        Error::Gone.when(!self.owner.is_live())?;
+        Error::SlotOccupied.when(!slot.is_vacant())?;
+        Ok(slot)
     }
 
     /// Number of slots.

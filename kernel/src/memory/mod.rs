@@ -114,9 +114,7 @@ pub fn copy_kernel_half(root: HostPhysical) {
 /// Writes plain data to the beginning of a page that a partition has mapped.
 pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhysical, value: &T) -> Result<(), Error> {
     let range = FrameRange::page(HostPhysical(page.0 & !(PAGE_SIZE - 1)))?;
-    if !engine().frames().is_partition_ram(range) || size_of::<T>() as u64 > PAGE_SIZE {
-        return Err(Error::MemoryInUse);
-    }
+    Error::MemoryInUse.when(!engine().frames().is_partition_ram(range) || size_of::<T>() as u64 > PAGE_SIZE)?;
     let bytes = value.as_bytes();
     let target = (DIRECT_MAP + page.0) as *mut u8;
     // SAFETY: the page is RAM of partitions in the direct map, and the value fits in it; partitions may race, which this copy

@@ -18,13 +18,9 @@ const STATE_BYTES: u64 = 2 * PAGE_SIZE;
 
 /// Maps the shared pages for the monitor's partition.
 pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Result<(), Error> {
-    if vcpu.state_mapping.get().is_some() {
-        return Err(Error::AlreadyMapped);
-    }
+    Error::AlreadyMapped.when(vcpu.state_mapping.get().is_some())?;
     let mapping = Mapping::new(address, vcpu.state_page(), STATE_BYTES)?;
-    if mapping.address >= USER_END - PAGE_SIZE {
-        return Err(Error::OutOfRange);
-    }
+    Error::OutOfRange.when(mapping.address >= USER_END - PAGE_SIZE)?;
     let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
     let table = PageTable::<Native>::new(partition.root());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
@@ -48,11 +44,8 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
 /// Binds a doorbell: the capability goes into the space, so that revoking it silences the port.
 pub fn bind_doorbell(space: Ref<GuestSpace>, port: u16, source: Ref<Slot>) -> Result<Outcome, Error> {
     let binding = space.prepare_doorbell(port)?;
-    if !binding.is_vacant() {
-        return Err(Error::AlreadyMapped);
-    }
-    engine().derive_to(source, Rights::all(), 0, embedded(binding))?;
-    DONE
+    Error::AlreadyMapped.when(!binding.is_vacant())?;
+    engine().derive_to(source, Rights::all(), 0, embedded(binding)).and(DONE)
 }
 
 /// Withdraws a doorbell.

@@ -9,7 +9,7 @@ use crate::object::{engine, guest};
 use crate::schedule;
 use crate::shootdown;
 use crate::syscall::ipc::forget_caller;
-use crate::vmx::{self, GuestSpace, Vcpu};
+use crate::vmx::{self, GuestSpace};
 use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, Rights};
 use bulkhead_core::Progress;
 use bulkhead_core::engine::Hooks;
@@ -40,23 +40,15 @@ fn attributes(slot: &Slot, user: bool) -> Attributes {
 
 impl Hooks for KernelHooks {
     fn destroy_step(&self, object: Ref<ObjectHeader>) -> Progress {
-        if let Some(thread) = object.downcast::<Thread>() {
-            destroy_thread(thread)
-        } else if let Some(partition) = object.downcast::<Partition>() {
-            destroy_partition(partition)
-        } else if let Some(endpoint) = object.downcast::<Endpoint>() {
-            endpoint.dissolve_step()
-        } else if let Some(notification) = object.downcast::<Notification>() {
-            notification.dissolve();
-            Progress::Done
-        } else if let Some(vcpu) = object.downcast::<Vcpu>() {
-            guest::unmap_state(vcpu);
-            vmx::destroy_vcpu(vcpu)
-        } else if let Some(space) = object.downcast::<GuestSpace>() {
-            vmx::destroy_guest_space(space)
-        } else {
-            Progress::Done
-        }
+        object
+            .downcast()
+            .map(destroy_thread)
+            .or_else(|| object.downcast().map(destroy_partition))
+            .or_else(|| object.downcast().map(|endpoint: Ref<Endpoint>| endpoint.dissolve_step()))
+            .or_else(|| object.downcast().map(|notification: Ref<Notification>| notification.dissolve()))
+            .or_else(|| object.downcast().map(vmx::destroy_vcpu))
+            .or_else(|| object.downcast().map(vmx::destroy_guest_space))
+            .unwrap_or(Progress::Done)
     }
 
     fn map_step(&self, slot: &Slot) -> Result<Progress, Error> {

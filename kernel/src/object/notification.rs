@@ -4,6 +4,7 @@ use crate::arch::{msr, traps::vector};
 use crate::object::thread::{State, Thread};
 use crate::schedule;
 use bulkhead_abi::{Error, NO_DEADLINE, SIGNAL_BADGE};
+use bulkhead_core::Progress;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::{KernelObject, Ref};
 use core::cell::Cell;
@@ -76,12 +77,8 @@ impl Notification {
             thread.set_bits(own.take());
             return Ok(());
         }
-        if deadline <= msr::tsc() {
-            return Err(Error::TimedOut);
-        }
-        if own.waiter.get().is_some() {
-            return Err(Error::WrongState);
-        }
+        Error::TimedOut.when(deadline <= msr::tsc())?;
+        Error::WrongState.when(own.waiter.get().is_some())?;
         own.waiter.set(Some(thread));
         thread.waits_for.set(Some(own));
         thread.state.set(State::Waiting);
@@ -92,12 +89,13 @@ impl Notification {
     }
 
     /// Ends everybody's interest; the notification is being destroyed.
-    pub fn dissolve(&self) {
+    pub fn dissolve(&self) -> Progress {
         self.bound_to.set(None);
         if let Some(thread) = self.waiter.get() {
             thread.end_wait();
             thread.set_status(Err(Error::Gone));
             schedule::wake(thread);
         }
+        Progress::Done
     }
 }

@@ -66,9 +66,7 @@ fn queue(
 pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64) -> Ref<Thread> {
     serve(|cpu, thread| {
         let (endpoint, _) = endpoint_here(cpu, thread, slot, Rights::RECEIVE)?;
-        if endpoint.receiver.get().is_some() {
-            return Err(Error::WrongState);
-        }
+        Error::WrongState.when(endpoint.receiver.get().is_some())?;
         let client = thread.caller.get();
         if let Some(client) = client {
             let info = passed(thread, client, info)?;

@@ -1,8 +1,8 @@
 //! The end of guest objects, and how threads and vCPUs let go of each other.
 
-use crate::object::engine;
 use crate::object::hooks::{KernelHooks, drain, embedded};
 use crate::object::thread::{Resume, Thread};
+use crate::object::{engine, guest::unmap_state};
 use crate::shootdown;
 use crate::vmx::guest_space::{GuestSpace, forget_guest_space};
 use crate::vmx::vcpu::Vcpu;
@@ -15,12 +15,8 @@ use bulkhead_core::phys::Ref;
 /// A thread begins to run a vCPU; one at a time.
 #[inline(always)]
 pub fn begin_run(thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Result<Ref<Vcpu>, Error> {
-    if vcpu.cpu.get() != thread.cpu.get() {
-        return Err(Error::WrongCpu);
-    }
-    if vcpu.runner.get().is_some_and(|other| other != thread) {
-        return Err(Error::WrongState);
-    }
+    Error::WrongCpu.when(vcpu.cpu.get() != thread.cpu.get())?;
+    Error::WrongState.when(vcpu.runner.get().is_some_and(|other| other != thread))?;
     prepare_entry(vcpu)?;
     vcpu.runner.set(Some(thread));
     thread.vcpu.set(Some(vcpu));
@@ -78,6 +74,7 @@ fn take_off(vcpu: Ref<Vcpu>) {
 
 /// Takes a vCPU apart.
 pub fn destroy_vcpu(vcpu: Ref<Vcpu>) -> Progress {
+    unmap_state(vcpu);
     take_off(vcpu);
     release_vpid(vcpu.vpid.replace(0));
     if let Some(space) = vcpu.space.replace(None) {

@@ -96,9 +96,7 @@ impl GuestSpace {
 
     /// Maps the APIC-access page, so that the processor can virtualize the local APICs.
     pub fn map_apic_page(&self) -> Result<(), Error> {
-        if self.has_apic_page.get() {
-            return Err(Error::AlreadyMapped);
-        }
+        Error::AlreadyMapped.when(self.has_apic_page.get())?;
         let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: false };
         let mapping = Mapping::new(APIC_PAGE, self.apic_access.physical(), PAGE_SIZE)?;
         PageTable::<Ept>::new(self.root()).map(&mapping, attributes, &self.pool, PageSize::Small)?;

@@ -50,8 +50,6 @@ pub fn available() -> Result<(), Error> {
 
 /// Guest spaces of this kind can be made.
 pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
-    if paging == GuestPaging::Ept && !crate::arch::cpu::this().vmx.has_ept() {
-        return Err(Error::Unsupported);
-    }
+    Error::Unsupported.when(paging == GuestPaging::Ept && !crate::arch::cpu::this().vmx.has_ept())?;
     available()
 }

@@ -1,6 +1,6 @@
 //! Making kernel objects of memory.
 
-use super::{Engine, PAGES_PER_STEP, adopt, install_object};
+use super::{Engine, adopt, install_object};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref, zero_page};
@@ -9,17 +9,7 @@ use crate::table::Table;
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 
 /// Most pages of one object: a partition with 2^16 slots has 2049 or a few more.
-pub const MOST_OBJECT_PAGES: u64 = 4096;
-
-/// What a step of [`Engine::create_step`] achieved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Creation {
-    /// The memory is not all zeroed yet: repeat the call with the same arguments.
-    Again,
-    /// The object exists, zero but for its header; the caller initialises the rest before it gives up the kernel lock.
-    Ready(Ref<ObjectHeader>),
-}
+const MOST_OBJECT_PAGES: u64 = 4096;
 
 /// The rights of the first capability to an object of this type.
 pub const fn object_rights(object_type: ObjectType) -> Rights {
@@ -35,8 +25,11 @@ pub const fn object_rights(object_type: ObjectType) -> Rights {
 
 impl Engine {
     /// Makes an object of `pages` pages of a Memory capability, from `offset` on, and puts a capability with all rights, a child
-    /// of the memory's, into a table. Needs `CREATE`. The memory must be neither mapped nor in use; it is zeroed, at most
-    /// [`PAGES_PER_STEP`] pages a step; the state between steps is in the destination slot.
+    /// of the memory's, into a table. Needs `CREATE`. The memory must be neither mapped nor in use; it is zeroed, one
+    /// page a step; the state between steps is in the destination slot.
+    ///
+    /// Answers nothing while the memory is not all zeroed: repeat the call with the same arguments. The object is zero but for its
+    /// header; the caller initialises the rest before it gives up the kernel lock.
     pub fn create_step(
         &self,
         memory: Ref<Slot>,
@@ -45,29 +38,17 @@ impl Engine {
         pages: u64,
         table: Table,
         index: u64,
-    ) -> Result<Creation, Error> {
-        if self.sealed.get() {
-            return Err(Error::Sealed);
-        }
+    ) -> Result<Option<Ref<ObjectHeader>>, Error> {
+        Error::Sealed.when(self.sealed.get())?;
         let base = memory.expect(ObjectType::Memory, Rights::CREATE)?;
-        if super::is_range(object_type) {
-            return Err(Error::BadArgument);
-        }
-        if !offset.is_multiple_of(PAGE_SIZE) {
-            return Err(Error::Misaligned);
-        }
-        if pages == 0 || pages > MOST_OBJECT_PAGES {
-            return Err(Error::BadArgument);
-        }
+        Error::BadArgument.when(super::is_range(object_type))?;
+        Error::Misaligned.when(!offset.is_multiple_of(PAGE_SIZE))?;
+        Error::BadArgument.when(pages == 0 || pages > MOST_OBJECT_PAGES)?;
         let length = pages * PAGE_SIZE;
-        if offset > memory.count() || length > memory.count() - offset {
-            return Err(Error::OutOfRange);
-        }
+        Error::OutOfRange.when(offset > memory.count() || length > memory.count() - offset)?;
         let first = HostPhysical(base.wrapping_add(offset));
         let slot = table.lookup(index)?;
-        if !table.owner().is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!table.owner().is_live())?;
         if slot.is_vacant() {
             self.frames.claim_for_kernel(FrameRange::new(first, length)?)?;
             slot.begin_creating(object_type, first, length);
@@ -81,18 +62,15 @@ impl Engine {
             return Err(Error::SlotOccupied);
         }
         let done = slot.progress.get();
-        let end = length.min(done + PAGES_PER_STEP * PAGE_SIZE);
-        for offset in (done..end).step_by(PAGE_SIZE as usize) {
-            zero_page(HostPhysical(first.0.wrapping_add(offset)));
-        }
-        slot.progress.set(end);
-        if end < length {
-            return Ok(Creation::Again);
+        zero_page(HostPhysical(first.0.wrapping_add(done)));
+        slot.progress.set(done + PAGE_SIZE);
+        if done + PAGE_SIZE < length {
+            return Ok(None);
         }
         let object = first.new_header();
         self.initialise_object(object, object_type, pages as u32);
         slot.progress.set(0);
         install_object(slot, object, object_rights(object_type));
-        Ok(Creation::Ready(object))
+        Ok(Some(object))
     }
 }

@@ -19,9 +19,8 @@ use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 use core::cell::Cell;
 
-pub use create::{Creation, MOST_OBJECT_PAGES, object_rights};
-pub use remove::SLOTS_PER_STEP;
-pub use usage::{MOST_DONATED_PAGES, MOST_MAPPED_BYTES, PAGES_PER_STEP};
+pub use create::object_rights;
+pub use usage::MOST_MAPPED_BYTES;
 
 /// Most elementary steps (a change of a list, a page zeroed, an entry or slot looked at) in any step of the engine, with the
 /// hooks' own work on page tables. The largest is to count the pages of a mapping, a group at a time; other steps take a
@@ -106,9 +105,7 @@ impl Engine {
         source.expect_rights(Rights::GRANT)?;
         let authority =
             matches!(source.object_type(), ObjectType::IoPorts | ObjectType::Interrupt | ObjectType::Window);
-        if authority && self.sealed.get() {
-            return Err(Error::Sealed);
-        }
+        Error::Sealed.when(authority && self.sealed.get())?;
         let slot = table.vacant(index)?;
         self.derive_to(source, rights, badge, slot)?;
         Ok(slot)
@@ -117,13 +114,9 @@ impl Engine {
     /// Puts a child of `source` into a slot that is part of a kernel object, not of a table: how an object binds another, so
     /// that the binding goes when the capability does. The slot must be vacant. Bounded.
     pub fn derive_to(&self, source: Ref<Slot>, rights: Rights, badge: u64, slot: Ref<Slot>) -> Result<(), Error> {
-        if !slot.is_vacant() {
-            return Err(Error::SlotOccupied);
-        }
+        Error::SlotOccupied.when(!slot.is_vacant())?;
         let mut capability = source.get();
-        if capability.object_type == ObjectType::None {
-            return Err(Error::SlotEmpty);
-        }
+        Error::SlotEmpty.when(capability.object_type == ObjectType::None)?;
         capability.rights &= rights;
         if capability.badge == 0 {
             capability.badge = badge;
@@ -151,23 +144,12 @@ impl Engine {
         source.expect_rights(Rights::GRANT)?;
         let mut capability = source.get();
         match capability.object_type {
-            ObjectType::Memory => {
-                if !first.is_multiple_of(PAGE_SIZE) || !count.is_multiple_of(PAGE_SIZE) {
-                    return Err(Error::Misaligned);
-                }
-            }
-            ObjectType::IoPorts | ObjectType::Interrupt if self.sealed.get() => {
-                return Err(Error::Sealed);
-            }
-            ObjectType::IoPorts | ObjectType::Interrupt => {}
+            ObjectType::Memory => Error::Misaligned.when(!(first | count).is_multiple_of(PAGE_SIZE))?,
+            ObjectType::IoPorts | ObjectType::Interrupt => Error::Sealed.when(self.sealed.get())?,
             _ => return Err(Error::WrongType),
         }
-        if count == 0 {
-            return Err(Error::Misaligned);
-        }
-        if first > capability.count || count > capability.count - first {
-            return Err(Error::OutOfRange);
-        }
+        Error::Misaligned.when(count == 0)?;
+        Error::OutOfRange.when(first > capability.count || count > capability.count - first)?;
         let slot = table.vacant(index)?;
         capability.rights &= rights;
         capability.object = capability.object.wrapping_add(first);

@@ -10,7 +10,7 @@ use crate::{Progress, elementary_step};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 
 /// Empty slots that one step of clearing a table passes over at most.
-pub const SLOTS_PER_STEP: u64 = 64;
+const SLOTS_PER_STEP: u64 = 64;
 
 impl Engine {
     /// Deletes everything derived from the capability. To be repeated until `Done`. Needs `REVOKE`.
@@ -30,9 +30,7 @@ impl Engine {
     /// Deletes the capability; what was derived from it goes to its parent. To be repeated until `Done`: the slot stays
     /// occupied, though without a capability, until the object, if this was the last capability to it, is gone.
     pub fn delete_step(&self, slot: Ref<Slot>, hooks: &impl Hooks) -> Result<Progress, Error> {
-        if slot.is_vacant() {
-            return Err(Error::SlotEmpty);
-        }
+        Error::SlotEmpty.when(slot.is_vacant())?;
         if !slot.is_deleted() {
             if self.remove_step(slot, hooks) == Progress::Again {
                 return Ok(Progress::Again);
@@ -90,13 +88,13 @@ impl Engine {
             ObjectState::Live | ObjectState::Dying => {
                 elementary_step();
                 if hooks.destroy_step(object) == Progress::Done {
-                    object.set_state(ObjectState::Closing);
+                    object.state.set(ObjectState::Closing);
                 }
             }
             ObjectState::Closing => match object.first_use.get() {
                 Some(slot) => self.forget_use(slot),
                 None => {
-                    object.set_state(ObjectState::Dead);
+                    object.state.set(ObjectState::Dead);
                     if object.references() > 0 {
                         self.dequeue(object);
                     }
@@ -110,7 +108,7 @@ impl Engine {
     /// Zeroes and frees the last page of a dead object that no capability names.
     fn release_page(&self, object: Ref<ObjectHeader>) {
         let rest = object.pages().saturating_sub(1);
-        object.set_pages(rest);
+        object.pages.set(rest);
         if rest == 0 {
             self.dequeue(object);
         }
@@ -146,7 +144,7 @@ impl Engine {
                 return Progress::Again;
             }
             _ => {
-                slot.set_usage(Usage::Unmapping);
+                slot.usage.set(Usage::Unmapping);
                 // Whether there is more to unmap or not, the rest is the next step's.
                 let _ = self.unmap_more(slot, hooks);
                 return Progress::Again;
@@ -167,7 +165,7 @@ impl Engine {
     /// Queues an object that lost its last capability, or whose memory was taken away.
     fn end(&self, object: Ref<ObjectHeader>) {
         match object.state() {
-            ObjectState::Live => object.set_state(ObjectState::Dying),
+            ObjectState::Live => object.state.set(ObjectState::Dying),
             // Taken apart before, and now without capabilities.
             ObjectState::Dead if object.references() == 0 => {}
             _ => return,

@@ -11,9 +11,7 @@ use bulkhead_abi::{Error, ObjectType, PAGE_SIZE, Rights};
 /// Most bytes of one mapping: bounds the number of groups of pages that are counted at once.
 pub const MOST_MAPPED_BYTES: u64 = 64 << 30;
 /// Most pages of one donation.
-pub const MOST_DONATED_PAGES: u64 = 4096;
-/// Pages that one step zeroes at most.
-pub const PAGES_PER_STEP: u64 = 1;
+const MOST_DONATED_PAGES: u64 = 4096;
 
 impl Engine {
     /// Maps a Memory or IoPorts capability in a partition or guest space. The caller has checked rights and attributes. To be
@@ -44,11 +42,11 @@ impl Engine {
         match outcome {
             Ok(Progress::Again) => Ok(Progress::Again),
             Ok(Progress::Done) => {
-                slot.set_usage(Usage::Mapped);
+                slot.usage.set(Usage::Mapped);
                 Ok(Progress::Done)
             }
             Err(error) => {
-                slot.set_usage(Usage::RollingBack(error));
+                slot.usage.set(Usage::RollingBack(error));
                 Ok(Progress::Again)
             }
         }
@@ -61,14 +59,12 @@ impl Engine {
         address: u64,
         attributes: u64,
     ) -> Result<(), Error> {
-        if !space.is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!space.is_live())?;
         match slot.object_type() {
-            ObjectType::Memory if slot.count() > MOST_MAPPED_BYTES => {
-                return Err(Error::OutOfRange);
+            ObjectType::Memory => {
+                Error::OutOfRange.when(slot.count() > MOST_MAPPED_BYTES)?;
+                self.frames.add_mapping(range_of(&slot)?)?;
             }
-            ObjectType::Memory => self.frames.add_mapping(range_of(&slot)?)?,
             ObjectType::IoPorts => {}
             ObjectType::None => return Err(Error::SlotEmpty),
             _ => return Err(Error::WrongType),
@@ -76,7 +72,7 @@ impl Engine {
         slot.address.set(address);
         slot.attributes.set(attributes);
         slot.progress.set(0);
-        slot.set_usage(Usage::Mapping);
+        slot.usage.set(Usage::Mapping);
         use_in(space, slot);
         Ok(())
     }
@@ -86,7 +82,7 @@ impl Engine {
         match slot.usage() {
             Usage::None | Usage::Donated => Err(Error::NotMapped),
             _ => {
-                slot.set_usage(Usage::Unmapping);
+                slot.usage.set(Usage::Unmapping);
                 Ok(self.unmap_more(slot, hooks))
             }
         }
@@ -126,14 +122,13 @@ impl Engine {
         slot.progress.set(0);
         slot.address.set(0);
         slot.attributes.set(0);
-        slot.set_usage(Usage::None);
+        slot.usage.set(Usage::None);
         if let Some(space) = slot.space.take() {
             unlink(&space.first_use, slot, |slot| &slot.uses);
         }
     }
 
-    /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, at most [`PAGES_PER_STEP`] pages a
-    /// step. Needs `CREATE`; the memory must be neither mapped nor in use. To be repeated with the same arguments until `Done`.
+    /// Gives the memory of a capability, zeroed, to the pool of a partition or guest space, one page a step. Needs `CREATE`; the memory must be neither mapped nor in use. To be repeated with the same arguments until `Done`.
     /// From then on the space ends when the capability does.
     pub fn donate_step(
         &self,
@@ -142,52 +137,35 @@ impl Engine {
         hooks: &impl Hooks,
     ) -> Result<Progress, Error> {
         slot.expect(ObjectType::Memory, Rights::CREATE)?;
-        if !space.is_live() {
-            return Err(Error::Gone);
-        }
+        Error::Gone.when(!space.is_live())?;
         match slot.usage() {
             Usage::None => {
-                if slot.count() > MOST_DONATED_PAGES * PAGE_SIZE {
-                    return Err(Error::OutOfRange);
-                }
+                Error::OutOfRange.when(slot.count() > MOST_DONATED_PAGES * PAGE_SIZE)?;
                 self.frames.claim_for_kernel(range_of(&slot)?)?;
                 slot.progress.set(0);
-                slot.set_usage(Usage::Donated);
+                slot.usage.set(Usage::Donated);
                 use_in(space, slot);
             }
             Usage::Donated if slot.space.get() == Some(space) && slot.progress.get() < slot.count() => {}
             _ => return Err(Error::MemoryInUse),
         }
         let given = slot.progress.get();
-        let end = slot.count().min(given + PAGES_PER_STEP * PAGE_SIZE);
-        for offset in (given..end).step_by(PAGE_SIZE as usize) {
-            let page = HostPhysical(slot.first().wrapping_add(offset));
-            zero_page(page);
-            hooks.give_page(space, page);
-        }
+        let (page, end) = (HostPhysical(slot.first().wrapping_add(given)), given + PAGE_SIZE);
+        zero_page(page);
+        hooks.give_page(space, page);
         slot.progress.set(end);
         Ok(if end < slot.count() { Progress::Again } else { Progress::Done })
     }
 
-    /// Zeroes a part of a Memory capability, at most [`PAGES_PER_STEP`] pages; answers how many bytes it did. Needs `WRITE`.
-    pub fn zero_step(&self, slot: Ref<Slot>, offset: u64, length: u64) -> Result<u64, Error> {
+    /// Zeroes the first page of a part of a Memory capability. Needs `WRITE`.
+    pub fn zero_step(&self, slot: Ref<Slot>, offset: u64, length: u64) -> Result<(), Error> {
         let first = slot.expect(ObjectType::Memory, Rights::WRITE)?;
-        if !offset.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) || length == 0 {
-            return Err(Error::Misaligned);
-        }
-        if offset > slot.count() || length > slot.count() - offset {
-            return Err(Error::OutOfRange);
-        }
-        let length = length.min(PAGES_PER_STEP * PAGE_SIZE);
-        let base = first.wrapping_add(offset);
-        let range = FrameRange::new(HostPhysical(base), length)?;
-        if !self.frames.is_partition_ram(range) {
-            return Err(Error::MemoryInUse);
-        }
-        for offset in (0..length).step_by(PAGE_SIZE as usize) {
-            zero_page(HostPhysical(base.wrapping_add(offset)));
-        }
-        Ok(length)
+        Error::Misaligned.when(!(offset | length).is_multiple_of(PAGE_SIZE) || length == 0)?;
+        Error::OutOfRange.when(offset > slot.count() || length > slot.count() - offset)?;
+        let page = HostPhysical(first.wrapping_add(offset));
+        Error::MemoryInUse.when(!self.frames.is_partition_ram(FrameRange::page(page)?))?;
+        zero_page(page);
+        Ok(())
     }
 }
 

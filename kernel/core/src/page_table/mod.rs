@@ -7,7 +7,7 @@ mod format;
 mod pool;
 
 use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
-use crate::{Progress, elementary_step};
+use crate::Progress;
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -79,19 +79,13 @@ pub struct Mapping {
 
 impl Mapping {
     /// Checks that addresses and length are multiples of the page size, and that the addresses lie in one half of the space.
-    pub const fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
-        if length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE) {
-            return Err(Error::Misaligned);
-        }
-        let (Some(last), Some(last_physical)) = (address.checked_add(length - 1), physical.0.checked_add(length - 1))
-        else {
-            return Err(Error::OutOfRange);
-        };
+    pub fn new(address: u64, physical: HostPhysical, length: u64) -> Result<Self, Error> {
+        Error::Misaligned.when(length == 0 || !(address | physical.0 | length).is_multiple_of(PAGE_SIZE))?;
+        let last = address.checked_add(length - 1).ok_or(Error::OutOfRange)?;
+        let last_physical = physical.0.checked_add(length - 1).ok_or(Error::OutOfRange)?;
         let half = address >> 47;
         let is_in_one_half = half == last >> 47 && (half == 0 || half == 0x1_ffff);
-        if !is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1) {
-            return Err(Error::OutOfRange);
-        }
+        Error::OutOfRange.when(!is_in_one_half || last_physical > ADDRESS | (PAGE_SIZE - 1))?;
         Ok(Self { address, physical, length })
     }
 }
@@ -112,7 +106,7 @@ impl<F: Format> PageTable<F> {
         let mut level = 3;
         loop {
             let index = index(address, level);
-            let entry = entry(table, index);
+            let entry = table.word(index);
             if !F::is_present(entry) || level == 0 || entry & LARGE != 0 {
                 return Place { table, index, level, entry };
             }
@@ -131,48 +125,40 @@ impl<F: Format> PageTable<F> {
         largest: PageSize,
         done: &Cell<u64>,
     ) -> Result<Progress, Error> {
-        if !attributes.rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE) {
-            return Err(Error::BadArgument);
-        }
+        Error::BadArgument.when(!attributes.rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE))?;
         for _ in 0..LEAVES_PER_STEP {
             let offset = done.get();
             if offset >= mapping.length {
                 return Ok(Progress::Done);
             }
-            let address = mapping.address.wrapping_add(offset);
-            let physical = HostPhysical(mapping.physical.0.wrapping_add(offset));
-            let size = self.map_leaf(address, physical, mapping.length - offset, attributes, pool, largest)?;
+            let rest = Mapping {
+                address: mapping.address.wrapping_add(offset),
+                physical: HostPhysical(mapping.physical.0.wrapping_add(offset)),
+                length: mapping.length - offset,
+            };
+            let size = self.map_leaf(rest, attributes, pool, largest)?;
             done.set(offset.saturating_add(size));
         }
         Ok(if done.get() >= mapping.length { Progress::Done } else { Progress::Again })
     }
 
-    /// Maps one leaf, as large as possible, and answers its size.
-    fn map_leaf(
-        self,
-        address: u64,
-        physical: HostPhysical,
-        rest: u64,
-        attributes: Attributes,
-        pool: &Pool,
-        largest: PageSize,
-    ) -> Result<u64, Error> {
+    /// Maps the first leaf of a mapping, as large as possible, and answers its size.
+    fn map_leaf(self, rest: Mapping, attributes: Attributes, pool: &Pool, largest: PageSize) -> Result<u64, Error> {
+        let Mapping { address, physical, length } = rest;
         let Place { mut table, mut level, entry, .. } = self.find(address);
-        if F::is_present(entry) {
-            return Err(Error::AlreadyMapped);
-        }
+        Error::AlreadyMapped.when(F::is_present(entry))?;
         // A table that is there stays: smaller pages are put into it.
         loop {
             let index = index(address, level);
             let is_aligned = (address | physical.0).is_multiple_of(span(level));
-            if level <= largest as u32 && rest >= span(level) && is_aligned {
-                set_entry(table, index, F::leaf(physical, level, attributes));
+            if level <= largest as u32 && length >= span(level) && is_aligned {
+                table.set_word(index, F::leaf(physical, level, attributes));
                 return Ok(span(level));
             }
             // A small page always fits at level 0.
             level = level.checked_sub(1).ok_or(Error::Misaligned)?;
             let page = pool.take().ok_or(Error::PoolExhausted)?;
-            set_entry(table, index, F::table(page));
+            table.set_word(index, F::table(page));
             table = page.page_words();
         }
     }
@@ -201,7 +187,7 @@ impl<F: Format> PageTable<F> {
             let at = address.wrapping_add(last);
             let place = self.find(at);
             if F::is_present(place.entry) {
-                set_entry(place.table, place.index, 0);
+                place.table.set_word(place.index, 0);
             }
             // Down to the beginning of what the entry covers.
             done.set((at & !(span(place.level) - 1)).saturating_sub(address));
@@ -232,20 +218,20 @@ impl<F: Format> PageTable<F> {
         let mut link: Option<(Ref<PageWords>, u64)> = None;
         for _ in [3, 2, 1] {
             let names_a_table = |index: &u64| {
-                let entry = entry(table, *index);
+                let entry = table.word(*index);
                 F::is_present(entry) && entry & LARGE == 0
             };
             let Some(index) = (0..entries).find(names_a_table) else {
                 break;
             };
             link = Some((table, index));
-            table = HostPhysical(entry(table, index) & ADDRESS).page_words();
+            table = HostPhysical(table.word(index) & ADDRESS).page_words();
             entries = ENTRIES;
         }
         let Some((upper, index)) = link else {
             return Progress::Done;
         };
-        set_entry(upper, index, 0);
+        upper.set_word(index, 0);
         zero_page(table.page());
         pool.give(table.page());
         Progress::Again
@@ -255,18 +241,4 @@ impl<F: Format> PageTable<F> {
 /// The index of an address in a table of a level.
 const fn index(address: u64, level: u32) -> u64 {
     (address >> (12 + 9 * level)) % ENTRIES
-}
-
-#[inline(always)]
-fn entry(table: Ref<PageWords>, index: u64) -> u64 {
-    elementary_step();
-    table.get((index % ENTRIES) as usize).map_or(0, Cell::get)
-}
-
-#[inline(always)]
-fn set_entry(table: Ref<PageWords>, index: u64, value: u64) {
-    elementary_step();
-    if let Some(word) = table.get((index % ENTRIES) as usize) {
-        word.set(value);
-    }
 }

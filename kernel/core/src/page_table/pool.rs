@@ -1,6 +1,5 @@
 //! The memory that a space's page tables are made of.
 
-use super::{entry, set_entry};
 use crate::phys::HostPhysical;
 use core::cell::Cell;
 
@@ -15,7 +14,7 @@ pub struct Pool {
 impl Pool {
     /// Adds a page, which must be the kernel's and zero.
     pub fn give(&self, page: HostPhysical) {
-        set_entry(page.page_words(), 0, self.first.get());
+        page.page_words().set_word(0, self.first.get());
         self.first.set(page.0);
         self.count.set(self.count.get().wrapping_add(1));
     }
@@ -25,8 +24,8 @@ impl Pool {
         let rest = self.count.get().checked_sub(1)?;
         let page = HostPhysical(self.first.get());
         let words = page.page_words();
-        self.first.set(entry(words, 0));
-        set_entry(words, 0, 0);
+        self.first.set(words.word(0));
+        words.set_word(0, 0);
         self.count.set(rest);
         Some(page)
     }

@@ -55,12 +55,12 @@ impl<T: Linked<Marker>, Marker> List<T, Marker> {
 
     /// Appends an object, unless it is in a list already.
     pub fn push_back(&self, object: Ref<T>) {
-        self.push_back_tagged(object, 1);
+        self.push(object, false, 1);
     }
 
     /// Puts an object first, unless it is in a list already.
     pub fn push_front(&self, object: Ref<T>) {
-        self.push_front_tagged(object, 1);
+        self.push(object, true, 1);
     }
 
     /// Takes the oldest object out.
@@ -78,19 +78,13 @@ impl<T: Linked<Marker>, Marker> List<T, Marker> {
         }
     }
 
-    pub(super) fn push_back_tagged(&self, object: Ref<T>, place: u64) {
+    /// Puts an object first or last, unless it is in a list already. `place` is not 0.
+    pub(super) fn push(&self, object: Ref<T>, first: bool, place: u64) {
         if !object.links().is_linked() {
             object.links().place.set(place);
-            self.join(self.last.get(), Some(object));
-            self.join(Some(object), None);
-        }
-    }
-
-    pub(super) fn push_front_tagged(&self, object: Ref<T>, place: u64) {
-        if !object.links().is_linked() {
-            object.links().place.set(place);
-            self.join(Some(object), self.first.get());
-            self.join(None, Some(object));
+            let (previous, next) = if first { (None, self.first.get()) } else { (self.last.get(), None) };
+            self.join(previous, Some(object));
+            self.join(Some(object), next);
         }
     }
 

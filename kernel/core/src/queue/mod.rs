@@ -7,5 +7,5 @@ mod ready;
 mod timer;
 
 pub use list::{Linked, Links, List};
-pub use ready::{PRIORITIES, Priority, ReadyQueue};
+pub use ready::{Priority, ReadyQueue};
 pub use timer::{Timed, Timer, TimerQueue};

@@ -5,7 +5,7 @@ use crate::phys::Ref;
 use core::cell::Cell;
 
 /// Number of priorities.
-pub const PRIORITIES: usize = 64;
+const PRIORITIES: usize = 64;
 
 /// A priority, 0 (lowest) to 63.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -47,27 +47,17 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
         self.occupied.get() >> (priority.0 & 63) != 0
     }
 
-    /// The object to run next.
-    #[inline(always)]
-    pub fn first(&self) -> Option<Ref<T>> {
-        self.list(self.highest()?.number()).first()
-    }
-
-    /// Appends an object at its priority, unless it is in the queue already.
-    pub fn push_back(&self, object: Ref<T>, priority: Priority) {
-        self.list(priority.number()).push_back_tagged(object, priority.number() + 1);
-        self.mark_occupied(object);
-    }
-
-    /// Puts an object first at its priority, unless it is in the queue already.
-    pub fn push_front(&self, object: Ref<T>, priority: Priority) {
-        self.list(priority.number()).push_front_tagged(object, priority.number() + 1);
-        self.mark_occupied(object);
+    /// Puts an object first or last at its priority, unless it is in the queue already.
+    pub fn push(&self, object: Ref<T>, priority: Priority, first: bool) {
+        self.list(priority.number()).push(object, first, priority.number() + 1);
+        // The level is an older one if it was in the queue already.
+        let level = object.links().place.get().saturating_sub(1) % PRIORITIES as u64;
+        self.occupied.set(self.occupied.get() | 1 << level);
     }
 
     /// Takes the object to run next out.
     pub fn pop(&self) -> Option<Ref<T>> {
-        let object = self.first()?;
+        let object = self.list(self.highest()?.number()).first()?;
         self.remove(object);
         Some(object)
     }
@@ -82,13 +72,6 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
         if list.is_empty() {
             self.occupied.set(self.occupied.get() & !(1 << (level % PRIORITIES as u64)));
         }
-    }
-
-    /// Marks the level that an object is queued at, which is an older one if it was in the queue already.
-    #[inline(always)]
-    fn mark_occupied(&self, object: Ref<T>) {
-        let level = object.links().place.get().saturating_sub(1) % PRIORITIES as u64;
-        self.occupied.set(self.occupied.get() | 1 << level);
     }
 
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]

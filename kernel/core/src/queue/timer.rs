@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 /// An object's place in a [`TimerQueue`]. Zero: in none.
 #[repr(C)]
 pub struct Timer<T> {
-    deadline: Cell<u64>,
+    pub(crate) deadline: Cell<u64>,
     left: Cell<Option<Ref<T>>>,
     right: Cell<Option<Ref<T>>>,
     parent: Cell<Option<Ref<T>>>,
@@ -19,11 +19,6 @@ impl<T> Timer<T> {
     /// Whether it is in a queue.
     pub fn is_armed(&self) -> bool {
         self.rank.get() != 0
-    }
-
-    /// The deadline, while it is in a queue.
-    pub fn deadline(&self) -> Option<u64> {
-        self.is_armed().then(|| self.deadline.get())
     }
 }
 

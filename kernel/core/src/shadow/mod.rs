@@ -104,18 +104,12 @@ impl Shadow {
     /// any.
     #[cold]
     pub fn build(&self, pool: &Pool, processors: u32) -> Result<(), Error> {
-        if processors == 0 || processors as usize > MOST_PROCESSORS {
-            return Err(Error::BadArgument);
-        }
-        if self.heads.is_built() {
-            return Err(Error::WrongState);
-        }
+        Error::BadArgument.when(processors == 0 || processors as usize > MOST_PROCESSORS)?;
+        Error::WrongState.when(self.heads.is_built())?;
         // A table takes three pages, an eighth of one, and as much in the heads, which are rounded up to pages.
         let tables = pool.count().saturating_sub(12 + 3 * u64::from(processors)) * 10 / 33;
         let quota = tables.min(MOST_TABLES) / u64::from(processors);
-        if quota < LEAST_TABLES {
-            return Err(Error::PoolExhausted);
-        }
+        Error::PoolExhausted.when(quota < LEAST_TABLES)?;
         let mappings = (quota * u64::from(processors) * MAPPINGS_PER_TABLE).next_power_of_two() / 2;
         self.heads.build(mappings, pool).ok_or(Error::PoolExhausted)?;
         for place in self.sets.iter().take(processors as usize) {

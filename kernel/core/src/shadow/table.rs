@@ -3,7 +3,7 @@
 
 use super::mode::{ADDRESS, Allows, LARGE, Layout, PRESENT, Paging};
 use super::record::{Changed, learn};
-use crate::phys::{HostPhysical, PageWords, Ref, ShadowEntries};
+use crate::phys::{HostPhysical, Ref, ShadowEntries};
 use crate::sync::Ordering;
 use core::cell::Cell;
 
@@ -145,14 +145,6 @@ impl Table {
         self.entries_page.get().shadow_entries()
     }
 
-    fn sources(&self) -> Ref<PageWords> {
-        self.sources_page.get().page_words()
-    }
-
-    fn links(&self) -> Ref<PageWords> {
-        self.links_page.get().page_words()
-    }
-
     /// An entry, with the accessed and dirty bits that the hardware has set until now.
     pub(super) fn entry(&self, index: u64) -> u64 {
         self.entries().get(index as usize).map_or(0, |word| word.load(Ordering::Acquire))
@@ -186,26 +178,22 @@ impl Table {
 
     /// The guest's entry that an entry was made from.
     pub(super) fn source(&self, index: u64) -> u64 {
-        self.sources().get(index as usize).map_or(0, Cell::get)
+        self.sources_page.get().page_words().word(index)
     }
 
     /// Notes what an entry was made from.
     pub(super) fn set_source(&self, index: u64, value: u64) {
-        if let Some(word) = self.sources().get(index as usize) {
-            word.set(value);
-        }
+        self.sources_page.get().page_words().set_word(index, value);
     }
 
     /// The link of an entry.
     pub(super) fn link(&self, index: u64) -> u64 {
-        self.links().get(index as usize).map_or(0, Cell::get)
+        self.links_page.get().page_words().word(index)
     }
 
     /// Sets the link of an entry.
     pub(super) fn set_link(&self, index: u64, link: u64) {
-        if let Some(word) = self.links().get(index as usize) {
-            word.set(link);
-        }
+        self.links_page.get().page_words().set_word(index, link);
     }
 
     /// The pages that an entry maps: address of the first, and number.

@@ -1,11 +1,23 @@
 //! The frame table against one counter a page.
 
 use super::machine::{self, Ram, array};
-use crate::frames::{FrameRange, FrameTable, GROUP_PAGES, Group};
+use crate::frames::{FrameRange, FrameTable, GROUP_PAGES, Group, KERNEL};
 use crate::phys::HostPhysical;
 use bulkhead_abi::{Error, PAGE_SIZE};
 use proptest::prelude::*;
 use std::vec::Vec;
+
+impl FrameTable {
+    /// Whether every page is RAM that is neither mapped nor the kernel's.
+    pub(crate) fn is_free(&self, range: FrameRange) -> bool {
+        self.all(range, |state| state == 0)
+    }
+
+    /// Whether every page is the kernel's.
+    pub(crate) fn is_kernel(&self, range: FrameRange) -> bool {
+        self.all(range, |state| state == KERNEL)
+    }
+}
 
 const PAGES: u64 = 3 * GROUP_PAGES + 100;
 const FIRST: u64 = 0x4000_0000 / PAGE_SIZE;

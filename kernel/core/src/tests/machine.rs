@@ -1,7 +1,7 @@
 //! A small machine in the heap: RAM, a frame table, an engine, and the kernel's hooks in their simplest form.
 
 use crate::Progress;
-use crate::engine::{Creation, Engine, Hooks};
+use crate::engine::{Engine, Hooks};
 use crate::frames::{FrameRange, FrameTable, Group, MOST_MAPPINGS};
 use crate::object::ObjectHeader;
 use crate::page_table::{Attributes, Ept, Format, Mapping, Native, PageSize, PageTable, Pool};
@@ -234,9 +234,8 @@ impl Machine {
         index: u64,
     ) -> Result<Ref<ObjectHeader>, Error> {
         loop {
-            match self.engine.create_step(memory, object_type, offset, pages, table, index)? {
-                Creation::Again => {}
-                Creation::Ready(object) => return Ok(object),
+            if let Some(object) = self.engine.create_step(memory, object_type, offset, pages, table, index)? {
+                return Ok(object);
             }
         }
     }

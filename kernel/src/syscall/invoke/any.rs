@@ -16,12 +16,10 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             } else {
                 call.object::<Partition>(fourth, Rights::CONTROL)?.table.get().ok_or(Error::Gone)?
             };
-            engine().derive(call.slot, rights(second)?, third, table, first)?;
-            DONE
+            engine().derive(call.slot, rights(second)?, third, table, first).and(DONE)
         }
         AnyMethod::DeriveRange => {
-            engine().derive_range(call.slot, rights(second)?, third, fourth, call.table, first)?;
-            DONE
+            engine().derive_range(call.slot, rights(second)?, third, fourth, call.table, first).and(DONE)
         }
         AnyMethod::Revoke => repeat(|| engine().revoke_step(call.slot, &KernelHooks)),
         AnyMethod::Delete => repeat(|| engine().delete_step(call.slot, &KernelHooks)),

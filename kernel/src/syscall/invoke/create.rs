@@ -6,108 +6,70 @@ use crate::memory;
 use crate::object::endpoint::Endpoint;
 use crate::object::engine;
 use crate::object::hooks::embedded;
+use crate::object::notification::Notification;
 use crate::object::partition::Partition;
 use crate::object::thread::Thread;
 use crate::object::window::Window;
 use crate::vmx::{self, GuestSpace, Vcpu};
 use bulkhead_abi::{Error, GuestPaging, ObjectType, PAGE_SIZE, Rights};
-use bulkhead_core::engine::Creation;
-use bulkhead_core::object::ObjectHeader;
-use bulkhead_core::phys::{Array, HostPhysical, Ref};
+use bulkhead_core::phys::{Array, HostPhysical, Ref, TypedObject};
 use bulkhead_core::slot::Slot;
 use bulkhead_core::table::Table;
 
 /// Most slots of a capability table.
 const MAX_SLOTS: u64 = 1 << 16;
 
-/// What an object is made with, checked before its memory is touched.
-enum Parameters {
-    Partition { slots: u64 },
-    Thread { partition: Ref<Partition>, window: Ref<Slot> },
-    Vcpu { space: Ref<GuestSpace>, cpu: u32 },
-    GuestSpace(GuestPaging),
-    Endpoint { cpu: u32, worst_case: u32 },
-    Notification,
-    Window { parent: Ref<Window> },
-}
-
-/// `Create`.
+/// `Create`: what the object is made with is checked before its memory is touched.
 pub fn create(call: &Call) -> Result<Outcome, Error> {
-    let [what, destination, offset, argument] = call.arguments;
-    let object_type = ObjectType::from_number(what & 0xff).ok_or(Error::BadArgument)?;
-    let parameters = check(call, object_type, argument)?;
-    let least = match parameters {
-        Parameters::Partition { slots } => 2 + table_pages(slots),
-        Parameters::Vcpu { .. } => Vcpu::PAGES,
-        Parameters::GuestSpace(_) => GuestSpace::PAGES,
-        _ => 1,
-    };
-    let pages = match what >> 8 {
-        0 => least,
-        pages if pages < least => return Err(Error::OutOfRange),
-        pages => pages,
-    };
-    match engine().create_step(call.slot, object_type, offset, pages, call.table, destination)? {
-        Creation::Again => Ok(Outcome::Again),
-        Creation::Ready(object) => initialise(object, parameters).map_or(Err(Error::WrongType), |()| DONE),
-    }
-}
-
-fn table_pages(slots: u64) -> u64 {
-    (slots * size_of::<Slot>() as u64).div_ceil(PAGE_SIZE)
-}
-
-fn check(call: &Call, object_type: ObjectType, argument: u64) -> Result<Parameters, Error> {
-    let low = argument & 0xffff_ffff;
-    let high = argument >> 32;
-    match object_type {
-        ObjectType::Partition if (1..=MAX_SLOTS).contains(&argument) => Ok(Parameters::Partition { slots: argument }),
+    let [what, _, _, argument] = call.arguments;
+    let (low, high) = (argument & 0xffff_ffff, argument >> 32);
+    match ObjectType::from_number(what & 0xff).ok_or(Error::BadArgument)? {
+        ObjectType::Partition if (1..=MAX_SLOTS).contains(&argument) => {
+            let table_pages = (argument * size_of::<Slot>() as u64).div_ceil(PAGE_SIZE);
+            make(call, 2 + table_pages, |partition| initialise_partition(partition, argument))
+        }
         ObjectType::Thread => {
             let partition = call.object::<Partition>(low, Rights::CONTROL)?;
             let window = call.slot_at(high)?;
             window.expect_object::<Window>(Rights::CONTROL)?;
             partition.table.get().ok_or(Error::Gone)?;
-            Ok(Parameters::Thread { partition, window })
+            make(call, 1, |thread| initialise_thread(thread, partition, window))
         }
         ObjectType::Vcpu => {
             let space = call.object(low, Rights::CONTROL)?;
             let cpu = call.object::<Thread>(high, Rights::CONTROL)?.cpu.get();
             vmx::available()?;
-            Ok(Parameters::Vcpu { space, cpu })
+            make(call, Vcpu::PAGES, |vcpu: Ref<Vcpu>| vcpu.initialise(space, cpu))
         }
         ObjectType::GuestSpace => {
             let paging = GuestPaging::from_number(argument).ok_or(Error::BadArgument)?;
             vmx::paging_available(paging)?;
-            Ok(Parameters::GuestSpace(paging))
+            make(call, GuestSpace::PAGES, |space: Ref<GuestSpace>| space.initialise(paging))
         }
-        ObjectType::Endpoint if low < u64::from(cpu::count()) => {
-            Ok(Parameters::Endpoint { cpu: low as u32, worst_case: high as u32 })
-        }
+        ObjectType::Endpoint if low < u64::from(cpu::count()) => make(call, 1, |endpoint: Ref<Endpoint>| {
+            endpoint.cpu.set(low as u32);
+            endpoint.worst_case.set(high as u32);
+        }),
         ObjectType::Endpoint => Err(Error::WrongCpu),
-        ObjectType::Notification => Ok(Parameters::Notification),
-        ObjectType::Window => Ok(Parameters::Window { parent: call.object(argument, Rights::CONTROL)? }),
+        ObjectType::Notification => make(call, 1, |_: Ref<Notification>| {}),
+        ObjectType::Window => {
+            let parent = call.object::<Window>(argument, Rights::CONTROL)?;
+            make(call, 1, |window: Ref<Window>| window.configure(parent.cpu.get(), parent.priority.get(), 0, 0))
+        }
         _ => Err(Error::BadArgument),
     }
 }
 
-/// Makes the fresh object what the parameters say; they are those of its type.
-fn initialise(object: Ref<ObjectHeader>, parameters: Parameters) -> Option<()> {
-    match parameters {
-        Parameters::Partition { slots } => initialise_partition(object.downcast()?, slots),
-        Parameters::Thread { partition, window } => initialise_thread(object.downcast()?, partition, window),
-        Parameters::Vcpu { space, cpu } => object.downcast::<Vcpu>()?.initialise(space, cpu),
-        Parameters::GuestSpace(paging) => object.downcast::<GuestSpace>()?.initialise(paging),
-        Parameters::Endpoint { cpu, worst_case } => {
-            let endpoint = object.downcast::<Endpoint>()?;
-            endpoint.cpu.set(cpu);
-            endpoint.worst_case.set(worst_case);
-        }
-        Parameters::Notification => {}
-        Parameters::Window { parent } => {
-            object.downcast::<Window>()?.configure(parent.cpu.get(), parent.priority.get(), 0, 0);
-        }
-    }
-    Some(())
+/// Makes an object of at least so many pages, and initialises it when its memory is zeroed.
+fn make<T: TypedObject>(call: &Call, least: u64, initialise: impl FnOnce(Ref<T>)) -> Result<Outcome, Error> {
+    let [what, destination, offset, _] = call.arguments;
+    let pages = if what >> 8 == 0 { least } else { what >> 8 };
+    Error::OutOfRange.when(pages < least)?;
+    let Some(object) = engine().create_step(call.slot, T::TYPE, offset, pages, call.table, destination)? else {
+        return Ok(Outcome::Again);
+    };
+    initialise(object.downcast().ok_or(Error::WrongType)?);
+    DONE
 }
 
 /// Makes a fresh partition usable: its own root table with the kernel half, and an empty capability table.

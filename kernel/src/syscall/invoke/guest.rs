@@ -27,10 +27,7 @@ pub fn invoke_space(call: &Call, method: u64) -> Result<Outcome, Error> {
             guest::bind_doorbell(guest, port?, call.notification(second, Rights::SIGNAL)?)
         }
         GuestSpaceMethod::UnbindDoorbell => guest::unbind_doorbell(guest, port?),
-        GuestSpaceMethod::MapApicPage if cpu::this().vmx.has_virtual_apic.get() => {
-            guest.map_apic_page()?;
-            DONE
-        }
+        GuestSpaceMethod::MapApicPage if cpu::this().vmx.has_virtual_apic.get() => guest.map_apic_page().and(DONE),
         GuestSpaceMethod::MapApicPage => Err(Error::Unsupported),
     }
 }
@@ -42,26 +39,18 @@ pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
     match VcpuMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         VcpuMethod::MapState => {
             let partition = call.thread.partition.get().ok_or(Error::Gone)?;
-            guest::map_state(vcpu, partition, first)?;
-            DONE
+            guest::map_state(vcpu, partition, first).and(DONE)
         }
         VcpuMethod::Fetch => {
             let groups = StateGroups::from_bits(first).ok_or(Error::BadArgument)?;
-            if vcpu.cpu.get() != cpu::this().number.get() {
-                return Err(Error::WrongCpu);
-            }
-            if vcpu.runner.get().is_some() {
-                return Err(Error::WrongState);
-            }
+            Error::WrongCpu.when(vcpu.cpu.get() != cpu::this().number.get())?;
+            Error::WrongState.when(vcpu.runner.get().is_some())?;
             if vcpu.fetch(&cpu::this().vmx, groups) { DONE } else { Err(Error::WrongState) }
         }
         VcpuMethod::PassMsr => {
             let register = u32::try_from(first).map_err(|_| Error::BadArgument)?;
-            if second > 3 {
-                return Err(Error::BadArgument);
-            }
-            vcpu.pass_msr(register, second & 1 != 0, second & 2 != 0)?;
-            DONE
+            Error::BadArgument.when(second > 3)?;
+            vcpu.pass_msr(register, second & 1 != 0, second & 2 != 0).and(DONE)
         }
         VcpuMethod::Notify => {
             if let Some(thread) = vcpu.runner.get() {

@@ -2,7 +2,7 @@
 
 use super::{Call, DONE, Outcome, create};
 use crate::object::engine;
-use bulkhead_abi::{Error, MemoryMethod};
+use bulkhead_abi::{Error, MemoryMethod, PAGE_SIZE};
 
 /// A method of `Memory`.
 pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
@@ -11,8 +11,11 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         MemoryMethod::Zero => {
             // A part; the arguments of the next call say what is left.
             let [offset, length, third, fourth] = call.arguments;
-            let done = engine().zero_step(call.slot, offset, length)?;
-            if done < length { Ok(Outcome::AgainWith([offset + done, length - done, third, fourth])) } else { DONE }
+            engine().zero_step(call.slot, offset, length)?;
+            if length == PAGE_SIZE {
+                return DONE;
+            }
+            Ok(Outcome::AgainWith([offset + PAGE_SIZE, length - PAGE_SIZE, third, fourth]))
         }
     }
 }

@@ -35,15 +35,11 @@ pub fn map(call: &Call, space: Ref<ObjectHeader>, attributes: u64, never: Rights
     let [index, address, word, _] = call.arguments;
     let rights = rights(word & !attributes)?;
     let allowed = Rights::READ | Rights::WRITE | Rights::EXECUTE;
-    if !allowed.contains(rights) || !rights.contains(Rights::READ) || rights.contains(never) {
-        return Err(Error::BadArgument);
-    }
+    Error::BadArgument.when(!allowed.contains(rights) || !rights.contains(Rights::READ) || rights.contains(never))?;
     let memory = call.slot_at(index)?;
     memory.expect(ObjectType::Memory, rights)?;
     let mapping = Mapping::new(address, memory.physical(), memory.count())?;
-    if mapping.address >= end || mapping.length > end - mapping.address {
-        return Err(Error::OutOfRange);
-    }
+    Error::OutOfRange.when(mapping.address >= end || mapping.length > end - mapping.address)?;
     repeat(|| engine().map_step(memory, space, address, word, &KernelHooks))
 }
 
@@ -56,8 +52,6 @@ pub fn donate(call: &Call, space: Ref<ObjectHeader>) -> Result<Outcome, Error> {
 /// `Unmap` of a partition or guest space: slot of the memory.
 pub fn unmap(call: &Call, space: Ref<ObjectHeader>) -> Result<Outcome, Error> {
     let memory = call.slot_at(call.arguments[0])?;
-    if memory.space() != Some(space) {
-        return Err(Error::NotMapped);
-    }
+    Error::NotMapped.when(memory.space() != Some(space))?;
     repeat(|| engine().unmap_step(memory, &KernelHooks))
 }

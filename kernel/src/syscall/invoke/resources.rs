@@ -14,17 +14,13 @@ use bulkhead_core::queue::Priority;
 pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
     let first = call.slot.expect(ObjectType::Interrupt, Rights::CONTROL)?;
     let number = u32::try_from(first).map_err(|_| Error::OutOfRange)?;
-    if call.slot.count() != 1 {
-        return Err(Error::OutOfRange);
-    }
+    Error::OutOfRange.when(call.slot.count() != 1)?;
     match InterruptMethod::from_number(method).ok_or(Error::UnknownMethod)? {
         InterruptMethod::Bind => {
             let [notification, target, flags, _] = call.arguments;
             let slot = call.notification(notification, Rights::SIGNAL)?;
             let target = u32::try_from(target).ok().and_then(cpu::by_number).ok_or(Error::WrongCpu)?;
-            if flags > 7 {
-                return Err(Error::BadArgument);
-            }
+            Error::BadArgument.when(flags > 7)?;
             let (is_message, apic_id) = (!ioapic::exists(number), target.apic_id.get());
             // The address of a message has eight bits for it.
             let place = binding(number).filter(|_| !is_message || apic_id < 0x100).ok_or(Error::Unsupported)?;
@@ -50,9 +46,7 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
         _ if engine().is_sealed() => Err(Error::Sealed),
         WindowMethod::Configure => {
             let [target, priority, budget, period] = call.arguments;
-            if target != u64::from(window.cpu.get()) {
-                return Err(Error::WrongCpu);
-            }
+            Error::WrongCpu.when(target != u64::from(window.cpu.get()))?;
             let priority = Priority::new(priority).filter(|wanted| *wanted <= window.priority.get());
             let sensible = period == 0 || (budget > 0 && budget <= period && budget >= time::frequency() / 100_000);
             let priority = priority.filter(|_| sensible).ok_or(Error::BadArgument)?;
@@ -60,17 +54,13 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
             DONE
         }
         WindowMethod::Seal => {
-            if !window.root.get() {
-                return Err(Error::MissingRight);
-            }
+            Error::MissingRight.when(!window.root.get())?;
             engine().seal();
             DONE
         }
         WindowMethod::AddSlot => {
             let [start, end, length, quiet] = call.arguments;
-            if quiet > 1 || end.saturating_sub(start) < time::frequency() / 100_000 {
-                return Err(Error::BadArgument);
-            }
+            Error::BadArgument.when(quiet > 1 || end.saturating_sub(start) < time::frequency() / 100_000)?;
             window.frame.add(length, start, end)?;
             window.quiet.set(quiet == 1);
             DONE

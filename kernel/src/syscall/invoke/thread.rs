@@ -25,38 +25,28 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
     })?;
     match method {
         ThreadMethod::SetRegisters => {
-            if !matches!(thread.state.get(), State::Stopped | State::Faulted) {
-                return Err(Error::WrongState);
-            }
-            if first >= USER_END || second > USER_END || thread.partition.get().is_none() {
-                return Err(Error::OutOfRange);
-            }
+            Error::WrongState.when(!matches!(thread.state.get(), State::Stopped | State::Faulted))?;
+            Error::OutOfRange.when(first >= USER_END || second > USER_END || thread.partition.get().is_none())?;
             thread.state.set(State::Stopped);
             thread.prepare(first, second, third);
             DONE
         }
         ThreadMethod::Start => {
-            if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
-                return Err(Error::WrongState);
-            }
+            Error::WrongState.when(thread.state.get() != State::Stopped || !thread.prepared.get())?;
+            Error::WrongState.when(thread.partition.get().is_none())?;
             thread.payer.set(Some(thread));
             thread.state.set(State::Ready);
             schedule::make_ready(thread);
             DONE
         }
         ThreadMethod::Stop => {
-            if thread.state.get() == State::Faulted || schedule::stop(thread) {
-                DONE
-            } else {
-                Ok(Outcome::Again)
-            }
+            let is_stopped = thread.state.get() == State::Faulted || schedule::stop(thread);
+            if is_stopped { DONE } else { Ok(Outcome::Again) }
         }
         ThreadMethod::BindNotification => {
             let slot = call.slot_at(first)?;
             let notification = slot.expect_object::<Notification>(Rights::WAIT)?;
-            if notification.bound_to.get().is_some_and(|other| other != thread) {
-                return Err(Error::WrongState);
-            }
+            Error::WrongState.when(notification.bound_to.get().is_some_and(|other| other != thread))?;
             if let Some(old) = thread.bound_notification() {
                 old.bound_to.set(None);
             }
@@ -64,9 +54,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         }
         ThreadMethod::SetFaultNotification => rebind(call.notification(first, Rights::SIGNAL)?, &thread.fault, || {}),
         ThreadMethod::SetReceiveSlot => {
-            if first >= 0xffff {
-                return Err(Error::SlotOutOfRange);
-            }
+            Error::SlotOutOfRange.when(first >= 0xffff)?;
             thread.receive_slot.set(first + 1);
             DONE
         }
@@ -86,20 +74,12 @@ pub fn rebind<T>(source: Ref<Slot>, binding: &Slot, then: impl FnOnce() -> T) ->
 }
 
 fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome, Error> {
-    if !matches!(thread.state.get(), State::Stopped | State::Faulted) {
-        return Err(Error::WrongState);
-    }
-    if !address.is_multiple_of(PAGE_SIZE) {
-        return Err(Error::Misaligned);
-    }
-    if address >= USER_END {
-        return Err(Error::OutOfRange);
-    }
+    Error::WrongState.when(!matches!(thread.state.get(), State::Stopped | State::Faulted))?;
+    Error::Misaligned.when(!address.is_multiple_of(PAGE_SIZE))?;
+    Error::OutOfRange.when(address >= USER_END)?;
     let partition = call.thread.partition.get().ok_or(Error::Gone)?;
     let place = PageTable::<Native>::new(partition.root()).translate(address).ok_or(Error::NotMapped)?;
-    if !place.attributes.rights.contains(Rights::WRITE) {
-        return Err(Error::MissingRight);
-    }
+    Error::MissingRight.when(!place.attributes.rights.contains(Rights::WRITE))?;
     let report = FaultReport {
         registers: thread.registers.each_ref().map(core::cell::Cell::get),
         rip: thread.rip.get(),
@@ -108,6 +88,5 @@ fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome,
         error_code: thread.fault_error.get(),
         address: thread.fault_address.get(),
     };
-    memory::write_to_page(place.physical, &report)?;
-    DONE
+    memory::write_to_page(place.physical, &report).and(DONE)
 }

@@ -4,7 +4,7 @@
 mod check;
 
 use crate::Progress;
-use crate::engine::{Creation, install_object, install_range, object_rights};
+use crate::engine::{install_object, install_range, object_rights};
 use crate::frames::FrameRange;
 use crate::object::ObjectHeader;
 use crate::phys::{HostPhysical, Ref};
@@ -246,8 +246,8 @@ impl World {
             }
             Call::Create { memory, object_type, offset, pages, destination } => {
                 match engine.create_step(lookup(memory), object_type, offset, pages, table, destination) {
-                    Ok(Creation::Again) => Ok(Progress::Again),
-                    Ok(Creation::Ready(object)) => {
+                    Ok(None) => Ok(Progress::Again),
+                    Ok(Some(object)) => {
                         self.created(object, object_type, pages, lookup(destination));
                         return None;
                     }
