@@ -26,6 +26,11 @@ pub enum Command {
     Build(BuildArguments),
     /// Build an image and run it on an emulated machine
     Run(RunArguments),
+    /// Add functions and lines of the source to a saved log of a crash or a panic
+    Symbolize {
+        /// What the serial line brought [default: standard input]
+        log: Option<PathBuf>,
+    },
     /// Measure the kernel under Bochs, in instructions
     Bench(BenchArguments),
 }

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod commands;
+mod places;
 mod programs;
 mod progress;
 mod statistics;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Check { manifest } => commands::check::run(&manifest),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Symbolize { log } => commands::symbolize::run(log.as_deref()),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {

@@ -5,3 +5,4 @@ pub mod build;
 pub mod check;
 pub mod doctor;
 pub mod run;
+pub mod symbolize;

@@ -12,6 +12,7 @@ use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
     arguments::{BackendChoice, RunArguments},
+    places::Places,
     statistics::{self, Filter},
     system::{self, Purpose, System},
 };
@@ -85,16 +86,20 @@ fn execute(run: &Run, serial: Option<&Path>, mut filter: Option<Filter>) -> miet
         None => None,
     };
     let mut file_error = None;
+    let mut places = Places::default();
     let mut stdout = io::stdout();
     let report = run.execute(Input::Terminal, &mut |bytes| {
         let passed = filter.as_mut().map(|filter| filter.pass(bytes));
+        let shown = places.pass(passed.as_deref().unwrap_or(bytes));
         // A reader of standard output that has gone away does not end the run.
-        let _ = stdout.write_all(passed.as_deref().unwrap_or(bytes)).and_then(|()| stdout.flush());
+        let _ = stdout.write_all(&shown).and_then(|()| stdout.flush());
         if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(bytes)) {
             file_error.get_or_insert(error);
         }
     })?;
-    let _ = stdout.write_all(&filter.map_or_else(Vec::new, |mut filter| filter.rest()));
+    let mut rest = places.pass(&filter.map_or_else(Vec::new, |mut filter| filter.rest()));
+    rest.extend(places.rest().bytes());
+    let _ = stdout.write_all(&rest);
     match (file_error, serial) {
         (Some(error), Some(path)) => Err(error).into_diagnostic().wrap_err_with(|| path.display().to_string()),
         _ => Ok(report),

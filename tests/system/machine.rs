@@ -33,6 +33,13 @@ pub fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
+/// The place in the source at which this text is for the first time, as the host command writes it.
+pub fn place(file: &str, text: &str) -> String {
+    let source = fs::read_to_string(path(file)).expect("the source is there");
+    let line = source.lines().position(|line| line.contains(text)).expect("the source has this text");
+    format!("({file}:{})", line + 1)
+}
+
 /// What a run ended with.
 pub struct Outcome {
     /// Exit status of the host command.
