@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -40,6 +40,7 @@ const PROGRAMS: [&str; 17] = [
     "bulkhead-drivecheck",
     "bulkhead-rogue",
     "bulkhead-netcheck",
+    "bulkhead-trace",
     "bulkhead-guests",
     "bulkhead-workload",
 ];

@@ -11,6 +11,7 @@ mod programs;
 mod progress;
 mod statistics;
 mod system;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Check { manifest } => commands::check::run(&manifest),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Trace(arguments) => commands::trace::run(&arguments),
         Command::Symbolize { log } => commands::symbolize::run(log.as_deref()),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };

@@ -43,7 +43,7 @@ macro_rules! program {
 }
 
 /// The native programs.
-const PROGRAMS: [(&str, &str, &str); 15] = [
+const PROGRAMS: [(&str, &str, &str); 16] = [
     program!("ahci", "BULKHEAD_BLOCK_AHCI"),
     program!("bench", "BULKHEAD_BENCH"),
     program!("block", "BULKHEAD_BLOCK"),
@@ -57,6 +57,7 @@ const PROGRAMS: [(&str, &str, &str); 15] = [
     program!("probe", "BULKHEAD_PROBE"),
     program!("rogue", "BULKHEAD_ROGUE"),
     program!("switch", "BULKHEAD_SWITCH"),
+    program!("trace", "BULKHEAD_TRACE"),
     program!("virtio-blk", "BULKHEAD_BLOCK_VIRTIO"),
     program!("vmm", "BULKHEAD_VMM"),
 ];

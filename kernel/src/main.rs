@@ -38,6 +38,7 @@ mod schedule;
 mod shootdown;
 mod syscall;
 mod time;
+mod trace;
 mod vmx;
 
 // Compiled code calls its functions by name.

@@ -15,6 +15,7 @@ use crate::{
     places::Places,
     statistics::{self, Filter},
     system::{self, Purpose, System},
+    trace::{self, Trace},
 };
 
 /// Exit status when the manifest's end condition is not met.
@@ -26,9 +27,27 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let purpose = Purpose { interactive: io::stdin().is_terminal(), statistics: arguments.stats };
-    let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {
+    let Some(report) = boot(arguments, arguments.stats.then_some(trace::MEMORY), None)? else {
         return Ok(crate::SETUP_ERROR);
+    };
+    if arguments.stats {
+        let serial = String::from_utf8_lossy(&report.serial);
+        let trace = Trace::of(&serial);
+        for warning in trace.warnings() {
+            eprintln!("bulkhead: {warning}");
+        }
+        let _ = write!(io::stdout(), "{}{}", statistics::table(&serial), trace::partitions(&trace));
+    }
+    Ok(conclude(&report))
+}
+
+/// Builds and boots a system, traced if it is to be (with so much memory for each CPU, unless the manifest says how much), and watches it
+/// to its end. `None` if the manifest is wrong, which has been shown.
+pub fn boot(arguments: &RunArguments, trace: Option<u64>, end_after_us: Option<u64>) -> miette::Result<Option<Report>> {
+    let (interactive, statistics) = (io::stdin().is_terminal(), arguments.stats);
+    let purpose = Purpose { interactive, statistics, trace, end_after_us };
+    let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {
+        return Ok(None);
     };
     let backend = match arguments.backend {
         BackendChoice::Auto => Backend::for_guests(),
@@ -50,12 +69,8 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
     };
     system.build_image(&run.image)?;
     announce(&run);
-    let filter = arguments.stats.then(Filter::default);
-    let report = execute(&run, arguments.serial.as_deref(), filter)?;
-    if arguments.stats {
-        let _ = write!(io::stdout(), "{}", statistics::table(&String::from_utf8_lossy(&report.serial)));
-    }
-    Ok(conclude(&report))
+    let filter = (statistics || trace.is_some()).then(Filter::default);
+    execute(&run, arguments.serial.as_deref(), filter).map(Some)
 }
 
 fn time_limit(seconds: Option<u64>) -> Option<Duration> {
@@ -106,7 +121,8 @@ fn execute(run: &Run, serial: Option<&Path>, mut filter: Option<Filter>) -> miet
     }
 }
 
-fn conclude(report: &Report) -> u8 {
+/// Says how it went; the exit status.
+pub fn conclude(report: &Report) -> u8 {
     let seconds = report.duration.as_secs_f64();
     match report.verdict() {
         Verdict::Passed => {

@@ -39,6 +39,8 @@ impl Files {
             image_resolver: &|_| Ok(None),
             initrd_arguments: "",
             statistics: false,
+            trace: None,
+            end_after_us: None,
         };
         let manifest = path("partitions/native.toml");
         let compiled = bulkhead_manifest::compile(&manifest, &options)

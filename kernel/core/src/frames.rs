@@ -28,9 +28,7 @@ pub struct FrameRange {
 impl FrameRange {
     /// The range of `length` bytes from `base`; both must be multiples of the page size.
     pub const fn new(base: HostPhysical, length: u64) -> Result<Self, Error> {
-        let Some(end) = base.0.checked_add(length) else {
-            return Err(Error::OutOfRange);
-        };
+        let Some(end) = base.0.checked_add(length) else { return Err(Error::OutOfRange) };
         if length == 0 || !base.0.is_multiple_of(PAGE_SIZE) || !length.is_multiple_of(PAGE_SIZE) {
             return Err(Error::OutOfRange);
         }

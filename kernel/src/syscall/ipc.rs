@@ -18,9 +18,7 @@ pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64)
     serve(|cpu, thread| {
         let (endpoint, badge) = endpoint_here(cpu, thread, slot, Rights::CALL)?;
         let words = [w0, w1, w2, w3];
-        let Some(server) = endpoint.receiver.get() else {
-            return Ok(queue(thread, endpoint, badge, info, words));
-        };
+        let Some(server) = endpoint.receiver.get() else { return Ok(queue(thread, endpoint, badge, info, words)) };
         let info = passed(thread, server, info)?;
         // Nothing can fail from here.
         endpoint.receiver.set(None);

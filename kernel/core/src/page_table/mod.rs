@@ -195,9 +195,7 @@ impl<F: Format> PageTable<F> {
     /// mapped is passed over. The caller invalidates the range between the old and the new `done`.
     pub fn unmap_step(self, address: u64, done: &Cell<u64>) -> Progress {
         for _ in 0..LEAVES_PER_STEP {
-            let Some(last) = done.get().checked_sub(1) else {
-                return Progress::Done;
-            };
+            let Some(last) = done.get().checked_sub(1) else { return Progress::Done };
             let at = address.wrapping_add(last);
             let place = self.find(at);
             if F::is_present(place.entry) {
@@ -235,16 +233,12 @@ impl<F: Format> PageTable<F> {
                 let entry = entry(table, *index);
                 F::is_present(entry) && entry & LARGE == 0
             };
-            let Some(index) = (0..entries).find(names_a_table) else {
-                break;
-            };
+            let Some(index) = (0..entries).find(names_a_table) else { break };
             link = Some((table, index));
             table = HostPhysical(entry(table, index) & ADDRESS).page_words();
             entries = ENTRIES;
         }
-        let Some((upper, index)) = link else {
-            return Progress::Done;
-        };
+        let Some((upper, index)) = link else { return Progress::Done };
         set_entry(upper, index, 0);
         zero_page(table.page());
         pool.give(table.page());

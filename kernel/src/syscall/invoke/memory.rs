@@ -2,7 +2,8 @@
 
 use super::{Call, DONE, Outcome, create};
 use crate::object::engine;
-use bulkhead_abi::{Error, MemoryMethod};
+use crate::trace;
+use bulkhead_abi::{Error, MemoryMethod, Rights};
 
 /// A method of `Memory`.
 pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
@@ -14,5 +15,6 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             let done = engine().zero_step(call.slot, offset, length)?;
             if done < length { Ok(Outcome::AgainWith([offset + done, length - done, third, fourth])) } else { DONE }
         }
+        MemoryMethod::Trace => trace::bind(call.slot, call.object(call.arguments[0], Rights::CONTROL)?),
     }
 }

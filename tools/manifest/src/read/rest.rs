@@ -1,10 +1,13 @@
-//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]` and `[policy]`.
+//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]`, `[policy]` and `[trace]`.
 
 use super::table::TableReader;
-use crate::model::{Channel, Endpoint, Located, Memory, Policy, Switch};
+use crate::model::{Channel, Endpoint, Located, Memory, Policy, Switch, Trace};
 
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
+
+/// Memory of each CPU's trace ring, of a manifest that does not say it.
+pub(crate) const DEFAULT_TRACE_MEMORY: u64 = 256 << 10;
 
 pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
     let between = table.require("between", TableReader::table);
@@ -51,6 +54,13 @@ pub(super) fn switch(table: TableReader<'_, '_>) -> Switch {
     let switch = Switch { name: Located::new(table.name.clone(), table.span.clone()), allow: table.strings("allow") };
     table.finish();
     switch
+}
+
+pub(super) fn trace(table: &TableReader<'_, '_>) -> Trace {
+    let memory = table.size("memory").unwrap_or_else(|| table.default(DEFAULT_TRACE_MEMORY));
+    let trace = Trace { memory, totals: table.boolean("totals", false) };
+    table.finish();
+    trace
 }
 
 pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {
