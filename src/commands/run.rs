@@ -36,7 +36,8 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
         for warning in trace.warnings() {
             eprintln!("bulkhead: {warning}");
         }
-        let _ = write!(io::stdout(), "{}{}", statistics::table(&serial), trace::partitions(&trace));
+        let tables = [statistics::table(&serial), trace::partitions(&trace)];
+        let _ = write!(io::stdout(), "{}", tables.map(|table| table + "\n").concat());
     }
     Ok(conclude(&report))
 }

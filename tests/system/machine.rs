@@ -59,12 +59,17 @@ pub fn run(manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
 
 /// The same with another limit, in seconds.
 pub fn run_within(limit: u64, manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
+    command_within("run", limit, manifest, backend, arguments)
+}
+
+/// The same with another command that runs a system, such as `trace`.
+pub fn command_within(command: &str, limit: u64, manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
     let _turn = turn();
     let serial = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system-serial.log");
     // Absent the first time, and when the command refuses to run anything.
     let _ = fs::remove_file(&serial);
     let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-        .arg("run")
+        .arg(command)
         .arg(path(manifest))
         .args(["--backend", &backend.to_string()])
         .args(["--timeout", &limit.to_string()])

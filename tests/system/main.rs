@@ -18,4 +18,5 @@ mod pci;
 mod processors;
 mod statistics;
 mod storage;
+mod trace;
 mod unmodified;

@@ -9,7 +9,7 @@ use crate::object::thread::{Resume, Thread};
 use crate::object::{bound, lookup};
 use crate::vmx::{self, Duty, Outcome, Vcpu};
 use crate::{schedule, time, trace};
-use bulkhead_abi::{Error, ExitReason, Rights, TraceKind};
+use bulkhead_abi::{EXIT_KEPT, EXIT_TIMED, Error, ExitReason, Rights, TraceKind};
 use bulkhead_core::phys::Ref;
 
 /// `Run`.
@@ -82,7 +82,7 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
             let _lock = kernel_lock();
             // The vCPU may have been destroyed just now, and the thread been told so.
             if thread.vcpu.get().is_some() {
-                trace::record(cpu, TraceKind::Exit, || vcpu.traced(outcome));
+                trace::record(cpu, TraceKind::Exit, || vcpu.traced(reason as u64));
                 end(thread, reason);
             }
             return thread;
@@ -109,14 +109,9 @@ fn serve_paging<const IS_FAULT: bool>(thread: Ref<Thread>, duty: Duty) -> bool {
     // The vCPU may have been destroyed while the lock was another's.
     let Some(vcpu) = thread.vcpu.get() else { return false };
     let outcome = vcpu.serve_paging::<IS_FAULT>(duty);
-    trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(outcome.unwrap_or(Outcome::Paging(duty))));
-    match outcome {
-        Some(Outcome::Vmm(reason)) => {
-            end(thread, reason);
-            false
-        }
-        _ => true,
-    }
+    let reason = if let Some(Outcome::Vmm(reason)) = outcome { Some(reason) } else { None };
+    trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(reason.map_or(EXIT_KEPT, |reason| reason as u64)));
+    reason.inspect(|reason| end(thread, *reason)).is_none()
 }
 
 /// The guest wrote to a port that is a doorbell.
@@ -144,7 +139,8 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
     if thread.vcpu.get().is_none() {
         return Some(schedule::next(cpu));
     }
-    trace::record(cpu, TraceKind::Exit, || vcpu.traced(outcome));
+    let end = if outcome == Outcome::Timer { EXIT_TIMED } else { EXIT_KEPT };
+    trace::record(cpu, TraceKind::Exit, || vcpu.traced(end));
     if let Some(thread) = pending(cpu, thread, vcpu) {
         return Some(thread);
     }

@@ -21,7 +21,7 @@ use crate::vmx::state::{State, put, store};
 use crate::vmx::store::INTERRUPT_STATE;
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{Counted, EXIT_KEPT, EXIT_TIMED, ExitReason, StateGroups, segment};
+use bulkhead_abi::{Counted, ExitReason, StateGroups, segment};
 use x86::vmx::vmcs::{control, guest, ro};
 
 /// Basic exit reasons (SDM vol. 3, appendix C).
@@ -158,12 +158,7 @@ impl Vcpu {
     }
 
     /// What a trace tells of the end of a run. The vCPU must have been run last on this processor, and be alive.
-    pub fn traced(&self, outcome: Outcome) -> [u64; 2] {
-        let end = match outcome {
-            Outcome::Vmm(reason) => reason as u64,
-            Outcome::Timer => EXIT_TIMED,
-            _ => EXIT_KEPT,
-        };
+    pub fn traced(&self, end: u64) -> [u64; 2] {
         // SAFETY: the vCPU's VMCS is current, as said.
         [unsafe { Vmcs::current() }.read(ro::EXIT_REASON), end]
     }
