@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 20] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -42,6 +42,7 @@ const PROGRAMS: [&str; 19] = [
     "bulkhead-drivecheck",
     "bulkhead-rogue",
     "bulkhead-netcheck",
+    "bulkhead-trace",
     "bulkhead-guests",
     "bulkhead-workload",
 ];
@@ -94,7 +95,7 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// A linked program: `linked` has debug information, `bootable` has not (GRUB reads slowly).
+/// A linked program: `linked` has symbols and debug information, `bootable` has not (GRUB reads slowly).
 struct Image {
     package: &'static str,
     linked: PathBuf,
@@ -102,10 +103,11 @@ struct Image {
 }
 
 impl Image {
-    /// Tells the host command the image's path, in an environment variable such as `BULKHEAD_KERNEL`.
+    /// Tells the host command the image's paths, in environment variables such as `BULKHEAD_KERNEL` and `BULKHEAD_KERNEL_LINKED`.
     fn announce(&self) {
         let variable = self.package.replace('-', "_").to_uppercase();
         println!("cargo:rustc-env={variable}={}", self.bootable.display());
+        println!("cargo:rustc-env={variable}_LINKED={}", self.linked.display());
     }
 }
 
@@ -178,7 +180,7 @@ impl Target {
             .iter()
             .map(|package| {
                 let image = self.image(&directory, package);
-                objcopy("--strip-debug", &image)?;
+                objcopy("--strip-all", &image)?;
                 Ok(image)
             })
             .collect()
@@ -221,7 +223,7 @@ fn without_flag_warnings(messages: &str) -> String {
         .join("\n\n")
 }
 
-/// Makes the bootable file of an image. With `--strip-debug` it has no debug information but symbols, for backtraces.
+/// Makes the bootable file of an image.
 fn objcopy(how: &str, Image { linked: from, bootable: to, .. }: &Image) -> Result<(), String> {
     let status = Command::new("objcopy").arg(how).arg(from).arg(to).status();
     match status {

@@ -12,13 +12,11 @@ use iced_x86::{FlowControl, Instruction};
 use crate::code::Function;
 
 /// Functions that may panic: how their names begin, and why nobody gets there.
-const EXCEPTIONS: [(&str, &str); 6] = [
+const EXCEPTIONS: [(&str, &str); 4] = [
     ("kernel_start", "boot: no partition runs yet"),
     ("multiboot2", "boot: reads what the boot loader left"),
     ("acpi::", "boot: reads the firmware's tables"),
     ("spin::once::Once", "initialised at boot, only read later"),
-    ("bulkhead_kernel::symbols::", "backtraces: the kernel is panicking already"),
-    ("rustc_demangle::", "backtraces: the kernel is panicking already"),
 ];
 
 /// Checks the functions of the kernel at `path`; the error names each function that panics and is not excepted.

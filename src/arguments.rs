@@ -28,6 +28,13 @@ pub enum Command {
     Build(BuildArguments),
     /// Build an image and run it on an emulated machine
     Run(RunArguments),
+    /// Run it and record what happens on its CPUs: a trace for Perfetto, and a summary
+    Trace(TraceArguments),
+    /// Add functions and lines of the source to a saved log of a crash or a panic
+    Symbolize {
+        /// What the serial line brought [default: standard input]
+        log: Option<PathBuf>,
+    },
     /// Measure the kernel under Bochs, in instructions
     Bench(BenchArguments),
 }
@@ -69,7 +76,7 @@ pub struct RunArguments {
     /// Seconds after which the run is ended with status 124 [default: none at a terminal, 900 elsewhere]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub timeout: Option<u64>,
-    /// Count the exits of guests, and show the counts as a table at the end
+    /// Count exits of guests, and times and events of all partitions, and show the counts as tables at the end
     #[arg(long)]
     pub stats: bool,
     /// Also write the machine's serial output to a file
@@ -78,6 +85,18 @@ pub struct RunArguments {
     /// The machine's IDE disk, a raw image; made if it is not there [default: one for each manifest, under target/]
     #[arg(long, value_name = "FILE")]
     pub disk: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct TraceArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Where the trace goes, in Chrome's JSON format [default: beside the other outputs under target/]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// End the system after so many seconds of its own time, whatever the manifest says
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seconds: Option<u64>,
 }
 
 #[derive(Args)]

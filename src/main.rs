@@ -6,10 +6,12 @@
 
 mod arguments;
 mod commands;
+mod places;
 mod programs;
 mod progress;
 mod statistics;
 mod system;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         Command::Graph(arguments) => commands::graph::run(&arguments),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Trace(arguments) => commands::trace::run(&arguments),
+        Command::Symbolize { log } => commands::symbolize::run(log.as_deref()),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {

@@ -28,36 +28,53 @@ pub fn build_plain_kernel() -> miette::Result<PathBuf> {
     }
     let image = directory.join("bulkhead-kernel");
     let linked = directory.join(target).join("native").join("bulkhead-kernel");
-    let stripped = Command::new("objcopy").arg("--strip-debug").arg(linked).arg(&image).status();
+    let stripped = Command::new("objcopy").arg("--strip-all").arg(linked).arg(&image).status();
     match stripped.into_diagnostic().wrap_err("objcopy")?.success() {
         true => Ok(image),
         false => Err(miette!("objcopy could not make {}", image.display())),
     }
 }
 
-/// The native programs, by the names that manifests use.
+/// A program by the name that manifests use, with its bootable file, and the one that has symbols and debug information.
+macro_rules! program {
+    ($name:literal, $variable:literal) => {
+        ($name, env!($variable), env!(concat!($variable, "_LINKED")))
+    };
+}
+
+/// The native programs.
+const PROGRAMS: [(&str, &str, &str); 18] = [
+    program!("ahci", "BULKHEAD_BLOCK_AHCI"),
+    program!("bench", "BULKHEAD_BENCH"),
+    program!("block", "BULKHEAD_BLOCK"),
+    program!("bus", "BULKHEAD_BUS"),
+    program!("console", "BULKHEAD_CONSOLE"),
+    program!("cyclic", "BULKHEAD_CYCLIC"),
+    program!("drivecheck", "BULKHEAD_DRIVECHECK"),
+    program!("hello", "BULKHEAD_HELLO"),
+    program!("init", "BULKHEAD_INIT"),
+    program!("neighbour", "BULKHEAD_NEIGHBOUR"),
+    program!("netcheck", "BULKHEAD_NETCHECK"),
+    program!("nvme", "BULKHEAD_BLOCK_NVME"),
+    program!("probe", "BULKHEAD_PROBE"),
+    program!("rogue", "BULKHEAD_ROGUE"),
+    program!("switch", "BULKHEAD_SWITCH"),
+    program!("trace", "BULKHEAD_TRACE"),
+    program!("virtio-blk", "BULKHEAD_BLOCK_VIRTIO"),
+    program!("vmm", "BULKHEAD_VMM"),
+];
+
+/// The bootable files of the native programs, by the names that manifests use.
 pub fn programs() -> BTreeMap<String, PathBuf> {
-    [
-        ("ahci", env!("BULKHEAD_BLOCK_AHCI")),
-        ("bench", env!("BULKHEAD_BENCH")),
-        ("block", env!("BULKHEAD_BLOCK")),
-        ("bus", env!("BULKHEAD_BUS")),
-        ("console", env!("BULKHEAD_CONSOLE")),
-        ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
-        ("hello", env!("BULKHEAD_HELLO")),
-        ("cyclic", env!("BULKHEAD_CYCLIC")),
-        ("neighbour", env!("BULKHEAD_NEIGHBOUR")),
-        ("init", env!("BULKHEAD_INIT")),
-        ("netcheck", env!("BULKHEAD_NETCHECK")),
-        ("nvme", env!("BULKHEAD_BLOCK_NVME")),
-        ("probe", env!("BULKHEAD_PROBE")),
-        ("rogue", env!("BULKHEAD_ROGUE")),
-        ("switch", env!("BULKHEAD_SWITCH")),
-        ("virtio-blk", env!("BULKHEAD_BLOCK_VIRTIO")),
-        ("vmm", env!("BULKHEAD_VMM")),
-    ]
-    .map(|(name, path)| (name.to_owned(), PathBuf::from(path)))
-    .into()
+    PROGRAMS.iter().map(|(name, bootable, _)| ((*name).to_owned(), PathBuf::from(bootable))).collect()
+}
+
+/// The file with debug information of a native program, or of `kernel`.
+pub fn linked(name: &str) -> Option<&'static Path> {
+    if name == "kernel" {
+        return Some(Path::new(env!("BULKHEAD_KERNEL_LINKED")));
+    }
+    PROGRAMS.iter().find(|(program, ..)| *program == name).map(|(.., linked)| Path::new(*linked))
 }
 
 /// Finds the file of a `debian:` or `builtin:` reference of a manifest, if it is there; never uses the network.

@@ -1,4 +1,5 @@
-//! The counts that virtual machine monitors print at their guests' ends: found among the serial output, hidden, and tabulated.
+//! The counts that virtual machine monitors print at their guests' ends: found among the serial output, hidden, and tabulated. Hidden are
+//! lines of traces, too.
 //!
 //! What the lines look like is said in `partitions/vmm/src/statistics.rs`.
 
@@ -6,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// What the text of such a line begins with, after the name of the partition.
 const HEAD: &str = "| vmm: statistics ";
+/// What lines of a trace begin with.
+const TRACE: &[u8] = b"trace| trace: ";
 /// The longest name of a partition: a guest's, and the ending of its monitor's.
 const LONGEST_NAME: usize = 32;
 /// How the console service calls the monitor of a guest.
@@ -104,7 +107,7 @@ pub fn table(serial: &str) -> String {
 }
 
 /// The first column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let line = |row: &Vec<String>| {
@@ -117,7 +120,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Lets serial output through as it comes, but for lines of counts.
+/// Lets serial output through as it comes, but for lines of counts and of traces.
 #[derive(Debug, Default)]
 pub struct Filter {
     /// The beginning of a line that may be one of counts.
@@ -164,6 +167,12 @@ impl Filter {
 
 /// What a line is that begins so.
 fn kind(beginning: &[u8]) -> Kind {
+    if beginning.starts_with(TRACE) {
+        return Kind::Hidden;
+    }
+    if TRACE.starts_with(beginning) {
+        return Kind::Unknown;
+    }
     let is_name = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     let name = beginning.iter().take_while(|byte| is_name(byte)).count();
     let ((name, rest), head) = (beginning.split_at(name), HEAD.as_bytes());
@@ -207,6 +216,9 @@ mod tests {
     fn other_output_is_shown_as_it_comes() {
         for size in 1..40 {
             let mut filter = Filter::default();
+            let trace = b"trace| trace: 0 0 AAAA 1\r\ntrace| trac\ntracer| trace: x\n";
+            let shown: Vec<u8> = trace.chunks(size).flat_map(|bytes| filter.pass(bytes)).collect();
+            assert_eq!(String::from_utf8(shown).unwrap(), "trace| trac\ntracer| trace: x\n");
             let shown: Vec<u8> = SERIAL.as_bytes().chunks(size).flat_map(|bytes| filter.pass(bytes)).collect();
             assert_eq!(
                 String::from_utf8(shown).unwrap(),

@@ -59,6 +59,8 @@ pub fn options(programs: &BTreeMap<String, PathBuf>) -> Options<'_> {
     Options {
         initrd_arguments: "",
         statistics: false,
+        trace: None,
+        end_after_us: None,
         programs: Some(programs),
         image_resolver: &programs::find_guest_image,
     }
@@ -79,6 +81,10 @@ pub struct Purpose {
     pub interactive: bool,
     /// Exits of its guests are to be counted.
     pub statistics: bool,
+    /// What happens on its CPUs is to be recorded, with this much memory for each if the manifest does not say how much.
+    pub trace: Option<u64>,
+    /// It ends after so many microseconds, whatever the manifest says.
+    pub end_after_us: Option<u64>,
 }
 
 /// A compiled manifest.
@@ -99,6 +105,8 @@ impl System {
         let options = Options {
             initrd_arguments: if purpose.interactive { INTERACTIVE } else { "" },
             statistics: purpose.statistics,
+            trace: purpose.trace,
+            end_after_us: purpose.end_after_us,
             image_resolver: &programs::provide_guest_image,
             ..options(&programs)
         };

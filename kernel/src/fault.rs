@@ -6,6 +6,8 @@ use crate::arch::traps::vector;
 use crate::object::bound;
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
+use crate::trace;
+use bulkhead_abi::TraceKind;
 use bulkhead_core::phys::Ref;
 
 const GENERAL_PROTECTION: u8 = 13;
@@ -18,6 +20,7 @@ pub fn from_thread(cpu: &Cpu, thread: Ref<Thread>, number: u8, error: u64) {
         // Perhaps a port of its own; the instruction is tried again.
         return;
     }
+    trace::record(cpu, TraceKind::Fault, || [u64::from(number), thread.rip.get()]);
     thread.fault_vector.set(u64::from(number));
     thread.fault_error.set(error);
     thread.fault_address.set(if number == PAGE_FAULT { fault_address() } else { 0 });

@@ -13,7 +13,7 @@
 //!
 //! Unsafe code lives in `arch`, `boot`, `memory` and `vmx`, where an object is found by its address (`object`, `syscall`), in the
 //! switch of address spaces and the sleep of `schedule`, in the answers of `shootdown`, and in what the panic screen reads
-//! (`panic`, `symbols`).
+//! (`panic`).
 #![no_std]
 #![no_main]
 // A panic stops the machine, so no partition or device may cause one. The build looks for those that remain.
@@ -36,9 +36,9 @@ mod object;
 mod panic;
 mod schedule;
 mod shootdown;
-mod symbols;
 mod syscall;
 mod time;
+mod trace;
 mod vmx;
 
 // Compiled code calls its functions by name.

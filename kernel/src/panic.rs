@@ -1,12 +1,13 @@
 //! The end: a defect of the kernel, or of init, stops the machine and says where.
+//!
+//! Places in code are written as `kernel@0x...` and `init@0x...`; the host command finds the lines of the source.
 
 use crate::arch::control::fault_address;
 use crate::arch::serial::{self, print};
 use crate::arch::traps::Frame;
 use crate::arch::{apic, cpu};
-use crate::memory::layout::is_stack;
+use crate::memory::{self, layout::is_stack};
 use crate::object::thread::Thread;
-use crate::symbols;
 use bulkhead_core::phys::Ref;
 use core::arch::asm;
 use core::cell::Cell;
@@ -57,8 +58,9 @@ fn backtrace(stack: u64) {
         }
         // SAFETY: the address lies on a kernel stack, checked at every page's beginning.
         let value = unsafe { (address as *const u64).read_volatile() };
-        if let Some((name, offset)) = symbols::return_address(value) {
-            print(format_args!("  {value:#x} {name:#}+{offset:#x}\n"));
+        if follows_call(value) {
+            // The call's last byte: the return may lead to another function, if this one never returns.
+            print(format_args!("  kernel@{:#x}\n", value - 1));
             lines += 1;
             if lines == LINES {
                 break;
@@ -66,6 +68,18 @@ fn backtrace(stack: u64) {
         }
     }
     print(format_args!("bulkhead: kernel stopped\n"));
+}
+
+/// Whether a word on the stack is an address behind a call instruction in the kernel's text.
+fn follows_call(value: u64) -> bool {
+    let text = memory::text_range();
+    if value < text.start + 8 || value >= text.end {
+        return false;
+    }
+    // SAFETY: the seven bytes before the address lie in the kernel's text.
+    let before = unsafe { ((value - 7) as *const [u8; 7]).read() };
+    let is_indirect = |pair: &[u8]| matches!(pair, [0xff, operand] if operand & 0x38 == 0x10);
+    matches!(before, [_, _, 0xe8, ..] | [0xff, ..]) || before.windows(2).skip(2).any(is_indirect)
 }
 
 /// Stops the machine with a reason.
@@ -83,12 +97,9 @@ pub fn exception(frame: &Frame) -> ! {
     begin();
     let cr2 = fault_address();
     print(format_args!("\nbulkhead: KERNEL PANIC: exception {} error {:#x}\n", frame.vector, frame.error_code));
-    print(format_args!("  rip {:#018x}", frame.rip));
-    if let Some((name, offset)) = symbols::name_of(frame.rip) {
-        print(format_args!(" {name:#}+{offset:#x}"));
-    }
+    print(format_args!("  rip kernel@{:#x}\n", frame.rip));
     print(format_args!(
-        "\n  cs {:#x} rflags {:#x} rsp {:#018x} ss {:#x} cr2 {cr2:#018x}\n",
+        "  cs {:#x} rflags {:#x} rsp {:#018x} ss {:#x} cr2 {cr2:#018x}\n",
         frame.cs, frame.rflags, frame.rsp, frame.ss
     ));
     print_registers(&frame.registers);
@@ -113,7 +124,7 @@ pub fn init_fault(thread: Ref<Thread>, message: &str) -> ! {
     let (vector, error) = (thread.fault_vector.get(), thread.fault_error.get());
     let (rip, address) = (thread.rip.get(), thread.fault_address.get());
     print(format_args!(
-        "\nbulkhead: init stopped: exception {vector} error {error:#x} rip {rip:#x} cr2 {address:#x}\n"
+        "\nbulkhead: init stopped: exception {vector} error {error:#x} rip init@{rip:#x} cr2 {address:#x}\n"
     ));
     if !message.is_empty() {
         print(format_args!("bulkhead: init says: {message}\n"));

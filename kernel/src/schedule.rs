@@ -10,7 +10,8 @@ use crate::memory::{kernel_space, load_space};
 use crate::object::engine;
 use crate::object::hooks::KernelHooks;
 use crate::object::thread::{Resume, State, Thread};
-use crate::time;
+use crate::{time, trace};
+use bulkhead_abi::TraceKind;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::Priority;
 use core::arch::asm;
@@ -191,6 +192,7 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         };
         let available = window.available(now);
         if available == 0 {
+            trace::record(cpu, TraceKind::Throttle, || [thread.header.generation(), window.priority.get().number()]);
             thread.state.set(State::Throttled);
             arm(cpu, thread, window.refill_at.get());
             continue;
@@ -207,6 +209,7 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         let allowed = available.min(thread.slice.get());
         time::arm_for(cpu, now.saturating_add(allowed));
         enter_space(cpu, thread);
+        trace::record(cpu, TraceKind::Switch, || [0; 2]);
         return Some(thread);
     }
     None
@@ -214,6 +217,7 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
 
 /// Sleeps, without the kernel lock, until there is a thread to run. Entered and left with the lock held.
 fn idle(cpu: &'static Cpu) -> Ref<Thread> {
+    trace::record(cpu, TraceKind::Switch, || [0; 2]);
     let space = kernel_space();
     cpu.address_space.set(space);
     // The space that was used last may be taken apart while this processor sleeps.

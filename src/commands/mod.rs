@@ -6,3 +6,5 @@ pub mod check;
 pub mod doctor;
 pub mod graph;
 pub mod run;
+pub mod symbolize;
+pub mod trace;

@@ -12,8 +12,10 @@ use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
     arguments::{BackendChoice, RunArguments},
+    places::Places,
     statistics::{self, Filter},
     system::{self, Purpose, System},
+    trace::{self, Trace},
 };
 
 /// Exit status when the manifest's end condition is not met.
@@ -25,9 +27,28 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let purpose = Purpose { interactive: io::stdin().is_terminal(), statistics: arguments.stats };
-    let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {
+    let Some(report) = boot(arguments, arguments.stats.then_some(trace::MEMORY), None)? else {
         return Ok(crate::SETUP_ERROR);
+    };
+    if arguments.stats {
+        let serial = String::from_utf8_lossy(&report.serial);
+        let trace = Trace::of(&serial);
+        for warning in trace.warnings() {
+            eprintln!("bulkhead: {warning}");
+        }
+        let tables = [statistics::table(&serial), trace::partitions(&trace)];
+        let _ = write!(io::stdout(), "{}", tables.map(|table| table + "\n").concat());
+    }
+    Ok(conclude(&report))
+}
+
+/// Builds and boots a system, traced if it is to be (with so much memory for each CPU, unless the manifest says how much), and watches it
+/// to its end. `None` if the manifest is wrong, which has been shown.
+pub fn boot(arguments: &RunArguments, trace: Option<u64>, end_after_us: Option<u64>) -> miette::Result<Option<Report>> {
+    let (interactive, statistics) = (io::stdin().is_terminal(), arguments.stats);
+    let purpose = Purpose { interactive, statistics, trace, end_after_us };
+    let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {
+        return Ok(None);
     };
     let backend = match arguments.backend {
         BackendChoice::Auto => Backend::for_guests(),
@@ -49,12 +70,8 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
     };
     system.build_image(&run.image)?;
     announce(&run);
-    let filter = arguments.stats.then(Filter::default);
-    let report = execute(&run, arguments.serial.as_deref(), filter)?;
-    if arguments.stats {
-        let _ = write!(io::stdout(), "{}", statistics::table(&String::from_utf8_lossy(&report.serial)));
-    }
-    Ok(conclude(&report))
+    let filter = (statistics || trace.is_some()).then(Filter::default);
+    execute(&run, arguments.serial.as_deref(), filter).map(Some)
 }
 
 fn time_limit(seconds: Option<u64>) -> Option<Duration> {
@@ -85,23 +102,28 @@ fn execute(run: &Run, serial: Option<&Path>, mut filter: Option<Filter>) -> miet
         None => None,
     };
     let mut file_error = None;
+    let mut places = Places::default();
     let mut stdout = io::stdout();
     let report = run.execute(Input::Terminal, &mut |bytes| {
         let passed = filter.as_mut().map(|filter| filter.pass(bytes));
+        let shown = places.pass(passed.as_deref().unwrap_or(bytes));
         // A reader of standard output that has gone away does not end the run.
-        let _ = stdout.write_all(passed.as_deref().unwrap_or(bytes)).and_then(|()| stdout.flush());
+        let _ = stdout.write_all(&shown).and_then(|()| stdout.flush());
         if let Some(Err(error)) = file.as_mut().map(|file| file.write_all(bytes)) {
             file_error.get_or_insert(error);
         }
     })?;
-    let _ = stdout.write_all(&filter.map_or_else(Vec::new, |mut filter| filter.rest()));
+    let mut rest = places.pass(&filter.map_or_else(Vec::new, |mut filter| filter.rest()));
+    rest.extend(places.rest().bytes());
+    let _ = stdout.write_all(&rest);
     match (file_error, serial) {
         (Some(error), Some(path)) => Err(error).into_diagnostic().wrap_err_with(|| path.display().to_string()),
         _ => Ok(report),
     }
 }
 
-fn conclude(report: &Report) -> u8 {
+/// Says how it went; the exit status.
+pub fn conclude(report: &Report) -> u8 {
     let seconds = report.duration.as_secs_f64();
     match report.verdict() {
         Verdict::Passed => {

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use bulkhead_harness::{Backend, Input, Run};
 use bulkhead_image::Module;
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use crate::machine::{Outcome, has, path, turn};
+use crate::machine::{Outcome, has, path, place, turn};
 
 /// The kernel stops instead of powering off, so each of these runs lasts as long as this.
 const LIMIT: Duration = Duration::from_secs(12);
@@ -38,6 +39,8 @@ impl Files {
             image_resolver: &|_| Ok(None),
             initrd_arguments: "",
             statistics: false,
+            trace: None,
+            end_after_us: None,
         };
         let manifest = path("partitions/native.toml");
         let compiled = bulkhead_manifest::compile(&manifest, &options)
@@ -91,14 +94,27 @@ fn changed(file: &Path, directory: &Path, change: impl FnOnce(&mut Vec<u8>)) -> 
     copy
 }
 
-/// Writes an undefined instruction to the start of the function at `address`, or of this name.
-fn break_function(image: &mut [u8], is_it: impl Fn(&str, u64) -> bool) {
+/// Where a function is whose name contains this, in a file with symbols.
+fn function(linked: &str, name: &str) -> u64 {
+    let bytes = fs::read(linked).expect("the file is there");
+    let file = object::File::parse(&*bytes).expect("it is an ELF file");
+    let is_it = |symbol: &object::Symbol<'_, '_>| symbol.name().is_ok_and(|other| other.contains(name));
+    file.symbols().find(is_it).expect("there is such a function").address()
+}
+
+/// What `bulkhead symbolize` makes of a log.
+fn symbolized(serial: &str, directory: &Path) -> String {
+    let log = directory.join("symbolize.log");
+    fs::write(&log, serial).expect("the directory is writable");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_bulkhead")).arg("symbolize").arg(log).output().expect("the command starts");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("it is text")
+}
+
+/// Writes an undefined instruction to this address of a program.
+fn break_code(image: &mut [u8], address: u64) {
     let file = object::File::parse(&*image).expect("it is an ELF file");
-    let address = file
-        .symbols()
-        .find(|symbol| symbol.name().is_ok_and(|name| is_it(name, symbol.address())))
-        .expect("there is such a function")
-        .address();
     let offset = file
         .sections()
         .filter(|section| (section.address()..section.address() + section.size()).contains(&address))
@@ -169,15 +185,17 @@ fn init_that_crashes_stops_the_machine_with_its_registers() {
     let mut files = Files::of_native_programs();
     files.change("init", |bytes| {
         let entry = object::File::parse(&**bytes).expect("it is an ELF file").entry();
-        break_function(bytes, |_, address| address == entry);
+        break_code(bytes, entry);
     });
-    files.run(2).expect_in_order(&[
+    let outcome = files.run(2).expect_in_order(&[
         "bulkhead: init starts",
-        "bulkhead: init stopped: exception 6 error 0x0 rip 0x400000",
+        "bulkhead: init stopped: exception 6 error 0x0 rip init@0x400000",
         "  rax 0x",
         "  r12 0x",
         "bulkhead: end: failed: init stopped",
     ]);
+    let log = symbolized(&outcome.serial, &files.directory);
+    assert!(log.contains("rip init@0x400000 _start cr2"), "{log}");
 }
 
 /// An instruction in the kernel's `wait` is changed to one that does not exist.
@@ -188,19 +206,21 @@ fn defect_of_the_kernel_stops_every_cpu_with_registers_and_a_backtrace() {
     }
     let _turn = turn();
     let mut files = Files::of_native_programs();
-    files.kernel = changed(&files.kernel, &files.directory, |bytes| {
-        break_function(bytes, |name, _| name.contains("7syscall3ipc4wait"));
-    });
+    let address = function(env!("BULKHEAD_KERNEL_LINKED"), "7syscall3ipc4wait");
+    files.kernel = changed(&files.kernel, &files.directory, |bytes| break_code(bytes, address));
     let outcome = files.run(2).expect_in_order(&[
         "bulkhead: KERNEL PANIC: exception 6 error 0x0",
-        "  rip 0xffffffff",
-        "bulkhead_kernel::syscall::ipc::wait+0x0",
+        &format!("  rip kernel@{address:#x}\r\n"),
         "rflags 0x",
         "  rax 0x",
         "  r12 0x",
         "backtrace:",
-        "syscall_entry+0x",
+        "  kernel@0xffffffff",
         "bulkhead: kernel stopped",
     ]);
     assert!(outcome.serial.trim_end().ends_with("bulkhead: kernel stopped"), "{outcome}");
+    let log = symbolized(&outcome.serial, &files.directory);
+    let wait = place("kernel/src/syscall/ipc.rs", "fn wait(");
+    assert!(log.contains(&format!("  rip kernel@{address:#x} bulkhead_kernel::syscall::ipc::wait {wait}")), "{log}");
+    assert!(log.contains(" syscall_entry"), "{log}");
 }

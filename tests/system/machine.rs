@@ -33,6 +33,13 @@ pub fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
+/// The place in the source at which this text is for the first time, as the host command writes it.
+pub fn place(file: &str, text: &str) -> String {
+    let source = fs::read_to_string(path(file)).expect("the source is there");
+    let line = source.lines().position(|line| line.contains(text)).expect("the source has this text");
+    format!("({file}:{})", line + 1)
+}
+
 /// What a run ended with.
 pub struct Outcome {
     /// Exit status of the host command.
@@ -52,12 +59,17 @@ pub fn run(manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
 
 /// The same with another limit, in seconds.
 pub fn run_within(limit: u64, manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
+    command_within("run", limit, manifest, backend, arguments)
+}
+
+/// The same with another command that runs a system, such as `trace`.
+pub fn command_within(command: &str, limit: u64, manifest: &str, backend: Backend, arguments: &[&str]) -> Outcome {
     let _turn = turn();
     let serial = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system-serial.log");
     // Absent the first time, and when the command refuses to run anything.
     let _ = fs::remove_file(&serial);
     let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-        .arg("run")
+        .arg(command)
         .arg(path(manifest))
         .args(["--backend", &backend.to_string()])
         .args(["--timeout", &limit.to_string()])

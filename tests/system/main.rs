@@ -20,4 +20,5 @@ mod pci;
 mod processors;
 mod statistics;
 mod storage;
+mod trace;
 mod unmodified;

@@ -2,7 +2,7 @@
 
 use bulkhead_harness::Backend;
 
-use crate::machine::{has, run};
+use crate::machine::{has, place, run};
 
 const SAYS_HELLO: [&str; 4] = [
     "hello| hello from partition hello (generation 0)",
@@ -56,13 +56,12 @@ fn crash_is_reported_contained_and_followed_by_a_new_start() {
     let outcome = run("tests/manifests/crashes.toml", Backend::Qemu, &[]).expect_status(0).expect_in_order(&[
         "crashing| hello from partition crashing (generation 0)",
         "init| bulkhead: partition crashing thread 0: ",
-        "init|   rip 0x",
+        "init|   rip hello@0x",
         "init|   rflags 0x",
         "init|   rax ",
         "rsp ",
         "r15 ",
-        "init|   on stack ",
-        "bulkhead_program",
+        "init|   on stack hello@0x",
         "init| bulkhead: partition crashing is started anew (1)",
         "crashing| hello from partition crashing (generation 1)",
         "init| bulkhead: partition crashing is started anew (2)",
@@ -70,6 +69,12 @@ fn crash_is_reported_contained_and_followed_by_a_new_start() {
         "init| bulkhead: partition crashing has finished",
         "init| bulkhead: end: ok",
     ]);
+    // The host command names the lines: of the crash, and of the call that led there.
+    let call = place("partitions/hello/src/main.rs", "die(\"crash as the manifest says\")");
+    assert!(outcome.terminal.contains(&format!("main {call}")), "{}", outcome.terminal);
+    let crash = place("partitions/runtime/src/entry.rs", "asm!(\"ud2\"");
+    let rip = outcome.terminal.lines().find(|line| line.contains("  rip hello@0x")).expect("there is such a line");
+    assert!(rip.trim_end().ends_with(&crash), "{rip}");
     // The other one noticed nothing.
     let steady = outcome.lines_of("steady");
     assert_eq!(

@@ -6,7 +6,8 @@ use crate::machine::{Outcome, has, run};
 
 /// The counts of each row after guest and processor, by name.
 fn rows(outcome: &Outcome) -> Vec<Vec<(&str, u64)>> {
-    let table = outcome.terminal.lines().skip_while(|line| !line.starts_with("guest "));
+    let table =
+        outcome.terminal.lines().skip_while(|line| !line.starts_with("guest ")).take_while(|line| !line.is_empty());
     let mut lines = table.map(|line| line.split_whitespace().skip(2));
     let names: Vec<&str> = lines.next().unwrap_or_else(|| panic!("no table:\n{outcome}")).collect();
     lines.map(|row| names.iter().copied().zip(row.map(|cell| cell.parse().expect("a number"))).collect()).collect()
@@ -33,4 +34,7 @@ fn shadow_tables_are_synchronised_without_interrupts() {
         assert!(count("shadow.fills") <= count("shadow-fault"), "{}", outcome.terminal);
         assert_eq!(count("shadow.sync-interrupts"), 0);
     }
+    // The partitions' table is there, too, with the exits as the kernel saw them.
+    let exits = outcome.terminal.lines().find(|line| line.starts_with("processors exits:")).expect("there are exits");
+    assert!(exits.contains(" exception="), "{exits}");
 }

@@ -20,6 +20,7 @@ mod error;
 mod object;
 mod rights;
 mod syscall;
+mod trace;
 mod vcpu;
 
 pub use boot::*;
@@ -27,6 +28,7 @@ pub use error::*;
 pub use object::*;
 pub use rights::*;
 pub use syscall::*;
+pub use trace::*;
 pub use vcpu::*;
 
 /// Bytes in a page, the unit of memory and of kernel objects.

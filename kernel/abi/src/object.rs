@@ -68,6 +68,10 @@ numbered! {
         Create = 16,
         /// Zero a range: `rdx` offset, `r10` bytes. Preemptible. Needs `WRITE`.
         Zero = 17,
+        /// Use the memory as the ring of [`crate::TraceRecord`]s of a CPU: `rdx` = slot of the CPU's root window (needs `CONTROL`). Its pages must
+        /// be a power of two. Needs `READ` and `WRITE`. The kernel keeps a child of the capability: revoking it, or naming another memory,
+        /// ends the ring.
+        Trace = 18,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs, path::Path};
 
 /// Sources with items that have numbers, in the order in which they are read.
-const SOURCES: [&str; 6] = ["syscall.rs", "object.rs", "rights.rs", "error.rs", "boot.rs", "vcpu.rs"];
+const SOURCES: [&str; 7] = ["syscall.rs", "object.rs", "rights.rs", "error.rs", "boot.rs", "vcpu.rs", "trace.rs"];
 /// What stands before and after a table in the document.
 const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";

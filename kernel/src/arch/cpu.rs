@@ -4,6 +4,8 @@ use crate::arch::descriptors::{GlobalDescriptors, TaskState};
 use crate::memory::layout::Area;
 use crate::object::partition::MAX_PORT_RANGES;
 use crate::object::thread::{Queued, Sleeping, Thread};
+use crate::syscall::DIRECT;
+use crate::trace::Ring;
 use crate::vmx::VmxCpu;
 use bulkhead_core::phys::Ref;
 use bulkhead_core::queue::{Priority, ReadyQueue, TimerQueue};
@@ -15,7 +17,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 /// Most processors that the kernel runs on.
 pub const MAX_CPUS: usize = 64;
 
-/// A processor's own data. Its address is the GS base in kernel mode; the assembly knows the first four fields.
+/// A processor's own data. Its address is the GS base in kernel mode; the assembly knows the first five fields.
 #[repr(C)]
 pub struct Cpu {
     /// This structure's address.
@@ -26,6 +28,10 @@ pub struct Cpu {
     pub stack_top: Cell<u64>,
     /// The user's stack pointer, for the few instructions of a system-call entry that have no register for it.
     pub scratch: Cell<u64>,
+    /// Numbers of system calls that need no look at the trace ring: those below.
+    pub direct: Cell<u64>,
+    /// What happens is recorded here.
+    pub trace: Ring,
     /// Number, from 0.
     pub number: Cell<u32>,
     /// Local APIC identifier.
@@ -107,6 +113,7 @@ impl Cpu {
         let cpu = unsafe { &*place };
         cpu.own_address.set(place as u64);
         cpu.number.set(number);
+        cpu.direct.set(DIRECT);
         cpu.stack_top.set(stack_top);
         cpu.armed.set(u64::MAX);
         cpu.budget_end.set(u64::MAX);

@@ -1,6 +1,6 @@
 # Ways into the kernel from a partition, and the one way back.
 #
-# Offsets in `Cpu`: 8 current thread, 16 stack top, 24 scratch. Offsets in `Thread`: T_* below; thread.rs asserts them.
+# Offsets in `Cpu`: 8 current thread, 16 stack top, 24 scratch, 32 direct system calls. Offsets in `Thread`: T_* below; thread.rs asserts them.
 
 .set offset, 64
 .irp name, rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags, resume
@@ -31,8 +31,8 @@ syscall_entry:
     mov [rsp + T_rsp], rbx
     mov rsp, gs:[16]
     mov rcx, r10
-    cmp rax, 6
-    ja 1f
+    cmp rax, gs:[32]
+    jae 1f
     call [syscall_handlers + rax * 8]
 # With a size, for backtraces: the linker script has a name for the same place.
 .size syscall_entry, . - syscall_entry
@@ -45,7 +45,10 @@ resume_thread:
     load_registers rbx, rbp, r12, r13, r14, r15, rdi, rsi, rdx, r10, r8, r9, rsp, rax
     swapgs
     sysretq
-1:  call syscall_unknown
+    # The number is the seventh argument; twice, since stacks are aligned.
+1:  push rax
+    push rax
+    call syscall_slow
     jmp resume_thread
 
 2:  cmp dword ptr [rax + T_resume], 1

@@ -70,9 +70,7 @@ pub fn exists(interrupt: u32) -> bool {
 
 /// Routes and unmasks; `flags` as for `InterruptMethod::Bind`.
 pub fn route(interrupt: u32, apic_id: u32, flags: u64) {
-    let Some(input) = find(interrupt) else {
-        return;
-    };
+    let Some(input) = find(interrupt) else { return };
     let mode = if flags & 1 != 0 { LEVEL } else { 0 } | if flags & 2 != 0 { ACTIVE_LOW } else { 0 };
     let vector = u32::from(vector::FIRST_DEVICE) + interrupt;
     // Remapped: the format bit, and the number of the entry above it (VT-d specification, 5.1.5.1).
@@ -86,9 +84,7 @@ pub fn route(interrupt: u32, apic_id: u32, flags: u64) {
 
 /// Masks or unmasks an interrupt that has been routed.
 pub fn set_masked(interrupt: u32, masked: bool) {
-    let Some(input) = find(interrupt) else {
-        return;
-    };
+    let Some(input) = find(interrupt) else { return };
     let entry = input.entry.load(Ordering::Relaxed);
     if entry != 0 {
         let value = if masked { entry | MASKED } else { entry };

@@ -4,7 +4,8 @@ use crate::arch::descriptors::{KERNEL_CODE, USER_CODE, USER_DATA, stack};
 use crate::arch::{apic, cpu, msr};
 use crate::lock::kernel_lock;
 use crate::object::thread::{Resume, Thread};
-use crate::{fault, schedule, time};
+use crate::{fault, schedule, time, trace};
+use bulkhead_abi::TraceKind;
 use bulkhead_core::phys::Ref;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
@@ -132,6 +133,7 @@ extern "C" fn trap_from_kernel(frame: &mut Frame) {
 
 /// Serves an interrupt; the kernel lock is held.
 pub fn interrupt(number: u8) {
+    trace::record(cpu::this(), TraceKind::Interrupt, || [u64::from(number), 0]);
     match number {
         vector::TIMER => time::expire(cpu::this()),
         vector::RESCHEDULE => cpu::this().reschedule.set(true),

@@ -1,21 +1,19 @@
-//! What the boot loader says: memory, modules, symbols, where ACPI is (multiboot2 specification, 3.6).
+//! What the boot loader says: memory, modules, where ACPI is (multiboot2 specification, 3.6).
 
 use crate::memory::boot_pages::{Range, Ranges};
 use crate::memory::layout::DIRECT_MAP;
 use bulkhead_abi::{BootRange, MAX_BOOT_MODULES, PAGE_SIZE};
 use heapless::Vec;
-use multiboot2::{BootInformation, BootInformationHeader, ElfSectionType, MemoryAreaType};
+use multiboot2::{BootInformation, BootInformationHeader, MemoryAreaType};
 
 /// What the boot loader says, copied out of its memory.
 pub struct Information {
     /// RAM that can be used.
     pub areas: Ranges,
-    /// What is in the RAM already: modules, symbols, the information itself.
+    /// What is in the RAM already: modules, the information itself.
     pub used: Ranges,
     /// The modules, in order; each with its command line, cut to the length that there is for it.
     pub modules: Vec<BootRange, MAX_BOOT_MODULES>,
-    /// Symbol and string table: address in the direct map, and bytes.
-    pub symbols: Option<[(u64, u64); 2]>,
     /// Physical address of the ACPI tables' root: RSDT (revision 0) or XSDT.
     pub acpi: Option<(u8, u64)>,
 }
@@ -51,33 +49,10 @@ pub unsafe fn read(physical: u64) -> Result<Information, &'static str> {
         (_, Some(tag)) if tag.checksum_is_valid() => Some((0, tag.rsdt_address() as u64)),
         _ => None,
     };
-    let symbols = read_symbols(&boot, &mut used);
-    Ok(Information { areas, used, modules, symbols, acpi })
+    Ok(Information { areas, used, modules, acpi })
 }
 
 fn keep(list: &mut Ranges, start: u64, end: u64) {
-    // A list that is full loses memory, which is safe for areas; `used` has room for every module and section there can be.
+    // A list that is full loses memory, which is safe for areas; `used` has room for every module there can be.
     let _ = list.push(Range { start, end });
-}
-
-/// Finds the kernel's symbols and their names, and keeps them from being overwritten.
-fn read_symbols(boot: &BootInformation<'_>, used: &mut Ranges) -> Option<[(u64, u64); 2]> {
-    let mut symbols = None;
-    let mut strings = (0, 0);
-    for section in boot.elf_sections_tag()?.sections() {
-        let (start, bytes) = (section.start_address(), section.size());
-        if start == 0 || bytes == 0 || start >= 1 << 32 {
-            continue;
-        }
-        let table = (DIRECT_MAP + start, bytes);
-        match section.section_type() {
-            ElfSectionType::LinkerSymbolTable => symbols = Some(table),
-            // The section names are a string table too, but a short one.
-            ElfSectionType::StringTable if bytes > strings.1 => strings = table,
-            ElfSectionType::StringTable => {}
-            _ => continue,
-        }
-        keep(used, start, start + bytes);
-    }
-    symbols.map(|symbols| [symbols, strings])
 }

@@ -9,7 +9,7 @@ use crate::arch::{apic, clock, ioapic, traps};
 use crate::memory::boot_pages::{BootPages, Range, Ranges, free_ranges};
 use crate::memory::layout::{DEVICES, DIRECT_MAP, TRAMPOLINE};
 use crate::memory::{self, KernelTables};
-use crate::{boot_line, object, symbols, time, vmx};
+use crate::{boot_line, object, time, vmx};
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE, Rights};
 use bulkhead_core::engine::Engine;
 use bulkhead_core::frames::{FrameRange, FrameTable, Group};
@@ -42,10 +42,6 @@ extern "C" fn kernel_start(information: u32, entry_tsc: u64) -> ! {
     set_window_base(DIRECT_MAP);
     // SAFETY: the assembly checked the magic and passed the address on.
     let boot = unsafe { information::read(u64::from(information)) }.unwrap_or_else(|reason| refuse(reason));
-    if let Some([symbols, strings]) = boot.symbols {
-        // SAFETY: the sections are among the used memory, which stays mapped and is given to nobody.
-        unsafe { symbols::keep(symbols, strings) };
-    }
     let Some(root) = boot.acpi else { refuse("the boot loader found no ACPI tables") };
     let machine = firmware::read(root).unwrap_or_else(|reason| refuse(reason));
     let cpus = (machine.processors.len() as u64).max(1);

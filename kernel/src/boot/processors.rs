@@ -103,9 +103,7 @@ pub fn start_others(identifiers: &[u32], own: u32, pages: &mut BootPages) {
     // There is an area for each of the identifiers.
     let others = identifiers.iter().filter(|identifier| **identifier != own).take(identifiers.len().saturating_sub(1));
     for identifier in others {
-        let Some(page) = pages.take(1) else {
-            break;
-        };
+        let Some(page) = pages.take(1) else { break };
         STARTING.store(number, Ordering::Relaxed);
         STARTING_VMX_PAGE.store(page, Ordering::Relaxed);
         STARTING_STACK.store(Area::of(number).stack_top(), Ordering::Relaxed);

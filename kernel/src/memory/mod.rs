@@ -111,6 +111,12 @@ pub fn copy_kernel_half(root: HostPhysical) {
     }
 }
 
+/// Writes a word after everything before it. The place must be one to which [`write_to_page`] has just written.
+pub fn publish(place: HostPhysical, value: u64) {
+    // SAFETY: aligned RAM of partitions in the direct map, as said.
+    unsafe { AtomicU64::from_ptr((DIRECT_MAP + place.0) as *mut u64) }.store(value, Ordering::Release);
+}
+
 /// Writes plain data to the beginning of a page that a partition has mapped.
 pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhysical, value: &T) -> Result<(), Error> {
     let range = FrameRange::page(HostPhysical(page.0 & !(PAGE_SIZE - 1)))?;

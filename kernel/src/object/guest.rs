@@ -31,9 +31,7 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
 
 /// Undoes the mapping of the shared pages, if there is one.
 pub fn unmap_state(vcpu: Ref<Vcpu>) {
-    let Some((partition, address)) = vcpu.state_mapping.take() else {
-        return;
-    };
+    let Some((partition, address)) = vcpu.state_mapping.take() else { return };
     let done = Cell::new(STATE_BYTES);
     // Two pages are one step.
     let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);

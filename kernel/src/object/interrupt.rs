@@ -27,9 +27,7 @@ pub fn arrived(number: u8) {
     if ioapic::is_level(interrupt) {
         ioapic::set_masked(interrupt, true);
     }
-    let Some(slot) = binding(interrupt) else {
-        return;
-    };
+    let Some(slot) = binding(interrupt) else { return };
     match bound::<Notification>(slot) {
         Some(notification) => notification.signal(slot.badge()),
         None => ioapic::set_masked(interrupt, true),

@@ -54,9 +54,7 @@ impl Notification {
             schedule::wake(thread);
             return;
         }
-        let Some(thread) = self.bound_thread() else {
-            return;
-        };
+        let Some(thread) = self.bound_thread() else { return };
         match thread.state.get() {
             State::Receiving => {
                 if let Some(endpoint) = thread.endpoint.replace(None) {

@@ -8,8 +8,8 @@ use crate::object::notification::Notification;
 use crate::object::thread::{Resume, Thread};
 use crate::object::{bound, lookup};
 use crate::vmx::{self, Duty, Outcome, Vcpu};
-use crate::{schedule, time};
-use bulkhead_abi::{Error, ExitReason, Rights};
+use crate::{schedule, time, trace};
+use bulkhead_abi::{EXIT_KEPT, EXIT_TIMED, Error, ExitReason, Rights, TraceKind};
 use bulkhead_core::phys::Ref;
 
 /// `Run`.
@@ -43,6 +43,7 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
         return thread;
     }
     vmx::resume_run(vcpu);
+    trace::record(cpu, TraceKind::Enter, || [0; 2]);
     drop(lock);
     go(cpu, thread, vcpu)
 }
@@ -81,6 +82,7 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
             let _lock = kernel_lock();
             // The vCPU may have been destroyed just now, and the thread been told so.
             if thread.vcpu.get().is_some() {
+                trace::record(cpu, TraceKind::Exit, || vcpu.traced(reason as u64));
                 end(thread, reason);
             }
             return thread;
@@ -105,16 +107,11 @@ fn go(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Ref<Thread> {
 fn serve_paging<const IS_FAULT: bool>(thread: Ref<Thread>, duty: Duty) -> bool {
     let _lock = kernel_lock();
     // The vCPU may have been destroyed while the lock was another's.
-    let Some(vcpu) = thread.vcpu.get() else {
-        return false;
-    };
-    match vcpu.serve_paging::<IS_FAULT>(duty) {
-        Some(Outcome::Vmm(reason)) => {
-            end(thread, reason);
-            false
-        }
-        _ => true,
-    }
+    let Some(vcpu) = thread.vcpu.get() else { return false };
+    let outcome = vcpu.serve_paging::<IS_FAULT>(duty);
+    let reason = if let Some(Outcome::Vmm(reason)) = outcome { Some(reason) } else { None };
+    trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(reason.map_or(EXIT_KEPT, |reason| reason as u64)));
+    reason.inspect(|reason| end(thread, *reason)).is_none()
 }
 
 /// The guest wrote to a port that is a doorbell.
@@ -142,6 +139,8 @@ fn interlude(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, outcome: O
     if thread.vcpu.get().is_none() {
         return Some(schedule::next(cpu));
     }
+    let end = if outcome == Outcome::Timer { EXIT_TIMED } else { EXIT_KEPT };
+    trace::record(cpu, TraceKind::Exit, || vcpu.traced(end));
     if let Some(thread) = pending(cpu, thread, vcpu) {
         return Some(thread);
     }

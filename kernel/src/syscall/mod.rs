@@ -9,26 +9,20 @@ pub mod ipc;
 use crate::arch::cpu::{self, Cpu};
 use crate::lock::kernel_lock;
 use crate::object::thread::{Resume, Thread};
-use crate::schedule;
-use bulkhead_abi::{Error, Syscall};
+use crate::{schedule, trace};
+use bulkhead_abi::{Error, Syscall, TraceKind};
 use bulkhead_core::phys::Ref;
 
 /// What the entry assembly calls.
 type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Ref<Thread>;
 
-/// Handlers by the numbers of [`Syscall`]; the assembly checks the bound.
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+/// Numbers of system calls are below.
+pub const DIRECT: u64 = Syscall::Invoke as u64 + 1;
+
+/// Handlers in the order of the numbers of [`Syscall`]; the assembly checks the bound.
 #[unsafe(no_mangle)]
-static syscall_handlers: [Handler; 7] = {
-    let mut handlers: [Handler; 7] = [yield_now; 7];
-    handlers[Syscall::Call as usize] = ipc::call;
-    handlers[Syscall::ReplyReceive as usize] = ipc::reply_receive;
-    handlers[Syscall::Signal as usize] = ipc::signal;
-    handlers[Syscall::Wait as usize] = ipc::wait;
-    handlers[Syscall::Run as usize] = guest::run;
-    handlers[Syscall::Invoke as usize] = invoke::invoke;
-    handlers
-};
+static syscall_handlers: [Handler; DIRECT as usize] =
+    [ipc::call, ipc::reply_receive, ipc::signal, ipc::wait, guest::run, yield_now, invoke::invoke];
 
 /// The thread that made the system call.
 #[inline(always)]
@@ -62,7 +56,20 @@ extern "C" fn yield_now(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<T
     })
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn syscall_unknown() -> Ref<Thread> {
+extern "C" fn unknown(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
     serve(|_, _| Err(Error::UnknownSyscall))
+}
+
+/// A system call that is recorded, or that there is none of this number.
+#[unsafe(no_mangle)]
+extern "C" fn syscall_slow(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, number: u64) -> Ref<Thread> {
+    let cpu = cpu::this();
+    let note = |kind| {
+        let _lock = kernel_lock();
+        trace::record(cpu, kind, || [number, a & 0xffff_ffff | b << 32]);
+    };
+    note(TraceKind::Syscall);
+    let next = syscall_handlers.get(number as usize).unwrap_or(&(unknown as Handler))(a, b, c, d, e, f);
+    note(TraceKind::HandOver);
+    next
 }

@@ -161,9 +161,7 @@ pub fn detect() -> CpuFeatures {
     if __cpuid(0x8000_0000).eax >= 0x8000_0007 {
         features.set(CpuFeatures::INVARIANT_TSC, __cpuid(0x8000_0007).edx & 1 << 8 != 0);
     }
-    let Some(capabilities) = Capabilities::read() else {
-        return features;
-    };
+    let Some(capabilities) = Capabilities::read() else { return features };
     // SAFETY: the register exists where VMX does (SDM vol. 3, 24.7).
     let control = unsafe { msr::read(IA32_FEATURE_CONTROL) };
     if control & FEATURE_CONTROL_LOCK != 0 && control & FEATURE_CONTROL_VMX == 0 {

@@ -43,9 +43,7 @@ impl VmxCpu {
     /// Notes the host state that exits restore. To be called by the processor itself when VMX is on and its descriptor
     /// tables, GS base, paging and system-call MSRs are final.
     pub fn prepare(&self) {
-        let Some(capabilities) = Capabilities::read() else {
-            return;
-        };
+        let Some(capabilities) = Capabilities::read() else { return };
         self.host.capture();
         self.components.set(extended_components());
         self.timer_shift.set(capabilities.timer_shift);

@@ -53,9 +53,7 @@ pub fn end_run(thread: Ref<Thread>) {
 
 /// Ends a run because the vCPU or its space is about to go: the thread's system call fails. Answers whether there was a run.
 fn abort_run(vcpu: Ref<Vcpu>) -> bool {
-    let Some(thread) = vcpu.runner.get() else {
-        return false;
-    };
+    let Some(thread) = vcpu.runner.get() else { return false };
     end_run(thread);
     thread.resume.set(Resume::Syscall);
     thread.set_status(Err(Error::Gone));

@@ -157,6 +157,12 @@ impl Vcpu {
         }
     }
 
+    /// What a trace tells of the end of a run. The vCPU must have been run last on this processor, and be alive.
+    pub fn traced(&self, end: u64) -> [u64; 2] {
+        // SAFETY: the vCPU's VMCS is current, as said.
+        [unsafe { Vmcs::current() }.read(ro::EXIT_REASON), end]
+    }
+
     /// An instruction that needs no more than registers.
     #[inline(always)]
     fn instruction(&self, vmcs: Vmcs, state: State, reason: u32) -> Outcome {

@@ -276,9 +276,7 @@ impl Vcpu {
         }
         // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
         unsafe { Vmcs::clear(self.vmcs.physical()) };
-        let Some(capabilities) = Capabilities::read() else {
-            return false;
-        };
+        let Some(capabilities) = Capabilities::read() else { return false };
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.with_tsc_aux.get();
         let paging = if self.shadowed.on.get() { GuestPaging::Shadow } else { GuestPaging::Ept };
@@ -287,9 +285,7 @@ impl Vcpu {
         };
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
-        let Some(vmcs) = self.make_current(cpu) else {
-            return false;
-        };
+        let Some(vmcs) = self.make_current(cpu) else { return false };
         if !self.complete.replace(true) {
             self.set_up(vmcs, &controls);
         }

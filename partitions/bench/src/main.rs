@@ -95,4 +95,5 @@ fn call_reply(endpoint: Endpoint) {
         return println!("{refused} of {} calls were refused", COUNT + WARM_UP);
     }
     print("ipc.call_reply", &mut figures);
+    println!("{} calls made", 1 + WARM_UP + COUNT);
 }

@@ -223,7 +223,10 @@ fn bring_up(index: u64, device: Virtio, random: &mut Random) {
     for queue in 0..4 {
         let value = random.next();
         store(device.common + QUEUE_SELECT, queue as u16);
-        store(device.common + QUEUE_SELECT + 2, if value.is_multiple_of(8) { (value >> 16) as u16 } else { QUEUE as u16 });
+        store(
+            device.common + QUEUE_SELECT + 2,
+            if value.is_multiple_of(8) { (value >> 16) as u16 } else { QUEUE as u16 },
+        );
         for (part, page) in (0..).zip(queue_pages(index, queue)) {
             let address = if value >> 8 & 15 == part { address(random) } else { page };
             store(device.common + QUEUE_ADDRESSES + 8 * part as u32, address as u32);

@@ -1,11 +1,13 @@
 //! Reports of faults: what a person needs to find the cause.
+//!
+//! Places in a program's code are written as `PROGRAM@0x...`; the host command, which has the program's file with its debug
+//! information, finds the lines of the source.
 
 use crate::construct::{Built, OWN};
 use alloc::string::String;
 use bulkhead_runtime::abi::{FaultReport, Rights};
 use bulkhead_runtime::mapping::{FaultPage, Mapping};
 use bulkhead_runtime::println;
-use rustc_demangle::demangle;
 
 /// Where init maps a faulted thread's stack while it looks at it.
 const STACK_VIEW: u64 = 0x1100_0000_0000;
@@ -43,7 +45,7 @@ fn print(built: &Built, thread: usize, report: &FaultReport) {
         report.error_code,
         report.address
     );
-    println!("  rip {:#018x} {}", report.rip, describe(built, report.rip));
+    println!("  rip {}", describe(built, report.rip));
     println!("  rflags {:#x}", report.rflags);
     const NAMES: [&str; 16] =
         ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
@@ -57,7 +59,7 @@ fn print(built: &Built, thread: usize, report: &FaultReport) {
     backtrace(built, thread, report);
 }
 
-/// Prints the addresses on the stack that lie in the program's code: its callers, and some that were so once.
+/// Prints the calls to which addresses on the stack return: its callers, and some that were so once.
 fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
     let Some((memory, record)) = built.stacks.get(thread).zip(built.plan.threads().get(thread)) else {
         return;
@@ -75,22 +77,19 @@ fn backtrace(built: &Built, thread: usize, report: &FaultReport) {
     let mut word = [0; size_of::<u64>()];
     while frames < MOST_FRAMES && stack.read(offset, &mut word).is_ok() {
         let value = u64::from_le_bytes(word);
-        // A return address lies behind a call, hence never at a function's start.
-        let is_start = built.image.symbol(value).is_some_and(|(_, distance)| distance == 0);
-        if built.image.is_code(value) && !is_start {
-            println!("  on stack {value:#018x} {}", describe(built, value));
+        if built.image.follows_call(value) {
+            // The call's last byte: the return may lead to another function, if this one never returns.
+            println!("  on stack {}", describe(built, value - 1));
             frames += 1;
         }
         offset += size_of::<u64>();
     }
 }
 
-/// An address as function and offset.
+/// A place in a partition's program.
 fn describe(built: &Built, address: u64) -> String {
-    match built.image.symbol(address) {
-        Some((name, offset)) => alloc::format!("{:#}+{offset:#x}", demangle(name)),
-        None => String::from("(no function)"),
-    }
+    let program = built.plan.program().map_or("", |(_, module)| module.name.as_str());
+    alloc::format!("{}@{address:#x}", program.strip_prefix("program/").unwrap_or(program))
 }
 
 /// Name of an exception (SDM vol. 3, 6.15).

@@ -1,4 +1,4 @@
-//! Program files: static ELF executables, with their segments and symbols.
+//! Program files: static ELF executables, with their segments.
 
 use crate::failure::Cause;
 use alloc::vec::Vec;
@@ -6,8 +6,11 @@ use bulkhead_runtime::abi::{PAGE_SIZE, Rights};
 use bulkhead_runtime::plan::layout;
 use bulkhead_runtime::shared::SharedMemory;
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD, STT_FUNC};
+use elf::abi::{EM_X86_64, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
+
+/// Bytes of the longest call instruction.
+const LONGEST_CALL: usize = 7;
 
 /// A part of a program that is mapped with one set of rights.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,6 @@ pub struct Segment {
 /// A program file that has been checked.
 #[derive(Debug)]
 pub struct Image {
-    file: ElfBytes<'static, LittleEndian>,
     segments: Vec<Segment>,
     /// Where it starts.
     pub entry: u64,
@@ -71,7 +73,7 @@ impl Image {
         if !segments.iter().any(executable) {
             return Err(Cause::Program("the entry of its program is not in an executable segment"));
         }
-        Ok(Self { file, segments, entry })
+        Ok(Self { segments, entry })
     }
 
     /// Segments in order of their addresses.
@@ -96,26 +98,17 @@ impl Image {
         Ok(())
     }
 
-    /// Whether an address lies in the program's code.
-    pub fn is_code(&self, address: u64) -> bool {
-        self.segments.iter().any(|segment| {
-            segment.rights.contains(Rights::EXECUTE)
-                && (segment.address..segment.address + segment.length).contains(&address)
+    /// Whether an address lies in the program's code, behind a call instruction.
+    pub fn follows_call(&self, address: u64) -> bool {
+        let before =
+            self.segments.iter().filter(|segment| segment.rights.contains(Rights::EXECUTE)).find_map(|segment| {
+                let end = usize::try_from(address.checked_sub(segment.address)?).ok()?;
+                segment.contents.get(end.checked_sub(LONGEST_CALL)?..end)
+            });
+        let is_indirect = |pair: &[u8]| matches!(pair, [0xff, operand] if operand & 0x38 == 0x10);
+        before.is_some_and(|before| {
+            matches!(before, [_, _, 0xe8, ..] | [0xff, ..]) || before.windows(2).skip(2).any(is_indirect)
         })
-    }
-
-    /// The function in which an address lies, and the distance from its start.
-    pub fn symbol(&self, address: u64) -> Option<(&'static str, u64)> {
-        let (symbols, names) = self.file.symbol_table().ok()??;
-        let symbol = symbols
-            .iter()
-            .filter(|symbol| symbol.st_symtype() == STT_FUNC && symbol.st_value <= address)
-            .max_by_key(|symbol| symbol.st_value)?;
-        let distance = address - symbol.st_value;
-        if symbol.st_size != 0 && distance > symbol.st_size {
-            return None;
-        }
-        Some((names.get(symbol.st_name as usize).ok()?, distance))
     }
 }
 

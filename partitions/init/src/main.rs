@@ -6,7 +6,7 @@
 //!
 //! In the order in which things happen: [`modules`] (map, verify), [`devices`] (what is on the PCI bus), [`construct`] and [`grants`]
 //! (build), [`supervise`]
-//! (start, restart), [`faults`] (reports), [`end`].
+//! (start, restart), [`faults`] (reports), [`end`]; [`trace`] at both ends.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -26,6 +26,7 @@ mod image;
 mod modules;
 mod remapping;
 mod supervise;
+mod trace;
 mod trial;
 
 use crate::allocator::Allocator;
@@ -33,6 +34,7 @@ use crate::construct::{Construction, OWN, Outcome};
 use crate::failure::{Cause, During, Failure};
 use crate::modules::Modules;
 use crate::supervise::Supervisor;
+use crate::trace::Rings;
 use alloc::vec::Vec;
 use bulkhead_runtime::abi::{BootInfo, init_slot};
 use bulkhead_runtime::object::{Capability, Interrupt, IoPorts, Memory, Window};
@@ -98,9 +100,10 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Built(_))).count(),
         construction.allocator.free_bytes() >> 10
     );
+    let rings = Rings::bind(&mut construction, &outcomes)?;
     construction.keep_to_slots().during("keep to the slots of", "init")?;
     seal(boot)?;
-    Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses))
+    Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses, rings))
 }
 
 /// Gives up what is not needed any more, and seals the system.

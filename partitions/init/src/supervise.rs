@@ -4,6 +4,7 @@ use crate::construct::{Built, Outcome};
 use crate::end::{self, Verdict};
 use crate::failure::Cause;
 use crate::faults;
+use crate::trace::Rings;
 use crate::trial::{Trial, Watchdog};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -51,6 +52,7 @@ pub struct Supervisor {
     boot: &'static BootInfo,
     partitions: Vec<Supervised>,
     fault_page: Box<FaultPage>,
+    rings: Rings,
 }
 
 impl Supervisor {
@@ -60,6 +62,7 @@ impl Supervisor {
         plan: Plan<'static>,
         outcomes: Vec<Outcome>,
         statuses: &[Option<Status<'static>>],
+        rings: Rings,
     ) -> Self {
         let partitions = outcomes
             .into_iter()
@@ -84,7 +87,7 @@ impl Supervisor {
                 },
             })
             .collect();
-        Self { plan, boot, partitions, fault_page: Box::default() }
+        Self { plan, boot, partitions, fault_page: Box::default(), rings }
     }
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
@@ -100,7 +103,10 @@ impl Supervisor {
         loop {
             let verdict = end::verdict(&self.plan, &self.partitions, time::now().saturating_sub(started));
             let deadline = match verdict {
-                Verdict::Ended(outcome) => return end::finish(&outcome, &self.partitions),
+                Verdict::Ended(outcome) => {
+                    self.write_trace();
+                    return end::finish(&outcome, &self.partitions);
+                }
                 Verdict::After(ticks) => started.saturating_add(ticks),
                 Verdict::Open => NO_DEADLINE,
             };
@@ -114,6 +120,15 @@ impl Supervisor {
                 partition.pass_time(time::now(), started, self.boot);
             }
         }
+    }
+}
+
+impl Supervisor {
+    /// Has the trace written out, if there is one.
+    fn write_trace(&mut self) {
+        let Some((partition, _)) = self.plan.trace() else { return };
+        let writer = self.partitions.iter().find(|one| one.plan.index == partition.index);
+        self.rings.finish(writer.and_then(|writer| writer.built.as_ref()), writer.and_then(|writer| writer.status));
     }
 }
 

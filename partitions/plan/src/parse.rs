@@ -107,6 +107,10 @@ impl<'a> Plan<'a> {
         let partitions = (1..=layout::MAX_PARTITIONS).contains(&self.partitions.len())
             && (header.bus as usize) < self.partitions.len()
             && (header.bus != 0 || self.devices.is_empty());
+        let rings = u64::from(header.trace_region) + u64::from(header.trace_rings) <= self.regions.len() as u64
+            && header.trace_rings <= layout::MAX_CPUS
+            && (header.trace as usize) < self.partitions.len();
+        let partitions = partitions && rings;
         if end && partitions && header.name.is_valid() { Ok(()) } else { Err(PlanError::BadHeader) }
     }
 

@@ -159,6 +159,13 @@ impl<'a> Plan<'a> {
         self.header.iommu != 0
     }
 
+    /// The partition that writes out the CPUs' trace rings, if there are any, and the rings' regions, by CPU.
+    pub fn trace(&self) -> Option<(Partition<'a>, core::ops::Range<usize>)> {
+        let partition = self.partition(self.header.trace as usize).filter(|partition| partition.index != 0)?;
+        let first = self.header.trace_region as usize;
+        Some((partition, first..first.checked_add(self.header.trace_rings as usize)?))
+    }
+
     /// The partition of the bus service, if the plan has one.
     pub fn bus(&self) -> Option<Partition<'a>> {
         self.partition(self.header.bus as usize).filter(|bus| bus.index != 0)

@@ -47,8 +47,12 @@ pub struct PlanHeader {
     pub bus: u32,
     /// 1 if the manifest counts on an IOMMU: without one, no device on the PCI bus is handed out.
     pub iommu: u32,
-    /// Not used, 0.
-    pub reserved: u32,
+    /// Index of the partition that writes out the CPUs' trace rings; 0 (init's own) if there are none.
+    pub trace: u32,
+    /// Index of the region that is CPU 0's trace ring; the next ones are those of the next CPUs.
+    pub trace_region: u32,
+    /// Number of trace rings.
+    pub trace_rings: u32,
     /// [`ModuleRecord`]s.
     pub modules: Table,
     /// [`PartitionRecord`]s; the first is init itself.

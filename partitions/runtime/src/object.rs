@@ -193,6 +193,11 @@ impl Memory {
         invoke(self.0, MemoryMethod::Create as u64, arguments).map(|_| ())
     }
 
+    /// Makes the memory, whole pages in a power of two, the trace ring of the CPU whose root window this is.
+    pub fn trace(self, root: Window) -> Result<(), Error> {
+        invoke(self.0, MemoryMethod::Trace as u64, [root.0.0, 0, 0, 0]).map(|_| ())
+    }
+
     /// Zeroes a range. The program must see the memory, if it does at all, as shared memory only.
     pub fn zero(self, offset: u64, length: u64) -> Result<(), Error> {
         invoke(self.0, MemoryMethod::Zero as u64, [offset, length, 0, 0]).map(|_| ())

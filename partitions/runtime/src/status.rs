@@ -34,6 +34,8 @@ pub enum Command {
     None = 0,
     /// Of the partition that has the ports named `power`: send what is still to be sent, then power the machine off.
     PowerOff = 1,
+    /// Of the partition that writes out trace rings: do so, and report it.
+    Finish = 2,
 }
 
 /// A status page, seen from either side.
@@ -99,6 +101,7 @@ impl<'a> Status<'a> {
     pub fn command(self) -> Command {
         match self.load(COMMAND) {
             1 => Command::PowerOff,
+            2 => Command::Finish,
             _ => Command::None,
         }
     }

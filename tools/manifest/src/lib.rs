@@ -33,7 +33,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 16] = [
+pub const PROGRAMS: [&str; 17] = [
     "ahci",
     "bench",
     "block",
@@ -48,6 +48,7 @@ pub const PROGRAMS: [&str; 16] = [
     "probe",
     "rogue",
     "switch",
+    "trace",
     "virtio-blk",
     "vmm",
 ];
@@ -67,11 +68,22 @@ pub struct Options<'a> {
     pub initrd_arguments: &'a str,
     /// The monitors of all guests count exits, as with `statistics = true`.
     pub statistics: bool,
+    /// The system is traced, if the manifest does not say how with this much memory for each CPU.
+    pub trace: Option<u64>,
+    /// The system ends after so many microseconds, whatever the manifest says.
+    pub end_after_us: Option<u64>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { programs: None, image_resolver: &|_| Ok(None), initrd_arguments: "", statistics: false }
+        Self {
+            programs: None,
+            image_resolver: &|_| Ok(None),
+            initrd_arguments: "",
+            statistics: false,
+            trace: None,
+            end_after_us: None,
+        }
     }
 }
 
@@ -117,8 +129,12 @@ fn examine(
     let mut manifest = read::manifest(&text, &reporter, path);
     manifest.choose_checks();
     manifest.add_bus();
+    manifest.add_trace(options.trace, options.statistics);
     manifest.append_initrd_arguments(options.initrd_arguments);
     manifest.guests.iter_mut().for_each(|guest| guest.statistics |= options.statistics);
+    if let Some(time) = options.end_after_us {
+        manifest.system.end.value = model::EndCondition::AfterMicroseconds(time);
+    }
     let files = files::Files::find(&manifest, path, options, all_files, &reporter);
     checks::all(&Context { manifest: &manifest, files: &files, reporter: &reporter });
     if reporter.has_errors() { Err(reporter.into_diagnostics()) } else { Ok((manifest, files, reporter)) }

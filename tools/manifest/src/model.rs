@@ -39,6 +39,16 @@ pub(crate) struct Manifest {
     pub(crate) switches: Vec<Switch>,
     pub(crate) policy: Policy,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) trace: Option<Trace>,
+}
+
+/// `[trace]`.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// Memory of each CPU's ring.
+    pub(crate) memory: Located<u64>,
+    /// Records are only counted.
+    pub(crate) totals: bool,
 }
 
 /// `[cpu.N]`: a CPU's cyclic major frame.
@@ -128,6 +138,11 @@ pub(crate) struct Policy {
 /// Priority of the bus service, which runs alone, before the seal.
 const BUS_PRIORITY: u64 = 20;
 
+/// Name and program of the partition that writes out trace rings.
+pub(crate) const TRACE: &str = "trace";
+/// Its priority: it counts records before they are overwritten, whoever else is busy.
+const TRACE_PRIORITY: u64 = 62;
+
 /// The initial RAM disk that checks its machine, and what tells it the kernel that it is for.
 const CHECKS: &str = "builtin:checks";
 
@@ -178,24 +193,21 @@ impl Manifest {
         else {
             return;
         };
-        let number = |value| Located::new(value, span.clone());
-        let text = |value: &str| Located::new(value.to_owned(), span.clone());
-        let bus = Partition {
-            name: text(BUS),
-            program: Some(text(BUS)),
-            cpu: number(0),
-            schedule: Schedule { priority: number(BUS_PRIORITY), budget_us: None, period_us: None },
-            heap: number(64 << 10),
-            stack: number(layout::STACK_BYTES),
-            devices: vec![text(CONFIGURATION)],
-            restart: Restart::Never,
-            watchdog_us: None,
-            inject: None,
-            console: Console::Default,
-            must_finish: false,
-            settings: Vec::new(),
-        };
-        self.partitions.insert(0, bus);
+        let devices = vec![Located::new(CONFIGURATION.to_owned(), span.clone())];
+        self.partitions.insert(0, Partition { devices, ..Partition::added(BUS, BUS_PRIORITY, span) });
+    }
+
+    /// Adds the partition that writes out trace rings, behind all others, if the manifest wants it; or with this much memory for each ring.
+    pub(crate) fn add_trace(&mut self, memory: Option<u64>, totals: bool) {
+        if let (None, Some(bytes)) = (&self.trace, memory) {
+            self.trace = Some(Trace { memory: Located::new(bytes, 0..0), totals });
+        }
+        if let Some(trace) = &self.trace {
+            let span = trace.memory.span.clone();
+            let setting = (Located::new("totals".to_owned(), span.clone()), "yes".to_owned());
+            let settings = if trace.totals || totals { vec![setting] } else { Vec::new() };
+            self.partitions.push(Partition { settings, ..Partition::added(TRACE, TRACE_PRIORITY, span) });
+        }
     }
 
     /// The devices on the PCI bus with their owners: index in `partitions`.
@@ -306,6 +318,29 @@ pub(crate) struct Partition {
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
     pub(crate) settings: Vec<(Located<String>, String)>,
+}
+
+impl Partition {
+    /// One that a manifest has without a table of its own; its name is that of its program.
+    fn added(name: &str, priority: u64, span: Span) -> Self {
+        let number = |value| Located::new(value, span.clone());
+        let name = Located::new(name.to_owned(), span.clone());
+        Self {
+            program: Some(name.clone()),
+            name,
+            cpu: number(0),
+            schedule: Schedule { priority: number(priority), budget_us: None, period_us: None },
+            heap: number(64 << 10),
+            stack: number(layout::STACK_BYTES),
+            devices: Vec::new(),
+            restart: Restart::Never,
+            watchdog_us: None,
+            inject: None,
+            console: Console::Default,
+            must_finish: false,
+            settings: Vec::new(),
+        }
+    }
 }
 
 /// `[guest.NAME]`.

@@ -304,6 +304,40 @@ fn arguments_of_the_initial_ram_disk_follow_the_command_line() {
 }
 
 #[test]
+fn a_trace_has_a_ring_for_each_cpu_and_a_partition_that_reads_them() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        cpus = 2
+        [trace]
+        memory = "64 KiB"
+        totals = true
+        [partition.hello]
+        program = "hello"
+    "#;
+    compiled(text, |_, plan| {
+        let (partition, regions) = plan.trace().unwrap();
+        assert_eq!((partition.name(), partition.index), ("trace", 2));
+        assert!(regions.clone().all(|index| plan.regions()[index].size == 64 << 10));
+        assert_eq!(regions.len(), 2);
+        let ring = partition.environment.memory("trace-1").unwrap();
+        assert_eq!((ring.size, ring.writable), (64 << 10, false));
+        assert_eq!(partition.environment.text("totals"), Some("yes"));
+    });
+    // Also if only the command asks for it.
+    let world = World::new();
+    let path = world.manifest("[system]\nend = \"never\"\n[partition.hello]\nprogram = \"hello\"\n");
+    let trace = |trace| {
+        world.with_options(|options| {
+            let plan = compile(&path, &Options { trace, ..*options }).unwrap().plan;
+            plan.windows(7).any(|part| part == b"trace-0")
+        })
+    };
+    assert_eq!((trace(None), trace(Some(1 << 20))), (false, true));
+}
+
+#[test]
 fn devices_on_the_bus() {
     let text = r#"
         [system]

@@ -52,9 +52,7 @@ impl Engine {
         let end = index.saturating_add(SLOTS_PER_STEP);
         while index < end {
             elementary_step();
-            let Ok(slot) = table.lookup(index) else {
-                return Progress::Done;
-            };
+            let Ok(slot) = table.lookup(index) else { return Progress::Done };
             if !slot.is_vacant() {
                 if slot.is_deleted() || self.remove_step(slot, hooks) == Progress::Done {
                     slot.clear();
@@ -81,9 +79,7 @@ impl Engine {
 
     /// Takes dying objects apart a bit further. `Done`: there are none left.
     pub fn destroy_step(&self, hooks: &impl Hooks) -> Progress {
-        let Some(object) = self.first_dying.get() else {
-            return Progress::Done;
-        };
+        let Some(object) = self.first_dying.get() else { return Progress::Done };
         match object.state() {
             ObjectState::Live | ObjectState::Dying => {
                 elementary_step();

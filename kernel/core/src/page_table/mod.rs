@@ -6,8 +6,8 @@
 mod format;
 mod pool;
 
-use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
 use crate::Progress;
+use crate::phys::{HostPhysical, PageWords, Ref, zero_page};
 use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -181,9 +181,7 @@ impl<F: Format> PageTable<F> {
     /// mapped is passed over. The caller invalidates the range between the old and the new `done`.
     pub fn unmap_step(self, address: u64, done: &Cell<u64>) -> Progress {
         for _ in 0..LEAVES_PER_STEP {
-            let Some(last) = done.get().checked_sub(1) else {
-                return Progress::Done;
-            };
+            let Some(last) = done.get().checked_sub(1) else { return Progress::Done };
             let at = address.wrapping_add(last);
             let place = self.find(at);
             if F::is_present(place.entry) {
@@ -221,9 +219,7 @@ impl<F: Format> PageTable<F> {
                 let entry = table.word(*index);
                 F::is_present(entry) && entry & LARGE == 0
             };
-            let Some(index) = (0..entries).find(names_a_table) else {
-                break;
-            };
+            let Some(index) = (0..entries).find(names_a_table) else { break };
             link = Some((table, index));
             table = HostPhysical(table.word(index) & ADDRESS).page_words();
             entries = ENTRIES;

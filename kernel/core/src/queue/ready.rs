@@ -64,9 +64,7 @@ impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
 
     /// Takes an object, which must be in this queue or in none, out.
     pub fn remove(&self, object: Ref<T>) {
-        let Some(level) = object.links().place.get().checked_sub(1) else {
-            return;
-        };
+        let Some(level) = object.links().place.get().checked_sub(1) else { return };
         let list = self.list(level);
         list.remove(object);
         if list.is_empty() {

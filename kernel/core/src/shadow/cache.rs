@@ -195,13 +195,9 @@ impl<M: Machine> Processor<'_, M> {
         let part = if latched { paging.root() >> 5 & 0x7f } else { 0 };
         let found =
             if latched { Some((paging.root() & ADDRESS | NO_FRAME, false)) } else { self.table_frame(paging.root()) };
-        let Some((frame, writable)) = found else {
-            return;
-        };
+        let Some((frame, writable)) = found else { return };
         let role = Role::new(self.number, top, part, Allows::all(), paging).writable(writable);
-        let Some(root) = self.obtain(frame, role, paging.mode.layout(top, part)) else {
-            return;
-        };
+        let Some(root) = self.obtain(frame, role, paging.mode.layout(top, part)) else { return };
         if !root.idle.get() {
             self.set.add_idle(root, true);
         }

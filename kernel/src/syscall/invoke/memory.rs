@@ -2,7 +2,8 @@
 
 use super::{Call, DONE, Outcome, create};
 use crate::object::engine;
-use bulkhead_abi::{Error, MemoryMethod, PAGE_SIZE};
+use crate::trace;
+use bulkhead_abi::{Error, MemoryMethod, PAGE_SIZE, Rights};
 
 /// A method of `Memory`.
 pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
@@ -17,5 +18,6 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             }
             Ok(Outcome::AgainWith([offset + PAGE_SIZE, length - PAGE_SIZE, third, fourth]))
         }
+        MemoryMethod::Trace => trace::bind(call.slot, call.object(call.arguments[0], Rights::CONTROL)?),
     }
 }

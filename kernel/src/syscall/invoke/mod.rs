@@ -9,7 +9,7 @@ mod guest;
 mod memory;
 mod partition;
 mod resources;
-mod thread;
+pub mod thread;
 
 use super::serve;
 use crate::arch::{cpu, msr};

@@ -65,6 +65,7 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::processors_are_apart,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
+        memory::trace_rings_are_sound,
         memory::fixed_ranges_are_inside_the_machine,
         memory::fixed_ranges_are_apart,
         memory::addresses_are_apart,

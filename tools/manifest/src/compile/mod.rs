@@ -19,6 +19,8 @@ use bulkhead_plan::{
     BindingFlags, BindingRecord, EndKind, EntryKind, EnvironmentEntry, NO_BIT, NO_INDEX, Name, PartitionKind,
     PartitionRecord, Plan, RegionRecord, RestartPolicy, ThreadRecord, layout, writer::PlanWriter,
 };
+pub(crate) use resources::MAX_TRACE_MEMORY;
+
 use modules::Modules;
 use space::{Space, SpaceSize};
 use std::path::PathBuf;
@@ -96,6 +98,7 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.devices();
     compiler.endpoints();
     compiler.memories();
+    compiler.trace();
     compiler.guests();
     compiler.settings();
     compiler.frames();

@@ -1,7 +1,10 @@
 //! What partitions own or share beside channels: devices, endpoints, memory.
 
 use super::{Compiler, plan_name, space::Space, without_target, writable};
-use crate::pci::{BUS, PciDevice};
+use crate::{
+    model::TRACE,
+    pci::{BUS, PciDevice},
+};
 use bulkhead_abi::PAGE_SIZE;
 use bulkhead_pci::exchange;
 use bulkhead_plan::{
@@ -151,6 +154,31 @@ impl Compiler<'_> {
                 let parameters = [u64::from(!memory.read_only), 0, 0, 0];
                 let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(&memory.name.value));
                 space.push(EnvironmentEntry { address, size, parameters, ..new }, BindingRecord { target, flags });
+            }
+        }
+    }
+}
+
+/// Most bytes of a trace ring.
+pub(crate) const MAX_TRACE_MEMORY: u64 = 16 << 20;
+
+impl Compiler<'_> {
+    /// A ring for each CPU, which the program that writes them out sees read-only.
+    pub(super) fn trace(&mut self) {
+        let Some(size) = self.manifest.trace.as_ref().map(|trace| trace.memory.value) else { return };
+        let Some(index) = self.index_of(TRACE) else { return };
+        let cpus = self.manifest.machine.cpus.value as u32;
+        self.writer.header.trace = index as u32;
+        self.writer.header.trace_rings = cpus;
+        for cpu in 0..cpus {
+            let target = self.region(size);
+            if cpu == 0 {
+                self.writer.header.trace_region = target;
+            }
+            if let Some(space) = self.spaces.get_mut(index) {
+                let address = space.address(size);
+                let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(&format!("trace-{cpu}")));
+                space.push(EnvironmentEntry { address, size, ..new }, BindingRecord { target, flags: 0 });
             }
         }
     }

@@ -53,6 +53,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
         switches: root.named_tables("switch").into_iter().map(rest::switch).collect(),
         frames: root.named_tables("cpu").into_iter().map(rest::frame).collect(),
         policy: root.table("policy").map(|table| rest::policy(&table)).unwrap_or_default(),
+        trace: root.table("trace").map(|table| rest::trace(&table)),
     };
     // After a heading that cannot be read, keys seem to stand outside all tables.
     if is_toml {

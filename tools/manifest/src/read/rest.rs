@@ -1,10 +1,13 @@
-//! `[cpu.N]`, `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]` and `[policy]`.
+//! `[cpu.N]`, `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]`, `[policy]` and `[trace]`.
 
 use super::table::TableReader;
-use crate::model::{Channel, Endpoint, Frame, FrameWindow, Located, Memory, Policy, Switch};
+use crate::model::{Channel, Endpoint, Frame, FrameWindow, Located, Memory, Policy, Switch, Trace};
 
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
+
+/// Memory of each CPU's trace ring, of a manifest that does not say it.
+pub(crate) const DEFAULT_TRACE_MEMORY: u64 = 256 << 10;
 
 pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
     let between = table.require("between", TableReader::table);
@@ -73,6 +76,13 @@ fn frame_window(table: TableReader<'_, '_>) -> FrameWindow {
     };
     table.finish();
     window
+}
+
+pub(super) fn trace(table: &TableReader<'_, '_>) -> Trace {
+    let memory = table.size("memory").unwrap_or_else(|| table.default(DEFAULT_TRACE_MEMORY));
+    let trace = Trace { memory, totals: table.boolean("totals", false) };
+    table.finish();
+    trace
 }
 
 pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {

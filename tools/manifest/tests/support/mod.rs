@@ -69,6 +69,8 @@ impl World {
             other => Err(format!("there is no {other}")),
         };
         use_options(&Options {
+            trace: None,
+            end_after_us: None,
             programs: Some(&self.programs),
             image_resolver: &resolver,
             initrd_arguments: "",
