@@ -24,6 +24,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Doctor => commands::doctor::run(),
         Command::Check { manifest } => commands::check::run(&manifest),
+        Command::Schema => {
+            print!("{}", bulkhead_manifest::schema());
+            Ok(0)
+        }
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),

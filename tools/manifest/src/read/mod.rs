@@ -13,6 +13,7 @@ pub(crate) use units::{show_size, show_time};
 
 use crate::{
     diagnostic::{Reporter, SYNTAX},
+    keys::ROOT,
     model::{Console, Located, Manifest, Restart, Schedule},
 };
 use std::path::Path;
@@ -40,7 +41,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
                 .help("manifests are TOML: `key = value` lines under `[table]` headings");
         }
     }
-    let root = TableReader::new(reporter, document.get_ref(), 0..0, "the manifest".to_owned());
+    let root = TableReader::new(reporter, document.get_ref(), 0..0, "the manifest".to_owned(), &ROOT);
     let stem = path.file_stem().map_or_else(|| "system".into(), |stem| stem.to_string_lossy());
     let manifest = Manifest {
         system: system::system(&root, &stem),
