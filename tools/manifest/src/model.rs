@@ -9,6 +9,7 @@ use crate::{
 };
 use bulkhead_plan::Fault;
 use bulkhead_plan::layout;
+use std::path::PathBuf;
 
 /// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
 pub(crate) const MAX_SHADOW_MEMORY: u64 = 12 << 20;
@@ -91,6 +92,17 @@ impl Manifest {
             {
                 let package = kernel.split_once('#').map_or(kernel, |(package, _)| package);
                 initrd.value = format!("{CHECKS}#{package}");
+            }
+        }
+    }
+
+    /// Makes the paths of guests' files relative to the manifest: in a file that is included they are relative to that one.
+    pub(crate) fn locate_files(&mut self, directory: impl Fn(&Span) -> PathBuf) {
+        for guest in &mut self.guests {
+            for file in guest.kernel.iter_mut().chain(&mut guest.initrd).chain(&mut guest.firmware) {
+                if !file.value.is_empty() && !file.value.contains(':') {
+                    file.value = directory(&file.span).join(&file.value).to_string_lossy().into_owned();
+                }
             }
         }
     }

@@ -19,7 +19,9 @@ pub(crate) fn schema() -> Value {
         schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
         schema.insert("title".to_owned(), json!("Manifest of Bulkhead"));
         schema.insert("$defs".to_owned(), Value::Object(definitions));
-        demand(schema, &ROOT);
+        // What this file lacks another one may have.
+        schema.insert("if".to_owned(), json!({ "required": ["include"] }));
+        schema.insert("else".to_owned(), Value::Object(requirements(&ROOT)));
     }
     schema
 }

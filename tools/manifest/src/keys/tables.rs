@@ -11,6 +11,13 @@ pub(crate) const ROOT: Table = Table::new(
     "",
     "A manifest of Bulkhead: which partitions and guests a system has, and what each of them may touch.",
     &[
+        Key::new(
+            "include",
+            Kind::List(&Kind::Form("path", "^.+$")),
+            "none",
+            "further files of the manifest, relative to this one, whose keys hold where this one does not say otherwise",
+        )
+        .example(r#"["common.toml"]"#),
         Key::new("system", Kind::Table(&SYSTEM), "", "the system as a whole"),
         Key::new("machine", Kind::Table(&MACHINE), "", "what the manifest counts on"),
         Key::new("partition", Kind::Named(&PARTITION), "", "native programs"),

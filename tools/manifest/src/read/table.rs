@@ -104,6 +104,11 @@ impl<'a, 'i> TableReader<'a, 'i> {
         Some(Field { value: value.get_ref(), span: value.span() })
     }
 
+    /// Nothing is wrong with a key that has been read before.
+    pub(super) fn was_read(&self, key: &'static str) {
+        self.asked.borrow_mut().push(key);
+    }
+
     /// Reports that a value has another type than it should.
     pub(super) fn wrong_type(&self, field: &Field<'_, '_>, wanted: &str, help: &str) {
         let found = field.value.type_str();
