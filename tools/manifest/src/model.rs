@@ -48,6 +48,14 @@ pub(crate) struct Policy {
     pub(crate) deny: Vec<Located<String>>,
     /// Partitions that pass on nothing that they hear.
     pub(crate) trusted: Vec<Located<String>>,
+    /// Names of levels, from the lowest to the highest: information flows up.
+    pub(crate) levels: Vec<Located<String>>,
+}
+
+impl Policy {
+    pub(crate) fn trusts(&self, name: &str) -> bool {
+        self.trusted.iter().any(|trusted| trusted.value == name)
+    }
 }
 
 /// Priority of the bus service, which runs alone, before the seal.
@@ -129,6 +137,7 @@ impl Manifest {
             inject: None,
             console: Console::Default,
             must_finish: false,
+            level: None,
             settings: Vec::new(),
         };
         self.partitions.insert(0, bus);
@@ -241,6 +250,7 @@ pub(crate) struct Partition {
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
+    pub(crate) level: Option<Located<String>>,
     pub(crate) settings: Vec<(Located<String>, String)>,
 }
 
@@ -265,6 +275,7 @@ pub(crate) struct Guest {
     pub(crate) restart: Restart,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
+    pub(crate) level: Option<Located<String>>,
     pub(crate) monitor_memory: Located<u64>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) networks: Vec<Network>,
@@ -425,6 +436,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Its level in `[policy]`.
+    pub(crate) fn level(self) -> Option<&'a Located<String>> {
+        match self {
+            Self::Partition(partition) => partition.level.as_ref(),
+            Self::Guest(guest) => guest.level.as_ref(),
+        }
+    }
+
     /// The CPUs of its threads, first thread first.
     pub(crate) fn cpus(self) -> &'a [Located<u64>] {
         match self {
@@ -444,6 +463,22 @@ impl Manifest {
     /// The partition or guest of this name.
     pub(crate) fn subject(&self, name: &str) -> Option<Subject<'_>> {
         self.subjects().find(|subject| subject.name().value == name)
+    }
+
+    /// How high a subject's level is, from 0; none if it has no level that there is.
+    pub(crate) fn rank(&self, subject: Subject<'_>) -> Option<usize> {
+        let level = subject.level()?;
+        self.policy.levels.iter().position(|known| known.value == level.value)
+    }
+
+    /// Who has a level and must not tell whom, since that one's is lower: higher and lower one. Whoever is trusted has no part in it.
+    pub(crate) fn higher_and_lower(&self) -> Vec<(Subject<'_>, Subject<'_>)> {
+        let ranked = || {
+            let untrusted = self.subjects().filter(|subject| !self.policy.trusts(&subject.name().value));
+            untrusted.filter_map(|subject| Some((subject, self.rank(subject)?)))
+        };
+        let pairs = ranked().flat_map(|(from, high)| ranked().map(move |(to, low)| (from, high, to, low)));
+        pairs.filter(|(_, high, _, low)| high > low).map(|(from, _, to, _)| (from, to)).collect()
     }
 
     /// The native partition of this name.

@@ -4,11 +4,13 @@
 //! reader, which has reported them.
 
 mod channels;
+mod covert;
 mod cpus;
 mod devices;
 mod disks;
 mod firmware;
 mod guests;
+mod levels;
 mod memory;
 mod modules;
 mod names;
@@ -99,6 +101,11 @@ pub(crate) fn all(context: &Context<'_>) {
         networks::cards_reach_somebody,
         policy::rules_name_somebody,
         policy::forbidden_flows_are_not_there,
+        levels::levels_are_known,
+        levels::nothing_flows_down,
+        covert::processors_are_not_shared,
+        covert::caches_are_not_shared,
+        covert::memory_is_not_open,
     ];
     for check in CHECKS {
         check(context);

@@ -31,3 +31,10 @@ pub(super) const PERIOD: Key =
 
 pub(super) const CONSOLE: Kind = Kind::Either(&[Kind::Name, Kind::False]);
 pub(super) const CONSOLE_DEFAULT: &str = "`\"console\"`, if there is one";
+
+pub(super) const LEVEL: Key = Key::new(
+    "level",
+    Kind::Name,
+    "none",
+    "one of the `levels` of `[policy]`: it must have no way to tell anybody of a lower one",
+);

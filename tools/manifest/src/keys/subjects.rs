@@ -2,7 +2,7 @@
 
 use super::{
     Key, Kind, Table,
-    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, NAMES, PERIOD, PRIORITY, RESTART},
+    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, LEVEL, NAMES, PERIOD, PRIORITY, RESTART},
 };
 
 pub(super) const PARTITION: Table = Table::new(
@@ -29,6 +29,7 @@ pub(super) const PARTITION: Table = Table::new(
         Key::new("inject", Kind::Table(&INJECT), "none", "a fault, to try what then happens"),
         Key::new("console", CONSOLE, CONSOLE_DEFAULT, "the partition that shows its text, or `false`"),
         Key::new("must_finish", Kind::Boolean, "`false`", "whether the end `\"guests-off\"` waits for it"),
+        LEVEL,
         Key::new("settings", Kind::Texts, "none", "texts for the program, by names that it knows")
             .example(r#"{ seconds = "5" }"#),
     ],
@@ -96,6 +97,7 @@ pub(super) const GUEST: Table = Table::new(
         ),
         Key::new("console", CONSOLE, CONSOLE_DEFAULT, "the partition that its serial port is connected to, or `false`"),
         Key::new("must_finish", Kind::Boolean, "`true`", "whether the end `\"guests-off\"` waits for it"),
+        LEVEL,
         RESTART,
         Key::new(
             "statistics",

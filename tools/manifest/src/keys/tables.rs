@@ -161,6 +161,13 @@ const POLICY: Table = Table::new(
     &[
         Key::new("deny", FLOWS, "none", "who must have no way to tell whom anything").example(r#"["red -> black"]"#),
         Key::new("trusted", NAMES, "none", "native partitions that are known to pass on nothing that they hear"),
+        Key::new(
+            "levels",
+            NAMES,
+            "none",
+            "levels of assurance, from the lowest to the highest: nobody must have a way to tell anybody of a lower level",
+        )
+        .example(r#"["low", "high"]"#),
     ],
 );
 

@@ -42,6 +42,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         restart: restart(&table),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
+        level: table.string("level"),
         monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(MONITOR_HEAP)),
         disks: table.tables("disk").into_iter().map(disk).collect(),
         networks: table.tables("network").into_iter().map(network).collect(),

@@ -54,7 +54,8 @@ pub(super) fn switch(table: TableReader<'_, '_>) -> Switch {
 }
 
 pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {
-    let policy = Policy { deny: table.strings("deny"), trusted: table.strings("trusted") };
+    let policy =
+        Policy { deny: table.strings("deny"), trusted: table.strings("trusted"), levels: table.strings("levels") };
     table.finish();
     policy
 }
