@@ -1,6 +1,8 @@
-//! Guests' channels: between two Linux guests, and between one and a native partition.
+//! Guests' channels: between two Linux guests, and between one and a native partition. And a channel that leads one way.
 
-use crate::machine::run_packaged;
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, run, run_packaged};
 
 /// Seconds after which a run is ended; several times what it takes.
 const LIMIT: u64 = 600;
@@ -31,4 +33,25 @@ fn guests_talk_over_channels() {
         assert!(lines.contains(&"check: all ok"), "{outcome}");
         assert!(!lines.iter().any(|line| line.contains("FAILED")), "{outcome}");
     }
+}
+
+/// Whoever receives over a one-way channel can neither signal nor write back: the kernel sees to it.
+#[test]
+fn one_way_channels_lead_one_way() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    run("tests/manifests/one-way.toml", Backend::Qemu, &[])
+        .expect_status(0)
+        .expect_in_order(&[
+            "high| heard 1 from low",
+            "high| heard 2 from low",
+            "high| signal back: Err(SlotEmpty)",
+            "high| write back",
+            "init| bulkhead: partition high thread 0: page fault (vector 14), error code 0x7",
+            "init| bulkhead: partition high stays stopped",
+            "low| 4 s since start",
+            "init| bulkhead: end: ok",
+        ])
+        .expect_absent("written back");
 }

@@ -364,6 +364,17 @@ pub(crate) struct Channel {
     pub(crate) second: Option<Located<String>>,
     pub(crate) memory: Located<u64>,
     pub(crate) kind: Option<Located<String>>,
+    pub(crate) direction: Option<Located<String>>,
+}
+
+/// `direction` of a channel whose second end only receives.
+pub(crate) const ONE_WAY: &str = "first to second";
+
+impl Channel {
+    /// Nothing flows from its second end to the first.
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.direction.as_ref().is_some_and(|direction| direction.value == ONE_WAY)
+    }
 }
 
 /// `[endpoint.NAME]`.

@@ -63,6 +63,7 @@ pub(crate) fn all(context: &Context<'_>) {
         channels::ends_are_known,
         channels::ends_differ,
         channels::kinds_are_known,
+        channels::directions_can_be_kept,
         channels::guests_take_their_channels,
         channels::endpoints_are_on_one_cpu,
         channels::signal_bits_suffice,

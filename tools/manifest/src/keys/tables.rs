@@ -5,6 +5,7 @@ use super::{
     parts::{FLOWS, NAMES},
     subjects::{GUEST, PARTITION},
 };
+use crate::model::ONE_WAY;
 
 /// The manifest.
 pub(crate) const ROOT: Table = Table::new(
@@ -137,6 +138,12 @@ const CHANNEL: Table = Table::new(
             Kind::Word(&["raw", "text"]),
             "`\"raw\"`; `\"text\"` with a guest at an end",
             "what the memory holds: two byte rings, or what the two programs agree on",
+        ),
+        Key::new(
+            "direction",
+            Kind::Word(&["both", ONE_WAY]),
+            "`\"both\"`",
+            "which way it leads; where it is one way, the second end has the memory read-only, and cannot signal the first one",
         ),
     ],
 );

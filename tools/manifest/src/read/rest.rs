@@ -15,6 +15,7 @@ pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
         second: end("second"),
         memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_CHANNEL_MEMORY)),
         kind: table.string("kind"),
+        direction: table.string("direction"),
     };
     if let Some(between) = between {
         between.finish();
