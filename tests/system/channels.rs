@@ -13,7 +13,7 @@ fn hashes<'l>(lines: &[&'l str], channel: &str) -> Option<(&'l str, &'l str)> {
     lines.iter().find_map(|line| line.strip_prefix(&beginning)?.split_once(" received="))
 }
 
-/// Each guest finds its channels by name, and what one end says is what the other hears.
+/// Each guest finds its channels by name, and what one end says is what the other hears. One of them lacks features of its processors.
 #[test]
 fn guests_talk_over_channels() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/guest-channel.toml", &[]) else {
@@ -29,6 +29,12 @@ fn guests_talk_over_channels() {
     assert_eq!(from_blue, Some((to_red, from_red)), "{outcome}");
     assert_ne!(from_red, to_red, "{outcome}");
     assert!(hashes(&red, "echo").is_some_and(|(sent, received)| sent == received && sent != from_red), "{outcome}");
+    for feature in ["aes", "rdrand", "avx2"] {
+        for (lines, has) in [(&red, "has flag"), (&blue, "has no flag")] {
+            let line = format!("check: cpuinfo {has} {feature}");
+            assert!(lines.contains(&line.as_str()), "nobody says `{line}`:\n{outcome}");
+        }
+    }
     for lines in [red, blue] {
         assert!(lines.contains(&"check: all ok"), "{outcome}");
         assert!(!lines.iter().any(|line| line.contains("FAILED")), "{outcome}");

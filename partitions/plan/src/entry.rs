@@ -35,7 +35,7 @@ numbered! {
         Interrupt = 4,
         /// See [`GuestMemory`]. `slot` or 0, `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
         GuestMemory = 5,
-        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes, [`GuestSpace::HPET`]...
+        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes, [`GuestSpace::HPET`]..., withheld features.
         GuestSpace = 6,
         /// See [`Vcpu`]. `slot`, `address` for its state page and the virtual-APIC page behind it, `size` of both; parameters: index, CPU, index of the thread that runs it.
         Vcpu = 7,
@@ -372,6 +372,8 @@ pub struct GuestSpace {
     pub hpet: bool,
     /// Whether the vmm is to count exits, and to print the counts.
     pub statistics: bool,
+    /// Features of the processor that the guest is not to have: bits as in `bulkhead_machine::policy::withheld`.
+    pub withheld: u64,
 }
 
 impl GuestSpace {

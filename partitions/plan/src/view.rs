@@ -175,9 +175,9 @@ impl View<'_> for GuestSpace {
     fn view(entry: &EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::GuestSpace)?;
         has_slot(entry)?;
-        let [paging, memory, facilities, _] = entry.parameters;
+        let [paging, memory, facilities, withheld] = entry.parameters;
         let [hpet, statistics] = [Self::HPET, Self::STATISTICS].map(|bit| facilities & bit != 0);
-        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics })
+        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics, withheld })
     }
 }
 

@@ -269,6 +269,8 @@ pub(crate) struct Guest {
     pub(crate) command_line: Option<Located<String>>,
     pub(crate) firmware: Option<Located<String>>,
     pub(crate) hpet: bool,
+    /// Features that its processors are not to have.
+    pub(crate) without: Vec<Located<String>>,
     pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,

@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub(crate) use channels::USABLE_BITS;
+pub(crate) use names::is_name;
 
 /// What checks look at.
 pub(crate) struct Context<'a> {
@@ -53,6 +54,7 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,
+        cpus::features_can_be_withheld,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
         memory::fixed_ranges_are_inside_the_machine,

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Name,
     /// The name of a built program.
     Program,
+    /// The name of a feature that can be withheld from a guest.
+    Feature,
     /// One of these texts.
     Word(&'static [&'static str]),
     /// An amount of memory or disk.
@@ -42,6 +44,8 @@ pub(crate) enum Kind {
     Tables(&'static Table),
     /// A table with any keys, whose values are texts.
     Texts,
+    /// A table with names, whose values are sizes.
+    Sizes,
     /// One of these.
     Either(&'static [Kind]),
 }
@@ -137,6 +141,7 @@ impl Kind {
             Self::Text | Self::Form(..) => r#""...""#.to_owned(),
             Self::Name => r#""NAME""#.to_owned(),
             Self::Program => r#""hello""#.to_owned(),
+            Self::Feature => r#""avx512""#.to_owned(),
             Self::Word(words) => format!("{:?}", words.first().copied().unwrap_or_default()),
             Self::Size => r#""64 MiB""#.to_owned(),
             Self::Time => r#""10 ms""#.to_owned(),
@@ -147,6 +152,7 @@ impl Kind {
             Self::Table(table) | Self::Named(table) => inline(table),
             Self::Tables(table) => format!("[{}]", inline(table)),
             Self::Texts => r#"{ key = "..." }"#.to_owned(),
+            Self::Sizes => r#"{ small = "64 MiB" }"#.to_owned(),
             Self::Either(kinds) => kinds.first().map_or_else(String::new, |kind| kind.written()),
         }
     }

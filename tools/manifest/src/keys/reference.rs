@@ -2,6 +2,7 @@
 
 use super::{Kind, ROOT, Table};
 use crate::PROGRAMS;
+use bulkhead_machine::policy::withheld::FEATURES;
 use std::fmt::Write;
 
 /// Every table that has a place of its own in the documentation: its name, and its keys as a Markdown table.
@@ -62,7 +63,9 @@ fn alternatives(kind: Kind) -> Vec<String> {
         Kind::Table(_) | Kind::Named(_) => "table",
         Kind::Tables(_) => "list of tables",
         Kind::Texts => "table of texts",
+        Kind::Sizes => "table of sizes",
         Kind::Program => return vec![format!("program: {}", or(programs().map(|name| format!("`{name}`")).collect()))],
+        Kind::Feature => return FEATURES.iter().map(|feature| format!("`\"{}\"`", feature.name)).collect(),
         Kind::Integer(least, super::MAX) => return vec![format!("number, at least {least}")],
         Kind::Integer(least, most) => return vec![format!("number, {least} to {most}")],
         Kind::List(&Kind::Integer(least, most)) => return vec![format!("list of numbers, {least} to {most}")],

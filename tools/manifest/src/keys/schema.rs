@@ -1,6 +1,7 @@
 //! The language as a JSON schema, for editors.
 
 use super::{Key, Kind, MAX, ROOT, Table, reference::programs};
+use bulkhead_machine::policy::withheld::FEATURES;
 use serde_json::{Map, Value, json};
 
 /// Names that a manifest gives.
@@ -12,7 +13,13 @@ const TIME: &str = "^\\s*[0-9]+(\\.[0-9]+)?\\s*(us|µs|ms|s)$";
 pub(crate) fn schema() -> Value {
     let mut definitions = Map::new();
     definitions.insert("name".to_owned(), json!({ "type": "string", "pattern": NAME }));
-    definitions.insert("size".to_owned(), json!({ "type": "string", "pattern": SIZE, "examples": ["64 MiB"] }));
+    definitions.insert(
+        "size".to_owned(),
+        json!({
+            "anyOf": [{ "type": "string", "pattern": SIZE }, { "$ref": "#/$defs/name" }],
+            "examples": ["64 MiB"],
+        }),
+    );
     definitions.insert("time".to_owned(), json!({ "type": "string", "pattern": TIME, "examples": ["10 ms"] }));
     let mut schema = shape(&ROOT, &mut definitions);
     if let Some(schema) = schema.as_object_mut() {
@@ -73,6 +80,7 @@ fn value(kind: Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Form(_, pattern) => json!({ "type": "string", "pattern": pattern }),
         Kind::Name => reference("name"),
         Kind::Program => json!({ "enum": programs().collect::<Vec<_>>() }),
+        Kind::Feature => json!({ "enum": FEATURES.map(|feature| feature.name) }),
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Size => reference("size"),
         Kind::Time => reference("time"),
@@ -95,6 +103,11 @@ fn value(kind: Kind, definitions: &mut Map<String, Value>) -> Value {
             json!({ "type": "array", "items": item })
         }
         Kind::Texts => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Sizes => json!({
+            "type": "object",
+            "propertyNames": reference("name"),
+            "additionalProperties": { "type": "string", "pattern": SIZE },
+        }),
         Kind::Either(kinds) => {
             let alternatives: Vec<_> = kinds
                 .iter()

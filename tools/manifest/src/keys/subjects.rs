@@ -70,10 +70,14 @@ pub(super) const GUEST: Table = Table::new(
             "a file that starts the guest at the reset vector, instead of `kernel`, see below",
         )
         .example(r#""debian:seabios""#),
+        Key::new("cpu", Kind::Table(&CPU), "", "what its processors are like"),
         Key::new("hpet", Kind::Boolean, "`false`", "whether the guest has a high precision event timer"),
         Key::new(
             "cpus",
-            Kind::List(&Kind::Integer(0, 63)),
+            Kind::Either(&[
+                Kind::List(&Kind::Integer(0, 63)),
+                Kind::Form("set such as `\"0-3\"`", "^ *[0-9]+( *- *[0-9]+)?( *, *[0-9]+( *- *[0-9]+)?)* *$"),
+            ]),
             "`[0]`",
             "CPUs, one for each of its processors, at most 16",
         )
@@ -112,6 +116,13 @@ pub(super) const GUEST: Table = Table::new(
         Key::new("network", Kind::Tables(&NETWORK), "none", "virtio network cards"),
     ],
 );
+
+const CPU: Table = Table::part(&[Key::new(
+    "without",
+    Kind::List(&Kind::Feature),
+    "none",
+    "features that the guest's processors are not to have, though the machine's have them",
+)]);
 
 /// A file of a guest's.
 const FILE: Kind = Kind::Form("file", "^.+$");

@@ -19,6 +19,7 @@ pub(crate) const ROOT: Table = Table::new(
             "further files of the manifest, relative to this one, whose keys hold where this one does not say otherwise",
         )
         .example(r#"["common.toml"]"#),
+        Key::new("sizes", Kind::Sizes, "none", "names for sizes: wherever a size is expected, the name will do"),
         Key::new("system", Kind::Table(&SYSTEM), "", "the system as a whole"),
         Key::new("machine", Kind::Table(&MACHINE), "", "what the manifest counts on"),
         Key::new("partition", Kind::Named(&PARTITION), "", "native programs"),

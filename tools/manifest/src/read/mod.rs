@@ -27,7 +27,7 @@ const DEFAULT_PRIORITY: u64 = 20;
 pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest {
     let files = include::files(reporter, path, text);
     let (table, is_toml) = include::merged(&files, reporter);
-    let root = TableReader::new(reporter, &table, 0..0, "the manifest".to_owned(), &ROOT);
+    let root = TableReader::new(reporter, &table, 0..0, "the manifest".to_owned(), &ROOT).with_sizes();
     root.was_read("include");
     let stem = path.file_stem().map_or_else(|| "system".into(), |stem| stem.to_string_lossy());
     let mut manifest = Manifest {

@@ -6,7 +6,7 @@ use crate::{
     keys::{Key, Kind, Table},
     model::Located,
 };
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use toml::de::{DeTable, DeValue};
 
 /// A table that is being read. [`TableReader::finish`] reports the keys that its description does not have.
@@ -20,9 +20,14 @@ pub(super) struct TableReader<'a, 'i> {
     /// The last part of its heading.
     pub(super) name: String,
     description: &'static Table,
+    /// The sizes that the manifest names.
+    sizes: Rc<BTreeMap<String, u64>>,
     /// Keys that were asked for: all that are described.
     asked: RefCell<Vec<&'static str>>,
 }
+
+/// How sizes are written.
+const SIZE_HELP: &str = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
 
 /// The description of a table whose keys are free to choose.
 static FREE: Table = Table { name: "", documentation: "", keys: &[], is_choice: false };
@@ -69,14 +74,36 @@ impl<'a, 'i> TableReader<'a, 'i> {
         what: String,
         description: &'static Table,
     ) -> Self {
-        Self { reporter, table, span, what, name: String::new(), description, asked: RefCell::default() }
+        Self {
+            reporter,
+            table,
+            span,
+            what,
+            name: String::new(),
+            description,
+            sizes: Rc::default(),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// A table in this one.
+    fn inner(&self, table: &'a DeTable<'i>, span: Span, what: String, key: &str) -> Self {
+        let sizes = Rc::clone(&self.sizes);
+        Self { sizes, ..Self::new(self.reporter, table, span, what, self.described(key)) }
+    }
+
+    /// The same table, whose sizes may have the names that its table `sizes` gives.
+    pub(super) fn with_sizes(mut self) -> Self {
+        let named = self.table("sizes").map(|table| table.free_sizes());
+        self.sizes = Rc::new(named.unwrap_or_default());
+        self
     }
 
     /// The description of the tables that a key has.
     fn described(&self, key: &str) -> &'static Table {
         let kind = self.description.key(key).map(|key| key.kind);
         let table = kind.and_then(Kind::table);
-        let known = table.is_some() || matches!(kind, Some(Kind::Texts));
+        let known = table.is_some() || matches!(kind, Some(Kind::Texts | Kind::Sizes));
         debug_assert!(known, "src/keys/ does not describe `{key}` of {} as a table", self.what);
         table.unwrap_or(&FREE)
     }
@@ -188,8 +215,52 @@ impl<'a, 'i> TableReader<'a, 'i> {
 
     /// An amount of memory or disk, in bytes.
     pub(super) fn size(&self, key: &'static str) -> Option<Located<u64>> {
-        let help = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
-        self.quantity(key, "a size", help, units::size)
+        let name = self.field(key)?.as_str().unwrap_or_default();
+        let is_name = name.starts_with(|first: char| first.is_ascii_lowercase());
+        if is_name && !self.sizes.is_empty() && !self.sizes.contains_key(name) {
+            let known: Vec<&str> = self.sizes.keys().map(String::as_str).collect();
+            let help = match crate::checks::nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("[sizes] has {}", known.join(", ")),
+            };
+            let span = self.field(key)?.span;
+            self.report(&span, "read::unknown_size", format!("there is no size `{name}`")).help(help);
+            return None;
+        }
+        self.quantity(key, "a size", SIZE_HELP, |text| units::size(text).or_else(|| self.sizes.get(text).copied()))
+    }
+
+    /// All keys and sizes of a table whose keys are names.
+    fn free_sizes(&self) -> BTreeMap<String, u64> {
+        let mut read = BTreeMap::new();
+        for (key, value) in self.table.iter() {
+            let field = Field { value: value.get_ref(), span: value.span() };
+            let name = key.get_ref();
+            if !crate::checks::is_name(name) {
+                self.report(&key.span(), "names::invalid", format!("`{name}` is not a name"))
+                    .help("sizes have names of letters a to z, digits and hyphens, that begin with a letter");
+            }
+            match field.as_str().map(|text| (text, units::size(text))) {
+                Some((_, Some(bytes))) => drop(read.insert(name.to_string(), bytes)),
+                Some((text, None)) => {
+                    self.report(&field.span, "read::value", format!("`{text}` is not a size")).help(SIZE_HELP);
+                }
+                None => self.wrong_type(&field, "a size", SIZE_HELP),
+            }
+        }
+        read
+    }
+
+    /// A list of CPUs, or a text such as `0-3`; empty if it is not there.
+    pub(super) fn cpus(&self, key: &'static str) -> Vec<Located<u64>> {
+        let Some(field) = self.field(key) else { return Vec::new() };
+        let Some(text) = field.as_str() else { return self.integers(key) };
+        let Some(cpus) = units::cpus(text) else {
+            self.report(&field.span, "read::value", format!("`{text}` is not a set of CPUs"))
+                .help(r#"write a list, such as [0, 1], or numbers and ranges, such as "0-3,6""#);
+            return Vec::new();
+        };
+        cpus.into_iter().map(|cpu| Located::new(cpu, field.span.clone())).collect()
     }
 
     /// A time, in microseconds.
@@ -241,7 +312,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
             return None;
         };
         let what = if self.name.is_empty() { format!("[{key}]") } else { format!("`{key}` of {}", self.what) };
-        Some(Self::new(self.reporter, table, field.span, what, self.described(key)))
+        Some(self.inner(table, field.span, what, key))
     }
 
     /// The tables `[kind.NAME]`, in the order of the file.
@@ -261,7 +332,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
                 continue;
             };
             let what = format!("[{kind}.{}]", key.get_ref());
-            let mut reader = Self::new(self.reporter, table, key.span(), what, self.described(kind));
+            let mut reader = self.inner(table, key.span(), what, kind);
             reader.name = key.get_ref().to_string();
             tables.push(reader);
         }
@@ -283,7 +354,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
             match item.as_table() {
                 Some(table) => {
                     let what = format!("`{key}` {index} of {}", self.what);
-                    let mut reader = Self::new(self.reporter, table, item.span, what, self.described(key));
+                    let mut reader = self.inner(table, item.span, what, key);
                     reader.name.push_str(key);
                     tables.push(reader);
                 }
