@@ -45,6 +45,8 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("console", env!("BULKHEAD_CONSOLE")),
         ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
         ("hello", env!("BULKHEAD_HELLO")),
+        ("cyclic", env!("BULKHEAD_CYCLIC")),
+        ("neighbour", env!("BULKHEAD_NEIGHBOUR")),
         ("init", env!("BULKHEAD_INIT")),
         ("netcheck", env!("BULKHEAD_NETCHECK")),
         ("nvme", env!("BULKHEAD_BLOCK_NVME")),

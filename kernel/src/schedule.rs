@@ -31,6 +31,8 @@ fn prompt(home: &Cpu) {
 /// Makes a blocked thread ready, on its own processor.
 pub fn wake(thread: Ref<Thread>) {
     disarm(thread);
+    // Whoever has slept begins a turn of its own: what it sees of time does not depend on turns before.
+    thread.slice.set(0);
     thread.state.set(State::Ready);
     make_ready(thread);
 }
@@ -40,7 +42,8 @@ fn disarm(thread: Ref<Thread>) {
     if thread.timer.is_armed()
         && let Some(home) = home(thread)
     {
-        home.timers.disarm(thread);
+        let queue = if thread.is_soon.get() { &home.soon } else { &home.timers };
+        queue.disarm(thread);
     }
 }
 
@@ -54,14 +57,21 @@ pub fn make_ready(thread: Ref<Thread>) {
     }
 }
 
-/// Puts a ready thread before or behind its equals. Answers its priority, that of the window that pays for it; nothing if there is
-/// none, or the thread was told to stop: then it stops.
+/// Puts a ready thread before or behind its equals. Answers its priority, that of the window that pays for it; nothing if that is not
+/// open, or there is none, or the thread was told to stop: then it stops.
 fn enqueue(home: &Cpu, thread: Ref<Thread>, first: bool) -> Option<Priority> {
     let stopping = thread.stopping.replace(false);
     let Some(window) = thread.paying_window().filter(|_| !stopping) else {
         thread.state.set(State::Stopped);
         return None;
     };
+    let (left, opens) = window.frame.look(msr::tsc());
+    if left == 0 {
+        // In another's slot it is not seen: the timer has a deadline in its own.
+        thread.state.set(State::Throttled);
+        arm(home, thread, opens);
+        return None;
+    }
     let own = window.priority.get();
     if first {
         home.ready.push_front(thread, own)
@@ -81,16 +91,41 @@ pub fn interrupt_guest(thread: Ref<Thread>, number: u8) {
     }
 }
 
-/// Has the timer wake a thread of this or another processor at `deadline`.
+/// Has the timer wake a thread of this or another processor at `deadline`, or later, when its window opens.
 pub fn set_timer(thread: Ref<Thread>, deadline: u64) {
     if let Some(home) = home(thread) {
-        home.timers.arm(thread, deadline);
-        if core::ptr::eq(home, cpu::this()) {
-            time::arm(home);
-        } else {
-            apic::send(home.apic_id.get(), vector::TIMER);
-        }
+        let (left, opens) = thread.paying_window().map_or((1, 0), |window| window.frame.look(deadline));
+        arm(home, thread, if left == 0 { opens } else { deadline });
     }
+}
+
+/// Puts a thread into its processor's timer queue, and has that processor look at it if it would be late.
+fn arm(home: &Cpu, thread: Ref<Thread>, deadline: u64) {
+    disarm(thread);
+    let is_soon = deadline < home.quiet_until.get();
+    thread.is_soon.set(is_soon);
+    let queue = if is_soon { &home.soon } else { &home.timers };
+    queue.arm(thread, deadline);
+    if core::ptr::eq(home, cpu::this()) {
+        time::arm(home);
+    } else if deadline < home.budget_end.get() {
+        apic::send(home.apic_id.get(), vector::TIMER);
+    }
+}
+
+/// Takes the calling thread off its processor until the next slot of its window, if fewer than `ticks` are left of this one.
+#[cold]
+#[inline(never)]
+pub fn await_room(thread: Ref<Thread>, ticks: u64) -> bool {
+    let now = msr::tsc();
+    let frame = thread.paying_window();
+    let frame = frame.as_ref().map(|window| &window.frame);
+    let Some((left, _)) = frame.map(|frame| frame.look(now)).filter(|(left, _)| *left < ticks) else {
+        return false;
+    };
+    thread.state.set(State::Throttled);
+    set_timer(thread, now.saturating_add(left));
+    true
 }
 
 /// Time slices among threads of one priority, per second.
@@ -161,9 +196,12 @@ fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
         let available = window.available(now);
         if available == 0 {
             thread.state.set(State::Throttled);
-            cpu.timers.arm(thread, window.refill_at.get());
+            arm(cpu, thread, window.refill_at.get());
             continue;
         }
+        let until = if window.quiet.get() { now.saturating_add(window.frame.look(now).0) } else { 0 };
+        cpu.quiet_until.set(until);
+        apic::hold_devices(cpu, until != 0);
         cpu.current.set(Some(thread));
         cpu.priority.set(window.priority.get());
         cpu.window_since.set(now);
@@ -186,7 +224,10 @@ fn idle(cpu: &'static Cpu) -> Ref<Thread> {
     // SAFETY: the kernel's own space maps the kernel half like every other.
     unsafe { load_space(space) }
     loop {
-        time::arm_for(cpu, u64::MAX);
+        let until = cpu.quiet_until.get();
+        let quiet = until > msr::tsc();
+        apic::hold_devices(cpu, quiet);
+        time::arm_for(cpu, if quiet { until } else { u64::MAX });
         // The lock is held by a guard further up the stack; lend it to others while asleep.
         crate::lock::release_while(|| {
             // SAFETY: interrupts come between STI and the end of HLT only, on the kernel's stack, and return here.

@@ -27,7 +27,8 @@ pub fn arm_for(cpu: &Cpu, budget_end: u64) {
 
 /// Arms the timer for the nearest deadline.
 pub fn arm(cpu: &Cpu) {
-    let deadline = cpu.timers.earliest().unwrap_or(u64::MAX).min(cpu.budget_end.get());
+    let earliest = [&cpu.soon, &cpu.timers].map(|queue| queue.earliest().unwrap_or(u64::MAX));
+    let deadline = earliest.into_iter().fold(cpu.budget_end.get(), u64::min);
     if deadline != cpu.armed.get() {
         cpu.armed.set(deadline);
         apic::arm_timer(deadline, msr::tsc());
@@ -47,7 +48,7 @@ pub fn arm_by(deadline: u64) {
 pub fn expire(cpu: &'static Cpu) {
     let now = msr::tsc();
     cpu.armed.set(u64::MAX);
-    while let Some(thread) = cpu.timers.pop_expired(now) {
+    while let Some(thread) = cpu.soon.pop_expired(now).or_else(|| cpu.timers.pop_expired(now)) {
         match thread.state.get() {
             State::Waiting => {
                 thread.end_wait();

@@ -8,6 +8,7 @@ mod corner;
 mod defects;
 mod firmware;
 mod guests;
+mod interference;
 mod ipi;
 mod isolation;
 mod linux;

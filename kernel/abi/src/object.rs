@@ -49,6 +49,8 @@ numbered! {
     }
 }
 
+/// Most slots that a window has of a major frame.
+pub const MAX_FRAME_SLOTS: usize = 8;
 /// In place of a partition slot: the caller's own capability table.
 pub const SELF_TABLE: u64 = u64::MAX;
 /// Number of the first method that is particular to an object type.
@@ -60,7 +62,7 @@ numbered! {
         /// Make a kernel object of the memory: `rdx` = [`ObjectType`] | pages << 8 (0: the type's minimum), `r10` destination
         /// slot, `r8` = offset in the memory, `r9` = argument by type: Partition: slots in its table (rounded up to pages);
         /// Thread: partition slot | window slot << 32; Vcpu: guest-space slot | thread slot << 32 (it runs on that thread's CPU);
-        /// GuestSpace: [`GuestPaging`]; Endpoint: CPU; Notification: 0; Window: parent window slot, whose CPU
+        /// GuestSpace: [`GuestPaging`]; Endpoint: CPU | TSC ticks that its server takes at most << 32 (0: not said); Notification: 0; Window: parent window slot, whose CPU
         /// and priority it starts with. Needs `CREATE`; the memory must be neither mapped nor in use.
         /// The new capability is a child of the memory's.
         Create = 16,
@@ -178,7 +180,7 @@ numbered! {
 pub const BIND_REMAPPED: u64 = 1 << 2;
 
 numbered! {
-    /// Methods of `Window`. Need `CONTROL`.
+    /// Methods of `Window`. Need `CONTROL`, and are refused once the system is sealed.
     pub enum WindowMethod {
         /// `rdx` = CPU, `r10` = priority (0 lowest to 63; at most the parent's), `r8` = budget in TSC ticks per period,
         /// `r9` = period in TSC ticks (0: no limit).
@@ -186,5 +188,9 @@ numbered! {
         /// On the root window only: seal the system. From then on no object can be created, and no port, interrupt or
         /// window right be derived.
         Seal = 17,
+        /// Give the window a slot of a cyclic major frame: it is open between `rdx` and `r10`, in TSC ticks since the frame's
+        /// beginning, which is when the TSC is a multiple of the frame's length `r8`. Outside its slots nothing that it pays for runs,
+        /// and no deadline passes. `r9` = 1: no device interrupts the slot. Slots come in ascending order, at most [`MAX_FRAME_SLOTS`].
+        AddSlot = 18,
     }
 }

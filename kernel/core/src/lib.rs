@@ -26,6 +26,7 @@
 extern crate std;
 
 pub mod engine;
+pub mod frame;
 pub mod frames;
 pub mod lock;
 pub mod object;

@@ -1,6 +1,7 @@
 //! The local APIC, as memory-mapped xAPIC or as x2APIC MSRs: timer, interprocessor interrupts, end of interrupt.
 
-use crate::arch::{cpu, msr, traps::vector};
+use crate::arch::cpu::{self, Cpu};
+use crate::arch::{msr, traps::vector};
 use crate::memory::layout::DEVICES;
 use crate::time;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -162,5 +163,13 @@ pub fn arm_timer(deadline: u64, now: u64) {
     } else {
         let ticks = (u128::from(deadline.saturating_sub(now)) * u128::from(TIMER_RATIO.load(Ordering::Relaxed))) >> 16;
         write(INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
+    }
+}
+
+/// Holds device interrupts back, or lets them come: the vectors below the kernel's own, by the task priority (SDM vol. 3, 11.8.3.1).
+#[inline]
+pub fn hold_devices(cpu: &Cpu, quiet: bool) {
+    if cpu.quiet.replace(quiet) != quiet {
+        write(TASK_PRIORITY, if quiet { u32::from(vector::TIMER) - 1 } else { 0 });
     }
 }

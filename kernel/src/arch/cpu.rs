@@ -42,10 +42,16 @@ pub struct Cpu {
     pub ready: ReadyQueue<Thread, Queued>,
     /// Threads here that wait for a time.
     pub timers: TimerQueue<Thread, Sleeping>,
+    /// Those whose time is within the quiet slot that runs: how long it takes to be among them depends on nobody else.
+    pub soon: TimerQueue<Thread, Sleeping>,
     /// TSC value for which the local timer is armed; `u64::MAX` if for none.
     pub armed: Cell<u64>,
     /// TSC value at which the current thread's slice or its window's budget ends; `u64::MAX` for never.
     pub budget_end: Cell<u64>,
+    /// TSC value until which device interrupts are held back.
+    pub quiet_until: Cell<u64>,
+    /// They are.
+    pub quiet: Cell<bool>,
     /// TSC value since when the current window is charged.
     pub window_since: Cell<u64>,
     /// A thread of higher priority than the current one became ready.

@@ -16,6 +16,8 @@ pub struct Endpoint {
     pub header: ObjectHeader,
     /// The CPU of all threads that may use it.
     pub cpu: Cell<u32>,
+    /// TSC ticks that its server takes for a call at most, as its maker says; 0: not said. No call begins with less left of a slot.
+    pub worst_case: Cell<u32>,
     /// The server thread that waits for a message; one at most, which is what makes the hand-over short.
     pub receiver: Cell<Option<Ref<Thread>>>,
     /// Threads whose calls nobody has received yet.

@@ -106,6 +106,8 @@ pub struct Thread {
     pub queued: Links<Thread>,
     /// In a timer queue.
     pub timer: Timer<Thread>,
+    /// In that of the quiet slot.
+    pub is_soon: Cell<bool>,
     /// Capability to its window, a child of the one that bound it.
     pub window: Slot,
     /// Capability to its bound notification.

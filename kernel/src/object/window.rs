@@ -1,5 +1,6 @@
-//! A share of a CPU: a priority and, optionally, a budget in each period.
+//! A share of a CPU: a priority and, optionally, a budget in each period, or slots of a cyclic major frame.
 
+use bulkhead_core::frame::MajorFrame;
 use bulkhead_core::object::ObjectHeader;
 use bulkhead_core::phys::KernelObject;
 use bulkhead_core::queue::Priority;
@@ -24,6 +25,10 @@ pub struct Window {
     pub remaining: Cell<u64>,
     /// When the budget is made full again.
     pub refill_at: Cell<u64>,
+    /// When it is open.
+    pub frame: MajorFrame,
+    /// Device interrupts wait until its slot is over.
+    pub quiet: Cell<bool>,
 }
 
 // SAFETY: cells of numbers.
@@ -46,17 +51,22 @@ impl Window {
         self.remaining.set(self.remaining.get().saturating_sub(ticks));
     }
 
-    /// Fills the budget when its time has come. Returns the ticks that may be used now; `u64::MAX` without a limit.
+    /// Fills the budget when its time has come. Returns the ticks that may be used now, `u64::MAX` without a limit, or 0: then there
+    /// will be some at `refill_at`.
     #[inline]
     pub fn available(&self, now: u64) -> u64 {
         let period = self.period.get();
-        if period == 0 {
-            return u64::MAX;
+        let (left, opens) = self.frame.look(now);
+        if left == 0 {
+            self.refill_at.set(opens);
+        }
+        if left == 0 || period == 0 {
+            return left;
         }
         if now >= self.refill_at.get() {
             self.remaining.set(self.budget.get());
             self.refill_at.set(now.saturating_add(period));
         }
-        self.remaining.get()
+        self.remaining.get().min(left)
     }
 }

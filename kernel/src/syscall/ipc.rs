@@ -7,7 +7,7 @@ use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
 use crate::object::{engine, lookup};
 use crate::schedule;
-use bulkhead_abi::{Error, MESSAGE_WORDS, MessageInfo, Rights, SIGNAL_BADGE};
+use bulkhead_abi::{Error, MESSAGE_WORDS, MessageInfo, Rights, SIGNAL_BADGE, Syscall};
 use bulkhead_core::phys::Ref;
 
 /// The part of a message info that the receiver sees when no capability came.
@@ -18,6 +18,10 @@ pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64)
     serve(|cpu, thread| {
         let (endpoint, badge) = endpoint_here(cpu, thread, slot, Rights::CALL)?;
         let words = [w0, w1, w2, w3];
+        if endpoint.worst_case.get() != 0 && schedule::await_room(thread, endpoint.worst_case.get().into()) {
+            thread.restart_syscall(Syscall::Call, [slot, info, w0, w1, w2, w3]);
+            return Ok(schedule::next(cpu));
+        }
         let Some(server) = endpoint.receiver.get() else {
             return Ok(queue(thread, endpoint, badge, info, words));
         };
@@ -119,6 +123,8 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
         client.server.set(Some(thread));
         thread.caller.set(Some(client));
         thread.payer.set(client.payer.get());
+        // The caller's window pays, and may be closed.
+        cpu.reschedule.set(true);
         thread.set_message(client.badge.get(), info, words);
         return schedule::next(cpu);
     }

@@ -8,6 +8,7 @@
 //! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
 //! - `corner AREA...`: checks the architecture's corner cases, all or those of some areas, and powers off;
 //! - `paging-log`: logs what accesses meet under all combinations of rights;
+//! - `storm KIND`: one kind of exit for ever, as fast as it goes;
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
@@ -47,6 +48,7 @@ mod shadow_smp;
 mod smp;
 mod smp_memory;
 mod startup;
+mod storm;
 mod timers;
 
 // Compiled code calls its functions by name.
@@ -86,6 +88,7 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("paging-log") => corner::paging_log::run(),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
+        Some("storm") => storm::run(words.next().unwrap_or("cpuid")),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),
         Some("hello") | None => hello(),
         Some(other) => {

@@ -142,7 +142,10 @@ impl<'a> Construction<'a> {
         let mut endpoints = Vec::new();
         for record in plan.endpoints() {
             let slot = allocator
-                .create(NewObject::Endpoint { cpu: u64::from(record.cpu) })
+                .create(NewObject::Endpoint {
+                    cpu: u64::from(record.cpu),
+                    worst_case: ticks_of(boot, record.worst_case_us) as u32,
+                })
                 .during("make the endpoint", record.name.as_str())?;
             endpoints.push(Endpoint(slot));
         }
@@ -303,6 +306,7 @@ impl<'a> Construction<'a> {
             let window = Window(self.allocator.create(NewObject::Window { parent })?);
             let (budget, period) = (self.ticks(record.budget_us), self.ticks(record.period_us));
             window.configure(cpu, u64::from(record.priority), budget, period).map_err(Cause::Kernel)?;
+            self.add_slots(window, built.plan.index, record.cpu)?;
             let object = NewObject::Thread { partition: built.handle, window };
             let thread = Thread(self.allocator.create(object)?);
             let notification = match index {
@@ -375,8 +379,21 @@ impl<'a> Construction<'a> {
     }
 
     fn ticks(&self, microseconds: u64) -> u64 {
-        let ticks = u128::from(microseconds) * u128::from(self.boot.tsc_hz) / 1_000_000;
-        u64::try_from(ticks).unwrap_or(u64::MAX)
+        ticks_of(self.boot, microseconds)
+    }
+
+    /// Gives a window the partition's slots of the CPU's major frame.
+    fn add_slots(&self, window: Window, partition: usize, cpu: u32) -> Result<(), Cause> {
+        for slot in self.plan.slots(partition, cpu) {
+            let [frame, start, end] = [slot.frame_us, slot.start_us, slot.end_us].map(|time| self.ticks(time));
+            window.add_slot(frame, start, end, slot.quiet == 1).map_err(Cause::Kernel)?;
+        }
+        Ok(())
+    }
+
+    /// From now on init runs in its slots alone, if the plan says so.
+    pub fn keep_to_slots(&self) -> Result<(), Cause> {
+        self.add_slots(Window(Slot(init_slot::FIRST_WINDOW)), 0, 0)
     }
 
     /// Maps a region into a partition.
@@ -440,6 +457,12 @@ impl Built {
         self.program.zero(0, self.image.length()).map_err(Cause::Kernel)?;
         fill(self.program, |view| self.image.load(view))
     }
+}
+
+/// TSC ticks in so many microseconds.
+fn ticks_of(boot: &BootInfo, microseconds: u64) -> u64 {
+    let ticks = u128::from(microseconds) * u128::from(boot.tsc_hz) / 1_000_000;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
 /// Maps memory in init's space while it is filled.

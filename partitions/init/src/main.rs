@@ -98,6 +98,7 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Built(_))).count(),
         construction.allocator.free_bytes() >> 10
     );
+    construction.keep_to_slots().during("keep to the slots of", "init")?;
     seal(boot)?;
     Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses))
 }

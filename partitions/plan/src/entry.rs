@@ -76,6 +76,8 @@ numbered! {
         /// See [`VirtioStructures`]. Init fills in the parameters: BAR | multiplier << 32; common, notification and device structure,
         /// each offset | length << 32.
         VirtioStructures = 21,
+        /// See [`FrameSlot`]. Parameters: microseconds of the major frame, start and end of the slot in it, CPU.
+        FrameSlot = 22,
     }
 }
 
@@ -206,6 +208,20 @@ pub struct Channel<'a> {
     pub role: Role,
     /// What the memory holds.
     pub kind: ChannelKind,
+}
+
+/// A slot of the cyclic major frame of a CPU on which the partition has threads: these run in its slots alone. A frame begins whenever
+/// the TSC is a multiple of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameSlot {
+    /// The CPU.
+    pub cpu: u32,
+    /// Length of the frame in microseconds.
+    pub frame_us: u64,
+    /// Microseconds from the frame's beginning to the slot's.
+    pub start_us: u64,
+    /// To its end.
+    pub end_us: u64,
 }
 
 /// Memory that the partition has for itself, or shares as the manifest says.

@@ -3,9 +3,9 @@
 use crate::entry::numbered;
 use crate::view::View;
 use crate::{
-    Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
-    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread, Vcpu,
-    VirtioStructures, layout,
+    Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, FrameSlot, GuestMemory,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread,
+    Vcpu, VirtioStructures, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -134,6 +134,7 @@ impl<'a> Environment<'a> {
             EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
             EntryKind::RemappingUnit => RemappingUnit::view(entry).is_some(),
             EntryKind::VirtioStructures => VirtioStructures::view(entry).is_some(),
+            EntryKind::FrameSlot => FrameSlot::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -255,6 +256,11 @@ impl<'a> Environment<'a> {
 
     /// Further threads, in order of their index.
     pub fn threads(&self) -> impl Iterator<Item = Thread> + use<'a> {
+        self.views()
+    }
+
+    /// The slots of major frames outside which its threads do not run, if there are any.
+    pub fn frame_slots(&self) -> impl Iterator<Item = FrameSlot> + use<'a> {
         self.views()
     }
 

@@ -29,6 +29,7 @@ impl<'a> Plan<'a> {
             channels: table(bytes, header.channels, TableName::Channels)?,
             endpoints: table(bytes, header.endpoints, TableName::Endpoints)?,
             devices: table(bytes, header.devices, TableName::Devices)?,
+            slots: table(bytes, header.slots, TableName::Slots)?,
             bindings: table(bytes, header.bindings, TableName::Bindings)?,
             environments,
         };
@@ -84,6 +85,13 @@ impl<'a> Plan<'a> {
                 && plan.partitions.get(device.partition as usize).is_some()
                 && DeviceSelector::from_number(u64::from(device.selector)).is_some()
                 && (1..=layout::MAX_MESSAGES as u32).contains(&device.vectors)
+        })?;
+        each(plan.slots, TableName::Slots, |slot| {
+            plan.partitions.get(slot.partition as usize).is_some()
+                && slot.cpu < layout::MAX_CPUS
+                && slot.start_us < slot.end_us
+                && slot.end_us <= slot.frame_us
+                && slot.quiet <= 1
         })?;
         for (index, record) in (0u32..).zip(plan.partitions) {
             plan.check_partition(index, record).ok_or(PlanError::BadRecord(TableName::Partitions, index))?;

@@ -5,7 +5,7 @@ use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
     EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, Fault, GuestRecord, Interrupt, IoPorts,
     ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RemappingUnit,
-    RestartPolicy, Role, Thread, ThreadRecord, Vcpu, layout,
+    RestartPolicy, Role, SlotRecord, Thread, ThreadRecord, Vcpu, layout,
 };
 
 /// Why bytes are not a plan.
@@ -49,6 +49,8 @@ pub enum TableName {
     Endpoints,
     /// `PlanHeader::devices`.
     Devices,
+    /// `PlanHeader::slots`.
+    Slots,
     /// `PlanHeader::bindings`.
     Bindings,
     /// `PlanHeader::environments`.
@@ -91,6 +93,7 @@ pub struct Plan<'a> {
     pub(crate) channels: &'a [ChannelRecord],
     pub(crate) endpoints: &'a [EndpointRecord],
     pub(crate) devices: &'a [DeviceRecord],
+    pub(crate) slots: &'a [SlotRecord],
     pub(crate) bindings: &'a [BindingRecord],
     pub(crate) environments: &'a [u8],
 }
@@ -144,6 +147,11 @@ impl<'a> Plan<'a> {
     /// Devices on the PCI bus, in the order of their index. Each belongs to one partition.
     pub fn devices(&self) -> &'a [DeviceRecord] {
         self.devices
+    }
+
+    /// The slots of the partition with this index in the major frame of a CPU; none if its threads there run at any time.
+    pub fn slots(&self, partition: usize, cpu: u32) -> impl Iterator<Item = &'a SlotRecord> + use<'a> {
+        self.slots.iter().filter(move |slot| slot.partition as usize == partition && slot.cpu == cpu)
     }
 
     /// Whether the manifest counts on an IOMMU.
@@ -340,7 +348,7 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
-            EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent => {
+            EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent | EntryKind::FrameSlot => {
                 without_target(Resource::None)?
             }
         })

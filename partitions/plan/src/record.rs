@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 6;
+pub const PLAN_VERSION: u32 = 7;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -65,6 +65,8 @@ pub struct PlanHeader {
     pub endpoints: Table,
     /// [`DeviceRecord`]s.
     pub devices: Table,
+    /// [`SlotRecord`]s.
+    pub slots: Table,
     /// [`BindingRecord`]s, one for each environment entry.
     pub bindings: Table,
     /// Bytes of the environments.
@@ -209,6 +211,26 @@ pub struct ThreadRecord {
     pub notification_slot: u64,
 }
 
+/// A slot of a CPU's cyclic major frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SlotRecord {
+    /// Index of the partition whose threads on the CPU may run in it.
+    pub partition: u32,
+    /// The CPU.
+    pub cpu: u32,
+    /// Length of the frame in microseconds.
+    pub frame_us: u64,
+    /// Microseconds from the frame's beginning. The slots of a partition on a CPU are in ascending order.
+    pub start_us: u64,
+    /// Its end, likewise.
+    pub end_us: u64,
+    /// 1: device interrupts wait until it is over.
+    pub quiet: u32,
+    /// Not used, 0.
+    pub reserved: u32,
+}
+
 /// A guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -280,6 +302,8 @@ pub struct EndpointRecord {
     pub server: u32,
     /// CPU.
     pub cpu: u32,
+    /// Microseconds that its server takes for a call at most; 0 if that is not said.
+    pub worst_case_us: u64,
 }
 
 numbered! {

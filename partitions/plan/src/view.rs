@@ -2,8 +2,8 @@
 
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
-    GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort, Paging, PciFunction,
-    RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
+    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort, Paging,
+    PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -53,6 +53,15 @@ impl<'a> View<'a> for Channel<'a> {
             role,
             kind,
         })
+    }
+}
+
+impl<'a> View<'a> for FrameSlot {
+    fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::FrameSlot)?;
+        let [frame_us, start_us, end_us, cpu] = entry.parameters;
+        (start_us < end_us && end_us <= frame_us).then_some(())?;
+        Some(Self { cpu: small(cpu)?, frame_us, start_us, end_us })
     }
 }
 

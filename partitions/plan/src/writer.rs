@@ -3,7 +3,7 @@
 use crate::{
     BindingRecord, ChannelRecord, DeviceRecord, ENVIRONMENT_MAGIC, ENVIRONMENT_VERSION, EndpointRecord, EntryKind,
     EnvironmentEntry, EnvironmentHeader, GuestRecord, ModuleRecord, NO_BIT, Name, PLAN_MAGIC, PLAN_VERSION,
-    PartitionRecord, PlanHeader, RegionRecord, Table, ThreadRecord, layout,
+    PartitionRecord, PlanHeader, RegionRecord, SlotRecord, Table, ThreadRecord, layout,
 };
 use alloc::vec::Vec;
 use core::mem::size_of;
@@ -87,6 +87,8 @@ pub struct PlanWriter {
     pub endpoints: Vec<EndpointRecord>,
     /// Devices.
     pub devices: Vec<DeviceRecord>,
+    /// Slots of major frames.
+    pub slots: Vec<SlotRecord>,
     partitions: Vec<PartitionRecord>,
     threads: Vec<ThreadRecord>,
     bindings: Vec<BindingRecord>,
@@ -103,6 +105,7 @@ impl Default for PlanWriter {
             channels: Vec::new(),
             endpoints: Vec::new(),
             devices: Vec::new(),
+            slots: Vec::new(),
             partitions: Vec::new(),
             threads: Vec::new(),
             bindings: Vec::new(),
@@ -158,6 +161,7 @@ impl PlanWriter {
             channels: append(&mut bytes, &self.channels),
             endpoints: append(&mut bytes, &self.endpoints),
             devices: append(&mut bytes, &self.devices),
+            slots: append(&mut bytes, &self.slots),
             bindings: append(&mut bytes, &self.bindings),
             environments: append(&mut bytes, &self.environments),
             size: bytes.len() as u32,

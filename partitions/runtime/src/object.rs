@@ -159,6 +159,8 @@ pub enum NewObject {
     Endpoint {
         /// The CPU.
         cpu: u64,
+        /// TSC ticks that its server takes for a call at most; 0 if that is not said.
+        worst_case: u32,
     },
     /// A notification.
     Notification,
@@ -176,7 +178,7 @@ impl NewObject {
             Self::Thread { partition, window } => (ObjectType::Thread, partition.0.0 | window.0.0 << 32),
             Self::Vcpu { space, thread } => (ObjectType::Vcpu, space.0.0 | thread.0.0 << 32),
             Self::GuestSpace { paging } => (ObjectType::GuestSpace, paging as u64),
-            Self::Endpoint { cpu } => (ObjectType::Endpoint, cpu),
+            Self::Endpoint { cpu, worst_case } => (ObjectType::Endpoint, cpu | (worst_case as u64) << 32),
             Self::Notification => (ObjectType::Notification, 0),
             Self::Window { parent } => (ObjectType::Window, parent.0.0),
         }
@@ -389,6 +391,11 @@ impl Window {
     /// Sets the window's CPU, priority and budget (in TSC ticks of each period; a period of 0: no limit).
     pub fn configure(self, cpu: u64, priority: u64, budget: u64, period: u64) -> Result<(), Error> {
         invoke(self.0, WindowMethod::Configure as u64, [cpu, priority, budget, period]).map(|_| ())
+    }
+
+    /// Gives the window a slot of a major frame of `length`: TSC ticks from the frame's beginning. In a quiet one no device interrupts.
+    pub fn add_slot(self, length: u64, start: u64, end: u64, quiet: bool) -> Result<(), Error> {
+        invoke(self.0, WindowMethod::AddSlot as u64, [start, end, length, quiet.into()]).map(|_| ())
     }
 
     /// Seals the system: no new object, and no new authority over ports, interrupts and windows, from now on.

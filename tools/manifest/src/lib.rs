@@ -32,14 +32,16 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 14] = [
+pub const PROGRAMS: [&str; 16] = [
     "ahci",
     "bench",
     "block",
     "bus",
     "console",
+    "cyclic",
     "drivecheck",
     "hello",
+    "neighbour",
     "netcheck",
     "nvme",
     "probe",

@@ -76,6 +76,7 @@ fn every_check_has_a_fixture() {
             checks.extend(words.map(str::to_owned));
         }
     }
+    assert!(checks.len() >= 100, "only {} checks have names", checks.len());
     // What depends on files outside the manifest is in `compile.rs` and below.
     for elsewhere in ["file::unreadable", "modules::bad_program", "modules::too_many"] {
         assert!(checks.remove(elsewhere), "{elsewhere}");

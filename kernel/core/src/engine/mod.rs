@@ -81,6 +81,11 @@ impl Engine {
         self.sealed.set(true);
     }
 
+    /// Whether the system is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.get()
+    }
+
     /// Makes the header of an object whose pages are claimed and zeroed.
     pub fn initialise_object(&self, object: Ref<ObjectHeader>, object_type: ObjectType, pages: u32) {
         let generation = self.generation.get().wrapping_add(1);

@@ -13,7 +13,7 @@ pub const MOST_MAPPED_BYTES: u64 = 64 << 30;
 /// Most pages of one donation.
 pub const MOST_DONATED_PAGES: u64 = 4096;
 /// Pages that one step zeroes at most.
-pub const PAGES_PER_STEP: u64 = 8;
+pub const PAGES_PER_STEP: u64 = 1;
 
 impl Engine {
     /// Maps a Memory or IoPorts capability in a partition or guest space. The caller has checked rights and attributes. To be

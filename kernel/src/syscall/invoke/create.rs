@@ -26,7 +26,7 @@ enum Parameters {
     Thread { partition: Ref<Partition>, window: Ref<Slot> },
     Vcpu { space: Ref<GuestSpace>, cpu: u32 },
     GuestSpace(GuestPaging),
-    Endpoint { cpu: u32 },
+    Endpoint { cpu: u32, worst_case: u32 },
     Notification,
     Window { parent: Ref<Window> },
 }
@@ -80,7 +80,9 @@ fn check(call: &Call, object_type: ObjectType, argument: u64) -> Result<Paramete
             vmx::paging_available(paging)?;
             Ok(Parameters::GuestSpace(paging))
         }
-        ObjectType::Endpoint if argument < u64::from(cpu::count()) => Ok(Parameters::Endpoint { cpu: argument as u32 }),
+        ObjectType::Endpoint if low < u64::from(cpu::count()) => {
+            Ok(Parameters::Endpoint { cpu: low as u32, worst_case: high as u32 })
+        }
         ObjectType::Endpoint => Err(Error::WrongCpu),
         ObjectType::Notification => Ok(Parameters::Notification),
         ObjectType::Window => Ok(Parameters::Window { parent: call.object(argument, Rights::CONTROL)? }),
@@ -95,7 +97,11 @@ fn initialise(object: Ref<ObjectHeader>, parameters: Parameters) -> Option<()> {
         Parameters::Thread { partition, window } => initialise_thread(object.downcast()?, partition, window),
         Parameters::Vcpu { space, cpu } => object.downcast::<Vcpu>()?.initialise(space, cpu),
         Parameters::GuestSpace(paging) => object.downcast::<GuestSpace>()?.initialise(paging),
-        Parameters::Endpoint { cpu } => object.downcast::<Endpoint>()?.cpu.set(cpu),
+        Parameters::Endpoint { cpu, worst_case } => {
+            let endpoint = object.downcast::<Endpoint>()?;
+            endpoint.cpu.set(cpu);
+            endpoint.worst_case.set(worst_case);
+        }
         Parameters::Notification => {}
         Parameters::Window { parent } => {
             object.downcast::<Window>()?.configure(parent.cpu.get(), parent.priority.get(), 0, 0);

@@ -12,6 +12,7 @@ mod resources;
 mod thread;
 
 use super::serve;
+use crate::arch::{cpu, msr};
 use crate::object::notification::Notification;
 use crate::object::thread::Thread;
 use crate::schedule;
@@ -67,11 +68,14 @@ impl Call {
     }
 }
 
-/// Repeats a step while it is short, and answers as a method does.
+/// Repeats a step while it is short and no timer is due, and answers as a method does.
 pub fn repeat(mut step: impl FnMut() -> Result<Progress, Error>) -> Result<Outcome, Error> {
     for _ in 0..STEPS_AT_ONCE {
         if step()? == Progress::Done {
             return DONE;
+        }
+        if msr::tsc() >= cpu::this().armed.get() {
+            break;
         }
     }
     Ok(Outcome::Again)

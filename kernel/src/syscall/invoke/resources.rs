@@ -47,6 +47,7 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
 pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
     let window = call.slot.expect_object::<Window>(Rights::CONTROL)?;
     match WindowMethod::from_number(method).ok_or(Error::UnknownMethod)? {
+        _ if engine().is_sealed() => Err(Error::Sealed),
         WindowMethod::Configure => {
             let [target, priority, budget, period] = call.arguments;
             if target != u64::from(window.cpu.get()) {
@@ -63,6 +64,15 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
                 return Err(Error::MissingRight);
             }
             engine().seal();
+            DONE
+        }
+        WindowMethod::AddSlot => {
+            let [start, end, length, quiet] = call.arguments;
+            if quiet > 1 || end.saturating_sub(start) < time::frequency() / 100_000 {
+                return Err(Error::BadArgument);
+            }
+            window.frame.add(length, start, end)?;
+            window.quiet.set(quiet == 1);
             DONE
         }
     }

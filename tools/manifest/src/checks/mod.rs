@@ -9,6 +9,7 @@ mod cpus;
 mod devices;
 mod disks;
 mod firmware;
+mod frames;
 mod guests;
 mod levels;
 mod memory;
@@ -48,6 +49,17 @@ pub(crate) fn all(context: &Context<'_>) {
         time::priorities_are_in_range,
         time::budgets_fit_their_periods,
         time::cpus_are_not_over_committed,
+        frames::cpus_are_there,
+        frames::lengths_can_be_kept,
+        frames::windows_are_inside,
+        frames::windows_are_apart,
+        frames::windows_are_for_somebody,
+        frames::windows_are_not_too_many,
+        frames::everybody_has_time,
+        frames::budgets_are_for_the_rest,
+        frames::calls_fit_a_window,
+        frames::calls_end_in_time,
+        frames::interrupts_stay_out,
         restart::watchdogs_can_act,
         restart::faults_are_sensible,
         cpus::machine_has_cpus,

@@ -1,6 +1,7 @@
 //! From a checked model to the plan that init carries out.
 
 mod channels;
+mod frames;
 mod guests;
 mod modules;
 mod resources;
@@ -97,6 +98,7 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.memories();
     compiler.guests();
     compiler.settings();
+    compiler.frames();
     compiler.finish(reporter)
 }
 

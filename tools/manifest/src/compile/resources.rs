@@ -108,7 +108,9 @@ impl Compiler<'_> {
             let cpu = self.manifest.partition(&server.value).map_or(0, |partition| partition.cpu.value);
             let name = plan_name(&endpoint.name.value);
             let target = self.writer.endpoints.len() as u32;
-            self.writer.endpoints.push(EndpointRecord { name, server: server_index as u32, cpu: cpu as u32 });
+            let worst_case_us = endpoint.worst_case_us.as_ref().map_or(0, |time| time.value);
+            let record = EndpointRecord { name, server: server_index as u32, cpu: cpu as u32, worst_case_us };
+            self.writer.endpoints.push(record);
             let clients = endpoint.clients().iter().filter_map(|client| self.index_of(&client.value));
             let members: Vec<_> = std::iter::once(server_index).chain(clients).collect();
             for (badge, index) in (0..).zip(members) {

@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Table(&'static Table),
     /// Tables with names, as in `[partition.NAME]`.
     Named(&'static Table),
+    /// Tables with numbers, as in `[cpu.N]`.
+    Numbered(&'static Table),
     /// A list of tables, as in `[[guest.NAME.disk]]`.
     Tables(&'static Table),
     /// A table with any keys, whose values are texts.
@@ -149,7 +151,7 @@ impl Kind {
             Self::Boolean => "true".to_owned(),
             Self::False => "false".to_owned(),
             Self::List(item) => format!("[{}]", item.written()),
-            Self::Table(table) | Self::Named(table) => inline(table),
+            Self::Table(table) | Self::Named(table) | Self::Numbered(table) => inline(table),
             Self::Tables(table) => format!("[{}]", inline(table)),
             Self::Texts => r#"{ key = "..." }"#.to_owned(),
             Self::Sizes => r#"{ small = "64 MiB" }"#.to_owned(),
@@ -160,7 +162,7 @@ impl Kind {
     /// The table that it is, or that each of its values is.
     pub(crate) fn table(self) -> Option<&'static Table> {
         match self {
-            Self::Table(table) | Self::Named(table) | Self::Tables(table) => Some(table),
+            Self::Table(table) | Self::Named(table) | Self::Numbered(table) | Self::Tables(table) => Some(table),
             Self::Either(kinds) => kinds.iter().find_map(|kind| kind.table()),
             _ => None,
         }

@@ -60,7 +60,7 @@ fn alternatives(kind: Kind) -> Vec<String> {
         Kind::Time => "time",
         Kind::Boolean => "`true` or `false`",
         Kind::False => "`false`",
-        Kind::Table(_) | Kind::Named(_) => "table",
+        Kind::Table(_) | Kind::Named(_) | Kind::Numbered(_) => "table",
         Kind::Tables(_) => "list of tables",
         Kind::Texts => "table of texts",
         Kind::Sizes => "table of sizes",

@@ -95,6 +95,11 @@ fn value(kind: Kind, definitions: &mut Map<String, Value>) -> Value {
             "propertyNames": reference("name"),
             "additionalProperties": shape(table, definitions),
         }),
+        Kind::Numbered(table) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[0-9]+$" },
+            "additionalProperties": shape(table, definitions),
+        }),
         Kind::Tables(table) => {
             let mut item = shape(table, definitions);
             if let Some(item) = item.as_object_mut() {
@@ -150,7 +155,7 @@ fn requirements(table: &Table) -> Map<String, Value> {
     for key in table.keys {
         let (within, of) = match key.kind {
             Kind::Table(table) => (None, requirements(table)),
-            Kind::Named(table) => (Some("additionalProperties"), requirements(table)),
+            Kind::Named(table) | Kind::Numbered(table) => (Some("additionalProperties"), requirements(table)),
             _ => continue,
         };
         if !of.is_empty() {

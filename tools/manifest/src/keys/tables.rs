@@ -22,6 +22,7 @@ pub(crate) const ROOT: Table = Table::new(
         Key::new("sizes", Kind::Sizes, "none", "names for sizes: wherever a size is expected, the name will do"),
         Key::new("system", Kind::Table(&SYSTEM), "", "the system as a whole"),
         Key::new("machine", Kind::Table(&MACHINE), "", "what the manifest counts on"),
+        Key::new("cpu", Kind::Numbered(&CPU), "", "cyclic major frames of CPUs"),
         Key::new("partition", Kind::Named(&PARTITION), "", "native programs"),
         Key::new("guest", Kind::Named(&GUEST), "", "unmodified operating systems"),
         Key::new("switch", Kind::Named(&SWITCH), "", "who may talk to whom on a switch"),
@@ -121,6 +122,26 @@ const PCI: Table = Table::part(&[
     ),
 ]);
 
+const CPU: Table = Table::new(
+    "cpu",
+    "The cyclic major frame of a CPU: who runs in which window of it.",
+    &[
+        Key::required("frame", Kind::Time, "how long the frame is, after which it begins anew: 200 us to 10 s"),
+        Key::new(
+            "windows",
+            Kind::Tables(&WINDOW),
+            "none",
+            "the frame's windows; whoever has none runs in the gaps, init too",
+        ),
+    ],
+);
+
+const WINDOW: Table = Table::part(&[
+    Key::required("partitions", NAMES, "who runs in it: partitions and guests of this CPU"),
+    Key::required("start", Kind::Time, "when it begins, from the beginning of the frame on").example(r#""0 ms""#),
+    Key::required("length", Kind::Time, "how long it is, at least 50 us").example(r#""2 ms""#),
+]);
+
 const SWITCH: Table = Table::new(
     "switch",
     "Who may talk to whom on a partition with program `switch`.",
@@ -160,6 +181,14 @@ const ENDPOINT: Table = Table::new(
     &[
         Key::required("server", Kind::Name, "the native partition that receives and replies"),
         Key::required("clients", NAMES, "the native partitions that call it"),
+        Key::new(
+            "worst_case",
+            Kind::Time,
+            "not known",
+            "the longest time that a call takes, at most 500 ms: where a client has a window of a frame, no call begins that would not \
+             end in it",
+        )
+        .example(r#""50 us""#),
     ],
 );
 

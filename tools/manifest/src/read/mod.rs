@@ -39,6 +39,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
         endpoints: root.named_tables("endpoint").into_iter().map(rest::endpoint).collect(),
         memories: root.named_tables("memory").into_iter().map(rest::memory).collect(),
         switches: root.named_tables("switch").into_iter().map(rest::switch).collect(),
+        frames: root.named_tables("cpu").into_iter().map(rest::frame).collect(),
         policy: root.table("policy").map(|table| rest::policy(&table)).unwrap_or_default(),
     };
     manifest.locate_files(|span| reporter.directory(span));

@@ -1,7 +1,7 @@
-//! `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]` and `[policy]`.
+//! `[cpu.N]`, `[channel.NAME]`, `[endpoint.NAME]`, `[memory.NAME]`, `[switch.NAME]` and `[policy]`.
 
 use super::table::TableReader;
-use crate::model::{Channel, Endpoint, Located, Memory, Policy, Switch};
+use crate::model::{Channel, Endpoint, Frame, FrameWindow, Located, Memory, Policy, Switch};
 
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
@@ -29,6 +29,7 @@ pub(super) fn endpoint(table: TableReader<'_, '_>) -> Endpoint {
         name: Located::new(table.name.clone(), table.span.clone()),
         server: table.require("server", TableReader::string),
         clients: table.require("clients", |table, key| Some(table.strings(key))),
+        worst_case_us: table.time("worst_case"),
     };
     table.finish();
     endpoint
@@ -52,6 +53,27 @@ pub(super) fn switch(table: TableReader<'_, '_>) -> Switch {
     let switch = Switch { name: Located::new(table.name.clone(), table.span.clone()), allow: table.strings("allow") };
     table.finish();
     switch
+}
+
+pub(super) fn frame(table: TableReader<'_, '_>) -> Frame {
+    let frame = Frame {
+        cpu: Located::new(table.name.clone(), table.span.clone()),
+        length_us: table.require("frame", TableReader::time),
+        windows: table.tables("windows").into_iter().map(frame_window).collect(),
+    };
+    table.finish();
+    frame
+}
+
+fn frame_window(table: TableReader<'_, '_>) -> FrameWindow {
+    let window = FrameWindow {
+        span: table.span.clone(),
+        partitions: table.require("partitions", |table, key| Some(table.strings(key))).unwrap_or_default(),
+        start_us: table.require("start", TableReader::time),
+        length_us: table.require("length", TableReader::time),
+    };
+    table.finish();
+    window
 }
 
 pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {

@@ -1,0 +1,119 @@
+//! What a partition can observe in its windows does not depend on its neighbours; and its windows begin in time.
+//!
+//! Under Bochs every instruction is a tick of the time-stamp counter, so the hash of all observations is the same bit for bit, or
+//! something got through.
+
+use std::{fs, path::Path};
+
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, path, run};
+
+/// Where the manifest's neighbour begins.
+const NEIGHBOUR: &str = "# The neighbour:";
+
+/// Ticks by which 99.9 % of the windows may begin late.
+const LATEST: u64 = 2_000;
+
+/// What stands beside the observer.
+enum Neighbour {
+    /// The program `neighbour`, with further keys.
+    Native(&'static str, &'static str),
+    /// A built-in guest by its command line, with further keys.
+    Guest(&'static str, &'static str),
+}
+
+use Neighbour::{Guest, Native};
+
+/// Those that are tried at each test; of every kind one, and those that once were noticed.
+const SOME: [Neighbour; 5] = [
+    Native("idle", ""),
+    Native("crash", "restart = \"always\""),
+    Native("interrupts", "devices = [\"rtc\"]"),
+    Guest("storm cpuid", ""),
+    Guest("storm pages", "paging = \"shadow\""),
+];
+
+/// The others.
+const MORE: [Neighbour; 18] = [
+    Native("compute", ""),
+    Native("yield", ""),
+    Native("calls", ""),
+    Native("signals", ""),
+    Native("timers", ""),
+    Native("memory", "memory = \"8 MiB\""),
+    Native("refused", ""),
+    Native("ports", "devices = [\"rtc\"]"),
+    Guest("storm ports", ""),
+    Guest("storm registers", ""),
+    Guest("storm msrs", ""),
+    Guest("storm interrupts", ""),
+    Guest("storm halts", ""),
+    Guest("storm pages", ""),
+    Guest("hostile 7", ""),
+    Guest("hostile 8", "paging = \"shadow\""),
+    Guest("crash", "restart = \"always\""),
+    Guest("spin", ""),
+];
+
+impl Neighbour {
+    fn table(&self) -> String {
+        match self {
+            Native(behaviour, keys) => format!(
+                "[partition.neighbour]\nprogram = \"neighbour\"\nsettings = {{ behaviour = \"{behaviour}\" }}\n{keys}\n\n\
+                 [endpoint.calls]\nserver = \"other\"\nclients = [\"neighbour\"]\nworst_case = \"50 us\"\n"
+            ),
+            Guest(line, keys) => format!(
+                "[guest.neighbour]\nmemory = \"48 MiB\"\nkernel = \"builtin:guests\"\ncommand_line = \"{line}\"\n\
+                 must_finish = false\n{keys}\n\n[endpoint.calls]\nserver = \"other\"\nclients = [\"source\"]\nworst_case = \"50 us\"\n"
+            ),
+        }
+    }
+
+    fn name(&self) -> String {
+        let (Native(what, keys) | Guest(what, keys)) = self;
+        format!("{what} {keys}")
+    }
+}
+
+/// Hash of what was observed beside a neighbour, and by how much 99.9 % of the windows began late at most.
+fn observe(neighbour: &Neighbour) -> (String, u64) {
+    let text = fs::read_to_string(path("tests/manifests/interference.toml")).expect("the manifest");
+    let (common, _) = text.split_once(NEIGHBOUR).expect("the neighbour's place");
+    let manifest = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interference.toml");
+    fs::write(&manifest, format!("{common}{}", neighbour.table())).expect("to write a manifest");
+    let outcome = run(manifest.to_str().expect("a name"), Backend::Bochs, &[]).expect_status(0);
+    // A line that its window's end cuts is shown as far as it goes, and then whole.
+    let lines = outcome.lines_of("observer");
+    let find = |after: &str| {
+        let rest = lines.iter().rev().find_map(|line| line.split_once(after)).map(|(_, rest)| rest);
+        rest.unwrap_or_else(|| panic!("{}: {outcome}", neighbour.name()))
+    };
+    let (latest, _) = find(" median, ").split_once(' ').expect("a number");
+    (find("200 windows, hash ").to_owned(), latest.parse().expect("a number"))
+}
+
+fn nobody_is_noticed(neighbours: &[&Neighbour]) {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let observed: Vec<_> = neighbours.iter().map(|neighbour| (neighbour.name(), observe(neighbour))).collect();
+    for (name, (hash, latest)) in &observed {
+        eprintln!("{name}: windows at most {latest} late, hash {hash}");
+    }
+    for (name, (hash, latest)) in &observed {
+        assert_eq!(hash, &observed[0].1.0, "beside {name} something else was observed");
+        assert!(*latest <= LATEST, "beside {name} windows began {latest} ticks late");
+    }
+}
+
+#[test]
+fn neighbours_are_not_noticed_and_windows_begin_in_time() {
+    nobody_is_noticed(&SOME.iter().collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "minutes of emulation"]
+fn none_of_all_neighbours_is_noticed() {
+    nobody_is_noticed(&SOME.iter().chain(&MORE).collect::<Vec<_>>());
+}
