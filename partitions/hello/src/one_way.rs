@@ -1,7 +1,7 @@
 //! One-way channels: what is told over one is how many seconds have passed, in its first word.
 //!
 //! The text `tell` of the environment names a channel to tell over, the text `hear` one to listen to. With the text `tamper`, whose
-//! value is a number of seconds, who has heard that number tries to answer, which must fail.
+//! value is a number of seconds, who has heard as many tries to answer, which must fail.
 
 use core::sync::atomic::Ordering;
 
@@ -43,7 +43,7 @@ impl OneWay {
         }
         self.heard = told;
         println!("heard {told} from {}", channel.entry.peer);
-        if self.tamper == Some(told) {
+        if self.tamper.is_some_and(|seconds| told >= seconds) {
             println!("signal back: {:?}", channel.peer.signal(0));
             println!("write back");
             word.store(0, Ordering::Release);

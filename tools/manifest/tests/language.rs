@@ -122,6 +122,18 @@ fn the_schema_refuses_manifests_of_another_shape() {
     assert!(refused >= 5, "only {refused} fixtures have a wrong shape");
 }
 
+/// A file that includes others need not be whole.
+#[test]
+fn the_schema_knows_of_other_files() {
+    let validator = validator();
+    let part = "[partition.a]\ncpu = 1\n[channel.c]\nbetween = { first = \"a\" }\n";
+    let manifest = |text: &str| -> Value { toml::from_str(text).expect("TOML") };
+    assert_ne!(complaints(&validator, &manifest(part)), [""; 0]);
+    let with_include = format!("include = [\"b.toml\"]\n{part}");
+    assert_eq!(complaints(&validator, &manifest(&with_include)), [""; 0]);
+    assert_ne!(complaints(&validator, &manifest(&format!("{with_include}colour = 3"))), [""; 0]);
+}
+
 /// Each kind of mistake is seen by itself, where it is.
 #[test]
 fn the_schema_sees_each_mistake() {
