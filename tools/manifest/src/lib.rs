@@ -13,6 +13,7 @@ mod diagnostic;
 mod files;
 mod flow;
 mod keys;
+mod levels;
 mod machine;
 mod model;
 mod pci;

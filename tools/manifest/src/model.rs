@@ -128,12 +128,6 @@ pub(crate) struct Policy {
     pub(crate) levels: Vec<Located<String>>,
 }
 
-impl Policy {
-    pub(crate) fn trusts(&self, name: &str) -> bool {
-        self.trusted.iter().any(|trusted| trusted.value == name)
-    }
-}
-
 /// Priority of the bus service, which runs alone, before the seal.
 const BUS_PRIORITY: u64 = 20;
 
@@ -554,22 +548,6 @@ impl Manifest {
     /// The partition or guest of this name.
     pub(crate) fn subject(&self, name: &str) -> Option<Subject<'_>> {
         self.subjects().find(|subject| subject.name().value == name)
-    }
-
-    /// How high a subject's level is, from 0; none if it has no level that there is.
-    pub(crate) fn rank(&self, subject: Subject<'_>) -> Option<usize> {
-        let level = subject.level()?;
-        self.policy.levels.iter().position(|known| known.value == level.value)
-    }
-
-    /// Who has a level and must not tell whom, since that one's is lower: higher and lower one. Whoever is trusted has no part in it.
-    pub(crate) fn higher_and_lower(&self) -> Vec<(Subject<'_>, Subject<'_>)> {
-        let ranked = || {
-            let untrusted = self.subjects().filter(|subject| !self.policy.trusts(&subject.name().value));
-            untrusted.filter_map(|subject| Some((subject, self.rank(subject)?)))
-        };
-        let pairs = ranked().flat_map(|(from, high)| ranked().map(move |(to, low)| (from, high, to, low)));
-        pairs.filter(|(_, high, _, low)| high > low).map(|(from, _, to, _)| (from, to)).collect()
     }
 
     /// The native partition of this name.
