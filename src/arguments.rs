@@ -24,12 +24,23 @@ pub enum Command {
     },
     /// Print the JSON schema of manifests, by which editors complete them
     Schema,
+    /// Draw the system that a manifest describes, as SVG
+    Graph(GraphArguments),
     /// Build a bootable image (a CD for a PC BIOS)
     Build(BuildArguments),
     /// Build an image and run it on an emulated machine
     Run(RunArguments),
     /// Measure the kernel under Bochs, in instructions
     Bench(BenchArguments),
+}
+
+#[derive(Args)]
+pub struct GraphArguments {
+    /// The manifest, a TOML file
+    pub manifest: PathBuf,
+    /// Where the picture goes [default: standard output]
+    #[arg(short, long, value_name = "F.svg")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             print!("{}", bulkhead_manifest::schema());
             Ok(0)
         }
+        Command::Graph(arguments) => commands::graph::run(&arguments),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),

@@ -49,7 +49,7 @@ pub enum SystemError {
     },
 }
 
-fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SystemError {
+pub fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> SystemError {
     let path = path.to_owned();
     |error| SystemError::File { path, error }
 }

@@ -29,7 +29,7 @@ fn usage_errors_end_with_2() {
 
 #[test]
 fn manifest_that_is_not_there() {
-    for command in ["check", "build", "run"] {
+    for command in ["check", "graph", "build", "run"] {
         let output = run(&[command, "no/such.toml"]);
         assert_eq!(output.status.code(), Some(2));
         assert!(errors(&output).contains("cannot read no/such.toml"), "{}", errors(&output));
@@ -44,12 +44,54 @@ fn broken_manifest_is_shown_with_its_places() {
     let broken =
         text.replace("settings = {", "colour = 3\nsettings = {").replace("program = \"hello\"", "program = \"helo\"");
     fs::write(&manifest, broken).expect("the directory is writable");
-    let output = run(&["check", manifest.to_str().expect("the path is text")]);
-    assert_eq!(output.status.code(), Some(2));
-    let errors = errors(&output);
-    for expected in ["colour", "helo", "broken.toml:", "2 errors"] {
-        assert!(errors.contains(expected), "{expected} in {errors}");
+    for command in ["check", "graph"] {
+        let output = run(&[command, manifest.to_str().expect("the path is text")]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty(), "{command} writes something");
+        let errors = errors(&output);
+        for expected in ["colour", "helo", "broken.toml:", "2 errors"] {
+            assert!(errors.contains(expected), "{expected} in {errors}");
+        }
     }
+}
+
+#[test]
+fn graph_draws_a_manifest_and_its_picture_is_whole() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("default.svg");
+    let written = run(&["graph", "partitions/default.toml", "-o", file.to_str().expect("the path is text")]);
+    let shown = run(&["graph", "partitions/default.toml"]);
+    for output in [&written, &shown] {
+        assert_eq!(output.status.code(), Some(0), "{}", errors(output));
+    }
+    assert!(written.stdout.is_empty());
+    let svg = fs::read_to_string(&file).expect("the picture is there");
+    assert_eq!(svg.as_bytes(), shown.stdout, "a file and the standard output get the same");
+    let document = roxmltree::Document::parse(&svg).expect("well-formed XML");
+    assert_eq!(document.root_element().tag_name().namespace(), Some("http://www.w3.org/2000/svg"));
+    let texts: Vec<_> = document.descendants().filter(|node| node.has_tag_name("text")).collect();
+    let texts: Vec<_> = texts.iter().filter_map(|node| Some(node.text()?.trim())).collect();
+    for expected in ["first-light", "linux-a", "linux-b", "console", "block", "ide0 · 64 MiB", "CPU 1"] {
+        assert!(texts.contains(&expected), "{expected} in {texts:?}");
+    }
+}
+
+#[test]
+fn graph_says_where_it_cannot_write() {
+    let output = run(&["graph", "partitions/native.toml", "-o", "no/such/directory/native.svg"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("no/such/directory/native.svg"), "{}", errors(&output));
+}
+
+#[test]
+fn examples_have_no_errors() {
+    let mut count = 0;
+    for entry in fs::read_dir("partitions/examples").expect("examples") {
+        let path = entry.expect("an entry").path();
+        let output = run(&["check", path.to_str().expect("the path is text")]);
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        count += 1;
+    }
+    assert!(count >= 5);
 }
 
 #[test]

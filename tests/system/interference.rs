@@ -117,3 +117,18 @@ fn neighbours_are_not_noticed_and_windows_begin_in_time() {
 fn none_of_all_neighbours_is_noticed() {
     nobody_is_noticed(&SOME.iter().chain(&MORE).collect::<Vec<_>>());
 }
+
+#[test]
+fn calls_begin_only_while_there_is_time_for_them() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/bounded-calls.toml", Backend::Bochs, &[]).expect_status(0);
+    let lines = outcome.lines_of("server");
+    let line = lines.iter().rev().find_map(|line| line.split_once("none with less than "));
+    let (left, _) = line.and_then(|(_, rest)| rest.split_once(' ')).unwrap_or_else(|| panic!("{outcome}"));
+    let left: u64 = left.parse().expect("a number");
+    // 100 us of Bochs' 50 MHz, less what it takes to get to the server; and one that fits begins.
+    let worst_case = 5_000;
+    assert!((worst_case - 500..worst_case + 2_000).contains(&left), "{left} ticks were left: {outcome}");
+}

@@ -6,6 +6,7 @@ mod bench;
 mod channels;
 mod corner;
 mod defects;
+mod examples;
 mod firmware;
 mod guests;
 mod interference;

@@ -5,7 +5,8 @@
 //! could observe in them: messages, signals, its own timer, and the time of each step since the window's first instruction. If nobody
 //! can be heard through time or through the kernel, the hash is the same whatever the others on the CPU do.
 //!
-//! With the text `role` = `source` it sends a message on the channel `messages` in each of its windows instead.
+//! With the text `role` = `source` it sends a message on the channel `messages` in each of its windows instead, and with `server` it
+//! serves the endpoint `calls`.
 //! It must never observe anything of which it cannot say what it hashed.
 #![no_std]
 #![no_main]
@@ -15,6 +16,7 @@ extern crate alloc;
 
 mod lateness;
 mod observation;
+mod server;
 
 use bulkhead_runtime::plan::{FrameSlot, StatusReport};
 use bulkhead_runtime::program::Channel;
@@ -39,10 +41,13 @@ fn main(program: Program) {
     let Some(slot) = program.environment().frame_slots().next() else {
         die("it has no window: see [cpu.N] in the manifest");
     };
+    let cycle = Cycle::of(slot);
+    if program.environment().text("role") == Some("server") {
+        server::serve(&program, &cycle);
+    }
     let Some(channel) = program.channel("messages") else {
         die("it has no channel `messages`");
     };
-    let cycle = Cycle::of(slot);
     if program.environment().text("role") == Some("source") {
         send(&cycle, &channel);
     }
@@ -100,14 +105,21 @@ fn send(cycle: &Cycle, channel: &Channel) -> ! {
 
 /// When its windows begin.
 struct Cycle {
-    /// Ticks of a frame, and from its beginning to the window's.
+    /// Ticks of a frame, and from its beginning to the window's, and its end.
     length: u64,
     offset: u64,
+    end: u64,
 }
 
 impl Cycle {
     fn of(slot: FrameSlot) -> Self {
-        Self { length: time::microseconds(slot.frame_us).max(1), offset: time::microseconds(slot.start_us) }
+        let [length, offset, end] = [slot.frame_us, slot.start_us, slot.end_us].map(time::microseconds);
+        Self { length: length.max(1), offset, end }
+    }
+
+    /// Ticks that are left of the window that is open now.
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(time::now() % self.length)
     }
 
     /// Sleeps until the next window begins. Answers the instant that the manifest names, and the signals that have come.

@@ -10,8 +10,11 @@ mod console;
 mod function;
 mod generator;
 mod input;
+mod loader;
 mod memory;
 mod plan;
+mod processor;
+mod ram;
 mod switch;
 mod virtqueue;
 
@@ -24,13 +27,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub type Target = (&'static str, fn(&mut Input<'_>));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     ("virtqueue", virtqueue::run),
     ("function", function::run),
     ("block", block::run),
     ("switch", switch::run),
     ("console", console::run),
     ("plan", plan::run),
+    ("loader", loader::run),
+    ("emulate", processor::emulate),
+    ("interpret", processor::interpret),
 ];
 
 /// Whether a target bears an input.

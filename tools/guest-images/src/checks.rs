@@ -11,6 +11,8 @@
 //!
 //! Words of the command line ask for more: `bulkhead.disk=N` has N MiB of the disk written and verified, `bulkhead.address=A` and
 //! `bulkhead.peer=B` have the guest exchange pings and two streams of 16 MiB with another one, while the disk is at work;
+//! `bulkhead.via=C` makes C its way to other networks; `bulkhead.inner=D` gives its second card that address, and has it forward between both
+//! cards for as long as the system runs;
 //! `bulkhead.silent=B` expects that B does not answer, and that not one frame arrives; `bulkhead.channel=NAME,...` has the guest
 //! exchange 1 MiB each way over the channel of each name, one after the other, and tell the hash of both;
 //! `bulkhead.control=PORT` has it ask the control port of `/dev/vda` again and again while the disk is checked:

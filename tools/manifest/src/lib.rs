@@ -17,12 +17,14 @@ mod levels;
 mod machine;
 mod model;
 mod pci;
+pub mod picture;
 mod read;
 
 pub use command::{check_command, render, render_plain};
 pub use compile::{Compiled, EmulatedDevice, Needs};
 pub use diagnostic::{Diagnostic, Place};
 pub use pci::Model;
+pub use picture::Picture;
 
 use checks::Context;
 use diagnostic::Reporter;
@@ -81,6 +83,15 @@ impl Default for Options<'_> {
 /// Everything that is wrong, and the warnings, in the order of the file.
 pub fn check(path: &Path, options: &Options<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     examine(path, options, false).map(|(_, _, reporter)| reporter.into_diagnostics())
+}
+
+/// Checks a manifest, and returns what a picture of it shows.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn picture(path: &Path, options: &Options<'_>) -> Result<Picture, Vec<Diagnostic>> {
+    let (manifest, _, reporter) = examine(path, options, false)?;
+    Ok(Picture::new(&manifest, reporter.into_diagnostics()))
 }
 
 /// Checks a manifest and compiles it.

@@ -122,7 +122,7 @@ fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 pub(crate) struct Policy {
     /// Flows of information that must not be, as in `A -> B`.
     pub(crate) deny: Vec<Located<String>>,
-    /// Partitions that pass on nothing that they hear.
+    /// Partitions and guests that pass on nothing that they hear, or only what they should.
     pub(crate) trusted: Vec<Located<String>>,
     /// Names of levels, from the lowest to the highest: information flows up.
     pub(crate) levels: Vec<Located<String>>,

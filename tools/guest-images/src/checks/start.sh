@@ -118,6 +118,8 @@ address=$(word bulkhead.address)
 peer=$(word bulkhead.peer)
 silent=$(word bulkhead.silent)
 gateway=$(word bulkhead.gateway)
+via=$(word bulkhead.via)
+inner=$(word bulkhead.inner)
 large=$(word bulkhead.disk)
 channels=$(word bulkhead.channel)
 control=$(word bulkhead.control)
@@ -126,10 +128,20 @@ control=$(word bulkhead.control)
 show_card() {
     ifconfig lo 127.0.0.1 up
     ifconfig eth0 "$address" netmask 255.255.255.0 up || return
+    if [ -n "$via" ]; then
+        route add default gw "$via" || return
+    fi
     (
         cd /sys/class/net/eth0
         echo "check: card address=$(cat address) mtu=$(cat mtu) carrier=$(cat carrier) features=$(cat device/features)"
     )
+}
+
+# What comes in by either card goes out by the other.
+forward() {
+    ifconfig eth1 "$inner" netmask 255.255.255.0 up || return
+    echo 1 > /proc/sys/net/ipv4/ip_forward || return
+    echo "check: forwards between $address and $inner"
 }
 
 # Pings, and a stream each way at the same time.
@@ -278,6 +290,9 @@ fi
 if [ -n "$address" ]; then
     show_card || fail card
 fi
+if [ -n "$inner" ]; then
+    forward || fail forwarding
+fi
 if [ -n "$gateway" ]; then
     check_gateway || fail gateway
 fi
@@ -304,6 +319,10 @@ if grep -q -w bulkhead.interactive /proc/cmdline; then
     ENV=/etc/shell setsid cttyhack sh
     poweroff -f
 fi
+# The others may need it until the end.
+while [ -n "$inner" ] && [ -z "$failed" ]; do
+    sleep 60
+done
 # Waits until the serial port has sent everything.
 stty echo
 # A reset instead of a power-off is how a guest tells that it failed.

@@ -26,8 +26,8 @@ pub(super) fn rules_name_somebody(context: &Context<'_>) {
         }
     }
     for name in &manifest.policy.trusted {
-        if !manifest.partition_names().contains(&name.value.as_str()) {
-            context.unknown("policy::trusted_unknown", name, "native partition", &manifest.partition_names());
+        if !known.contains(&name.value.as_str()) {
+            context.unknown("policy::trusted_unknown", name, "partition or guest", &known);
         }
     }
 }

@@ -197,7 +197,7 @@ const POLICY: Table = Table::new(
     "Flows of information that must not be.",
     &[
         Key::new("deny", FLOWS, "none", "who must have no way to tell whom anything").example(r#"["red -> black"]"#),
-        Key::new("trusted", NAMES, "none", "native partitions that are known to pass on nothing that they hear"),
+        Key::new("trusted", NAMES, "none", "partitions and guests that are known to pass on nothing that they hear, or only what they should"),
         Key::new(
             "levels",
             NAMES,
