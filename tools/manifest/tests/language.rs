@@ -95,7 +95,7 @@ fn the_schema_accepts_the_projects_manifests() {
     let validator = validator();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for path in ["partitions", "tests/manifests"].into_iter().flat_map(manifests) {
+    for path in ["partitions", "partitions/examples", "tests/manifests"].into_iter().flat_map(manifests) {
         let found = complaints(&validator, &json(&path).expect("TOML"));
         wrong.extend(found.iter().map(|complaint| format!("{}: {complaint}", path.display())));
         count += 1;

@@ -20,8 +20,23 @@ fn runs_on(subject: Subject<'_>, cpu: u64) -> bool {
     subject.cpus().iter().any(|own| own.value == cpu)
 }
 
-fn share_a_cpu(one: Subject<'_>, other: Subject<'_>) -> bool {
-    one.cpus().iter().any(|cpu| runs_on(other, cpu.value))
+/// Whether the frame of a CPU never lets both of a pair run in one window, or in the gaps: neither takes time from the other.
+fn are_in_windows_apart(manifest: &Manifest, one: &str, other: &str, cpu: u64) -> bool {
+    let frame = manifest.frames.iter().find(|frame| frame.number() == Some(cpu));
+    frame.is_some_and(|frame| {
+        let together = frame.windows.iter().any(|window| {
+            let has = |name: &str| window.partitions.iter().any(|partition| partition.value == name);
+            has(one) && has(other)
+        });
+        !together && (frame.names(one) || frame.names(other))
+    })
+}
+
+/// Whether two take time from one another on a CPU.
+fn share(manifest: &Manifest, one: Subject<'_>, other: Subject<'_>, cpu: u64) -> bool {
+    runs_on(one, cpu)
+        && runs_on(other, cpu)
+        && !are_in_windows_apart(manifest, &one.name().value, &other.name().value, cpu)
 }
 
 /// The names of pairs, each once, as a sentence has them, and the place of the first CPU that one of them says.
@@ -51,8 +66,7 @@ pub(super) fn processors_are_not_shared(context: &Context<'_>) {
     let cpus: BTreeSet<u64> =
         pairs.iter().flat_map(|(one, other)| [one, other]).flat_map(|one| one.cpus()).map(|cpu| cpu.value).collect();
     for cpu in cpus {
-        let here: Vec<_> =
-            pairs.iter().copied().filter(|(one, other)| runs_on(*one, cpu) && runs_on(*other, cpu)).collect();
+        let here: Vec<_> = pairs.iter().copied().filter(|(one, other)| share(manifest, *one, *other, cpu)).collect();
         let (names, subjects) = named(manifest, &here);
         let Some((first, others)) = subjects.split_first() else {
             continue;
@@ -63,15 +77,16 @@ pub(super) fn processors_are_not_shared(context: &Context<'_>) {
             report = report.also(place(*other, cpu), "and here");
         }
         report.help(
-            "each can tell by time and caches what the other does: give them CPUs of their own, on cores of their own",
+            "each can tell by time and caches what the other does: give them CPUs, on cores of their own, or windows of a frame",
         );
     }
 }
 
-/// CPUs of one machine share a cache and the way to memory.
+/// CPUs of one machine share a cache and the way to memory, and windows of one CPU the more so.
 pub(super) fn caches_are_not_shared(context: &Context<'_>) {
     let manifest = context.manifest;
     let pairs = separated(manifest);
+    let share_a_cpu = |one: Subject<'_>, other| one.cpus().iter().any(|cpu| share(manifest, one, other, cpu.value));
     let apart: Vec<_> = pairs.into_iter().filter(|(one, other)| !share_a_cpu(*one, *other)).collect();
     let (names, subjects) = named(manifest, &apart);
     let policy = manifest.policy.deny.first().or(manifest.policy.levels.first());
@@ -81,7 +96,7 @@ pub(super) fn caches_are_not_shared(context: &Context<'_>) {
             .warning(
                 "covert::same_cache",
                 &policy.span,
-                format!("{names} are on different CPUs, and share the machine's cache and memory bandwidth"),
+                format!("{names} are on different CPUs or in different windows, and share caches and memory bandwidth"),
             )
             .label("does not see that")
             .help("nothing divides them: whoever must not learn even that way needs a machine of its own");
