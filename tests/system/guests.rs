@@ -75,6 +75,24 @@ fn hostile_guest_with_shadow_paging_harms_only_itself() {
     harms_only_itself("tests/manifests/hostile-shadow.toml");
 }
 
+#[test]
+fn guests_that_rampage_for_a_hundred_million_instructions_harm_only_themselves() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/rampage.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_absent("PANIC")
+        .expect_absent("thread 0:");
+    for guest in ["first", "second"] {
+        let deeds = outcome.lines_of(guest).iter().find_map(|line| line.split_once("rampage: ")).map(|(_, rest)| rest);
+        let (deeds, rest) = deeds.and_then(|rest| rest.split_once(' ')).unwrap_or_else(|| panic!("{outcome}"));
+        assert!(deeds.parse::<u64>().expect("a number") > 1000 && rest.ends_with("2 virtio devices"), "{outcome}");
+    }
+    assert!(outcome.lines_of("polite").contains(&"guest: off"), "{outcome}");
+    assert!(outcome.lines_of("steady").contains(&"2 s since start"), "{outcome}");
+}
+
 fn harms_only_itself(manifest: &str) {
     if !has(Backend::Bochs) {
         return;

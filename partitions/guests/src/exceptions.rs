@@ -136,6 +136,21 @@ pub fn write_msr(msr: u32, value: u64) -> Option<()> {
     attempt!("wrmsr", value & 0xffff_ffff, msr, value >> 32).map(|_| ())
 }
 
+/// Tries to change control registers: bits that do not decide how this program runs, as `value` says, and those that are reserved.
+pub fn disturb_control_registers(value: u64) {
+    // Of CR0: MP, TS, NE, AM, NW, and what is reserved; of CR4: PVI, DE, MCE, PCE, UMIP, FSGSBASE, OSXSAVE, and what is reserved.
+    const CR0: u64 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 18 | 1 << 29;
+    const CR4: u64 = 1 << 1 | 1 << 3 | 1 << 6 | 1 << 8 | 1 << 11 | 1 << 16 | 1 << 18;
+    let reserved = if value >> 63 == 1 { 1 << (24 + value % 40) } else { 0 };
+    match value >> 60 & 7 {
+        0 | 1 => drop(attempt!("mov rdx, cr0; xor rax, rdx; mov cr0, rax", value & CR0 | reserved & !(3 << 30), 0, 0)),
+        2 | 3 => drop(attempt!("mov rdx, cr4; xor rax, rdx; mov cr4, rax", value & CR4 | reserved, 0, 0)),
+        4 => drop(attempt!("mov rdx, cr3; or rax, rdx; mov cr3, rax", value & 0x18 | (reserved & 1 << 30) << 30, 0, 0)),
+        5 => drop(attempt!("mov cr8, rax", value & 0xffff, 0, 0)),
+        _ => drop(attempt!("clts", 0, 0, 0)),
+    }
+}
+
 /// Name of an instruction, and what tries it: whether it raised no exception.
 pub type Forbidden = (&'static str, fn() -> bool);
 

@@ -13,14 +13,23 @@ const REGISTERS: [(u32, u32); 5] =
     [(0xfec0_0000, 0x1000), (0xfee0_0000, 0x1000), (0xfed0_0000, 0x1000), (0xe000_0000, 0x1000), (0xfff0_0000, 0x1000)];
 /// MSRs that decide how this program itself runs: EFER and the FS and GS bases.
 const OWN_MSRS: [u32; 3] = [0xc000_0080, 0xc000_0100, 0xc000_0101];
+/// Where there are MSRs.
+const MSRS: [core::ops::Range<u32>; 4] =
+    [0..0x2000, 0x4000_0000..0x4000_0200, 0xc000_0000..0xc000_2000, 0xc001_0000..0xc001_0400];
 /// Register of the local APIC whose write starts other processors, or resets this one.
 const APIC_COMMAND: u32 = 0xfee0_0300;
 
 /// A generator of numbers without meaning (xorshift64, Marsaglia 2003).
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// The same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -30,7 +39,7 @@ impl Random {
 
 /// Does it all; the seed decides the values.
 pub fn run(seed: u64) {
-    let mut random = Random(seed.max(1));
+    let mut random = Random::new(seed);
     ports(&mut random);
     registers(&mut random);
     msrs(&mut random);
@@ -58,21 +67,26 @@ fn ports(random: &mut Random) {
     }
     let mut writes = 0u32;
     for _ in 0..20_000 {
-        let value = random.next();
-        let port = (value >> 32) as u16;
-        let touches = |range: &core::ops::Range<u16>| port.saturating_add(4) > range.start && port < range.end;
-        // COM1 carries the results of the test.
-        if FATAL_PORTS.iter().any(touches) || touches(&(0x3f8..0x400)) {
-            continue;
-        }
-        match value >> 60 & 3 {
-            0 => Ports::write_u16(port, value as u16),
-            1 => Ports::write_u32(port, value as u32),
-            _ => Ports::write_u8(port, value as u8),
-        }
-        writes += 1;
+        writes += u32::from(random_port(random));
     }
     println!("hostile: {reads} port reads, {writes} port writes");
+}
+
+/// Writes to a port, unless that would end the test; whether it did.
+pub fn random_port(random: &mut Random) -> bool {
+    let value = random.next();
+    let port = (value >> 32) as u16;
+    let touches = |range: &core::ops::Range<u16>| port.saturating_add(4) > range.start && port < range.end;
+    // COM1 carries the results of the test.
+    if FATAL_PORTS.iter().any(touches) || touches(&(0x3f8..0x400)) {
+        return false;
+    }
+    match value >> 60 & 3 {
+        0 => Ports::write_u16(port, value as u16),
+        1 => Ports::write_u32(port, value as u32),
+        _ => Ports::write_u8(port, value as u8),
+    }
+    true
 }
 
 fn registers(random: &mut Random) {
@@ -91,16 +105,28 @@ fn registers(random: &mut Random) {
 
 fn msrs(random: &mut Random) {
     let (mut readable, mut writable) = (0u32, 0u32);
-    let ranges = [0..0x2000, 0x4000_0000..0x4000_0200, 0xc000_0000..0xc000_2000, 0xc001_0000..0xc001_0400];
-    for msr in ranges.into_iter().flatten() {
-        let value = exceptions::read_msr(msr);
-        readable += u32::from(value.is_some());
-        // The x2APIC's command register starts processors; the APIC base moves what the test has just used.
-        if OWN_MSRS.contains(&msr) || msr == 0x830 || msr == 0x1b {
-            continue;
-        }
-        let change = value.unwrap_or(0) ^ random.next();
-        writable += u32::from(exceptions::write_msr(msr, change).is_some());
+    for msr in MSRS.into_iter().flatten() {
+        let [read, written] = change_msr(msr, random);
+        readable += u32::from(read);
+        writable += u32::from(written);
     }
     println!("hostile: {readable} MSRs could be read, {writable} written");
+}
+
+/// Reads and changes an MSR of those that may be there.
+pub fn random_msr(random: &mut Random) {
+    let value = random.next();
+    let range = &MSRS[value as usize % MSRS.len()];
+    change_msr(range.start + (value >> 32) as u32 % (range.end - range.start), random);
+}
+
+/// Whether it could be read and written.
+fn change_msr(msr: u32, random: &mut Random) -> [bool; 2] {
+    let value = exceptions::read_msr(msr);
+    // The x2APIC's command register starts processors; the APIC base moves what the test has just used.
+    if OWN_MSRS.contains(&msr) || msr == 0x830 || msr == 0x1b {
+        return [value.is_some(), false];
+    }
+    let change = value.unwrap_or(0) ^ random.next();
+    [value.is_some(), exceptions::write_msr(msr, change).is_some()]
 }

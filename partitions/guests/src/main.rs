@@ -6,6 +6,7 @@
 //! - `bench`: measures exits, a JSON object for each figure, and powers off;
 //! - `real`: goes down to real mode, prints from there, and powers off;
 //! - `hostile`: does what no well-behaved guest does, says how it went, and powers off;
+//! - `rampage SEED MILLIONS`: the same and more in random order, for so many million ticks, with the rings of virtio devices;
 //! - `corner AREA...`: checks the architecture's corner cases, all or those of some areas, and powers off;
 //! - `paging-log`: logs what accesses meet under all combinations of rights;
 //! - `storm KIND`: one kind of exit for ever, as fast as it goes;
@@ -42,6 +43,7 @@ mod ledger;
 mod machine;
 mod modes;
 mod priorities;
+mod rampage;
 mod receiver;
 mod shadow_bench;
 mod shadow_smp;
@@ -75,6 +77,10 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("bench") => bench::run(""),
         Some("real") => machine::enter_real_mode(),
         Some("hostile") => hostile::run(words.next().and_then(|seed| seed.parse().ok()).unwrap_or(1)),
+        Some("rampage") => {
+            let mut number = || words.next().and_then(|number| number.parse().ok());
+            rampage::run(number().unwrap_or(1), number().unwrap_or(100));
+        }
         Some("smp") => startup::run(),
         Some("ipi") => {
             let count = words.next().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
