@@ -22,6 +22,8 @@ pub enum Command {
         /// The manifest, a TOML file
         manifest: PathBuf,
     },
+    /// Print the JSON schema of manifests, by which editors complete them
+    Schema,
     /// Draw the system that a manifest describes, as SVG
     Graph(GraphArguments),
     /// Build a bootable image (a CD for a PC BIOS)

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Doctor => commands::doctor::run(),
         Command::Check { manifest } => commands::check::run(&manifest),
+        Command::Schema => {
+            print!("{}", bulkhead_manifest::schema());
+            Ok(0)
+        }
         Command::Graph(arguments) => commands::graph::run(&arguments),
         Command::Build(arguments) => commands::build::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),

@@ -1,6 +1,8 @@
-//! Guests' channels: between two Linux guests, and between one and a native partition.
+//! Guests' channels: between two Linux guests, and between one and a native partition. And a channel that leads one way.
 
-use crate::machine::run_packaged;
+use bulkhead_harness::Backend;
+
+use crate::machine::{has, run, run_packaged};
 
 /// Seconds after which a run is ended; several times what it takes.
 const LIMIT: u64 = 600;
@@ -11,7 +13,7 @@ fn hashes<'l>(lines: &[&'l str], channel: &str) -> Option<(&'l str, &'l str)> {
     lines.iter().find_map(|line| line.strip_prefix(&beginning)?.split_once(" received="))
 }
 
-/// Each guest finds its channels by name, and what one end says is what the other hears.
+/// Each guest finds its channels by name, and what one end says is what the other hears. One of them lacks features of its processors.
 #[test]
 fn guests_talk_over_channels() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/guest-channel.toml", &[]) else {
@@ -27,8 +29,36 @@ fn guests_talk_over_channels() {
     assert_eq!(from_blue, Some((to_red, from_red)), "{outcome}");
     assert_ne!(from_red, to_red, "{outcome}");
     assert!(hashes(&red, "echo").is_some_and(|(sent, received)| sent == received && sent != from_red), "{outcome}");
+    for feature in ["aes", "rdrand", "avx2"] {
+        for (lines, has) in [(&red, "has flag"), (&blue, "has no flag")] {
+            let line = format!("check: cpuinfo {has} {feature}");
+            assert!(lines.contains(&line.as_str()), "nobody says `{line}`:\n{outcome}");
+        }
+    }
     for lines in [red, blue] {
         assert!(lines.contains(&"check: all ok"), "{outcome}");
         assert!(!lines.iter().any(|line| line.contains("FAILED")), "{outcome}");
+    }
+}
+
+/// Whoever receives over a one-way channel can neither signal nor write back: the kernel sees to it. The second manifest includes the
+/// first.
+#[test]
+fn one_way_channels_lead_one_way() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    for (manifest, processors) in [("one-way", "1 processors"), ("one-way-2cpus", "2 processors")] {
+        run(&format!("tests/manifests/{manifest}.toml"), Backend::Qemu, &[])
+            .expect_status(0)
+            .expect_in_order(&[processors, " from low", "high| signal back: Err(SlotEmpty)", "high| write back"])
+            // What two CPUs say has no order.
+            .expect_in_order(&[
+                "init| bulkhead: partition high thread 0: page fault (vector 14), error code 0x7",
+                "init| bulkhead: partition high stays stopped",
+                "init| bulkhead: partition low has finished",
+                "init| bulkhead: end: ok",
+            ])
+            .expect_absent("written back");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It greets on its console channel, says every second how long it has run, answers each line that is typed, and ends when it
 //! is told to (`quit`), or after as many seconds as the text `seconds` of its environment says. What comes over the channel that the text
-//! `echo` names goes back over it. To show what a crash does it can be
+//! `echo` names goes back over it, and over a channel that leads one way it tells the seconds, or hears them. To show what a crash does it can be
 //! made to crash: by the line `crash`, or by the text `crashes`, as many times as that says. It must never do anything that a
 //! reader would not expect of a greeting.
 #![no_std]
@@ -10,10 +10,12 @@
 #![deny(unsafe_code)]
 
 mod echo;
+mod one_way;
 
 use bulkhead_runtime::plan::StatusReport;
 use bulkhead_runtime::{Program, console, die, entry, events, print, println, time};
 use echo::Echo;
+use one_way::OneWay;
 
 entry!(main);
 
@@ -32,11 +34,13 @@ fn main(program: Program) {
     let start = time::now();
     let mut line = Line::new();
     let mut echo = Echo::new(&program);
+    let mut one_way = OneWay::new(&program);
     let mut elapsed = 0;
     while elapsed < seconds {
         let next = start.saturating_add((elapsed + 1).saturating_mul(time::frequency()));
         events::wait(next);
         echo.iter_mut().for_each(Echo::answer);
+        one_way.listen();
         if answer(&mut line) == Answer::Quit {
             println!("goodbye");
             program.report(StatusReport::Finished, 0, "asked to quit");
@@ -45,6 +49,7 @@ fn main(program: Program) {
         while elapsed < seconds && time::now() >= next_second(start, elapsed) {
             elapsed += 1;
             println!("{elapsed} s since start");
+            one_way.tell(elapsed);
         }
     }
     program.report(StatusReport::Finished, 0, "said hello");
@@ -53,6 +58,7 @@ fn main(program: Program) {
     loop {
         events::wait(bulkhead_runtime::abi::NO_DEADLINE);
         echo.iter_mut().for_each(Echo::answer);
+        one_way.listen();
         if answer(&mut line) == Answer::Quit {
             println!("goodbye");
             return;

@@ -48,9 +48,10 @@ fn one(
     let entry = grant.entry;
     let table = Table::Of(built.handle);
     match grant.resource {
-        Resource::Channel { region, other, .. } => {
-            construction.map_region(built.handle, region, entry.address, READ_WRITE, false)?;
-            signal_capability(construction, other, Slot(entry.slot), table)
+        Resource::Channel { region, other, sends, .. } => {
+            let rights = if sends { READ_WRITE } else { Rights::READ };
+            construction.map_region(built.handle, region, entry.address, rights, false)?;
+            if sends { signal_capability(construction, other, Slot(entry.slot), table) } else { Ok(()) }
         }
         Resource::Region { index, writable, physical, uncached } => {
             let rights = if writable { READ_WRITE } else { Rights::READ };
@@ -279,7 +280,7 @@ pub fn furnish_init(construction: &mut Construction<'_>, own: &plan::Partition<'
 fn own_entry(construction: &mut Construction<'_>, grant: &Grant<'static>) -> Result<(), Cause> {
     let entry = grant.entry;
     match grant.resource {
-        Resource::Channel { region, other, .. } => {
+        Resource::Channel { region, other, sends: true, .. } => {
             let memory = construction.map_own(region, entry.address)?;
             signal_capability(construction, other, Slot(entry.slot), Table::Own)?;
             let [role, kind, _, _] = entry.parameters;

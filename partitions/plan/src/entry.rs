@@ -25,7 +25,7 @@ pub(crate) use numbered;
 numbered! {
     /// What an [`EnvironmentEntry`] grants. Fields that a kind does not mention are 0.
     pub enum EntryKind {
-        /// See [`Channel`]. `slot`, `bit`, `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
+        /// See [`Channel`]. `slot` and `bit`, one of them at the ends of a [`ChannelKind::OneWay`]; `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
         Channel = 1,
         /// See [`Memory`]. `address`, `size`, `physical`; parameters: 1 if writable.
         Memory = 2,
@@ -35,7 +35,7 @@ numbered! {
         Interrupt = 4,
         /// See [`GuestMemory`]. `slot` or 0, `address`, `size`, `physical`, `peer` = guest; parameters: guest-physical address.
         GuestMemory = 5,
-        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes, [`GuestSpace::HPET`]...
+        /// See [`GuestSpace`]. `slot`; parameters: paging, memory of the guest in bytes, [`GuestSpace::HPET`]..., withheld features.
         GuestSpace = 6,
         /// See [`Vcpu`]. `slot`, `address` for its state page and the virtual-APIC page behind it, `size` of both; parameters: index, CPU, index of the thread that runs it.
         Vcpu = 7,
@@ -102,6 +102,21 @@ numbered! {
         Device = 2,
         /// Whatever the two programs agree on.
         Raw = 3,
+        /// The same, from the first end to the second only: the second one has the memory read-only and no capability to signal the
+        /// first one.
+        OneWay = 4,
+    }
+}
+
+impl ChannelKind {
+    /// Whether this end writes the memory and signals the other one.
+    pub const fn signals(self, role: Role) -> bool {
+        !matches!((self, role), (Self::OneWay, Role::Second))
+    }
+
+    /// Whether the other end signals this one.
+    pub const fn is_signalled(self, role: Role) -> bool {
+        !matches!((self, role), (Self::OneWay, Role::First))
     }
 }
 
@@ -181,9 +196,9 @@ pub struct Channel<'a> {
     pub name: &'a str,
     /// Partition at the other end.
     pub peer: &'a str,
-    /// Capability to signal the peer.
+    /// Capability to signal the peer; 0 at the second end of a [`ChannelKind::OneWay`].
     pub slot: u64,
-    /// Bit by which the peer signals this partition.
+    /// Bit by which the peer signals this partition; [`NO_BIT`] at the first end of a [`ChannelKind::OneWay`].
     pub bit: u32,
     /// The shared memory.
     pub address: u64,
@@ -373,6 +388,8 @@ pub struct GuestSpace {
     pub hpet: bool,
     /// Whether the vmm is to count exits, and to print the counts.
     pub statistics: bool,
+    /// Features of the processor that the guest is not to have: bits as in `bulkhead_machine::policy::withheld`.
+    pub withheld: u64,
 }
 
 impl GuestSpace {

@@ -3,8 +3,8 @@
 use crate::plan::slice;
 use crate::{
     ChannelKind, DeviceSelector, EndKind, EntryKind, Environment, ModuleRecord, NO_BIT, NO_INDEX, PLAN_MAGIC,
-    PLAN_VERSION, Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Table,
-    TableName, layout,
+    PLAN_VERSION, Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Role,
+    Table, TableName, layout,
 };
 use bulkhead_abi::{PAGE_SIZE, USER_END};
 use core::mem::size_of;
@@ -62,14 +62,17 @@ impl<'a> Plan<'a> {
         })?;
         each(plan.channels, TableName::Channels, |channel| {
             let [first, second] = &channel.ends;
+            let Some(kind) = ChannelKind::from_number(u64::from(channel.kind)) else {
+                return false;
+            };
+            let ends = [(Role::First, first), (Role::Second, second)];
             channel.name.is_valid()
-                && ChannelKind::from_number(u64::from(channel.kind)).is_some()
                 && plan.regions.get(channel.region as usize).is_some()
                 && first.partition != second.partition
-                && channel
-                    .ends
-                    .iter()
-                    .all(|end| plan.partitions.get(end.partition as usize).is_some() && end.bit < layout::SIGNAL_BITS)
+                && ends.into_iter().all(|(role, end)| {
+                    let bit = if kind.is_signalled(role) { end.bit < layout::SIGNAL_BITS } else { end.bit == NO_BIT };
+                    bit && plan.partitions.get(end.partition as usize).is_some()
+                })
         })?;
         each(plan.endpoints, TableName::Endpoints, |endpoint| {
             endpoint.name.is_valid()

@@ -279,7 +279,8 @@ impl<'a> Partition<'a> {
                     && own.slot == entry.slot
                     && kind as u32 == record.kind;
                 same.then_some(())?;
-                Resource::Channel { index: target, region: region(record.region as usize)?, own, other }
+                let region = region(record.region as usize)?;
+                Resource::Channel { index: target, region, own, other, sends: kind.signals(role) }
             }
             EntryKind::Memory | EntryKind::Heap | EntryKind::GuestMemory => Resource::Region {
                 index: region(target)?,
@@ -376,7 +377,7 @@ pub struct Grant<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
     /// Map the region, writable, at the entry's address. Derive the notification of partition `other.partition`, with right
-    /// `SIGNAL` and badge `1 << other.bit`, to the entry's slot.
+    /// `SIGNAL` and badge `1 << other.bit`, to the entry's slot. At an end that only receives, map it read-only, and derive nothing.
     Channel {
         /// Index of the channel.
         index: usize,
@@ -386,6 +387,8 @@ pub enum Resource<'a> {
         own: &'a ChannelEnd,
         /// The peer's end.
         other: &'a ChannelEnd,
+        /// This end sends; the other one does in any case, unless this is the first end of a [`ChannelKind::OneWay`].
+        sends: bool,
     },
     /// Map the region at the entry's address; if the entry has a slot, derive the region to it.
     Region {

@@ -276,8 +276,9 @@ pub struct ChannelEnd {
     /// Index of the partition.
     pub partition: u32,
     /// Bit in this partition's notification that the other end signals: the badge of the other end's capability is `1 << bit`.
+    /// [`crate::NO_BIT`] if it does not.
     pub bit: u32,
-    /// Slot of this partition's capability to signal the other end.
+    /// Slot of this partition's capability to signal the other end; 0 if it does not.
     pub slot: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
-    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NetworkPort, Paging,
+    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort, Paging,
     PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
 };
 
@@ -37,18 +37,21 @@ fn has_slot(entry: &EnvironmentEntry) -> Option<()> {
 impl<'a> View<'a> for Channel<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Channel)?;
-        has_slot(entry)?;
         has_range(entry)?;
         let [role, kind, _, _] = entry.parameters;
+        let (role, kind) = (Role::from_number(role)?, ChannelKind::from_number(kind)?);
+        let fits = (entry.slot != 0) == kind.signals(role)
+            && if kind.is_signalled(role) { bit(entry).is_some() } else { entry.bit == NO_BIT };
+        fits.then_some(())?;
         Some(Self {
             name: entry.name.as_str(),
             peer: entry.peer.as_str(),
             slot: entry.slot,
-            bit: bit(entry)?,
+            bit: entry.bit,
             address: entry.address,
             size: entry.size,
-            role: Role::from_number(role)?,
-            kind: ChannelKind::from_number(kind)?,
+            role,
+            kind,
         })
     }
 }
@@ -181,9 +184,9 @@ impl View<'_> for GuestSpace {
     fn view(entry: &EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::GuestSpace)?;
         has_slot(entry)?;
-        let [paging, memory, facilities, _] = entry.parameters;
+        let [paging, memory, facilities, withheld] = entry.parameters;
         let [hpet, statistics] = [Self::HPET, Self::STATISTICS].map(|bit| facilities & bit != 0);
-        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics })
+        Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics, withheld })
     }
 }
 

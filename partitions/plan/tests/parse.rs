@@ -47,6 +47,12 @@ fn thread(slot: u64, number: u64) -> ThreadRecord {
 
 /// Init, a service, and a guest with two processors and a disk.
 fn sample() -> Vec<u8> {
+    let (service, guest) = ((0, 8), (3, 9));
+    sample_of(ChannelKind::Device, service, guest)
+}
+
+/// The same, with a channel of this kind between service and guest, whose ends have these bits and slots.
+fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot): (u32, u64)) -> Vec<u8> {
     let page = bulkhead_abi::PAGE_SIZE;
     let mut plan = PlanWriter::default();
     plan.header.name = name("sample");
@@ -62,9 +68,9 @@ fn sample() -> Vec<u8> {
     let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
-        kind: ChannelKind::Device as u32,
+        kind: kind as u32,
         region: channel,
-        ends: [ChannelEnd { partition: 1, bit: 0, slot: 8 }, ChannelEnd { partition: 2, bit: 3, slot: 9 }],
+        ends: [ChannelEnd { partition: 1, bit, slot }, ChannelEnd { partition: 2, bit: guest_bit, slot: guest_slot }],
     });
     plan.guests.push(GuestRecord {
         partition: 2,
@@ -88,9 +94,8 @@ fn sample() -> Vec<u8> {
     );
 
     let mut block = EnvironmentWriter::default();
-    let parameters = [0, ChannelKind::Device as u64, 0, 0];
-    let disk =
-        EnvironmentEntry { bit: 0, slot: 8, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
+    let parameters = [0, kind as u64, 0, 0];
+    let disk = EnvironmentEntry { bit, slot, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     block.push(disk, target(0));
     let memory =
         EnvironmentEntry { address: layout::GUEST_RAM, size: 16 << 20, ..new(EntryKind::GuestMemory, "linux") };
@@ -127,9 +132,9 @@ fn sample() -> Vec<u8> {
     block.push_text(name("note"), "größer");
 
     let mut linux = EnvironmentWriter::default();
-    let parameters = [1, ChannelKind::Device as u64, 0, 0];
-    let disk =
-        EnvironmentEntry { bit: 3, slot: 9, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
+    let parameters = [1, kind as u64, 0, 0];
+    let (bit, slot) = (guest_bit, guest_slot);
+    let disk = EnvironmentEntry { bit, slot, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     linux.push(disk, target(0));
     linux.push(memory, target(ram));
     linux.push(
@@ -230,6 +235,31 @@ fn the_sample_is_a_plan() {
     assert_eq!((environment.header().tsc_hz, environment.header().generation), (1_000_000, 2));
     assert_eq!(environment.guest_memories().next().map(|memory| memory.physical), Some(0x120_0000));
     assert!(EnvironmentCopy::new(&block.environment, &mut [0; 64]).is_none());
+}
+
+/// The receiver of a one-way channel has nothing to signal by, and its sender nothing to be signalled by.
+#[test]
+fn one_way_channels_are_one_way() {
+    let parsed = |first, second| {
+        let bytes = Aligned::new(&sample_of(ChannelKind::OneWay, first, second));
+        let plan = Plan::parse(bytes.bytes()).ok()?;
+        let sends = plan.partitions().flat_map(|partition| {
+            let channels = partition.grants().filter_map(|grant| match grant.resource {
+                Resource::Channel { sends, .. } => Some(sends),
+                _ => None,
+            });
+            channels.collect::<Vec<_>>()
+        });
+        Some(sends.collect::<Vec<_>>())
+    };
+    assert_eq!(parsed((NO_BIT, 8), (3, 0)), Some(vec![true, false]));
+    for (first, second) in
+        [((0, 8), (3, 0)), ((NO_BIT, 8), (3, 9)), ((NO_BIT, 0), (3, 0)), ((NO_BIT, 8), (NO_BIT, 0)), ((64, 8), (3, 0))]
+    {
+        assert_eq!(parsed(first, second), None, "{first:?} {second:?}");
+    }
+    let bytes = Aligned::new(&sample_of(ChannelKind::Raw, (NO_BIT, 8), (3, 0)));
+    assert!(Plan::parse(bytes.bytes()).is_err());
 }
 
 #[test]

@@ -24,9 +24,9 @@ pub struct Program {
 pub struct Channel {
     /// The shared memory.
     pub memory: SharedMemory<'static>,
-    /// To signal the peer (its badge is the peer's bit).
+    /// To signal the peer (its badge is the peer's bit); nothing at the receiving end of a one-way channel.
     pub peer: Notification,
-    /// Mask of the bit by which the peer signals this program.
+    /// Mask of the bit by which the peer signals this program; 0 at the sending end of a one-way channel.
     pub signal: u64,
     /// What the environment says: names, role and kind.
     pub entry: plan::Channel<'static>,
@@ -52,11 +52,11 @@ impl Channel {
     pub fn text(&self) -> Option<TextChannel<'static>> {
         match self.entry.kind {
             ChannelKind::Text | ChannelKind::Serial => TextChannel::attach(self.words(), self.side()).ok(),
-            ChannelKind::Device | ChannelKind::Raw => None,
+            ChannelKind::Device | ChannelKind::Raw | ChannelKind::OneWay => None,
         }
     }
 
-    /// Signals the peer. A peer that has gone misses nothing.
+    /// Signals the peer. A peer that has gone misses nothing, nor does one that only sends.
     pub fn signal_peer(&self) {
         let _ = self.peer.signal(0);
     }

@@ -15,13 +15,14 @@ use bulkhead_machine::loader::{self, BootImage, BootState};
 use bulkhead_machine::machine::{Host, Machine, MachineParameters};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
+use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_machine::virtio::BarPlaces;
 use bulkhead_machine::virtio::VirtioPci;
 use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
-use bulkhead_runtime::plan::ChannelKind;
+use bulkhead_runtime::plan::{ChannelKind, GuestSpace};
 use bulkhead_runtime::program::{Channel, GuestProcessorEntry};
 use bulkhead_runtime::syscall::Slot;
 use bulkhead_runtime::{Program, events, thread, time};
@@ -82,7 +83,7 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
         Some(firmware) => start_firmware(&ram, firmware)?,
         None => boot(program, &ram, &AcpiImage::new(&acpi))?,
     };
-    let parameters = parameters(&ram, processors.len(), offered.hpet);
+    let parameters = parameters(&ram, processors.len(), &offered);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { devices, ports, input });
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
@@ -195,7 +196,7 @@ fn start_firmware(ram: &Ram, firmware: &[u8]) -> Result<BootState, String> {
     loader::load_firmware(ram, firmware, signature).map_err(|error| format!("the firmware cannot be started: {error}"))
 }
 
-fn parameters(ram: &Ram, processors: usize, hpet: bool) -> MachineParameters {
+fn parameters(ram: &Ram, processors: usize, offered: &GuestSpace) -> MachineParameters {
     /// x87, SSE, AVX and the three parts of AVX-512.
     const STATES: u64 = 0xe7;
     /// Guest-physical addresses: enough for every guest, and for 4-level extended page tables.
@@ -211,7 +212,7 @@ fn parameters(ram: &Ram, processors: usize, hpet: bool) -> MachineParameters {
             memory_below: layout.low(),
             memory_above: layout.high(),
             processors: processors as u32,
-            hpet,
+            hpet: offered.hpet,
         },
         cpuid: CpuidParameters {
             processors: processors as u32,
@@ -223,6 +224,7 @@ fn parameters(ram: &Ram, processors: usize, hpet: bool) -> MachineParameters {
             rdtscp: false,
             speculation_control: false,
             kvm_leaves: false,
+            withheld: Withheld(offered.withheld),
         },
         microcode: 0,
     }

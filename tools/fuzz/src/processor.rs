@@ -39,6 +39,7 @@ impl Devices {
             rdtscp: true,
             speculation_control: false,
             kvm_leaves: false,
+            withheld: Default::default(),
         };
         let control =
             ControlPolicy::new(&CpuidTable::new(&parameters, 0, |leaf, _| [leaf, u32::MAX, u32::MAX, u32::MAX]));

@@ -49,7 +49,11 @@ impl FlowGraph {
     fn channels(&mut self, manifest: &Manifest) {
         for channel in &manifest.channels {
             if let (Some(first), Some(second)) = (&channel.first, &channel.second) {
-                self.both_ways(&first.value, &second.value, &format!("channel `{}`", channel.name.value));
+                let by = format!("channel `{}`", channel.name.value);
+                self.add(&first.value, &second.value, &by);
+                if !channel.is_one_way() {
+                    self.add(&second.value, &first.value, &by);
+                }
             }
         }
         for endpoint in &manifest.endpoints {

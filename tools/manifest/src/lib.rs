@@ -12,6 +12,8 @@ mod compile;
 mod diagnostic;
 mod files;
 mod flow;
+mod keys;
+mod levels;
 mod machine;
 mod model;
 mod pci;
@@ -114,6 +116,16 @@ pub fn compile(path: &Path, options: &Options<'_>) -> Result<Compiled, Vec<Diagn
         Some(compiled) => Ok(Compiled { warnings: reporter.into_diagnostics(), ..compiled }),
         None => Err(reporter.into_diagnostics()),
     }
+}
+
+/// The language as a JSON schema (draft 2020-12), as `docs/manifest.schema.json` has it.
+pub fn schema() -> String {
+    format!("{:#}\n", keys::schema())
+}
+
+/// The language's tables: the name of each, and its keys as a Markdown table, as `docs/manifest.md` has them.
+pub fn key_tables() -> Vec<(&'static str, String)> {
+    keys::reference()
 }
 
 fn examine(

@@ -9,6 +9,7 @@ use crate::{
 };
 use bulkhead_plan::Fault;
 use bulkhead_plan::layout;
+use std::path::PathBuf;
 
 /// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
 pub(crate) const MAX_SHADOW_MEMORY: u64 = 12 << 20;
@@ -133,6 +134,8 @@ pub(crate) struct Policy {
     pub(crate) deny: Vec<Located<String>>,
     /// Partitions and guests that pass on nothing that they hear, or only what they should.
     pub(crate) trusted: Vec<Located<String>>,
+    /// Names of levels, from the lowest to the highest: information flows up.
+    pub(crate) levels: Vec<Located<String>>,
 }
 
 /// Priority of the bus service, which runs alone, before the seal.
@@ -182,6 +185,17 @@ impl Manifest {
             {
                 let package = kernel.split_once('#').map_or(kernel, |(package, _)| package);
                 initrd.value = format!("{CHECKS}#{package}");
+            }
+        }
+    }
+
+    /// Makes the paths of guests' files relative to the manifest: in a file that is included they are relative to that one.
+    pub(crate) fn locate_files(&mut self, directory: impl Fn(&Span) -> PathBuf) {
+        for guest in &mut self.guests {
+            for file in guest.kernel.iter_mut().chain(&mut guest.initrd).chain(&mut guest.firmware) {
+                if !file.value.is_empty() && !file.value.contains(':') {
+                    file.value = directory(&file.span).join(&file.value).to_string_lossy().into_owned();
+                }
             }
         }
     }
@@ -317,6 +331,7 @@ pub(crate) struct Partition {
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
+    pub(crate) level: Option<Located<String>>,
     pub(crate) settings: Vec<(Located<String>, String)>,
 }
 
@@ -338,6 +353,7 @@ impl Partition {
             inject: None,
             console: Console::Default,
             must_finish: false,
+            level: None,
             settings: Vec::new(),
         }
     }
@@ -358,12 +374,15 @@ pub(crate) struct Guest {
     pub(crate) command_line: Option<Located<String>>,
     pub(crate) firmware: Option<Located<String>>,
     pub(crate) hpet: bool,
+    /// Features that its processors are not to have.
+    pub(crate) without: Vec<Located<String>>,
     pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: Restart,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
+    pub(crate) level: Option<Located<String>>,
     pub(crate) monitor_memory: Located<u64>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) networks: Vec<Network>,
@@ -452,6 +471,17 @@ pub(crate) struct Channel {
     pub(crate) second: Option<Located<String>>,
     pub(crate) memory: Located<u64>,
     pub(crate) kind: Option<Located<String>>,
+    pub(crate) direction: Option<Located<String>>,
+}
+
+/// `direction` of a channel whose second end only receives.
+pub(crate) const ONE_WAY: &str = "first to second";
+
+impl Channel {
+    /// Nothing flows from its second end to the first.
+    pub(crate) fn is_one_way(&self) -> bool {
+        self.direction.as_ref().is_some_and(|direction| direction.value == ONE_WAY)
+    }
 }
 
 /// `[endpoint.NAME]`.
@@ -523,6 +553,14 @@ impl<'a> Subject<'a> {
         match self {
             Self::Partition(partition) => partition.must_finish,
             Self::Guest(guest) => guest.must_finish,
+        }
+    }
+
+    /// Its level in `[policy]`.
+    pub(crate) fn level(self) -> Option<&'a Located<String>> {
+        match self {
+            Self::Partition(partition) => partition.level.as_ref(),
+            Self::Guest(guest) => guest.level.as_ref(),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Every broken manifest of `broken/` is refused (or warned of) with exactly the messages that it lists in its last lines, as
-//! `#! LINE:COLUMN CHECK: MESSAGE`. With `BLESS=1` in the environment the lists are written anew, to be read before they are kept.
+//! `#! LINE:COLUMN CHECK: MESSAGE`, with `FILE:` first if it is another file. With `BLESS=1` in the environment the lists are written anew, to be read before they are kept.
 
 mod support;
 
@@ -28,7 +28,12 @@ fn errors(path: &std::path::Path) -> Vec<String> {
         .map(|diagnostic| {
             let place = diagnostic.place().expect("a place");
             assert!(diagnostic.help().is_some(), "{}: {diagnostic} has no help", path.display());
-            format!("{MARK}{}:{} {}: {}", place.line, place.column, diagnostic.check(), diagnostic.message())
+            let file = std::path::Path::new(diagnostic.file().expect("a file"));
+            let file = match file.file_name() {
+                name if name == path.file_name() => String::new(),
+                name => format!("{}:", name.unwrap_or_default().to_string_lossy()),
+            };
+            format!("{MARK}{file}{}:{} {}: {}", place.line, place.column, diagnostic.check(), diagnostic.message())
         })
         .collect()
 }
@@ -71,6 +76,7 @@ fn every_check_has_a_fixture() {
             checks.extend(words.map(str::to_owned));
         }
     }
+    assert!(checks.len() >= 100, "only {} checks have names", checks.len());
     // What depends on files outside the manifest is in `compile.rs` and below.
     for elsewhere in ["file::unreadable", "modules::bad_program", "modules::too_many"] {
         assert!(checks.remove(elsewhere), "{elsewhere}");

@@ -245,6 +245,65 @@ fn channels_endpoints_and_memory() {
 }
 
 #[test]
+fn a_channel_one_way() {
+    let text = r#"
+        [system]
+        end = "never"
+        [partition.low]
+        program = "hello"
+        [partition.high]
+        program = "hello"
+        [channel.up]
+        between = { first = "low", second = "high" }
+        direction = "first to second"
+        [policy]
+        deny = ["high -> low"]
+    "#;
+    compiled(text, |_, plan| {
+        let end = |index: usize| plan.partition(index).unwrap().environment.channel("up").unwrap();
+        let (low, high) = (end(1), end(2));
+        assert_eq!((low.kind, low.role, low.bit), (ChannelKind::OneWay, Role::First, bulkhead_plan::NO_BIT));
+        assert_eq!((high.kind, high.role, high.slot), (ChannelKind::OneWay, Role::Second, 0));
+        assert!(low.slot != 0 && high.bit < 63);
+        let sends = plan.partitions().flat_map(|partition| partition.grants().collect::<Vec<_>>());
+        let sends = sends.filter_map(|grant| match grant.resource {
+            Resource::Channel { sends, .. } => Some(sends),
+            _ => None,
+        });
+        assert_eq!(sends.collect::<Vec<_>>(), [true, false]);
+    });
+}
+
+#[test]
+fn sizes_have_names_and_cpus_are_sets() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        cpus = 4
+        [sizes]
+        small = "96 MiB"
+        heap = "512 KiB"
+        [partition.hello]
+        program = "hello"
+        memory = "heap"
+        [guest.linux]
+        memory = "small"
+        kernel = "debian:linux-image-cloud-amd64"
+        cpus = "1,2-3"
+        cpu = { without = ["rdrand"] }
+    "#;
+    compiled(text, |_, plan| {
+        let (hello, linux) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
+        assert_eq!(hello.environment.heap().unwrap().size, 512 << 10);
+        let space = linux.environment.guest_space().unwrap();
+        assert_eq!((space.memory, space.withheld.count_ones()), (96 << 20, 1));
+        let cpus: Vec<_> = linux.threads().iter().map(|thread| thread.cpu).collect();
+        assert_eq!(cpus, [1, 2, 3]);
+    });
+}
+
+#[test]
 fn compiling_needs_every_file() {
     let world = World::new();
     let path = world.manifest("[guest.a]\nmemory = \"96 MiB\"\nkernel = \"debian:not-fetched#vmlinux\"\n");

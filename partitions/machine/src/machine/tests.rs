@@ -127,6 +127,7 @@ fn machine(processors: u32) -> Pc {
             rdtscp: false,
             speculation_control: false,
             kvm_leaves: false,
+            withheld: Default::default(),
         },
         microcode: 0,
     };

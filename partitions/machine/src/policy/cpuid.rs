@@ -1,6 +1,7 @@
 //! What CPUID answers: computed once for each processor, so that an exit is a look-up.
 
 use super::features as feature;
+use super::withheld::Withheld;
 
 /// EAX, EBX, ECX, EDX.
 pub type Leaf = [u32; 4];
@@ -30,6 +31,8 @@ pub struct CpuidParameters {
     /// Besides the own signature, Linux' paravirtual leaves (signature KVMKVMKVM at 0x4000_0100) offer x2APIC without interrupt
     /// remapping and I/O without delays.
     pub kvm_leaves: bool,
+    /// Features that this guest is not to have, whatever the host has.
+    pub withheld: Withheld,
 }
 
 /// Highest basic leaf.
@@ -78,8 +81,10 @@ impl CpuidTable {
             if leaf <= host_maximum { host(leaf, subleaf) } else { [0; 4] }
         };
         let [_, _, host_ecx, _] = supported(1, 0);
-        let xsave = host_ecx & feature::basic_ecx::XSAVE != 0 && parameters.xcr0_mask & 3 == 3;
-        let xcr0_mask = if xsave { allowed_states(parameters.xcr0_mask, supported(0xd, 0)) } else { 0 };
+        let hidden = parameters.withheld.hidden();
+        let states = parameters.xcr0_mask & !hidden.states;
+        let xsave = host_ecx & feature::basic_ecx::XSAVE != 0 && states & 3 == 3;
+        let xcr0_mask = if xsave { allowed_states(states, supported(0xd, 0)) } else { 0 };
         let mut table = Self {
             basic: [[0; 4]; MAXIMUM_BASIC as usize + 1],
             caches: core::array::from_fn(|index| cache(supported(4, index as u32), count)),
@@ -112,6 +117,10 @@ impl CpuidTable {
             table.fill_states(supported);
         }
         table.fill_extended(parameters, host);
+        table.basic[1][2] &= !hidden.basic_ecx;
+        table.basic[7][1] &= !hidden.structured_ebx;
+        table.basic[7][2] &= !hidden.structured_ecx;
+        table.extended[1][3] &= !hidden.extended_edx;
         table
     }
 

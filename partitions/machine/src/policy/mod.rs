@@ -7,6 +7,7 @@ pub mod features;
 pub mod msr;
 pub mod mtrr;
 pub mod state;
+pub mod withheld;
 
 /// The access raises #GP(0) in the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -101,6 +101,7 @@ pub struct ModelSpecificRegisters {
     platform_info: u64,
     microcode: u64,
     x2apic: bool,
+    tsc_deadline: bool,
     rdtscp: bool,
     speculation_bits: u64,
     prediction_barrier: bool,
@@ -124,6 +125,7 @@ impl ModelSpecificRegisters {
             platform_info: (tsc_hertz / 100_000_000).min(0xff) << 8,
             microcode: u64::from(microcode) << 32,
             x2apic: table.basic_ecx() & basic_ecx::X2APIC != 0,
+            tsc_deadline: table.basic_ecx() & basic_ecx::TSC_DEADLINE != 0,
             rdtscp: table.extended_edx() & extended::RDTSCP != 0,
             speculation_bits: bit(structured_edx::IBRS, 0)
                 | bit(structured_edx::STIBP, 1)
@@ -140,7 +142,7 @@ impl ModelSpecificRegisters {
     /// RDMSR.
     pub fn read(&self, index: u32, apic: &mut LocalApic, now: u64) -> Result<MsrRead, GeneralProtection> {
         let value = match index {
-            number::TSC_DEADLINE => apic.tsc_deadline(),
+            number::TSC_DEADLINE if self.tsc_deadline => apic.tsc_deadline(),
             number::X2APIC..=number::X2APIC_LAST => {
                 apic.read_x2apic(index - number::X2APIC, now).map_err(|_| GeneralProtection)?
             }
@@ -181,7 +183,7 @@ impl ModelSpecificRegisters {
         now: u64,
     ) -> Result<MsrWrite, GeneralProtection> {
         match index {
-            number::TSC_DEADLINE => apic.set_tsc_deadline(value, now),
+            number::TSC_DEADLINE if self.tsc_deadline => apic.set_tsc_deadline(value, now),
             number::X2APIC..=number::X2APIC_LAST => {
                 let effect = apic.write_x2apic(index - number::X2APIC, value, now).map_err(|_| GeneralProtection)?;
                 return Ok(MsrWrite::Apic(effect));
@@ -273,9 +275,18 @@ const fn is_canonical(address: u64) -> bool {
 mod tests {
     use super::*;
     use crate::policy::cpuid::CpuidParameters;
+    use crate::policy::withheld::Withheld;
     use proptest::prelude::*;
 
     fn registers(x2apic: bool, speculation_control: bool) -> (ModelSpecificRegisters, LocalApic) {
+        registers_without(Withheld::default(), x2apic, speculation_control)
+    }
+
+    fn registers_without(
+        withheld: Withheld,
+        x2apic: bool,
+        speculation_control: bool,
+    ) -> (ModelSpecificRegisters, LocalApic) {
         let parameters = CpuidParameters {
             processors: 1,
             tsc_hertz: 2_000_000_000,
@@ -286,9 +297,25 @@ mod tests {
             rdtscp: speculation_control,
             speculation_control,
             kvm_leaves: false,
+            withheld,
         };
         let table = CpuidTable::new(&parameters, 0, |_, _| [u32::MAX; 4]);
         (ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21), LocalApic::new(0, 0))
+    }
+
+    /// What CPUID does not show has no registers either.
+    #[test]
+    fn registers_of_withheld_features_fault() {
+        const X2APIC_ENABLE: u64 = 0xfee0_0d00;
+        let (mut msrs, mut apic) = registers(true, false);
+        assert!(msrs.read(number::TSC_DEADLINE, &mut apic, 0).is_ok());
+        assert!(msrs.write(number::APIC_BASE, X2APIC_ENABLE, &mut apic, 0).is_ok());
+        let named = |name| Withheld::named(name).unwrap();
+        let (mut msrs, mut apic) = registers_without(named("tsc-deadline"), true, false);
+        assert_eq!(msrs.read(number::TSC_DEADLINE, &mut apic, 0), Err(GeneralProtection));
+        assert_eq!(msrs.write(number::TSC_DEADLINE, 1, &mut apic, 0), Err(GeneralProtection));
+        let (mut msrs, mut apic) = registers_without(named("x2apic"), true, false);
+        assert_eq!(msrs.write(number::APIC_BASE, X2APIC_ENABLE, &mut apic, 0), Err(GeneralProtection));
     }
 
     #[test]

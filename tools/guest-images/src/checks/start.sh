@@ -107,6 +107,13 @@ check_disk() {
 word() {
     sed -n "s/.*\\<$1=\\([^ ]*\\).*/\\1/p" /proc/cmdline
 }
+for feature in $(word bulkhead.features | tr , ' '); do
+    if grep -q "^flags.* $feature " /proc/cpuinfo; then
+        echo "check: cpuinfo has flag $feature"
+    else
+        echo "check: cpuinfo has no flag $feature"
+    fi
+done
 address=$(word bulkhead.address)
 peer=$(word bulkhead.peer)
 silent=$(word bulkhead.silent)

@@ -1,12 +1,14 @@
 //! Channels and endpoints.
 
 use super::Context;
-use crate::model::{Channel, Console, Located};
+use crate::model::{Channel, Console, Located, ONE_WAY, Subject};
 
 /// Signal bits of a partition that the compiler gives away; bit 63 belongs to the runtime.
 pub(crate) const USABLE_BITS: usize = 63;
 /// Kinds of channel that a manifest can ask for.
 const KINDS: [&str; 2] = ["text", "raw"];
+/// Which way a channel can lead.
+const DIRECTIONS: [&str; 2] = ["both", ONE_WAY];
 /// Channels that a guest can have, to its disks' services, too: ports of its virtio console.
 const MAX_PORTS: usize = 6;
 
@@ -84,6 +86,34 @@ pub(super) fn kinds_are_known(context: &Context<'_>) {
     }
 }
 
+/// A channel's direction is one that there is. A ring's reader writes how far it is: only a raw channel can be one way.
+pub(super) fn directions_can_be_kept(context: &Context<'_>) {
+    let manifest = context.manifest;
+    for channel in &manifest.channels {
+        let Some(direction) = &channel.direction else { continue };
+        if !DIRECTIONS.contains(&direction.value.as_str()) {
+            context.unknown("channels::direction_unknown", direction, "direction of a channel", &DIRECTIONS);
+        }
+        if !channel.is_one_way() {
+            continue;
+        }
+        let is_guest = |end: &&Located<String>| matches!(manifest.subject(&end.value), Some(Subject::Guest(_)));
+        let guest = channel.first.iter().chain(&channel.second).find(is_guest);
+        let text = channel.kind.as_ref().filter(|kind| kind.value == "text");
+        if let Some(reason) = guest.or(text) {
+            context
+                .reporter
+                .error(
+                    "channels::one_way_text",
+                    &direction.span,
+                    format!("channel `{}` is a stream of bytes, and cannot be one way", channel.name.value),
+                )
+                .also(&reason.span, "a stream of bytes")
+                .help("its receiver has to write how much it has read; a raw channel between two native partitions can be one way");
+        }
+    }
+}
+
 /// A guest sees a stream of bytes, so a channel with a guest is two byte rings; and it has a port for each.
 pub(super) fn guests_take_their_channels(context: &Context<'_>) {
     let manifest = context.manifest;
@@ -145,7 +175,8 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
     for partition in &manifest.partitions {
         let name = &partition.name.value;
         let is = |end: &Option<Located<String>>| end.as_ref().is_some_and(|end| end.value == *name);
-        let channels = manifest.channels.iter().filter(|channel| is(&channel.first) || is(&channel.second)).count();
+        let takes_a_bit = |channel: &&Channel| is(&channel.second) || (is(&channel.first) && !channel.is_one_way());
+        let channels = manifest.channels.iter().filter(takes_a_bit).count();
         let interrupts: usize = (partition.devices.iter())
             .filter_map(|device| manifest.device(&device.value))
             .map(|device| {

@@ -1,6 +1,7 @@
 //! Processors.
 
 use super::Context;
+use bulkhead_machine::policy::withheld::FEATURES;
 use bulkhead_plan::layout::{MAX_CPUS, MAX_VCPUS};
 
 /// A machine has 1 to 64 CPUs.
@@ -22,7 +23,10 @@ pub(super) fn cpus_exist(context: &Context<'_>) {
         return;
     }
     for subject in context.manifest.subjects() {
-        for cpu in subject.cpus().iter().filter(|cpu| cpu.value >= count) {
+        let mut missing: Vec<_> = subject.cpus().iter().filter(|cpu| cpu.value >= count).collect();
+        // A range of CPUs stands in one place.
+        missing.dedup_by(|next, first| next.span == first.span);
+        for cpu in missing {
             let (only, choice) = if count == 1 {
                 ("only CPU 0".to_owned(), "0".to_owned())
             } else {
@@ -60,6 +64,27 @@ pub(super) fn processors_are_apart(context: &Context<'_>) {
                 )
                 .help("give it one processor for each CPU that it may use; more of them are good for tests only");
             break;
+        }
+    }
+}
+
+/// What a guest's processors are not to have is something that its monitor can withhold.
+pub(super) fn features_can_be_withheld(context: &Context<'_>) {
+    let known: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
+    for guest in &context.manifest.guests {
+        for feature in guest.without.iter().filter(|feature| !known.contains(&feature.value.as_str())) {
+            context.unknown("cpus::feature_unknown", feature, "feature that can be withheld", &known);
+        }
+        if let (Some(monitor), Some(feature)) = (&guest.monitor, guest.without.first()) {
+            context
+                .reporter
+                .error(
+                    "cpus::features_not_withheld",
+                    &feature.span,
+                    format!("monitor `{}` withholds no features", monitor.value),
+                )
+                .also(&monitor.span, "the guest's monitor")
+                .help("leave `cpu` out, or `monitor`: the virtual machine monitor withholds features");
         }
     }
 }

@@ -4,12 +4,14 @@
 //! reader, which has reported them.
 
 mod channels;
+mod covert;
 mod cpus;
 mod devices;
 mod disks;
 mod firmware;
 mod frames;
 mod guests;
+mod levels;
 mod memory;
 mod modules;
 mod names;
@@ -26,6 +28,7 @@ use crate::{
 };
 
 pub(crate) use channels::USABLE_BITS;
+pub(crate) use names::is_name;
 
 /// What checks look at.
 pub(crate) struct Context<'a> {
@@ -63,6 +66,7 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,
+        cpus::features_can_be_withheld,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
         memory::trace_rings_are_sound,
@@ -74,6 +78,7 @@ pub(crate) fn all(context: &Context<'_>) {
         channels::ends_are_known,
         channels::ends_differ,
         channels::kinds_are_known,
+        channels::directions_can_be_kept,
         channels::guests_take_their_channels,
         channels::endpoints_are_on_one_cpu,
         channels::signal_bits_suffice,
@@ -112,6 +117,11 @@ pub(crate) fn all(context: &Context<'_>) {
         networks::cards_reach_somebody,
         policy::rules_name_somebody,
         policy::forbidden_flows_are_not_there,
+        levels::levels_are_known,
+        levels::nothing_flows_down,
+        covert::processors_are_not_shared,
+        covert::caches_are_not_shared,
+        covert::memory_is_not_open,
     ];
     for check in CHECKS {
         check(context);

@@ -9,7 +9,7 @@ const MAX_NAME: usize = 24;
 /// Names of entries that every environment may have without asking.
 const RESERVED: [&str; 6] = ["console", "serial", "heap", "init", "kernel", "initrd"];
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     name.len() <= MAX_NAME && name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(letters)
 }

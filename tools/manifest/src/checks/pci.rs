@@ -4,6 +4,7 @@ use super::Context;
 use crate::{
     diagnostic::Span,
     machine::Device,
+    model::{Located, Manifest, Partition},
     pci::{BUS, CLASSES, Model, PciDevice, parse_address},
     read::show_size,
 };
@@ -171,11 +172,8 @@ pub(super) fn drivers_have_memory(context: &Context<'_>) {
 /// Who must be trusted since a device of theirs reaches all memory, where the manifest does not count on an IOMMU.
 pub(super) fn direct_memory_access_is_confined(context: &Context<'_>) {
     let manifest = context.manifest;
-    let has_dma = |name: &str| is_ide(name) || manifest.device(name).is_some_and(|device| device.pci.is_some());
-    let owners: Vec<_> = (manifest.partitions.iter())
-        .filter_map(|partition| Some((partition, partition.devices.iter().find(|device| has_dma(&device.value))?)))
-        .collect();
-    let Some((_, first)) = owners.first().filter(|_| !manifest.machine.iommu) else {
+    let owners = owners_with_all_memory(manifest);
+    let Some((_, first)) = owners.first() else {
         return;
     };
     let names: Vec<_> = owners.iter().map(|(partition, _)| format!("`{}`", partition.name.value)).collect();
@@ -188,6 +186,18 @@ pub(super) fn direct_memory_access_is_confined(context: &Context<'_>) {
         )
         .label("reaches all memory by DMA")
         .help("`iommu = true` in [machine] confines devices on the PCI bus, on a machine that has an IOMMU: see docs/security.md");
+}
+
+/// The partitions with a device that reaches all memory, where the manifest does not count on an IOMMU; and that device.
+pub(super) fn owners_with_all_memory(manifest: &Manifest) -> Vec<(&Partition, &Located<String>)> {
+    if manifest.machine.iommu {
+        return Vec::new();
+    }
+    let has_dma = |name: &str| is_ide(name) || manifest.device(name).is_some_and(|device| device.pci.is_some());
+    let owners = manifest.partitions.iter();
+    owners
+        .filter_map(|partition| Some((partition, partition.devices.iter().find(|device| has_dma(&device.value))?)))
+        .collect()
 }
 
 /// The IDE controllers master the bus; no other device with fixed ports does.

@@ -6,7 +6,7 @@ use crate::{
     read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind, EnvironmentEntry, Role,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind, EnvironmentEntry, NO_BIT, Role,
 };
 
 /// One end of a channel in the making.
@@ -59,7 +59,11 @@ impl Compiler<'_> {
                 Some(kind) => kind.value == "text",
                 None => is_guest(&first.value) || is_guest(&second.value),
             };
-            let kind = if text { ChannelKind::Text } else { ChannelKind::Raw };
+            let kind = match (text, channel.is_one_way()) {
+                (true, _) => ChannelKind::Text,
+                (false, true) => ChannelKind::OneWay,
+                (false, false) => ChannelKind::Raw,
+            };
             let ends = [
                 End { index: first_index, name, peer: &second.value },
                 End { index: second_index, name, peer: &first.value },
@@ -92,7 +96,9 @@ impl Compiler<'_> {
             let Some(space) = self.spaces.get_mut(end.index) else {
                 continue;
             };
-            let (bit, slot, address) = (space.bit(), space.slot(), space.address(size));
+            let bit = if kind.is_signalled(role) { space.bit() } else { NO_BIT };
+            let slot = if kind.signals(role) { space.slot() } else { 0 };
+            let address = space.address(size);
             *record = ChannelEnd { partition: end.index as u32, bit, slot };
             let entry = EnvironmentEntry {
                 bit,
@@ -103,7 +109,8 @@ impl Compiler<'_> {
                 parameters: [role as u64, kind as u64, 0, 0],
                 ..EnvironmentEntry::new(EntryKind::Channel, plan_name(end.name))
             };
-            space.push(entry, BindingRecord { target, flags: BindingFlags::WRITE });
+            let flags = if kind.signals(role) { BindingFlags::WRITE } else { 0 };
+            space.push(entry, BindingRecord { target, flags });
         }
         self.writer.channels.push(ChannelRecord { name: plan_name(name), kind: kind as u32, region, ends: records });
     }

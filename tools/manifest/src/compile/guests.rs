@@ -7,6 +7,7 @@ use crate::{
     read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
+use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_plan::{
     BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
     NetworkPort, Paging, RegionRecord, layout,
@@ -109,7 +110,7 @@ impl Compiler<'_> {
             return;
         };
         let binding = BindingRecord { target: number, flags: 0 };
-        let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, facilities(guest), 0]);
+        let (slot, parameters) = (space.slot(), [paging(guest) as u64, memory, facilities(guest), withheld(guest)]);
         let name = plan_name(&guest.name.value);
         space
             .push(EnvironmentEntry { slot, parameters, ..EnvironmentEntry::new(EntryKind::GuestSpace, name) }, binding);
@@ -272,6 +273,11 @@ fn mac(network: &Network, guest: usize, number: u64) -> [u8; 6] {
 fn facilities(guest: &Guest) -> u64 {
     let bit = |has, bit| if has { bit } else { 0 };
     bit(guest.hpet, GuestSpace::HPET) | bit(guest.statistics, GuestSpace::STATISTICS)
+}
+
+/// Features that its processors are not to have, as its monitor knows them.
+fn withheld(guest: &Guest) -> u64 {
+    guest.without.iter().filter_map(|name| Withheld::named(&name.value)).fold(0, |all, one| all | one.0)
 }
 
 /// CPU features that a guest needs. Without extended page tables there are shadow tables, and without unrestricted guests its

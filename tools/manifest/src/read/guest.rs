@@ -15,7 +15,7 @@ const MONITOR_HEAP: u64 = 1 << 20;
 pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
     let says_none = cpus_field.as_ref().is_some_and(|field| field.is_empty_list());
-    let cpus = table.integers("cpus");
+    let cpus = table.cpus("cpus");
     let cpus = if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus };
     let shadow_memory = (SHADOW_MEMORY.1 * cpus.len() as u64).clamp(SHADOW_MEMORY.0, MAX_SHADOW_MEMORY);
     let monitor = table.string("monitor");
@@ -36,18 +36,27 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         command_line: table.string("command_line"),
         firmware,
         hpet: table.boolean("hpet", false),
+        without: table.table("cpu").map(|cpu| without(&cpu)).unwrap_or_default(),
         statistics: table.boolean("statistics", false),
         paging: table.string("paging"),
         shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(shadow_memory)),
         restart: restart(&table),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
+        level: table.string("level"),
         monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(MONITOR_HEAP)),
         disks: table.tables("disk").into_iter().map(disk).collect(),
         networks: table.tables("network").into_iter().map(network).collect(),
     };
     table.finish();
     guest
+}
+
+/// `cpu`: what its processors are like.
+fn without(table: &TableReader<'_, '_>) -> Vec<Located<String>> {
+    let without = table.strings("without");
+    table.finish();
+    without
 }
 
 fn disk(table: TableReader<'_, '_>) -> Disk {

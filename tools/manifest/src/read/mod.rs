@@ -2,6 +2,7 @@
 //! reported, and reading goes on.
 
 mod guest;
+mod include;
 mod partition;
 mod rest;
 mod system;
@@ -12,37 +13,24 @@ pub(crate) use rest::DEFAULT_CHANNEL_MEMORY;
 pub(crate) use units::{show_size, show_time};
 
 use crate::{
-    diagnostic::{Reporter, SYNTAX},
+    diagnostic::Reporter,
+    keys::ROOT,
     model::{Console, Located, Manifest, Restart, Schedule},
 };
 use std::path::Path;
 use table::TableReader;
-use toml::de::DeTable;
 
 /// Priority of a partition or guest that does not say one.
 const DEFAULT_PRIORITY: u64 = 20;
 
-/// Reads a whole manifest.
+/// Reads a whole manifest, with the files that it includes.
 pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest {
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let mut is_toml = true;
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        if error.message().contains("duplicate") {
-            let key = text.get(span.clone()).unwrap_or_default();
-            reporter
-                .error("toml::duplicate_key", &span, format!("`{key}` stands twice in one table"))
-                .help("give the second one another name, or remove it");
-        } else {
-            is_toml = false;
-            reporter
-                .error(SYNTAX, &span, error.message())
-                .help("manifests are TOML: `key = value` lines under `[table]` headings");
-        }
-    }
-    let root = TableReader::new(reporter, document.get_ref(), 0..0, "the manifest".to_owned());
+    let files = include::files(reporter, path, text);
+    let (table, is_toml) = include::merged(&files, reporter);
+    let root = TableReader::new(reporter, &table, 0..0, "the manifest".to_owned(), &ROOT).with_sizes();
+    root.was_read("include");
     let stem = path.file_stem().map_or_else(|| "system".into(), |stem| stem.to_string_lossy());
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         system: system::system(&root, &stem),
         machine: system::machine(&root),
         partitions: root.named_tables("partition").into_iter().map(partition::partition).collect(),
@@ -55,6 +43,7 @@ pub(crate) fn manifest(text: &str, reporter: &Reporter, path: &Path) -> Manifest
         policy: root.table("policy").map(|table| rest::policy(&table)).unwrap_or_default(),
         trace: root.table("trace").map(|table| rest::trace(&table)),
     };
+    manifest.locate_files(|span| reporter.directory(span));
     // After a heading that cannot be read, keys seem to stand outside all tables.
     if is_toml {
         root.finish();

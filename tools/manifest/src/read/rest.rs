@@ -18,6 +18,7 @@ pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
         second: end("second"),
         memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_CHANNEL_MEMORY)),
         kind: table.string("kind"),
+        direction: table.string("direction"),
     };
     if let Some(between) = between {
         between.finish();
@@ -86,7 +87,8 @@ pub(super) fn trace(table: &TableReader<'_, '_>) -> Trace {
 }
 
 pub(super) fn policy(table: &TableReader<'_, '_>) -> Policy {
-    let policy = Policy { deny: table.strings("deny"), trusted: table.strings("trusted") };
+    let policy =
+        Policy { deny: table.strings("deny"), trusted: table.strings("trusted"), levels: table.strings("levels") };
     table.finish();
     policy
 }

@@ -3,12 +3,13 @@
 use super::units;
 use crate::{
     diagnostic::{Report, Reporter, Span},
+    keys::{Key, Kind, Table},
     model::Located,
 };
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use toml::de::{DeTable, DeValue};
 
-/// A table that is being read. It remembers which keys were asked for; [`TableReader::finish`] reports the others.
+/// A table that is being read. [`TableReader::finish`] reports the keys that its description does not have.
 pub(super) struct TableReader<'a, 'i> {
     reporter: &'a Reporter,
     table: &'a DeTable<'i>,
@@ -18,8 +19,18 @@ pub(super) struct TableReader<'a, 'i> {
     what: String,
     /// The last part of its heading.
     pub(super) name: String,
-    known: RefCell<Vec<&'static str>>,
+    description: &'static Table,
+    /// The sizes that the manifest names.
+    sizes: Rc<BTreeMap<String, u64>>,
+    /// Keys that were asked for: all that are described.
+    asked: RefCell<Vec<&'static str>>,
 }
+
+/// How sizes are written.
+const SIZE_HELP: &str = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
+
+/// The description of a table whose keys are free to choose.
+static FREE: Table = Table { name: "", documentation: "", keys: &[], is_choice: false };
 
 /// A value of the table.
 pub(super) struct Field<'a, 'i> {
@@ -56,8 +67,50 @@ impl<'a, 'i> Field<'a, 'i> {
 }
 
 impl<'a, 'i> TableReader<'a, 'i> {
-    pub(super) fn new(reporter: &'a Reporter, table: &'a DeTable<'i>, span: Span, what: String) -> Self {
-        Self { reporter, table, span, what, name: String::new(), known: RefCell::default() }
+    pub(super) fn new(
+        reporter: &'a Reporter,
+        table: &'a DeTable<'i>,
+        span: Span,
+        what: String,
+        description: &'static Table,
+    ) -> Self {
+        Self {
+            reporter,
+            table,
+            span,
+            what,
+            name: String::new(),
+            description,
+            sizes: Rc::default(),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// A table in this one.
+    fn inner(&self, table: &'a DeTable<'i>, span: Span, what: String, key: &str) -> Self {
+        let sizes = Rc::clone(&self.sizes);
+        Self { sizes, ..Self::new(self.reporter, table, span, what, self.described(key)) }
+    }
+
+    /// The same table, whose sizes may have the names that its table `sizes` gives.
+    pub(super) fn with_sizes(mut self) -> Self {
+        let named = self.table("sizes").map(|table| table.free_sizes());
+        self.sizes = Rc::new(named.unwrap_or_default());
+        self
+    }
+
+    /// The description of the tables that a key has.
+    fn described(&self, key: &str) -> &'static Table {
+        let kind = self.description.key(key).map(|key| key.kind);
+        let table = kind.and_then(Kind::table);
+        let known = table.is_some() || matches!(kind, Some(Kind::Texts | Kind::Sizes));
+        debug_assert!(known, "src/keys/ does not describe `{key}` of {} as a table", self.what);
+        table.unwrap_or(&FREE)
+    }
+
+    /// How the value of a key is written.
+    fn example(&self, key: &str) -> String {
+        self.description.key(key).map_or_else(String::new, Key::written)
     }
 
     /// Starts an error about this table.
@@ -72,9 +125,15 @@ impl<'a, 'i> TableReader<'a, 'i> {
 
     /// The raw value of a key.
     pub(super) fn field(&self, key: &'static str) -> Option<Field<'a, 'i>> {
-        self.known.borrow_mut().push(key);
+        debug_assert!(self.description.key(key).is_some(), "src/keys/ does not describe `{key}` of {}", self.what);
+        self.asked.borrow_mut().push(key);
         let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
         Some(Field { value: value.get_ref(), span: value.span() })
+    }
+
+    /// Nothing is wrong with a key that has been read before.
+    pub(super) fn was_read(&self, key: &'static str) {
+        self.asked.borrow_mut().push(key);
     }
 
     /// Reports that a value has another type than it should.
@@ -90,7 +149,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
         if self.field(key).is_none() {
             self.report(&self.span, "read::missing_key", format!("`{key}` is missing in {}", self.what))
                 .label("in this table")
-                .help(format!("add `{key} = {}`", example(key)));
+                .help(format!("add `{key} = {}`", self.example(key)));
             return None;
         }
         read(self, key)
@@ -105,7 +164,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
         let field = self.field(key)?;
         let value = convert(&field);
         if value.is_none() {
-            self.wrong_type(&field, wanted, &format!("write `{key} = {}`", example(key)));
+            self.wrong_type(&field, wanted, &format!("write `{key} = {}`", self.example(key)));
         }
         value.map(|value| Located::new(value, field.span))
     }
@@ -156,8 +215,52 @@ impl<'a, 'i> TableReader<'a, 'i> {
 
     /// An amount of memory or disk, in bytes.
     pub(super) fn size(&self, key: &'static str) -> Option<Located<u64>> {
-        let help = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
-        self.quantity(key, "a size", help, units::size)
+        let name = self.field(key)?.as_str().unwrap_or_default();
+        let is_name = name.starts_with(|first: char| first.is_ascii_lowercase());
+        if is_name && !self.sizes.is_empty() && !self.sizes.contains_key(name) {
+            let known: Vec<&str> = self.sizes.keys().map(String::as_str).collect();
+            let help = match crate::checks::nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("[sizes] has {}", known.join(", ")),
+            };
+            let span = self.field(key)?.span;
+            self.report(&span, "read::unknown_size", format!("there is no size `{name}`")).help(help);
+            return None;
+        }
+        self.quantity(key, "a size", SIZE_HELP, |text| units::size(text).or_else(|| self.sizes.get(text).copied()))
+    }
+
+    /// All keys and sizes of a table whose keys are names.
+    fn free_sizes(&self) -> BTreeMap<String, u64> {
+        let mut read = BTreeMap::new();
+        for (key, value) in self.table.iter() {
+            let field = Field { value: value.get_ref(), span: value.span() };
+            let name = key.get_ref();
+            if !crate::checks::is_name(name) {
+                self.report(&key.span(), "names::invalid", format!("`{name}` is not a name"))
+                    .help("sizes have names of letters a to z, digits and hyphens, that begin with a letter");
+            }
+            match field.as_str().map(|text| (text, units::size(text))) {
+                Some((_, Some(bytes))) => drop(read.insert(name.to_string(), bytes)),
+                Some((text, None)) => {
+                    self.report(&field.span, "read::value", format!("`{text}` is not a size")).help(SIZE_HELP);
+                }
+                None => self.wrong_type(&field, "a size", SIZE_HELP),
+            }
+        }
+        read
+    }
+
+    /// A list of CPUs, or a text such as `0-3`; empty if it is not there.
+    pub(super) fn cpus(&self, key: &'static str) -> Vec<Located<u64>> {
+        let Some(field) = self.field(key) else { return Vec::new() };
+        let Some(text) = field.as_str() else { return self.integers(key) };
+        let Some(cpus) = units::cpus(text) else {
+            self.report(&field.span, "read::value", format!("`{text}` is not a set of CPUs"))
+                .help(r#"write a list, such as [0, 1], or numbers and ranges, such as "0-3,6""#);
+            return Vec::new();
+        };
+        cpus.into_iter().map(|cpu| Located::new(cpu, field.span.clone())).collect()
     }
 
     /// A time, in microseconds.
@@ -186,7 +289,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
         let Some(field) = self.field(key) else {
             return Vec::new();
         };
-        let help = format!("write `{key} = {}`", example(key));
+        let help = format!("write `{key} = {}`", self.example(key));
         let Some(items) = field.items() else {
             self.wrong_type(&field, "a list", &help);
             return Vec::new();
@@ -205,11 +308,11 @@ impl<'a, 'i> TableReader<'a, 'i> {
     pub(super) fn table(&self, key: &'static str) -> Option<Self> {
         let field = self.field(key)?;
         let Some(table) = field.as_table() else {
-            self.wrong_type(&field, "a table", &format!("write `{key} = {}`", example(key)));
+            self.wrong_type(&field, "a table", &format!("write `{key} = {}`", self.example(key)));
             return None;
         };
         let what = if self.name.is_empty() { format!("[{key}]") } else { format!("`{key}` of {}", self.what) };
-        Some(Self::new(self.reporter, table, field.span, what))
+        Some(self.inner(table, field.span, what, key))
     }
 
     /// The tables `[kind.NAME]`, in the order of the file.
@@ -228,7 +331,8 @@ impl<'a, 'i> TableReader<'a, 'i> {
                 self.wrong_type(&field, "a table", &format!("write `[{kind}.{}]`", key.get_ref()));
                 continue;
             };
-            let mut reader = Self::new(self.reporter, table, key.span(), format!("[{kind}.{}]", key.get_ref()));
+            let what = format!("[{kind}.{}]", key.get_ref());
+            let mut reader = self.inner(table, key.span(), what, kind);
             reader.name = key.get_ref().to_string();
             tables.push(reader);
         }
@@ -250,7 +354,7 @@ impl<'a, 'i> TableReader<'a, 'i> {
             match item.as_table() {
                 Some(table) => {
                     let what = format!("`{key}` {index} of {}", self.what);
-                    let mut reader = Self::new(self.reporter, table, item.span, what);
+                    let mut reader = self.inner(table, item.span, what, key);
                     reader.name.push_str(key);
                     tables.push(reader);
                 }
@@ -274,9 +378,11 @@ impl<'a, 'i> TableReader<'a, 'i> {
         read
     }
 
-    /// Reports every key that nobody asked for.
+    /// Reports every key that is not described.
     pub(super) fn finish(&self) {
-        let known = self.known.borrow();
+        let known: Vec<&str> = self.description.keys.iter().map(|key| key.name).collect();
+        let unread = known.iter().find(|key| !self.asked.borrow().contains(key));
+        debug_assert!(unread.is_none(), "{unread:?} of {} is described in src/keys/, and not read", self.what);
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
             if known.contains(&name) {
@@ -287,7 +393,6 @@ impl<'a, 'i> TableReader<'a, 'i> {
                 None => {
                     let mut names = known.clone();
                     names.sort_unstable();
-                    names.dedup();
                     format!("known keys are {}", names.join(", "))
                 }
             };
@@ -300,34 +405,4 @@ impl<'a, 'i> TableReader<'a, 'i> {
 
 fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
-}
-
-/// How the value of a key is written, for help texts.
-fn example(key: &str) -> &'static str {
-    match key {
-        "memory" | "size" => r#""64 MiB""#,
-        "offset" => r#""0 MiB""#,
-        "stack" | "monitor_memory" => r#""64 KiB""#,
-        "budget" => r#""2 ms""#,
-        "period" => r#""10 ms""#,
-        "after" => r#""30 s""#,
-        "frame" => r#""10 ms""#,
-        "start" => r#""0 ms""#,
-        "length" => r#""2 ms""#,
-        "cpus" => "[0]",
-        "cpu" | "priority" | "line" | "limit" => "1",
-        "first" | "second" | "partition" | "server" | "service" | "console" => r#""NAME""#,
-        "clients" | "partitions" => r#"["NAME"]"#,
-        "devices" => r#"["com1"]"#,
-        "program" => r#""hello""#,
-        "kernel" => r#""debian:linux-image-cloud-amd64""#,
-        "initrd" => r#""builtin:checks""#,
-        "between" => r#"{ first = "NAME", second = "NAME" }"#,
-        "settings" => r#"{ seconds = "3" }"#,
-        "must_finish" | "read_only" | "dma" => "true",
-        "count" => "8",
-        "vlan" => "5",
-        "physical" | "address" => "0x5000_0000",
-        _ => r#""...""#,
-    }
 }

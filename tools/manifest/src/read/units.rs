@@ -34,6 +34,21 @@ pub(super) fn microseconds(text: &str) -> Option<u64> {
     format!("{whole}{fraction:0<digits$}").parse().ok()
 }
 
+/// Most CPUs that a text names: many more than a guest has.
+const MAX_CPUS: u64 = 256;
+
+/// `"0-3,6"` as numbers, in this order.
+pub(super) fn cpus(text: &str) -> Option<Vec<u64>> {
+    let number = |text: &str| text.trim().parse::<u64>().ok().filter(|cpu| *cpu < MAX_CPUS);
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last && cpus.len() as u64 <= MAX_CPUS).then(|| cpus.extend(first..=last))?;
+    }
+    Some(cpus)
+}
+
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let unit = text.find(|character: char| character.is_alphabetic())?;
@@ -94,6 +109,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sets_of_cpus() {
+        assert_eq!(cpus("0-3"), Some(vec![0, 1, 2, 3]));
+        assert_eq!(cpus("6, 0 - 1,6"), Some(vec![6, 0, 1, 6]));
+        for wrong in ["", "3-1", "0-", "-1", "a", "0-1-2", "0,,1", "0-18446744073709551615", "256"] {
+            assert_eq!(cpus(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_shown_can_be_read(pages in 0u64..1 << 40) {
@@ -106,7 +130,7 @@ mod tests {
 
         #[test]
         fn any_text_is_answered(text in ".*") {
-            let _ = (size(&text), microseconds(&text));
+            let _ = (size(&text), microseconds(&text), cpus(&text));
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What the tests of the compiler share: stand-ins for built programs and fetched kernels.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use bulkhead_manifest::{Options, PROGRAMS};
 use std::{
@@ -46,6 +47,13 @@ impl World {
         let path = self.directory.path().join("manifest.toml");
         fs::write(&path, text).expect("a manifest");
         path
+    }
+
+    /// Writes another file beside or below the manifest.
+    pub fn file(&self, name: &str, text: &str) {
+        let path = self.directory.path().join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
     }
 
     /// Calls `use_options` with these files.

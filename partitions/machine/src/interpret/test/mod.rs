@@ -55,6 +55,7 @@ impl World {
             rdtscp: false,
             speculation_control: false,
             kvm_leaves: false,
+            withheld: Default::default(),
         };
         let host = |leaf: u32, _: u32| match leaf {
             0 => [0xd, 0, 0, 0],

@@ -13,6 +13,7 @@ pub(crate) const PARAMETERS: CpuidParameters = CpuidParameters {
     rdtscp: false,
     speculation_control: false,
     kvm_leaves: false,
+    withheld: Withheld(0),
 };
 
 /// A host that has everything.
@@ -147,5 +148,52 @@ proptest! {
             table.lookup(base | leaf & 0x1ff, subleaf & 0x7f);
         }
         table.lookup(leaf, subleaf);
+    }
+}
+
+/// A table without these features, on a host that has everything.
+fn without(names: &[&str]) -> CpuidTable {
+    let bits = names.iter().map(|name| Withheld::named(name).unwrap().0);
+    let withheld = Withheld(bits.fold(0, |all, bit| all | bit));
+    CpuidTable::new(&CpuidParameters { xcr0_mask: 0xe7, x2apic: true, withheld, ..PARAMETERS }, 0, all)
+}
+
+/// All bits that features are told by.
+fn shown(table: &CpuidTable) -> [u32; 6] {
+    let [_, ebx, ecx, edx] = table.lookup(7, 0);
+    [table.lookup(1, 0)[2], ebx, ecx, edx, table.lookup(0x8000_0001, 0)[3], table.lookup(0xd, 0)[0]]
+}
+
+#[test]
+fn withheld_features_are_not_shown_and_others_are() {
+    let [basic, ebx, ecx, edx, extended, states] = shown(&without(&[]));
+    assert_eq!(
+        shown(&without(&["rdrand", "sha", "large-pages"])),
+        [basic & !(1 << 30), ebx & !(1 << 29), ecx, edx, extended & !(1 << 26), states]
+    );
+    assert_eq!(shown(&without(&["aes"]))[0], basic & !(1 << 25));
+    assert_eq!(shown(&without(&["aes"]))[2] & (1 << 9 | 1 << 10), 0, "no VAES without AES");
+}
+
+/// The states go with the instructions: XCR0 does not let the guest enable them, nor CR4 what it does not have.
+#[test]
+fn withheld_states_cannot_be_enabled() {
+    use crate::policy::control::{ControlPolicy, ControlRegisters};
+    let current = ControlRegisters { cr0: 0x11, xcr0: 1, ..Default::default() };
+    let may = |names: &[&str], xcr0| ControlPolicy::new(&without(names)).write_xcr(&current, 0, xcr0).is_ok();
+    assert!(may(&[], 0xe7));
+    assert!(!may(&["avx512"], 0xe7) && may(&["avx512"], 7));
+    assert!(!may(&["avx"], 7) && may(&["avx"], 3));
+    assert!(!may(&["avx2"], 0xe7) && may(&["avx2"], 7));
+    let [_, ebx, ecx, edx] = without(&["avx2"]).lookup(7, 0);
+    assert_eq!(ebx & (1 << 5 | 1 << 16 | 1 << 31), 0);
+    assert_eq!((ecx & (1 << 11), edx & (1 << 2)), (0, 0));
+    assert_eq!(without(&["avx"]).lookup(0xd, 0), [3, 576, 576, 0]);
+    let no_xsave = without(&["xsave"]);
+    assert_eq!(no_xsave.lookup(0xd, 0), [0; 4]);
+    assert_eq!(no_xsave.basic_ecx() & (1 << 26 | 1 << 28), 0);
+    let cr4 = |names: &[&str], bit: u32| ControlPolicy::new(&without(names)).write_cr4(&current, 1 << bit).is_ok();
+    for (name, bit) in [("smep", 20), ("smap", 21), ("fsgsbase", 16), ("xsave", 18)] {
+        assert!(cr4(&[], bit) && !cr4(&[name], bit), "{name}");
     }
 }

@@ -1,0 +1,40 @@
+//! What keys of several tables have in common.
+
+use super::{Key, Kind, MAX, Table};
+
+/// A list of names.
+pub(super) const NAMES: Kind = Kind::List(&Kind::Name);
+/// Who may tell whom something.
+pub(super) const FLOWS: Kind =
+    Kind::List(&Kind::Form("flow `A -> B` or `A <-> B`", "^\\s*[a-z][a-z0-9-]*\\s*<?->\\s*[a-z][a-z0-9-]*\\s*$"));
+
+const RESTART_LIMIT: Table =
+    Table::part(&[Key::required("limit", Kind::Integer(0, MAX), "how often it is started anew")]);
+pub(super) const RESTART: Key = Key::new(
+    "restart",
+    Kind::Either(&[Kind::Word(&["never", "always"]), Kind::Table(&RESTART_LIMIT)]),
+    "`\"never\"`",
+    "what happens after a crash, or when a guest resets: nothing, a new start, or so many new starts",
+);
+
+pub(super) const PRIORITY: Key =
+    Key::new("priority", Kind::Integer(0, 62), "20", "the highest one of a CPU runs; equals take turns");
+pub(super) const BUDGET: Key = Key::new(
+    "budget",
+    Kind::Time,
+    "no limit",
+    "most time that it gets in each period, for each processor; together with `period`",
+)
+.example(r#""2 ms""#);
+pub(super) const PERIOD: Key =
+    Key::new("period", Kind::Time, "no limit", "after how long it has its budget anew; together with `budget`");
+
+pub(super) const CONSOLE: Kind = Kind::Either(&[Kind::Name, Kind::False]);
+pub(super) const CONSOLE_DEFAULT: &str = "`\"console\"`, if there is one";
+
+pub(super) const LEVEL: Key = Key::new(
+    "level",
+    Kind::Name,
+    "none",
+    "one of the `levels` of `[policy]`: it must have no way to tell anybody of a lower one",
+);
