@@ -1,4 +1,5 @@
-//! Drivers of drives on the PCI bus, behind an IOMMU: every sector is written and read back, and a driver that is killed starts its device anew.
+//! Drivers of drives on the PCI bus, behind an IOMMU: every sector is written and read back, by the driver itself and by clients of the block
+//! service over it; who is killed starts the device anew.
 
 use bulkhead_harness::Backend;
 
@@ -37,5 +38,26 @@ fn the_block_service_starts_on_each_drive_and_starts_anew() {
             "init| bulkhead: partition block is killed (3 of 3)",
             &drive,
         ]);
+    }
+}
+
+#[test]
+fn native_clients_of_each_block_service_keep_to_their_ranges_and_lose_nothing_when_it_is_killed() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    for name in ["ahci", "nvme", "virtio-blk"] {
+        let outcome = run(&format!("tests/manifests/clients-{name}.toml"), Backend::Qemu, &[]).expect_status(0);
+        let served = "block| disk two/0 of two: 32768 sectors from 16384, read-write";
+        outcome
+            .expect_in_order(&[served, "partition block is killed (1 of 2)", served])
+            .expect_in_order(&[
+                "partition block is killed (2 of 2)",
+                served,
+                "two| disk two/0: written and read back",
+                "two| disk two/0: nothing outside it is reached",
+            ])
+            .expect_in_order(&["one| disk one/0: written", "one| disk one/0: nothing outside it is reached"])
+            .expect_in_order(&["one| disk one/1: cannot be written, can be read"]);
     }
 }

@@ -71,9 +71,12 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         Self { patience: 0, ..self }
     }
 
-    /// Lets so many requests be on their way; more than before.
+    /// Lets so many requests be on their way, before there is one.
     pub(crate) fn set_places(&mut self, places: usize) {
-        self.transfers.resize_with(places.max(self.transfers.len()), Transfer::default);
+        self.transfers.truncate(places);
+        self.transfers.shrink_to_fit();
+        self.transfers.reserve_exact(places - self.transfers.len());
+        self.transfers.resize_with(places, Transfer::default);
     }
 
     /// Whether the monitor has to be signalled; asked once for each time.
