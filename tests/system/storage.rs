@@ -60,7 +60,13 @@ fn native_clients_of_each_block_service_keep_to_their_ranges_and_lose_nothing_wh
                 "two| disk two/0: written and read back",
                 "two| disk two/0: nothing outside it is reached",
             ])
-            .expect_in_order(&["one| disk one/0: written", "one| disk one/0: nothing outside it is reached"])
+            .expect_in_order(&[
+                "one| disk one/0: 16384 sectors",
+                "partition one is killed (1 of 1)",
+                "one| disk one/0: 16384 sectors",
+                "one| disk one/0: written",
+                "one| disk one/0: nothing outside it is reached",
+            ])
             .expect_in_order(&["one| disk one/1: cannot be written, can be read"]);
     }
 }

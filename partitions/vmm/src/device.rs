@@ -2,7 +2,6 @@
 //! a disk that is copied is here, too ([`CopiedDisk`]), and stands in the place of the service.
 
 use crate::copied::CopiedDisk;
-use alloc::boxed::Box;
 use bulkhead_channel::{
     Configuration, DeviceDescription, DeviceKind, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
@@ -23,7 +22,7 @@ pub struct DeviceLink {
     /// What the driver chose, until it resets the device.
     choice: Option<Configuration>,
     /// The data plane, if it is here.
-    copied: Option<Box<CopiedDisk>>,
+    copied: Option<CopiedDisk>,
 }
 
 /// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
@@ -55,7 +54,7 @@ impl DeviceLink {
             resetting: false,
             configuring: false,
             choice: None,
-            copied: copied.map(Box::new),
+            copied,
         })
     }
 
@@ -110,7 +109,7 @@ impl DeviceLink {
 
     /// Moves data, if the data plane is here; returns whether it is.
     pub fn serve(&mut self) -> bool {
-        self.copied.as_mut().map(|disk| disk.serve()).is_some()
+        self.copied.as_mut().map(CopiedDisk::serve).is_some()
     }
 
     /// Passes on what the data plane did, after its signal.
