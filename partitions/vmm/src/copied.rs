@@ -4,13 +4,14 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use bulkhead_block_client::{BlockClient, CopyDrive, Doorbell, SameAddress};
+use bulkhead_block_client::{BUFFERS_AT, BlockClient, Buffers, CopyDrive, Doorbell, SameAddress};
 use bulkhead_block_device::{Bounce, Disk, DiskRange, Service, Withheld};
 use bulkhead_channel::{AtomicU64, DEVICE_CHANNEL_WORDS};
 use bulkhead_driver::{Drive, PhysicalSegment};
 use bulkhead_guest_memory::Ram;
 use bulkhead_runtime::object::Notification;
 use bulkhead_runtime::program::Channel;
+use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::time::{self, Tsc};
 use bulkhead_runtime::{Program, events, plan};
 use bulkhead_virtio::OutsideMemory;
@@ -22,6 +23,19 @@ impl Doorbell for ToService {
     fn ring(&self) {
         // A service that is gone answers nothing; its successor reads the page anew.
         let _ = self.0.signal(0);
+    }
+}
+
+/// The buffers that are shared with the service.
+struct SharedBuffers(SharedMemory<'static>);
+
+impl Buffers for SharedBuffers {
+    fn read(&self, offset: usize, destination: &mut [u8]) -> bool {
+        self.0.read(offset, destination).is_ok()
+    }
+
+    fn write(&self, offset: usize, source: &[u8]) -> bool {
+        self.0.write(offset, source).is_ok()
     }
 }
 
@@ -43,7 +57,7 @@ impl Bounce for Nothing {
 }
 
 /// The drive behind the emulator.
-type Copier = CopyDrive<'static, ToService, Ram>;
+type Copier = CopyDrive<'static, ToService, Ram, SharedBuffers>;
 type Emulator = Service<'static, Copier, Tsc, SameAddress<Ram>, Nothing>;
 
 /// The data plane of such a disk.
@@ -88,8 +102,10 @@ impl CopiedDisk {
         let (Some(ram), Some(of_emulator)) = (Ram::new(program, guest), Ram::new(program, guest)) else {
             return Err(String::from("the guest's memory is not mapped"));
         };
-        let drive = CopyDrive::new(client, ram);
-        let drive = drive.ok_or_else(|| format!("device {}: its service offers no disk", disk.name))?;
+        let buffers = memory.part(BUFFERS_AT, memory.len().saturating_sub(BUFFERS_AT));
+        let buffers = SharedBuffers(buffers.map_err(|_| "a disk's memory is too small")?);
+        let drive = CopyDrive::new(client, buffers, ram)
+            .ok_or_else(|| format!("device {}: its service offers no disk", disk.name))?;
         // What is withheld the service does not offer in the first place.
         let range = DiskRange {
             name: disk.name,

@@ -16,10 +16,11 @@ pub const DEPTH: u16 = 16;
 /// Bytes of a request's buffer.
 pub const BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of the memory that client and service share.
-pub const MEMORY_BYTES: usize =
-    RequestMemory::bytes(DEPTH, DESCRIPTORS).next_multiple_of(PAGE) + DEPTH as usize * BUFFER_BYTES;
+pub const MEMORY_BYTES: usize = BUFFERS_AT + DEPTH as usize * BUFFER_BYTES;
 /// Descriptors of a request: header, data or range, status; a fourth is not used.
 const DESCRIPTORS: usize = 4;
+/// Where in the memory the buffers begin, one after the other.
+pub const BUFFERS_AT: usize = RequestMemory::bytes(DEPTH, DESCRIPTORS).next_multiple_of(PAGE);
 const PAGE: usize = 4096;
 /// The queue that is used.
 const QUEUE: usize = 0;
@@ -56,11 +57,6 @@ pub struct BlockClient<'a, B> {
     offer: Option<Offer>,
     /// What is in flight, by tag.
     commands: [Option<Command>; DEPTH as usize],
-}
-
-/// The buffer of a tag among those of all, which lie one after the other.
-pub(crate) fn buffer<'a>(buffers: &DmaMemory<'a>, tag: u16) -> Option<DmaMemory<'a>> {
-    buffers.part(usize::from(tag).checked_mul(BUFFER_BYTES)?, BUFFER_BYTES)
 }
 
 /// Bytes of a command's data.
@@ -104,14 +100,14 @@ impl<'a, B: Doorbell> BlockClient<'a, B> {
         self.state == State::Refused
     }
 
-    /// The buffers of all tags.
-    pub(crate) fn buffers(&self) -> DmaMemory<'a> {
+    /// The buffers of all tags, one after the other. The service may change them at any time.
+    pub fn buffers(&self) -> DmaMemory<'a> {
         self.buffers
     }
 
     /// The buffer of a tag, which the service may change at any time; `None` if there is no such tag.
     pub fn buffer(&self, tag: u16) -> Option<DmaMemory<'a>> {
-        buffer(&self.buffers, tag)
+        self.buffers.part(usize::from(tag).checked_mul(BUFFER_BYTES)?, BUFFER_BYTES)
     }
 
     /// Whether nothing is in flight under a tag.

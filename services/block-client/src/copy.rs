@@ -1,6 +1,6 @@
 //! A client as a drive whose data lie in a guest's memory: they are copied to and from the bounce buffers.
 
-use crate::client::{BlockClient, DEPTH, Doorbell, buffer};
+use crate::client::{BUFFER_BYTES, BlockClient, DEPTH, Doorbell};
 use alloc::vec::Vec;
 use bulkhead_driver::{
     Command, CommandError, Completions, DmaMemory, Drive, DriveInformation, PhysicalSegment, RangeLimits, SECTOR,
@@ -10,6 +10,25 @@ use bulkhead_virtio::{GuestMemory, OutsideMemory};
 
 /// Bytes copied at once.
 const PART: usize = 4096;
+
+/// The buffers of all tags as the fastest way sees them that there is to copy to and from them. What does not lie in them is refused, by
+/// false.
+pub trait Buffers {
+    /// Copies from them.
+    fn read(&self, offset: usize, destination: &mut [u8]) -> bool;
+    /// Copies to them.
+    fn write(&self, offset: usize, source: &[u8]) -> bool;
+}
+
+impl Buffers for DmaMemory<'_> {
+    fn read(&self, offset: usize, destination: &mut [u8]) -> bool {
+        DmaMemory::read(self, offset, destination)
+    }
+
+    fn write(&self, offset: usize, source: &[u8]) -> bool {
+        DmaMemory::write(self, offset, source)
+    }
+}
 
 /// A guest's memory for an emulator in front of a [`CopyDrive`]: what the drive is given as a physical address is the guest-physical one.
 #[derive(Clone, Copy, Debug)]
@@ -39,20 +58,19 @@ impl<M: GuestMemory> GuestMemory for SameAddress<M> {
 }
 
 /// A drive that copies. Its segments are addresses in `memory`.
-pub struct CopyDrive<'a, B, M> {
+pub struct CopyDrive<'a, B, M, S> {
     client: BlockClient<'a, B>,
-    buffers: DmaMemory<'a>,
+    buffers: S,
     memory: M,
     information: DriveInformation,
     /// By tag, where the data of a read go.
     targets: [Vec<PhysicalSegment>; DEPTH as usize],
 }
 
-impl<'a, B: Doorbell, M: GuestMemory> CopyDrive<'a, B, M> {
-    /// A drive over a client that knows its disk; `None` if it does not yet.
-    pub fn new(client: BlockClient<'a, B>, memory: M) -> Option<Self> {
+impl<'a, B: Doorbell, M: GuestMemory, S: Buffers> CopyDrive<'a, B, M, S> {
+    /// A drive over a client that knows its disk, and its buffers; `None` if it does not yet.
+    pub fn new(client: BlockClient<'a, B>, buffers: S, memory: M) -> Option<Self> {
         let information = *client.information()?;
-        let buffers = client.buffers();
         Some(Self { client, buffers, memory, information, targets: Default::default() })
     }
 
@@ -79,8 +97,8 @@ impl<'a, B: Doorbell, M: GuestMemory> CopyDrive<'a, B, M> {
             }
             Command::Write { first_sector, sectors } => {
                 self.information.blocks(first_sector, sectors, most)?;
-                let buffer = buffer(&self.buffers, tag).ok_or(SubmitError::Busy)?;
-                let copied = copy_in(&self.memory, segments, &buffer).map_err(|OutsideMemory| SubmitError::Segments)?;
+                let copied = copy_in(&self.memory, segments, &self.buffers, tag)
+                    .map_err(|OutsideMemory| SubmitError::Segments)?;
                 (copied, u64::from(sectors) * SECTOR)
             }
             Command::Flush if !self.information.flush => return Err(SubmitError::Unsupported),
@@ -98,14 +116,22 @@ impl<'a, B: Doorbell, M: GuestMemory> CopyDrive<'a, B, M> {
     }
 }
 
-/// Copies segments to a buffer, one after the other; returns their bytes. What does not fit is refused.
+/// Where a part of a tag's buffer lies among the buffers; it begins at a multiple of [`PART`].
+fn place(tag: u16, offset: usize) -> Result<usize, OutsideMemory> {
+    if offset < BUFFER_BYTES { Ok(usize::from(tag) * BUFFER_BYTES + offset) } else { Err(OutsideMemory) }
+}
+
+/// Copies segments to a tag's buffer, one after the other; returns their bytes. What does not fit is refused.
 fn copy_in(
     memory: &impl GuestMemory,
     segments: impl IntoIterator<Item = PhysicalSegment>,
-    buffer: &DmaMemory<'_>,
+    buffers: &impl Buffers,
+    tag: u16,
 ) -> Result<u64, OutsideMemory> {
     let (mut part, mut filled, mut offset) = ([0; PART], 0, 0);
-    let put = |part: &[u8], offset: usize| if buffer.write(offset, part) { Ok(()) } else { Err(OutsideMemory) };
+    let put = |part: &[u8], offset| {
+        if buffers.write(place(tag, offset)?, part) { Ok(()) } else { Err(OutsideMemory) }
+    };
     for PhysicalSegment { mut address, length: mut left } in segments {
         while left != 0 {
             let room = part.get_mut(filled..).unwrap_or_default();
@@ -118,26 +144,28 @@ fn copy_in(
             }
         }
     }
-    put(part.get(..filled).unwrap_or_default(), offset)?;
+    if filled != 0 {
+        put(part.get(..filled).unwrap_or_default(), offset)?;
+    }
     Ok((offset + filled) as u64)
 }
 
-/// Copies a buffer to segments, one after the other.
+/// Copies a tag's buffer to segments, one after the other.
 fn copy_out(
-    buffer: &DmaMemory<'_>,
+    buffers: &impl Buffers,
+    tag: u16,
     memory: &impl GuestMemory,
     segments: &[PhysicalSegment],
 ) -> Result<(), OutsideMemory> {
-    // What of the part is left, and where the next part begins.
+    // How much of the part is copied, and where the next part begins.
     let (mut part, mut taken, mut offset) = ([0; PART], PART, 0);
     for &PhysicalSegment { mut address, length: mut left } in segments {
         while left != 0 {
             if taken == PART {
-                let there = buffer.read(offset, &mut part);
-                (taken, offset) = (0, offset + PART);
-                if !there {
+                if !buffers.read(place(tag, offset)?, &mut part) {
                     return Err(OutsideMemory);
                 }
+                (taken, offset) = (0, offset + PART);
             }
             let rest = part.get(taken..).unwrap_or_default();
             let length = left.min(rest.len() as u64);
@@ -148,7 +176,7 @@ fn copy_out(
     Ok(())
 }
 
-impl<B: Doorbell, M: GuestMemory> Drive for CopyDrive<'_, B, M> {
+impl<B: Doorbell, M: GuestMemory, S: Buffers> Drive for CopyDrive<'_, B, M, S> {
     fn information(&self) -> &DriveInformation {
         &self.information
     }
@@ -184,11 +212,8 @@ impl<B: Doorbell, M: GuestMemory> Drive for CopyDrive<'_, B, M> {
         let Self { client, buffers, memory, targets, .. } = self;
         client.poll(&mut |tag, end| {
             let target = targets.get(usize::from(tag)).map(Vec::as_slice).unwrap_or_default();
-            let copied = buffer(buffers, tag).map(|buffer| match end {
-                Ok(()) => copy_out(&buffer, memory, target),
-                Err(_) => Ok(()),
-            });
-            completions(tag, if copied == Some(Ok(())) { end } else { Err(CommandError::Transfer) });
+            let copied = end.is_err() || copy_out(buffers, tag, memory, target).is_ok();
+            completions(tag, if copied { end } else { Err(CommandError::Transfer) });
         });
     }
 

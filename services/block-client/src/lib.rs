@@ -13,5 +13,5 @@ mod client;
 mod copy;
 mod offer;
 
-pub use client::{BUFFER_BYTES, BlockClient, DEPTH, Doorbell, MEMORY_BYTES};
-pub use copy::{CopyDrive, SameAddress};
+pub use client::{BUFFER_BYTES, BUFFERS_AT, BlockClient, DEPTH, Doorbell, MEMORY_BYTES};
+pub use copy::{Buffers, CopyDrive, SameAddress};

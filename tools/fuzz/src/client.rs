@@ -86,7 +86,8 @@ pub fn run(input: &mut Input<'_>) {
         obey(&mut emulator);
         client.poll(&mut |_, _| unreachable!("nothing was asked for"));
     }
-    let mut drive = CopyDrive::new(client, ram.clone()).expect("the disk is offered");
+    let buffers = client.buffers();
+    let mut drive = CopyDrive::new(client, buffers, ram.clone()).expect("the disk is offered");
     let mut open = [false; DEPTH as usize];
     while !input.is_empty() {
         match input.byte() % 8 {

@@ -6,7 +6,7 @@ use crate::{Bell, NoBounce, Server, Share, bytes, channel};
 use bulkhead_block_client::{BlockClient, CopyDrive, MEMORY_BYTES, SameAddress};
 use bulkhead_block_device::{Disk, DiskRange, Service, Withheld};
 use bulkhead_doubles::{FlatMemory, Time, WordMemory};
-use bulkhead_driver::{Command, Completion, Drive, PhysicalSegment, SECTOR, SubmitError};
+use bulkhead_driver::{Command, Completion, DmaMemory, Drive, PhysicalSegment, SECTOR, SubmitError};
 use bulkhead_virtio::GuestMemory;
 use proptest::prelude::*;
 
@@ -14,13 +14,18 @@ const SECTORS: u64 = 400;
 const RAM: usize = 1 << 20;
 
 /// A drive that copies to and from this memory, once its client knows the disk.
-fn copy_drive<M: GuestMemory>(share: &Share, server: &mut Server, memory: M) -> CopyDrive<'static, Bell, M> {
+fn copy_drive<M: GuestMemory>(
+    share: &Share,
+    server: &mut Server,
+    memory: M,
+) -> CopyDrive<'static, Bell, M, DmaMemory<'static>> {
     let mut client = share.client();
     for _ in 0..4 {
         server.work();
         client.poll(&mut |_, _| panic!("nothing was asked for"));
     }
-    CopyDrive::new(client, memory).unwrap()
+    let buffers = client.buffers();
+    CopyDrive::new(client, buffers, memory).unwrap()
 }
 
 fn ends(drive: &mut impl Drive) -> Vec<(u16, Completion)> {

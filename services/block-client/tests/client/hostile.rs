@@ -72,7 +72,8 @@ proptest! {
             client.poll(&mut |_, _| {});
         }
         let ram = FlatMemory::new(RAM, 0);
-        let mut drive = CopyDrive::new(client, ram.clone()).unwrap();
+        let buffers = client.buffers();
+    let mut drive = CopyDrive::new(client, buffers, ram.clone()).unwrap();
         let mut open = [false; 16];
         for step in steps {
             match step {
