@@ -1,8 +1,12 @@
-//! Drivers of drives on the PCI bus, behind an IOMMU: every sector is written and read back, and a driver that is killed starts its device anew.
+//! Drivers of drives on the PCI bus, behind an IOMMU: every sector is written and read back, by the driver itself and by clients of the block
+//! service over it; who is killed starts the device anew.
 
 use bulkhead_harness::Backend;
 
-use crate::machine::{has, run};
+use crate::machine::{has, run, run_packaged};
+
+/// Seconds after which a run with Linux is ended.
+const LINUX_LIMIT: u64 = 600;
 
 #[test]
 fn drivers_write_and_read_all_sectors_after_they_were_killed_with_commands_in_flight() {
@@ -38,4 +42,52 @@ fn the_block_service_starts_on_each_drive_and_starts_anew() {
             &drive,
         ]);
     }
+}
+
+#[test]
+fn native_clients_of_each_block_service_keep_to_their_ranges_and_lose_nothing_when_it_is_killed() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    for name in ["ahci", "nvme", "virtio-blk"] {
+        let outcome = run(&format!("tests/manifests/clients-{name}.toml"), Backend::Qemu, &[]).expect_status(0);
+        let served = "block| disk two/0 of two: 32768 sectors from 16384, read-write";
+        outcome
+            .expect_in_order(&[served, "partition block is killed (1 of 2)", served])
+            .expect_in_order(&[
+                "partition block is killed (2 of 2)",
+                served,
+                "two| disk two/0: written and read back",
+                "two| disk two/0: nothing outside it is reached",
+            ])
+            .expect_in_order(&[
+                "one| disk one/0: 16384 sectors",
+                "partition one is killed (1 of 1)",
+                "one| disk one/0: 16384 sectors",
+                "one| disk one/0: written",
+                "one| disk one/0: nothing outside it is reached",
+            ])
+            .expect_in_order(&["one| disk one/1: cannot be written, can be read"]);
+    }
+}
+
+/// The guest shares no memory with the service of its disk (`tools/manifest/tests/compile.rs`), and still notices nothing when that is killed.
+#[test]
+fn a_copied_disk_survives_its_service() {
+    let Some(outcome) = run_packaged(LINUX_LIMIT, "tests/manifests/copied-disk.toml", &[]) else {
+        return;
+    };
+    // Both checks of the disk are cut by kills.
+    let outcome = outcome.expect_in_order(&[
+        "check: vda sectors=32768 serial=linux/0 queues=1",
+        "check: vda blocks=512,512 cache=write back",
+        "check: vda discard=0 zeroes=0 segments=256",
+        "partition block is killed (1 of 20)",
+        "check: disk ok sha256=",
+        "partition block is killed (",
+        "check: disk ok bytes=8388608",
+        "check: all ok",
+    ]);
+    let lines = outcome.lines_of("linux");
+    assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
 }

@@ -1,12 +1,13 @@
-//! A program that tries a disk driver on its device, without a service.
+//! A program that tries a disk driver on its device, without a service; or disks of a block service, as their client.
 //!
-//! Its environment names one storage controller on the PCI bus and memory for DMA, `dma`. It overwrites the disk. It must never
-//! touch anything but its own device and memory.
+//! Its environment names one storage controller on the PCI bus and memory for DMA, `dma`; or disks with their channels and memory. It
+//! overwrites them. It must never touch anything but its own devices and memory.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
 mod check;
+mod client;
 mod pattern;
 
 use bulkhead_ahci::AhciDrive;
@@ -39,6 +40,9 @@ fn main(program: Program) {
 }
 
 fn run(program: &Program) -> Result<(), &'static str> {
+    if program.environment().disks().next().is_some() {
+        return client::run(program);
+    }
     let device = program.first_device().ok_or("there is no device")?;
     let (memory, entry) = program.memory(DMA).ok_or("there is no memory for DMA")?;
     let words = memory.atomics(0, memory.len() / 8).map_err(|_| "the memory for DMA is not whole")?;

@@ -46,7 +46,7 @@ numbered! {
         Module = 9,
         /// Text in the environment itself: `address`, `size` in bytes; see [`crate::Environment::text`].
         Text = 10,
-        /// See [`Disk`]. `peer` = guest (in the service) or service (in the vmm); the channel and it have the same name;
+        /// See [`Disk`]. `peer` = owner (in the service) or service (in the owner, of a guest the vmm); the channel and it have the same name;
         /// parameters: first sector, sectors, [`Disk::READ_ONLY`]..., index of the disk in its guest.
         Disk = 11,
         /// See [`Memory`]: the heap. `address`, `size`.
@@ -358,7 +358,8 @@ pub struct DeviceMemory<'a> {
     pub bar_size: u64,
 }
 
-/// A range of a guest's RAM, mapped in the partition (and by init in the guest's space).
+/// A range of a guest's RAM, mapped in the partition (and by init in the guest's space). In a block service also the memory of a disk whose
+/// owner it shares nothing else with: then the disk's name stands for the guest's, and the owner has it as [`Memory`] of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestMemory<'a> {
     /// Guest.
@@ -442,14 +443,14 @@ pub struct Module<'a> {
     pub size: u64,
 }
 
-/// A guest's disk: a range of a physical disk, served by a block service.
+/// A disk of a guest or a native partition: a range of a physical disk, served by a block service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk<'a> {
     /// Name of it and of its channel.
     pub name: &'a str,
-    /// The guest, in the service; the service, in the vmm.
+    /// Whose it is, in the service; the service, in the vmm or the native partition.
     pub peer: &'a str,
-    /// First sector (512 bytes) on the physical disk; 0 in the vmm.
+    /// First sector (512 bytes) on the physical disk; 0 but in the service.
     pub first_sector: u64,
     /// Sectors.
     pub sectors: u64,

@@ -1,5 +1,7 @@
-//! The devices of a guest whose data plane is in a service: the control plane is here, and between them a device channel.
+//! The devices of a guest whose data plane is in a service: the control plane is here, and between them a device channel. The data plane of
+//! a disk that is copied is here, too ([`CopiedDisk`]), and stands in the place of the service.
 
+use crate::copied::CopiedDisk;
 use bulkhead_channel::{
     Configuration, DeviceDescription, DeviceKind, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
@@ -19,6 +21,8 @@ pub struct DeviceLink {
     configuring: bool,
     /// What the driver chose, until it resets the device.
     choice: Option<Configuration>,
+    /// The data plane, if it is here.
+    copied: Option<CopiedDisk>,
 }
 
 /// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
@@ -39,16 +43,18 @@ fn device_of(description: &DeviceDescription) -> Device {
 }
 
 impl DeviceLink {
-    /// The link over `channel`; nothing if its memory is too small.
-    pub fn new(channel: &program::Channel) -> Option<Self> {
+    /// The link over `channel`, or to a data plane that is here and uses the channel itself; nothing if its memory is too small.
+    pub fn new(channel: &program::Channel, copied: Option<CopiedDisk>) -> Option<Self> {
+        let words = copied.as_ref().map_or(channel.words(), |disk| disk.page);
         Some(Self {
-            monitor: MonitorSide::attach(channel.words()).ok()?,
+            monitor: MonitorSide::attach(words).ok()?,
             peer: channel.peer,
             signal: channel.signal,
             generation: None,
             resetting: false,
             configuring: false,
             choice: None,
+            copied,
         })
     }
 
@@ -60,6 +66,10 @@ impl DeviceLink {
     }
 
     fn tell(&self) {
+        if self.copied.is_some() {
+            // Whoever tells of what the driver did has it served afterwards.
+            return;
+        }
         // A service that is gone answers nothing; its successor reads the page anew.
         let _ = self.peer.signal(0);
     }
@@ -80,6 +90,8 @@ impl DeviceLink {
                 self.configuring = true;
                 self.tell();
             }
+            // Notifications come here.
+            Event::DoorbellMoved { .. } if self.copied.is_some() => {}
             Event::DoorbellMoved { old, new, .. } => {
                 if let Some(old) = old {
                     // It may have lost its meaning already, when the service's notification went.
@@ -95,7 +107,12 @@ impl DeviceLink {
         }
     }
 
-    /// Passes on what the service did, after its signal.
+    /// Moves data, if the data plane is here; returns whether it is.
+    pub fn serve(&mut self) -> bool {
+        self.copied.as_mut().map(CopiedDisk::serve).is_some()
+    }
+
+    /// Passes on what the data plane did, after its signal.
     pub fn service_did(&mut self, function: &mut VirtioPci) {
         if self.monitor.generation() != self.generation {
             self.succeed(function);

@@ -16,6 +16,7 @@ impl Monitor {
             }
             for (index, device) in links.devices.iter_mut().enumerate() {
                 if bits & device.signal != 0 {
+                    device.serve();
                     machine.with_function(&self.model, index, |function| device.service_did(function));
                 }
             }
@@ -44,8 +45,13 @@ impl Monitor {
         let machine = &self.guest.machine;
         let mut links = self.guest.links.lock();
         for (index, device) in links.devices.iter_mut().enumerate() {
+            let mut any = false;
             while let Some(Some(event)) = machine.with_function(&self.model, index, |function| function.take_event()) {
                 device.driver_did(event, self.guest.space);
+                any = true;
+            }
+            if any && device.serve() {
+                machine.with_function(&self.model, index, |function| device.service_did(function));
             }
         }
         let index = links.devices.len();

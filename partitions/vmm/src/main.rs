@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod control;
+mod copied;
 mod debug;
 mod device;
 mod events;

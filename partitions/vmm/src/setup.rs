@@ -1,5 +1,6 @@
 //! From the environment to a guest that can run.
 
+use crate::copied::CopiedDisk;
 use crate::device::DeviceLink;
 use crate::guest::{Guest, Links, Thread, Threads};
 use crate::memory::Ram;
@@ -62,10 +63,14 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     let mut devices = Vec::new();
     let mut functions = Vec::new();
     let environment = program.environment();
-    let disks = environment.disks().map(|disk| disk.name);
-    for name in disks.chain(environment.network_ports().map(|port| port.name)) {
+    let disks = environment.disks().map(|disk| (disk.name, Some(disk)));
+    for (name, disk) in disks.chain(environment.network_ports().map(|port| (port.name, None))) {
         let channel = program.channel(name).ok_or("a device has no channel")?;
-        let mut device = DeviceLink::new(&channel).ok_or("a device's channel is too small")?;
+        let copied = match disk {
+            Some(disk) => CopiedDisk::connect(program, &disk, &channel, memory.entry.guest, limit())?,
+            None => None,
+        };
+        let mut device = DeviceLink::new(&channel, copied).ok_or("a device's channel is too small")?;
         let index = functions.len() as u16;
         functions.push(function(&mut device, index, name)?);
         devices.push(device);
@@ -162,9 +167,14 @@ fn places(index: u16) -> BarPlaces {
     BarPlaces { ports, memory: WINDOWS + u32::from(index) * WINDOW_STRIDE }
 }
 
+/// Until when a device's service may come up.
+fn limit() -> u64 {
+    time::now().saturating_add(time::milliseconds(PATIENCE))
+}
+
 /// Waits until the service offers the device, and makes a PCI function of it.
 fn function(device: &mut DeviceLink, index: u16, name: &str) -> Result<VirtioPci, String> {
-    let limit = time::now().saturating_add(time::milliseconds(PATIENCE));
+    let limit = limit();
     loop {
         if let Some(offered) = device.offered() {
             return Ok(VirtioPci::new(offered, places(index)));

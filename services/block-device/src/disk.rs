@@ -1,7 +1,7 @@
 //! A guest's disk: commands of its monitor, requests of its driver.
 
 use crate::offer::{DiskRange, PublishError, offer};
-use crate::queue::GuestQueue;
+use crate::queue::{GuestQueue, PATIENCE};
 use crate::transfer::Transfer;
 use alloc::vec::Vec;
 use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, MAX_QUEUES};
@@ -36,6 +36,8 @@ pub struct Disk<'a, M> {
     signal: bool,
     /// Where the search for the next request begins.
     next_queue: usize,
+    /// How long an answer may wait for others, in milliseconds.
+    patience: u64,
 }
 
 impl<'a, M: GuestMemory> Disk<'a, M> {
@@ -59,12 +61,22 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             reset_wanted: false,
             signal: true,
             next_queue: 0,
+            patience: PATIENCE,
         })
     }
 
-    /// Lets so many requests be on their way; more than before.
+    /// Interrupts the driver for each answer at once, where the drive itself tells of several commands together.
+    #[must_use]
+    pub fn with_prompt_answers(self) -> Self {
+        Self { patience: 0, ..self }
+    }
+
+    /// Lets so many requests be on their way, before there is one.
     pub(crate) fn set_places(&mut self, places: usize) {
-        self.transfers.resize_with(places.max(self.transfers.len()), Transfer::default);
+        self.transfers.truncate(places);
+        self.transfers.shrink_to_fit();
+        self.transfers.reserve_exact(places - self.transfers.len());
+        self.transfers.resize_with(places, Transfer::default);
     }
 
     /// Whether the monitor has to be signalled; asked once for each time.
@@ -238,7 +250,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             let Some(Some(queue)) = self.queues.get_mut(index) else {
                 continue;
             };
-            match queue.tells(&self.memory, now) {
+            match queue.tells(&self.memory, now, self.patience) {
                 Ok(true) => self.signal |= self.channel.raise(Interrupts::queue(index)),
                 Ok(false) => {}
                 Err(error) => return self.fail(error),
@@ -248,7 +260,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
 
     /// When [`Disk::tell`] is to be called at the latest, in milliseconds.
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.queues.iter().flatten().filter_map(GuestQueue::deadline).min()
+        self.queues.iter().flatten().filter_map(|queue| queue.deadline(self.patience)).min()
     }
 
     /// Whether there are requests that the drive does not work on.

@@ -1,13 +1,13 @@
 //! One queue of a disk: what of it is in flight, and when its driver rings and is interrupted.
 //!
-//! The driver is interrupted when so many requests have been answered as are still open, or after [`PATIENCE`]: a driver with one
+//! The driver is interrupted when so many requests have been answered as are still open, or after some time, such as [`PATIENCE`]: a driver with one
 //! request learns of its end at once, one with many of half of them together.
 
 use bulkhead_channel::{Configuration, InFlight};
 use bulkhead_virtio::{GuestMemory, Queue, QueueError, Reply, Status};
 
 /// How long an answer may wait for others before the driver is interrupted, in milliseconds.
-const PATIENCE: u64 = 20;
+pub(crate) const PATIENCE: u64 = 20;
 
 /// What the driver was told about its doorbell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,13 +93,13 @@ impl<'a> GuestQueue<'a> {
         Ok(())
     }
 
-    /// Whether the driver is to be interrupted now.
-    pub(crate) fn tells(&mut self, memory: &impl GuestMemory, now: u64) -> Result<bool, QueueError> {
+    /// Whether the driver is to be interrupted now, if an answer may wait for others so many milliseconds.
+    pub(crate) fn tells(&mut self, memory: &impl GuestMemory, now: u64, patience: u64) -> Result<bool, QueueError> {
         if self.untold == 0 {
             return Ok(false);
         }
         let open = u32::from(self.open) + u32::from(self.queue.available(memory)?);
-        if u32::from(self.untold) < open && now < self.since.saturating_add(PATIENCE) {
+        if u32::from(self.untold) < open && now < self.since.saturating_add(patience) {
             return Ok(false);
         }
         self.untold = 0;
@@ -107,8 +107,8 @@ impl<'a> GuestQueue<'a> {
     }
 
     /// When [`GuestQueue::tells`] is to be asked at the latest, in milliseconds.
-    pub(crate) fn deadline(&self) -> Option<u64> {
-        (self.untold != 0).then(|| self.since.saturating_add(PATIENCE))
+    pub(crate) fn deadline(&self, patience: u64) -> Option<u64> {
+        (self.untold != 0).then(|| self.since.saturating_add(patience))
     }
 
     /// Has the driver ring for its next request, or not. Returns whether there is one for which it may not have rung.

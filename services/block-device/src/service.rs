@@ -16,6 +16,9 @@ const CHUNK_BYTES: u64 = 256 << 10;
 const ALONE_BYTES: u64 = 2 << 20;
 /// Requests that are answered or begun before events are looked at again.
 const STEPS: usize = 256;
+/// Requests of all disks that are on their way at most: each has room for a chain of any length, and all of them fit into the heap that a
+/// program has unless its manifest says otherwise.
+const REQUESTS: usize = 32;
 /// Bytes copied at once between guest and bounce buffer.
 const COPY_BYTES: usize = 512;
 
@@ -79,7 +82,7 @@ impl<'a, D: Drive, C: Clock, M: GuestMemory, B: Bounce> Service<'a, D, C, M, B> 
         let index = self.disks.len();
         self.disks.push(disk).map_err(|_| TooManyDisks)?;
         // Each disk has its share of the drive's depth, so that none keeps others from it.
-        let share = self.depth() / self.disks.len();
+        let share = self.depth().min(REQUESTS) / self.disks.len();
         for disk in &mut self.disks {
             disk.set_places(share.max(1));
         }

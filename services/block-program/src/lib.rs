@@ -113,7 +113,9 @@ fn publish_one<D: Drive>(
     entry: &plan::Disk<'static>,
 ) -> Result<Channel, &'static str> {
     let channel = program.channel(entry.name).ok_or("it has no channel")?;
-    let ram = Ram::new(program, entry.peer).ok_or("its guest's memory is not mapped")?;
+    // Memory that is there for this disk alone has the disk's name.
+    let ram = Ram::new(program, entry.name).or_else(|| Ram::new(program, entry.peer));
+    let ram = ram.ok_or("there is no memory for its data")?;
     let range = range(entry);
     let disk = Disk::publish(channel.words(), ram, range, service.information()).map_err(|error| match error {
         PublishError::Range { .. } => "it does not lie on the drive",

@@ -3,7 +3,7 @@
 //! # Layout, in words
 //! | word | written by | holds |
 //! | --- | --- | --- |
-//! | 0 | emulator | generation: 0 = no device yet; every start of the emulator adds one |
+//! | 0 | emulator | generation: 0 = no device yet; every start of the emulator adds one; bit 63 while it starts |
 //! | 1 | emulator | kind of device, bits 0-15; queues, 16-31; largest queue, 32-47 |
 //! | 2 | emulator | features offered |
 //! | 3 | emulator | count of changes of the configuration: odd while words 32-39 are written |
@@ -37,6 +37,9 @@ use crate::{AtomicU64, TooSmall, fence};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 const GENERATION: usize = 0;
+/// Bit of the generation: there is no device, since an emulator starts. The number stays, so that the next start has another one even if
+/// this one comes to nothing.
+const STARTING: u64 = 1 << 63;
 const DEVICE: usize = 1;
 const FEATURES: usize = 2;
 const CHANGES: usize = 3;
@@ -166,7 +169,7 @@ impl<'a> EmulatorSide<'a> {
     pub fn publish(words: &'a [AtomicU64], description: DeviceDescription) -> Result<Self, PublishError> {
         let page = Page::new(words).map_err(PublishError::Memory)?;
         let description = description.validate().map_err(PublishError::Description)?;
-        let generation = page.0[GENERATION].swap(0, AcqRel);
+        let generation = page.0[GENERATION].fetch_or(STARTING, AcqRel) & !STARTING;
         let (answered, last) = unpack(page.0[COMMAND].load(Acquire));
         // Rule 5 of the protocol.
         let is_answered = unpack(page.0[ACKNOWLEDGEMENT].load(Acquire)).0 == answered;
@@ -184,7 +187,7 @@ impl<'a> EmulatorSide<'a> {
         page.0[NEEDS_RESET].store(0, Relaxed);
         page.0[INTERRUPTS].store(0, Relaxed);
         page.0[ACKNOWLEDGEMENT].store(pack(answered, OUTCOME_DONE), Relaxed);
-        page.0[GENERATION].store(generation.wrapping_add(1).max(1), Release);
+        page.0[GENERATION].store((generation.wrapping_add(1) & !STARTING).max(1), Release);
         Ok(Self { page, description, answered, taken: answered })
     }
 
@@ -284,6 +287,7 @@ impl<'a> MonitorSide<'a> {
     pub fn generation(&self) -> Option<Generation> {
         match self.page.0[GENERATION].load(Acquire) {
             0 => None,
+            generation if generation & STARTING != 0 => None,
             generation => Some(Generation(generation)),
         }
     }

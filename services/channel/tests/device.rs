@@ -171,3 +171,18 @@ proptest! {
         prop_assert_eq!(emulator.next_command(), Some(Command::Configure(configuration)));
     }
 }
+
+/// A start that comes to nothing does not make the next one look like the last: whoever sees only the two has to notice.
+#[test]
+fn a_start_that_is_cut_off_is_counted() {
+    let words = memory();
+    let monitor = MonitorSide::attach(&words).unwrap();
+    EmulatorSide::publish(&words, disk()).unwrap();
+    let first = monitor.generation().unwrap();
+    // Each store of a start, up to the last one, may be the last that happens.
+    words[0].fetch_or(1 << 63, Relaxed);
+    assert_eq!(monitor.generation(), None);
+    assert!(monitor.description().is_none());
+    EmulatorSide::publish(&words, disk()).unwrap();
+    assert!(monitor.generation().is_some_and(|generation| generation != first));
+}

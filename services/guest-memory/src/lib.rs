@@ -22,7 +22,7 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// The memory of this guest; `None` if it is not mapped.
+    /// The memory of this guest, or that a disk of this name has in the place of one; `None` if it is not mapped.
     pub fn new(program: &Program, guest: &str) -> Option<Self> {
         let mut ranges = heapless::Vec::new();
         for memory in program.guest_memories().filter(|memory| memory.entry.guest == guest) {

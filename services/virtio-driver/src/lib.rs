@@ -20,3 +20,9 @@ pub use blk::{BLK_MEMORY_BYTES, VirtioBlk};
 pub use net::{NET_MEMORY_BYTES, VirtioNet};
 pub use structures::{Place, Structures};
 pub use unusable::Unusable;
+
+/// What a driver of a block device is made of, for one whose device is found and set going in another way than on the PCI bus.
+pub mod parts {
+    pub use crate::blk::{Bounds, Configuration, RequestMemory, Slot, Written, write_request};
+    pub use crate::virtqueue::{Broken, INDIRECT, QUEUE_BYTES, QueueMemory, Used, Virtqueue};
+}

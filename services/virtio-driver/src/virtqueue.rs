@@ -21,6 +21,7 @@ const AVAILABLE: usize = DESCRIPTOR_BYTES * MOST_ENTRIES as usize;
 /// Flags of a descriptor (2.7.5).
 pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
+/// Flag of a descriptor: it is of a table of descriptors (2.7.5.3).
 pub const INDIRECT: u16 = 4;
 /// Of the available ring: no interrupts (2.7.7). Of the used ring: no notifications (2.7.10).
 const NO_INTERRUPT: u16 = 1;
@@ -148,14 +149,17 @@ impl<'a> Virtqueue<'a> {
         [driver, driver + AVAILABLE as u64, self.memory.device.physical()]
     }
 
+    /// Its number among the device's queues.
     pub fn index(&self) -> u16 {
         self.index
     }
 
+    /// Entries.
     pub fn size(&self) -> u16 {
         self.size
     }
 
+    /// Where the device is told of new requests, as the transport counts.
     pub fn doorbell(&self) -> u32 {
         self.doorbell
     }

@@ -1,4 +1,4 @@
-//! Random input for everything that reads what a guest or a file says.
+//! Random input for everything that reads what a guest, a service or a file says.
 //!
 //! Owns: the targets ([`TARGETS`]), each a function of bytes that panics if it finds a defect, and the making of inputs ([`Generator`]).
 //! Must never: need a nightly compiler. Inputs are deterministic by their seed.
@@ -6,6 +6,7 @@
 
 mod block;
 mod card;
+mod client;
 mod console;
 mod function;
 mod generator;
@@ -27,10 +28,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub type Target = (&'static str, fn(&mut Input<'_>));
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("virtqueue", virtqueue::run),
     ("function", function::run),
     ("block", block::run),
+    ("client", client::run),
     ("switch", switch::run),
     ("console", console::run),
     ("plan", plan::run),

@@ -29,7 +29,8 @@ impl FlowGraph {
         let mut graph = Self::default();
         graph.channels(manifest);
         graph.memories(manifest);
-        graph.guests(manifest);
+        graph.disks(manifest);
+        graph.networks(manifest);
         graph.consoles(manifest);
         graph
     }
@@ -76,14 +77,17 @@ impl FlowGraph {
         }
     }
 
-    fn guests(&mut self, manifest: &Manifest) {
+    fn disks(&mut self, manifest: &Manifest) {
+        for (owner, disk) in manifest.disks() {
+            if let Some(service) = &disk.service {
+                self.both_ways(&owner.name().value, &service.value, "a disk");
+            }
+        }
+    }
+
+    fn networks(&mut self, manifest: &Manifest) {
         for guest in &manifest.guests {
             let name = guest.name.value.as_str();
-            for disk in &guest.disks {
-                if let Some(service) = &disk.service {
-                    self.both_ways(name, &service.value, "a disk");
-                }
-            }
             for network in &guest.networks {
                 let Some(switch) = network.switch.as_ref().map(|switch| switch.value.as_str()) else {
                     continue;

@@ -333,6 +333,7 @@ pub(crate) struct Partition {
     pub(crate) must_finish: bool,
     pub(crate) level: Option<Located<String>>,
     pub(crate) settings: Vec<(Located<String>, String)>,
+    pub(crate) disks: Vec<Disk>,
 }
 
 impl Partition {
@@ -355,6 +356,7 @@ impl Partition {
             must_finish: false,
             level: None,
             settings: Vec::new(),
+            disks: Vec::new(),
         }
     }
 }
@@ -448,7 +450,7 @@ pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
     (parts.next().is_none() && mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
-/// `[[guest.NAME.disk]]`.
+/// `[[guest.NAME.disk]]` or `[[partition.NAME.disk]]`.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) span: Span,
@@ -457,6 +459,8 @@ pub(crate) struct Disk {
     pub(crate) size: Option<Located<u64>>,
     pub(crate) read_only: bool,
     pub(crate) data: Option<Located<String>>,
+    /// The service sees memory for this disk alone, and not the guest's; always so for a native partition.
+    pub(crate) is_copied: bool,
     /// Bits of the plan's entry for what is withheld.
     pub(crate) withheld: u64,
     /// The guest has a control channel to its service.
@@ -564,6 +568,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Its disks.
+    pub(crate) fn disks(self) -> &'a [Disk] {
+        match self {
+            Self::Partition(partition) => &partition.disks,
+            Self::Guest(guest) => &guest.disks,
+        }
+    }
+
     /// The CPUs of its threads, first thread first.
     pub(crate) fn cpus(self) -> &'a [Located<u64>] {
         match self {
@@ -578,6 +590,11 @@ impl Manifest {
     pub(crate) fn subjects(&self) -> impl Iterator<Item = Subject<'_>> {
         let partitions = self.partitions.iter().map(Subject::Partition);
         partitions.chain(self.guests.iter().map(Subject::Guest))
+    }
+
+    /// All disks, with whose they are.
+    pub(crate) fn disks(&self) -> impl Iterator<Item = (Subject<'_>, &Disk)> {
+        self.subjects().flat_map(|subject| subject.disks().iter().map(move |disk| (subject, disk)))
     }
 
     /// The partition or guest of this name.

@@ -9,6 +9,8 @@ pub(crate) const BUS: &str = "bus";
 pub(crate) const CONFIGURATION: &str = "pci";
 /// Message interrupts of a device that does not say how many.
 pub(crate) const DEFAULT_VECTORS: u64 = 1;
+/// Bytes of the disk of a controller whose manifest does not say how many.
+const DEFAULT_DISK: u64 = 64 << 20;
 
 /// A device that `bulkhead run` can put into an emulated machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +84,10 @@ const CLASS_AHCI: u32 = 0x01_06_01;
 const CLASS_NVME: u32 = 0x01_08_02;
 const CLASS_ETHERNET: u32 = 0x02_00_00;
 
+/// The class of network cards.
+const ETHERNET: &str = "ethernet";
 /// Classes by the names that manifests use.
-pub(crate) const CLASSES: [(&str, u32); 3] = [("ahci", CLASS_AHCI), ("nvme", CLASS_NVME), ("ethernet", CLASS_ETHERNET)];
+pub(crate) const CLASSES: [(&str, u32); 3] = [("ahci", CLASS_AHCI), ("nvme", CLASS_NVME), (ETHERNET, CLASS_ETHERNET)];
 
 /// `pci = { ... }`, as it stands in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +112,21 @@ impl PciDevice {
     /// Its model, if it names one that there is.
     pub(crate) fn known_model(&self) -> Option<Model> {
         Model::named(&self.model.as_ref()?.value)
+    }
+
+    /// Bytes of its disk, if its model has one.
+    pub(crate) fn disk_bytes(&self) -> Option<u64> {
+        let has_disk = self.known_model().is_some_and(Model::has_disk);
+        has_disk.then(|| self.disk.as_ref().map_or(DEFAULT_DISK, |disk| disk.value))
+    }
+
+    /// Whether it may be the controller of a disk, as far as the manifest says.
+    pub(crate) fn may_have_disk(&self) -> bool {
+        match (&self.model, &self.selection) {
+            (Some(_), _) => self.known_model().is_none_or(Model::has_disk),
+            (None, Some(selection)) => selection.class.as_ref().is_none_or(|class| class.value != ETHERNET),
+            (None, None) => false,
+        }
     }
 
     /// How the bus service finds it; `None` if what the manifest says is wrong.

@@ -530,3 +530,92 @@ fn network_cards() {
         assert_eq!((of_guest[0].peer, of_guest[0].vlan, of_guest[0].index), ("lan", 4094, 0));
     });
 }
+
+/// Whoever uses a disk without sharing its memory shares memory for this disk alone, which is all that the service's device reaches.
+#[test]
+fn disks_of_native_partitions_and_copied_disks() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        iommu = true
+        [machine.device.disk]
+        model = "nvme"
+        disk = "8 MiB"
+        [partition.block]
+        program = "nvme"
+        devices = ["disk"]
+        [memory.dma]
+        partitions = ["block"]
+        size = "512 KiB"
+        dma = true
+        [partition.client]
+        program = "drivecheck"
+        [[partition.client.disk]]
+        service = "block"
+        size = "1 MiB"
+        [[partition.client.disk]]
+        service = "block"
+        offset = "2 MiB"
+        size = "1 MiB"
+        read_only = true
+        [guest.linux]
+        memory = "96 MiB"
+        kernel = "vmlinuz"
+        [[guest.linux.disk]]
+        service = "block"
+        offset = "4 MiB"
+        size = "4 MiB"
+        data = "copy"
+        features = { discard = false }
+        control = true
+    "#;
+    compiled(text, |_, plan| {
+        let named = |name| plan.partitions().find(|partition| partition.name() == name).unwrap();
+        let [block, client, linux] = ["block", "client", "linux"].map(named);
+        let regions = |partition: &bulkhead_plan::Partition<'_>, kind: EntryKind| -> Vec<(String, usize, bool)> {
+            let grants = partition.grants().filter(|grant| grant.entry.kind() == Some(kind));
+            let regions = grants.filter_map(|grant| match grant.resource {
+                Resource::Region { index, physical, .. } => {
+                    Some((grant.entry.name.as_str().to_owned(), index, physical))
+                }
+                _ => None,
+            });
+            regions.collect()
+        };
+        // The guest's RAM, and the names under which memory for disks is known.
+        let ram: Vec<_> = regions(&linux, EntryKind::GuestMemory).into_iter().map(|(_, region, _)| region).collect();
+        assert_eq!(ram.len(), 1);
+        let served = regions(&block, EntryKind::GuestMemory);
+        let names: Vec<_> = served.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, ["linux/0", "client/0", "client/1"]);
+        assert!(served.iter().all(|(_, region, physical)| *physical && !ram.contains(region)));
+        let all_of_block = block.grants().filter_map(|grant| match grant.resource {
+            Resource::Region { index, .. } => Some(index),
+            _ => None,
+        });
+        assert!(all_of_block.into_iter().all(|region| !ram.contains(&region)));
+        for (owner, disks) in [(&client, vec!["client/0", "client/1"]), (&linux, vec!["linux/0"])] {
+            let own = regions(owner, EntryKind::Memory);
+            for name in disks {
+                let find = |list: &[(String, usize, bool)]| list.iter().find(|(other, ..)| other == name).cloned();
+                let (owned, there) = (find(&own).unwrap(), find(&served).unwrap());
+                assert_eq!(
+                    (owned.1, owned.2),
+                    (there.1, false),
+                    "the same memory, whose address the owner does not know"
+                );
+                let channel = owner.environment.channel(name).unwrap();
+                assert_eq!((channel.role, channel.kind, channel.peer), (Role::Second, ChannelKind::Device, "block"));
+            }
+        }
+        let disks: Vec<_> = block.environment.disks().map(|disk| (disk.name, disk.peer, disk.first_sector)).collect();
+        assert_eq!(disks, [("linux/0", "linux", 8192), ("client/0", "client", 0), ("client/1", "client", 4096)]);
+        let disk = client.environment.disks().nth(1).unwrap();
+        assert_eq!((disk.peer, disk.sectors, disk.read_only), ("block", 2048, true));
+        assert_eq!(linux.environment.disks().next().unwrap().withheld, bulkhead_plan::Disk::NO_DISCARD);
+        assert!(linux.environment.channel("disk0.control").is_some());
+        // The monitor has room for what it copies.
+        assert_eq!(linux.environment.heap().unwrap().size, (1 << 20) + (256 << 10));
+    });
+}

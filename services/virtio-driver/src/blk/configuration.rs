@@ -53,6 +53,11 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// A configuration that was read in another way, where these features were chosen.
+    pub fn new(features: u64, bytes: [u8; BYTES]) -> Self {
+        Self { bytes, features }
+    }
+
     /// Reads it by `read`, which gets the widths of the fields.
     pub fn read(features: u64, read: impl FnOnce(&[u8], &mut [u8]) -> Result<(), Unusable>) -> Result<Self, Unusable> {
         let mut bytes = [0; BYTES];

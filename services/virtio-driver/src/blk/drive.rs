@@ -1,7 +1,7 @@
 //! A block device as a drive: from submission of a command to its completion, and the device's resets.
 
 use super::configuration::{self, Configuration};
-use super::memory::{Memory, UNWRITTEN};
+use super::memory::{MOST_DESCRIPTORS, RequestMemory};
 use super::request::{self, Bounds, Written};
 use crate::structures::Structures;
 use crate::transport::{RESET_LIMIT, START_LIMIT, Transport};
@@ -35,7 +35,7 @@ enum State {
 pub struct VirtioBlk<'a, R, C> {
     transport: Transport<R>,
     clock: C,
-    memory: Memory<'a>,
+    memory: RequestMemory<'a>,
     queue: Virtqueue<'a>,
     features: u64,
     bounds: Bounds,
@@ -74,7 +74,7 @@ impl<'a, R: Registers, C: Clock> VirtioBlk<'a, R, C> {
         memory: &mut DmaMemory<'a>,
     ) -> Result<Self, Unusable> {
         let transport = Transport::new(registers, window, structures)?;
-        let memory = Memory::new(memory).ok_or(Unusable::Memory)?;
+        let memory = RequestMemory::new(memory, MAX_DEPTH, MOST_DESCRIPTORS).ok_or(Unusable::Memory)?;
         transport.reset_and_wait(&clock)?;
         let begun = begin(&transport, &clock, &memory);
         if begun.is_err() {
@@ -130,7 +130,7 @@ impl<'a, R: Registers, C: Clock> VirtioBlk<'a, R, C> {
     /// Sets the device going again, if it is what it was.
     fn set_up_again(&mut self) -> Result<(), Unusable> {
         let check = |features| if features == self.features { Ok(()) } else { Err(Unusable::Features) };
-        let (queue, ()) = set_up(&self.transport, self.memory.queue, check)?;
+        let (queue, ()) = set_up(&self.transport, self.memory.queue(), check)?;
         if queue.size() != self.queue.size() {
             return Err(Unusable::Queue);
         }
@@ -168,13 +168,12 @@ impl<'a, R: Registers, C: Clock> VirtioBlk<'a, R, C> {
                 }
             };
             any = true;
-            let status = self.memory.slot(tag).map_or(UNWRITTEN, |slot| slot.status());
-            if status == UNWRITTEN {
+            let Some(outcome) = self.memory.slot(tag).and_then(|slot| slot.outcome()) else {
                 self.reset();
                 return true;
-            }
+            };
             if self.deadlines.get_mut(usize::from(tag)).is_some_and(|deadline| deadline.take().is_some()) {
-                completions(tag, if status == request::OK { Ok(()) } else { Err(CommandError::Drive) });
+                completions(tag, outcome);
             }
         }
         any
@@ -193,32 +192,29 @@ impl<'a, R: Registers, C: Clock> VirtioBlk<'a, R, C> {
         segments: impl IntoIterator<Item = PhysicalSegment>,
     ) -> Result<(u64, Written), SubmitError> {
         let slot = self.memory.slot(tag).ok_or(SubmitError::Busy)?;
-        let written = match command {
+        let bytes = match command {
             Command::Read { first_sector, sectors } | Command::Write { first_sector, sectors } => {
                 let most = self.information.command_bytes / SECTOR;
                 self.information.blocks(first_sector, sectors, most)?;
-                let kind = if matches!(command, Command::Read { .. }) { request::IN } else { request::OUT };
-                let written = request::transfer(&slot, kind, first_sector, segments, self.bounds);
-                let written = written.ok_or(SubmitError::Segments)?;
-                if written.data != u64::from(sectors) * SECTOR {
-                    return Err(SubmitError::Length);
-                }
-                written
+                u64::from(sectors) * SECTOR
             }
             Command::Flush if !self.information.flush => return Err(SubmitError::Unsupported),
-            Command::Flush => request::flush(&slot),
+            Command::Flush => 0,
             Command::Discard { first_sector, sectors } => {
                 self.check_range(self.information.discard, first_sector, sectors)?;
-                // To discard is to unmap: the flag is for zeroes alone (5.2.6.1).
-                request::range(&slot, request::DISCARD, first_sector, sectors, 0)
+                0
             }
-            Command::WriteZeroes { first_sector, sectors, unmap } => {
+            Command::WriteZeroes { first_sector, sectors, .. } => {
                 self.check_range(self.information.write_zeroes, first_sector, sectors)?;
-                let flags = if unmap && self.zeroes_unmap { request::UNMAP } else { 0 };
-                request::range(&slot, request::WRITE_ZEROES, first_sector, sectors, flags)
+                0
             }
         };
-        Ok((slot.table.physical(), written))
+        let written = request::write(&slot, command, segments, self.bounds, self.zeroes_unmap);
+        let written = written.ok_or(SubmitError::Segments)?;
+        if written.data != bytes {
+            return Err(SubmitError::Length);
+        }
+        Ok((slot.table_address(), written))
     }
 }
 
@@ -242,9 +238,9 @@ struct Begun<'a> {
 fn begin<'a, R: Registers>(
     transport: &Transport<R>,
     clock: &impl Clock,
-    memory: &Memory<'a>,
+    memory: &RequestMemory<'a>,
 ) -> Result<Begun<'a>, Unusable> {
-    let (mut queue, (features, configuration)) = set_up(transport, memory.queue, |features| {
+    let (mut queue, (features, configuration)) = set_up(transport, memory.queue(), |features| {
         let configuration = Configuration::read(features, |widths, bytes| transport.configuration(widths, bytes))?;
         Ok((features, configuration))
     })?;
@@ -258,12 +254,12 @@ fn begin<'a, R: Registers>(
 fn ask_identifier<R: Registers>(
     transport: &Transport<R>,
     clock: &impl Clock,
-    memory: &Memory<'_>,
+    memory: &RequestMemory<'_>,
     queue: &mut Virtqueue<'_>,
 ) -> Result<[u8; 20], Unusable> {
     let slot = memory.slot(0).ok_or(Unusable::Memory)?;
     let Written { length, writable, .. } = request::identifier(&slot);
-    queue.push(slot.table.physical(), length, INDIRECT, writable, 0);
+    queue.push(slot.table_address(), length, INDIRECT, writable, 0);
     transport.notify(queue);
     let mut answer = Ok(None);
     clock.wait_until(START_LIMIT, || {
@@ -271,10 +267,9 @@ fn ask_identifier<R: Registers>(
         answer != Ok(None)
     });
     answer.map_err(|_| Unusable::Broken)?.ok_or(Unusable::Timeout)?;
-    match slot.status() {
-        request::OK => Ok(slot.identifier()),
-        UNWRITTEN => Err(Unusable::Broken),
-        _ => Ok([0; 20]),
+    match slot.outcome().ok_or(Unusable::Broken)? {
+        Ok(()) => Ok(slot.identifier()),
+        Err(_) => Ok([0; 20]),
     }
 }
 

@@ -5,5 +5,7 @@ mod drive;
 mod memory;
 mod request;
 
+pub use configuration::Configuration;
 pub use drive::VirtioBlk;
-pub use memory::BLK_MEMORY_BYTES;
+pub use memory::{BLK_MEMORY_BYTES, RequestMemory, Slot};
+pub use request::{Bounds, Written, write as write_request};

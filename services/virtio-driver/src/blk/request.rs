@@ -2,17 +2,17 @@
 
 use super::memory::{HEADER_BYTES, IDENTIFIER_BYTES, RANGE_BYTES, Slot};
 use crate::virtqueue::{DESCRIPTOR_BYTES, Descriptor, NEXT, WRITE};
-use bulkhead_driver::PhysicalSegment;
+use bulkhead_driver::{Command, PhysicalSegment};
 
 /// Kinds of requests.
-pub const IN: u32 = 0;
-pub const OUT: u32 = 1;
-pub const FLUSH: u32 = 4;
-pub const GET_ID: u32 = 8;
-pub const DISCARD: u32 = 11;
-pub const WRITE_ZEROES: u32 = 13;
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const FLUSH: u32 = 4;
+const GET_ID: u32 = 8;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
 /// Flag of a range: it may be deallocated.
-pub const UNMAP: u32 = 1;
+const UNMAP: u32 = 1;
 /// Status: the request succeeded.
 pub const OK: u8 = 0;
 
@@ -106,8 +106,29 @@ fn begin<'a, 'm>(slot: &'a Slot<'m>, kind: u32, sector: u64) -> Table<'a, 'm> {
     table
 }
 
-/// Writes a read or write; `None` if the segments cannot all be described.
-pub fn transfer(
+/// Writes a command; `None` if the segments, which only reads and writes have, cannot all be described. `may_unmap`: the device deallocates
+/// when it writes zeroes, if wanted.
+pub fn write(
+    slot: &Slot<'_>,
+    command: Command,
+    segments: impl IntoIterator<Item = PhysicalSegment>,
+    bounds: Bounds,
+    may_unmap: bool,
+) -> Option<Written> {
+    Some(match command {
+        Command::Read { first_sector, .. } => return transfer(slot, IN, first_sector, segments, bounds),
+        Command::Write { first_sector, .. } => return transfer(slot, OUT, first_sector, segments, bounds),
+        // Its sector must be 0 (5.2.6.1).
+        Command::Flush => begin(slot, FLUSH, 0).end(0),
+        // To discard is to unmap: the flag is for zeroes alone (5.2.6.1).
+        Command::Discard { first_sector, sectors } => range(slot, DISCARD, first_sector, sectors, 0),
+        Command::WriteZeroes { first_sector, sectors, unmap } => {
+            range(slot, WRITE_ZEROES, first_sector, sectors, if unmap && may_unmap { UNMAP } else { 0 })
+        }
+    })
+}
+
+fn transfer(
     slot: &Slot<'_>,
     kind: u32,
     sector: u64,
@@ -120,13 +141,7 @@ pub fn transfer(
     all.then(|| table.end(bytes))
 }
 
-/// Writes a flush, whose sector must be 0 (5.2.6.1).
-pub fn flush(slot: &Slot<'_>) -> Written {
-    begin(slot, FLUSH, 0).end(0)
-}
-
-/// Writes a request on a range.
-pub fn range(slot: &Slot<'_>, kind: u32, sector: u64, sectors: u32, flags: u32) -> Written {
+fn range(slot: &Slot<'_>, kind: u32, sector: u64, sectors: u32, flags: u32) -> Written {
     let mut table = begin(slot, kind, 0);
     table.add(slot.range(sector, sectors, flags), RANGE_BYTES, NEXT);
     table.end(0)

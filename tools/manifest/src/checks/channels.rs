@@ -194,8 +194,9 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
         // A guest has two: its serial port and its monitor's text. Init has one, on the default console.
         let guests = 2 * manifest.guests.iter().filter(|guest| served(&guest.console)).count();
         let init = usize::from(name == crate::model::DEFAULT_CONSOLE);
-        let disks = manifest.guests.iter().flat_map(|guest| &guest.disks).filter(|disk| is(&disk.service));
-        let disks: usize = disks.map(|disk| 1 + usize::from(disk.control)).sum();
+        let served = manifest.disks().filter(|(_, disk)| is(&disk.service));
+        let served: usize = served.map(|(_, disk)| 1 + usize::from(disk.control)).sum();
+        let disks = served + partition.disks.len();
         let bits =
             channels + interrupts + has_console + texts + guests + init + disks + manifest.ports_of(name).count();
         if bits > USABLE_BITS {

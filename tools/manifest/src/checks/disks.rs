@@ -1,72 +1,96 @@
-//! Guests' disks: ranges of the machine's disk.
+//! Disks of guests and of native partitions: ranges of the drives behind block services.
 
 use super::Context;
 use crate::{
-    model::{Disk, Guest},
+    diagnostic::Span,
+    machine::Device,
+    model::{Disk, Manifest, Partition, Subject},
     read::show_size,
 };
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
-/// Devices that a block service drives.
+/// IDE controllers.
 const CONTROLLERS: [&str; 2] = ["ide0", "ide1"];
 
-fn disks<'a>(context: &Context<'a>) -> impl Iterator<Item = (&'a Guest, &'a Disk)> {
-    context.manifest.guests.iter().flat_map(|guest| guest.disks.iter().map(move |disk| (guest, disk)))
+fn disks<'a>(context: &Context<'a>) -> impl Iterator<Item = (Subject<'a>, &'a Disk)> {
+    context.manifest.disks()
 }
 
-/// A machine whose guests have disks has one.
+/// The device of a block service: the controller of its drive.
+fn controller<'m>(manifest: &'m Manifest, service: &Partition) -> Option<&'m Device> {
+    let devices = service.devices.iter().filter_map(|device| manifest.device(&device.value));
+    devices.into_iter().find(|device| match &device.pci {
+        Some(pci) => pci.may_have_disk(),
+        None => CONTROLLERS.contains(&device.name.as_str()),
+    })
+}
+
+/// The controller behind a disk, if its service has one.
+fn controller_of<'m>(manifest: &'m Manifest, disk: &Disk) -> Option<&'m Device> {
+    controller(manifest, manifest.partition(&disk.service.as_ref()?.value)?)
+}
+
+/// A machine with a disk of an IDE controller has one.
 pub(super) fn machine_has_a_disk(context: &Context<'_>) {
-    if context.manifest.machine.disk.is_some() {
+    let manifest = context.manifest;
+    if manifest.machine.disk.is_some() {
         return;
     }
-    if let Some((guest, disk)) = disks(context).next() {
+    let is_ide = |disk: &Disk| controller_of(manifest, disk).is_none_or(|device| device.pci.is_none());
+    if let Some((owner, disk)) = disks(context).find(|(_, disk)| is_ide(disk)) {
         context
             .reporter
             .error(
                 "disks::machine_has_none",
                 &disk.span,
-                format!("guest `{}` has a disk, but the machine has none", guest.name.value),
+                format!("`{}` has a disk, but the machine has none", owner.name().value),
             )
             .help("add `disk = \"64 MiB\"` to [machine]");
     }
 }
 
-/// A disk's service is a native partition that owns a disk controller.
+/// A disk's service is another partition, a native one that owns a disk controller.
 pub(super) fn services_are_known(context: &Context<'_>) {
     let manifest = context.manifest;
-    for (_, disk) in disks(context) {
+    for (owner, disk) in disks(context) {
         let Some(service) = &disk.service else {
             continue;
         };
-        match manifest.partition(&service.value) {
-            None => context.unknown("disks::service_unknown", service, "native partition", &manifest.partition_names()),
-            Some(partition) => {
-                let drives = partition.devices.iter().any(|device| CONTROLLERS.contains(&device.value.as_str()));
-                if !drives {
-                    context
-                        .reporter
-                        .error(
-                            "disks::service_without_device",
-                            &service.span,
-                            format!("`{}` owns no disk controller", service.value),
-                        )
-                        .also(&partition.name.span, "the service")
-                        .help("give it `devices = [\"ide0\"]`");
-                }
-            }
+        let Some(partition) = manifest.partition(&service.value) else {
+            context.unknown("disks::service_unknown", service, "native partition", &manifest.partition_names());
+            continue;
+        };
+        if service.value == owner.name().value {
+            context
+                .reporter
+                .error("disks::served_by_itself", &service.span, format!("`{}` cannot serve itself", service.value))
+                .help("a service has its drive for itself; others have disks on it");
+        } else if controller(manifest, partition).is_none() {
+            context
+                .reporter
+                .error(
+                    "disks::service_without_device",
+                    &service.span,
+                    format!("`{}` owns no disk controller", service.value),
+                )
+                .also(&partition.name.span, "the service")
+                .help("give it `devices = [\"ide0\"]`, or a device of model ahci, nvme or virtio-blk");
         }
     }
 }
 
-/// The service works on the guest's memory itself.
-pub(super) fn data_is_shared(context: &Context<'_>) {
+/// There are two ways for the data of a guest's disk.
+pub(super) fn data_ways_are_known(context: &Context<'_>) {
     for data in disks(context).filter_map(|(_, disk)| disk.data.as_ref()) {
-        if data.value != "shared" {
+        if !["shared", "copy"].contains(&data.value.as_str()) {
             context
                 .reporter
                 .error("disks::data_unknown", &data.span, format!("there is no way `{}` to move data", data.value))
-                .help("write \"shared\": the service reads and writes the guest's memory, and sees all of it");
+                .help(
+                    "write \"shared\": the service works on the guest's memory, and sees all of it; or \"copy\": the guest's monitor copies, \
+                     and the service sees the disk's data alone",
+                );
         }
     }
 }
@@ -90,35 +114,45 @@ pub(super) fn ranges_are_whole_sectors(context: &Context<'_>) {
     }
 }
 
-/// Disks lie on the machine's disk.
-pub(super) fn ranges_are_on_the_disk(context: &Context<'_>) {
-    let Some(machine) = &context.manifest.machine.disk else {
-        return;
+/// The bytes of a drive and where the manifest says so, if it does.
+fn drive_size<'m>(manifest: &'m Manifest, disk: &Disk) -> Option<(u64, &'m Span)> {
+    let Some(device) = controller_of(manifest, disk).filter(|device| device.pci.is_some()) else {
+        return manifest.machine.disk.as_ref().map(|disk| (disk.value, &disk.span));
     };
-    for (guest, disk) in disks(context) {
-        let Some(size) = &disk.size else { continue };
+    let pci = device.pci.as_ref()?;
+    let said = pci.disk.as_ref().map(|disk| &disk.span);
+    Some((pci.disk_bytes()?, said.or(device.span.as_ref())?))
+}
+
+/// Disks lie on their drives.
+pub(super) fn ranges_are_on_the_disk(context: &Context<'_>) {
+    for (owner, disk) in disks(context) {
+        let (Some(size), Some((drive, place))) = (&disk.size, drive_size(context.manifest, disk)) else { continue };
         let end = disk.offset.value.saturating_add(size.value);
-        if end > machine.value {
+        if end > drive {
+            let owner = &owner.name().value;
             context
                 .reporter
                 .error(
                     "disks::beyond_the_end",
                     &size.span,
-                    format!("a disk of `{}` ends at {}, beyond the machine's disk", guest.name.value, show_size(end)),
+                    format!("a disk of `{owner}` ends at {}, beyond the machine's disk", show_size(end)),
                 )
-                .also(&machine.span, format!("the machine's disk has {}", show_size(machine.value)))
-                .help("make it smaller, move its `offset`, or raise `disk` in [machine]");
+                .also(place, format!("the machine's disk has {}", show_size(drive)))
+                .help("make it smaller, move its `offset`, or make the machine's disk larger");
         }
     }
 }
 
-/// Disks do not overlap, unless all of them are read-only.
+/// Disks of one drive do not overlap, unless all of them are read-only.
 pub(super) fn ranges_are_apart(context: &Context<'_>) {
     let all: Vec<_> = disks(context).collect();
-    for (index, (guest, disk)) in all.iter().enumerate() {
+    let drive = |disk: &Disk| controller_of(context.manifest, disk).map(|device| device.name.as_str());
+    for (index, (owner, disk)) in all.iter().enumerate() {
         let Some(size) = &disk.size else { continue };
         let start = disk.offset.value;
-        for (other_guest, other) in all.iter().take(index) {
+        let of_drive = all.iter().take(index).filter(|(_, other)| drive(other) == drive(disk));
+        for (other_owner, other) in of_drive {
             let Some(other_size) = &other.size else {
                 continue;
             };
@@ -132,7 +166,7 @@ pub(super) fn ranges_are_apart(context: &Context<'_>) {
                 .error(
                     "disks::ranges_overlap",
                     &size.span,
-                    format!("disks of `{}` and `{}` overlap", guest.name.value, other_guest.name.value),
+                    format!("disks of `{}` and `{}` overlap", owner.name().value, other_owner.name().value),
                 )
                 .label(format!("from {} to {}", show_size(start), show_size(start.saturating_add(size.value))))
                 .also(

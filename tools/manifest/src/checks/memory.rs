@@ -187,12 +187,14 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
         .map(|partition| partition.heap.value.saturating_add(partition.stack.value)));
     let channels = sum(&mut manifest.channels.iter().map(|channel| channel.memory.value));
     let memories = sum(&mut manifest.memories.iter().filter_map(|memory| Some(memory.size.as_ref()?.value)));
+    let disks = manifest.disks().filter(|(_, disk)| disk.is_copied).map(|_| bulkhead_block_client::MEMORY_BYTES as u64);
+    let disks = sum(&mut disks.into_iter());
     // Page tables take a 512th of what they map, for guests twice.
     let tables = guests / 256;
     let parts = [
         ("guests", guests),
         ("partitions and monitors", partitions.saturating_add(monitors)),
-        ("channels and memory", channels.saturating_add(memories)),
+        ("channels and memory", channels.saturating_add(memories).saturating_add(disks)),
         ("kernel and tables", KERNEL_BYTES + tables),
         ("modules", context.files.total_bytes()),
     ];

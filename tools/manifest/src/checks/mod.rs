@@ -104,7 +104,7 @@ pub(crate) fn all(context: &Context<'_>) {
         modules::modules_are_not_too_many,
         disks::machine_has_a_disk,
         disks::services_are_known,
-        disks::data_is_shared,
+        disks::data_ways_are_known,
         disks::ranges_are_whole_sectors,
         disks::ranges_are_on_the_disk,
         disks::ranges_are_apart,

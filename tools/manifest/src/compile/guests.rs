@@ -1,26 +1,23 @@
-//! Guests: their RAM, guest space, processors, files and disks.
+//! Guests: their RAM, guest space, processors, files and cards.
 
 use super::{Compiler, channels::End, plan_name, space::table_pages, without_target};
 use crate::{
     files::Image,
     model::{Guest, Located, Network, parse_mac},
-    read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelKind, Disk, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
+    BindingFlags, BindingRecord, ChannelKind, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
     NetworkPort, Paging, RegionRecord, layout,
 };
 
 /// Memory of a device's channel.
-const DEVICE_CHANNEL_MEMORY: u64 = PAGE_SIZE;
+pub(super) const DEVICE_CHANNEL_MEMORY: u64 = PAGE_SIZE;
 /// What a vCPU shares with its monitor: the state page and the virtual-APIC page.
 const VCPU_BYTES: u64 = 2 * PAGE_SIZE;
 /// The module of a guest's firmware, in its monitor.
 const FIRMWARE: &str = "firmware";
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
 /// Pages of a guest space's pool beyond what the RAM needs: pages that the monitor maps later.
 const SPARE_PAGES: u32 = 24;
 /// Alignment of RAM, so that large pages can map it.
@@ -159,47 +156,17 @@ impl Compiler<'_> {
         Some((target, *length))
     }
 
-    /// Each disk is a channel between its service (first) and the monitor (second), and another one for control if the manifest says so; the
-    /// service sees the guest's RAM, once.
+    /// A service that does not copy sees the guest's RAM, once.
     fn disks(&mut self, index: usize, guest: &Guest, ram: &[Ram], sharing: &mut Vec<usize>) {
         for (number, disk) in (0u64..).zip(&guest.disks) {
-            let Some(service) = disk.service.as_ref().map(|service| service.value.as_str()) else {
+            let Some(service_index) = disk.service.as_ref().and_then(|service| self.index_of(&service.value)) else {
                 continue;
             };
-            let (Some(service_index), Some(size)) = (self.index_of(service), &disk.size) else {
-                continue;
-            };
-            if !sharing.contains(&service_index) {
+            if !disk.is_copied && !sharing.contains(&service_index) {
                 sharing.push(service_index);
                 self.map_ram(service_index, guest, ram, BindingFlags::WRITE | BindingFlags::PHYSICAL, false);
             }
-            let name = format!("{}/{number}", guest.name.value);
-            let ends = [
-                End { index: service_index, name: &name, peer: &guest.name.value },
-                End { index, name: &name, peer: service },
-            ];
-            self.channel(&name, ChannelKind::Device, DEVICE_CHANNEL_MEMORY, ends);
-            if disk.control {
-                let name = format!("{}/{}{number}", guest.name.value, Disk::CONTROL);
-                let ends = [
-                    End { index: service_index, name: &name, peer: &guest.name.value },
-                    End { index, name: &format!("disk{number}.control"), peer: service },
-                ];
-                self.channel(&name, ChannelKind::Text, DEFAULT_CHANNEL_MEMORY, ends);
-            }
-            let (first, sectors) = (disk.offset.value / SECTOR, size.value / SECTOR);
-            let flags = disk.withheld | if disk.read_only { Disk::READ_ONLY } else { 0 };
-            for (owner, peer, first) in [(service_index, guest.name.value.as_str(), first), (index, service, 0)] {
-                let Some(space) = self.spaces.get_mut(owner) else {
-                    continue;
-                };
-                let entry = EnvironmentEntry {
-                    peer: plan_name(peer),
-                    parameters: [first, sectors, flags, number],
-                    ..EnvironmentEntry::new(EntryKind::Disk, plan_name(&name))
-                };
-                space.push(entry, without_target());
-            }
+            self.disk(index, &guest.name.value, number, disk);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From a checked model to the plan that init carries out.
 
 mod channels;
+mod disks;
 mod frames;
 mod guests;
 mod modules;
@@ -69,9 +70,6 @@ pub struct EmulatedDevice {
     pub disk_bytes: Option<u64>,
 }
 
-/// Bytes of the disk of a controller whose manifest does not say how many.
-const DEFAULT_DISK: u64 = 64 << 20;
-
 /// The parts of a plan in the making.
 struct Compiler<'a> {
     manifest: &'a Manifest,
@@ -100,6 +98,7 @@ pub(crate) fn compile(manifest: &Manifest, files: &Files, reporter: &Reporter) -
     compiler.memories();
     compiler.trace();
     compiler.guests();
+    compiler.partitions_disks();
     compiler.settings();
     compiler.frames();
     compiler.finish(reporter)
@@ -341,8 +340,7 @@ fn emulated_devices(manifest: &Manifest) -> Vec<EmulatedDevice> {
     let devices = manifest.pci_devices().filter_map(|(_, device)| {
         let pci = device.pci.as_ref()?;
         let model = pci.known_model()?;
-        let disk = pci.disk.as_ref().map_or(DEFAULT_DISK, |disk| disk.value);
-        Some(EmulatedDevice { name: device.name.clone(), model, disk_bytes: model.has_disk().then_some(disk) })
+        Some(EmulatedDevice { name: device.name.clone(), model, disk_bytes: pci.disk_bytes() })
     });
     devices.collect()
 }

@@ -6,6 +6,7 @@ use crate::{
     pci::{BUS, PciDevice},
 };
 use bulkhead_abi::PAGE_SIZE;
+use bulkhead_block_client::MEMORY_BYTES;
 use bulkhead_pci::exchange;
 use bulkhead_plan::{
     BindingFlags, BindingRecord, DeviceRecord, EndpointRecord, EndpointSide, EntryKind, EnvironmentEntry, Name,
@@ -80,7 +81,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Bytes of an IOMMU's tables for all devices on the bus. Their owners reach memory of their own, and that of guests that they serve.
+    /// Bytes of an IOMMU's tables for all devices on the bus. Their owners reach memory of their own, and that of disks and guests
+    /// that they serve.
     fn tables_bytes(&self) -> u64 {
         let manifest = self.manifest;
         let owners = manifest.partitions.iter().flat_map(|partition| {
@@ -92,10 +94,11 @@ impl Compiler<'_> {
                 one.dma && one.partitions().iter().any(|partition| partition.value == owner.name.value)
             };
             let own = manifest.memories.iter().filter(is_owner).filter_map(|memory| memory.size.as_ref());
-            // Whichever guests it serves. One with more than 3 GiB has its memory in two pieces.
+            // Whichever disks and guests it serves. A guest with more than 3 GiB has its memory in two pieces.
+            let disks = manifest.disks().filter(|(_, disk)| disk.is_copied).map(|_| MEMORY_BYTES as u64);
             let guests =
                 manifest.guests.iter().flat_map(|guest| [guest.memory.as_ref().map_or(0, |memory| memory.value), 0]);
-            own.map(|size| size.value).chain(guests).collect::<Vec<_>>()
+            own.map(|size| size.value).chain(disks).chain(guests).collect::<Vec<_>>()
         });
         bulkhead_iommu::bytes_needed(ranges)
     }

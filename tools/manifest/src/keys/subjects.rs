@@ -32,6 +32,18 @@ pub(super) const PARTITION: Table = Table::new(
         LEVEL,
         Key::new("settings", Kind::Texts, "none", "texts for the program, by names that it knows")
             .example(r#"{ seconds = "5" }"#),
+        Key::new("disk", Kind::Tables(&PARTITION_DISK), "none", "ranges of drives"),
+    ],
+);
+
+const PARTITION_DISK: Table = Table::new(
+    "partition.disk",
+    "A range of the drive behind a block service.",
+    &[
+        Key::required("service", Kind::Name, "the partition that serves it, as for guests"),
+        Key::required("size", Kind::Size, "how much it is"),
+        Key::new("offset", Kind::Size, "`\"0 B\"`", "where it begins on the drive").example(r#""0 MiB""#),
+        Key::new("read_only", Kind::Boolean, "`false`", "whether writes are refused"),
     ],
 );
 
@@ -110,8 +122,13 @@ pub(super) const GUEST: Table = Table::new(
             "whether its virtual machine monitor counts its exits, and prints the counts at its end; `bulkhead run --stats` has all of \
              them do so, and shows the counts as a table",
         ),
-        Key::new("monitor_memory", Kind::Size, "`\"1 MiB\"`", "size of the heap of its virtual machine monitor")
-            .example(r#""1 MiB""#),
+        Key::new(
+            "monitor_memory",
+            Kind::Size,
+            "`\"1 MiB\"`, and 256 KiB more for each disk that is copied",
+            "size of the heap of its virtual machine monitor",
+        )
+        .example(r#""1 MiB""#),
         Key::new("disk", Kind::Tables(&DISK), "none", "virtio disks"),
         Key::new("network", Kind::Tables(&NETWORK), "none", "virtio network cards"),
     ],
@@ -129,11 +146,16 @@ const FILE: Kind = Kind::Form("file", "^.+$");
 
 const DISK: Table = Table::new(
     "guest.disk",
-    "A virtio disk, which is a range of the machine's disk. The first one is `/dev/vda`.",
+    "A virtio disk, which is a range of the drive behind a block service. The first one is `/dev/vda`.",
     &[
-        Key::required("service", Kind::Name, "the partition that serves it; it owns the drive's controller"),
+        Key::required(
+            "service",
+            Kind::Name,
+            "the partition that serves it: program `block` with `ide0`, whose drive is the machine's disk; or `ahci`, `nvme` or \
+             `virtio-blk` with such a device on the PCI bus",
+        ),
         Key::required("size", Kind::Size, "how much it is"),
-        Key::new("offset", Kind::Size, "`\"0 B\"`", "where it begins on the machine's disk").example(r#""0 MiB""#),
+        Key::new("offset", Kind::Size, "`\"0 B\"`", "where it begins on the drive").example(r#""0 MiB""#),
         Key::new("read_only", Kind::Boolean, "`false`", "whether writes are refused"),
         Key::new(
             "features",
@@ -150,9 +172,11 @@ const DISK: Table = Table::new(
         ),
         Key::new(
             "data",
-            Kind::Word(&["shared"]),
+            Kind::Word(&["shared", "copy"]),
             "`\"shared\"`",
-            "`\"shared\"`: the service works on the guest's memory, and sees all of it",
+            "`\"shared\"`: the service works on the guest's memory, and sees all of it; `\"copy\"`: the guest's monitor \
+             [copies](devices.md#copied-disks) between the guest's memory and 1 MiB and 16 KiB that it shares with the service for \
+             this disk",
         ),
     ],
 );

@@ -11,6 +11,10 @@ const DEFAULT_MTU: u64 = 1500;
 const SHADOW_MEMORY: (u64, u64) = (4 << 20, 1 << 20);
 /// Heap of a guest's monitor, unless the manifest says otherwise.
 const MONITOR_HEAP: u64 = 1 << 20;
+/// The same for each disk whose data it copies.
+const COPIED_DISK_HEAP: u64 = 256 << 10;
+/// How a disk's data are moved: copied by the guest's monitor.
+const COPY: &str = "copy";
 
 pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus_field = table.field("cpus");
@@ -18,6 +22,8 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus = table.cpus("cpus");
     let cpus = if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus };
     let shadow_memory = (SHADOW_MEMORY.1 * cpus.len() as u64).clamp(SHADOW_MEMORY.0, MAX_SHADOW_MEMORY);
+    let disks: Vec<_> = table.tables("disk").into_iter().map(disk).collect();
+    let monitor_heap = MONITOR_HEAP + COPIED_DISK_HEAP * disks.iter().filter(|disk| disk.is_copied).count() as u64;
     let monitor = table.string("monitor");
     let firmware = table.string("firmware");
     let guest = Guest {
@@ -44,8 +50,8 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
         level: table.string("level"),
-        monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(MONITOR_HEAP)),
-        disks: table.tables("disk").into_iter().map(disk).collect(),
+        monitor_memory: table.size("monitor_memory").unwrap_or_else(|| table.default(monitor_heap)),
+        disks,
         networks: table.tables("network").into_iter().map(network).collect(),
     };
     table.finish();
@@ -60,13 +66,15 @@ fn without(table: &TableReader<'_, '_>) -> Vec<Located<String>> {
 }
 
 fn disk(table: TableReader<'_, '_>) -> Disk {
+    let data = table.string("data");
     let disk = Disk {
         span: table.span.clone(),
         service: table.require("service", TableReader::string),
         offset: table.size("offset").unwrap_or_else(|| table.default(0)),
         size: table.require("size", TableReader::size),
         read_only: table.boolean("read_only", false),
-        data: table.string("data"),
+        is_copied: data.as_ref().is_some_and(|data| data.value == COPY),
+        data,
         withheld: withheld(
             &table,
             [

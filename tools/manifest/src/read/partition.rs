@@ -1,7 +1,7 @@
 //! `[partition.NAME]`.
 
 use super::{console, restart, schedule, table::TableReader};
-use crate::model::{Inject, Located, Partition};
+use crate::model::{Disk, Inject, Located, Partition};
 use bulkhead_plan::{Fault, layout};
 
 /// Heap of a partition that does not say its memory.
@@ -23,9 +23,27 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         must_finish: table.boolean("must_finish", false),
         level: table.string("level"),
         settings: table.table("settings").map(|settings| settings.free_strings()).unwrap_or_default(),
+        disks: table.tables("disk").into_iter().map(disk).collect(),
     };
     table.finish();
     partition
+}
+
+/// `[[partition.NAME.disk]]`.
+fn disk(table: TableReader<'_, '_>) -> Disk {
+    let disk = Disk {
+        span: table.span.clone(),
+        service: table.require("service", TableReader::string),
+        offset: table.size("offset").unwrap_or_else(|| table.default(0)),
+        size: table.require("size", TableReader::size),
+        read_only: table.boolean("read_only", false),
+        data: None,
+        is_copied: true,
+        withheld: 0,
+        control: false,
+    };
+    table.finish();
+    disk
 }
 
 /// `inject`.
