@@ -30,7 +30,6 @@ pub fn resume_run(vcpu: Ref<Vcpu>) {
 }
 
 /// Sees to it that the processor of a vCPU has nothing outdated cached of its space. The kernel lock is held.
-#[inline(always)]
 fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.may_enter.get() { Ok(()) } else { refresh(vcpu) }
 }

@@ -117,7 +117,6 @@ impl GuestSpace {
     }
 
     /// Which candidate a port is: word and bit.
-    #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn candidate(&self, port: u16) -> (&AtomicU64, u64) {
         (&self.candidates[usize::from(port / 64) % 64], 1 << (port % 64))

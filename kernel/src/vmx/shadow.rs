@@ -227,7 +227,6 @@ impl Vcpu {
     }
 
     /// Whether the exception that exited is a page fault, for the engine to see to.
-    #[inline(always)]
     pub(super) fn is_page_fault(&self, vmcs: Vmcs) -> bool {
         self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT
     }

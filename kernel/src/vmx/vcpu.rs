@@ -142,7 +142,6 @@ impl Vcpu {
     }
 
     /// Whether the VMCS is current on this processor.
-    #[inline(always)]
     pub(super) fn is_current(&self, cpu: &VmxCpu) -> bool {
         cpu.current.get().is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
     }
@@ -340,7 +339,6 @@ impl Vcpu {
     }
 
     /// The shared page.
-    #[inline(always)]
     pub(super) fn state(&self) -> State {
         // SAFETY: the page is part of the vCPU.
         unsafe { State::new(self.state.pointer().cast()) }
@@ -357,7 +355,6 @@ impl Vcpu {
 /// A processor does not need it. Bochs 2.7 works out which events the interrupt flag masks when the flag changes, and not at
 /// an exit or an entry: a guest that is entered with interrupts off right after another one that had them on would be
 /// interrupted. The kernel lock is not held here, so that an NMI in between, which ends the holding back, does no harm.
-#[inline(always)]
 fn touch_interrupt_flag() {
     // SAFETY: interrupts are off before and after.
     unsafe { asm!("sti", "cli", options(nomem, nostack)) };

@@ -38,7 +38,6 @@ pub struct TimerQueue<T, Marker> {
 
 impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
     /// The earliest deadline.
-    #[inline(always)]
     pub fn earliest(&self) -> Option<u64> {
         self.root.get().map(|object| object.timer().deadline.get())
     }
