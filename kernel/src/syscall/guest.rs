@@ -58,7 +58,6 @@ fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Re
 }
 
 #[cold]
-#[inline(never)]
 fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
     vcpu.deliver_signals(&cpu.vmx, notification.take());
     end(thread, ExitReason::Signal);

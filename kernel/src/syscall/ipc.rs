@@ -46,7 +46,6 @@ fn endpoint_here(cpu: &Cpu, thread: Ref<Thread>, slot: u64, right: Rights) -> Re
 }
 
 #[cold]
-#[inline(never)]
 fn queue(
     thread: Ref<Thread>,
     endpoint: Ref<Endpoint>,
@@ -99,7 +98,6 @@ fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
 
 /// Gives the server what waits already: signals first, since they are the ones with deadlines.
 #[cold]
-#[inline(never)]
 fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
     if let Some(notification) = bound.filter(|notification| notification.pending() != 0) {
@@ -139,7 +137,6 @@ fn passed(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
 
 /// Derives the capability that goes with a message into the receiver's slot. Returns the info that the receiver sees.
 #[cold]
-#[inline(never)]
 fn transfer(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
     let slot = MessageInfo(info).capability().ok_or(Error::BadArgument)?;
     let source = from.table.get().ok_or(Error::Gone)?.lookup(u64::from(slot))?;

@@ -35,7 +35,6 @@ fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
 }
 
 #[cold]
-#[inline(never)]
 fn refresh(vcpu: Ref<Vcpu>) -> Result<(), Error> {
     let space = vcpu.space.get().ok_or(Error::Gone)?;
     space.freshness.enter(vcpu.cpu.get(), || forget_guest_space(space.root().0));

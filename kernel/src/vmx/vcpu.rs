@@ -263,7 +263,6 @@ impl Vcpu {
 
     /// Makes the vCPU current on this processor. False if it is at home on another one, or the processor cannot run it.
     #[cold]
-    #[inline(never)]
     pub(super) fn bind(&self, cpu: &VmxCpu) -> bool {
         let here = core::ptr::from_ref(cpu) as u64;
         let arrives = self.home.get() == 0;
