@@ -51,7 +51,7 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
 #[inline(always)]
 fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Ref<Thread>> {
     let notification = thread.bound_notification()?;
-    if notification.pending() == 0 {
+    if notification.bits.get() == 0 {
         return None;
     }
     Some(signalled(cpu, thread, vcpu, notification))
@@ -59,7 +59,7 @@ fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Re
 
 #[cold]
 fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
-    vcpu.deliver_signals(&cpu.vmx, notification.take());
+    vcpu.deliver_signals(&cpu.vmx, notification.bits.take());
     end(thread, ExitReason::Signal);
     schedule::next(cpu)
 }

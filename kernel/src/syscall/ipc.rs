@@ -76,7 +76,7 @@ pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64,
             client.set_message(0, info, [w0, w1, w2, w3]);
         }
         let bound = thread.bound_notification();
-        if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0) {
+        if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.bits.get() == 0) {
             receive_later(thread, endpoint);
             return Ok(client.map_or_else(|| schedule::next(cpu), |client| schedule::hand_over(cpu, client)));
         }
@@ -100,8 +100,8 @@ fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
 #[cold]
 fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
-    if let Some(notification) = bound.filter(|notification| notification.pending() != 0) {
-        thread.set_message(SIGNAL_BADGE, 0, [notification.take(), 0, 0, 0]);
+    if let Some(notification) = bound.filter(|notification| notification.bits.get() != 0) {
+        thread.set_message(SIGNAL_BADGE, 0, [notification.bits.take(), 0, 0, 0]);
         return schedule::next(cpu);
     }
     while let Some(client) = endpoint.callers.pop_front() {

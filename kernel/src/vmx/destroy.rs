@@ -95,8 +95,8 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
         let _ = engine().unbind_step(embedded(binding), &KernelHooks);
         return Progress::Again;
     }
-    let again = space.shadow.destroy_step(space.pool()) == Progress::Again
-        || PageTable::<Ept>::new(space.root()).destroy_step(space.pool()) == Progress::Again
-        || drain(space.pool());
+    let again = space.shadow.destroy_step(&space.pool) == Progress::Again
+        || PageTable::<Ept>::new(space.root()).destroy_step(&space.pool) == Progress::Again
+        || drain(&space.pool);
     if again { Progress::Again } else { Progress::Done }
 }

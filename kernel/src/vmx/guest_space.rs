@@ -28,7 +28,8 @@ const APIC_PAGE: u64 = 0xfee0_0000;
 pub struct GuestSpace {
     /// Common to all objects.
     pub header: ObjectHeader,
-    pool: Pool,
+    /// Memory for page tables.
+    pub pool: Pool,
     /// The APIC-access page is mapped.
     has_apic_page: Cell<bool>,
     /// The vCPUs that see the space.
@@ -82,11 +83,6 @@ impl GuestSpace {
     /// The root table of the extended page tables.
     pub fn root(&self) -> HostPhysical {
         self.root.physical()
-    }
-
-    /// Memory for page tables.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
     }
 
     /// The value that names the tables to the processor.

@@ -185,7 +185,7 @@ impl Vcpu {
     #[cold]
     fn begin_paging(&self, space: Ref<GuestSpace>, duty: Duty) -> Option<Outcome> {
         self.delay(duty);
-        let built = space.shadow.build(space.pool(), space.processors.get());
+        let built = space.shadow.build(&space.pool, space.processors.get());
         built.is_err().then(|| self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()))
     }
 
