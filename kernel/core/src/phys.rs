@@ -68,6 +68,11 @@ impl<T> Ref<T> {
     pub unsafe fn from_address(address: u64) -> Option<Self> {
         NonNull::new(address as *mut T).map(|pointer| Self(pointer, PhantomData))
     }
+
+    /// The object's physical address, which for those of whole pages is that of a page.
+    pub fn page(self) -> HostPhysical {
+        HostPhysical(self.address().wrapping_sub(window_base()))
+    }
 }
 
 static WINDOW_BASE: AtomicU64 = AtomicU64::new(0);
@@ -80,19 +85,6 @@ pub fn set_window_base(base: u64) {
 /// Where physical address 0 appears.
 pub fn window_base() -> u64 {
     WINDOW_BASE.load(Ordering::Relaxed)
-}
-
-impl HostPhysical {
-    /// The object of type `T` at this address.
-    ///
-    /// # Safety
-    /// The page must be memory that the kernel owns as an object of type `T` (zeroed, or initialised as one).
-    #[inline(always)]
-    pub unsafe fn object<T: KernelObject>(self) -> Ref<T> {
-        let pointer = self.0.wrapping_add(window_base()) as *mut T;
-        // SAFETY: the window lies in the kernel's half of the address space or, in tests, in the heap: no object of it is at null.
-        Ref(unsafe { NonNull::new_unchecked(pointer) }, PhantomData)
-    }
 }
 
 /// A kernel object that a capability of type `TYPE` names.
@@ -126,13 +118,6 @@ impl<T: TypedObject> Ref<T> {
     /// The header at the object's beginning.
     pub fn header(self) -> Ref<ObjectHeader> {
         Ref(self.0.cast(), PhantomData)
-    }
-}
-
-impl<T> Ref<T> {
-    /// The object's physical address, which for those of whole pages is that of a page.
-    pub fn page(self) -> HostPhysical {
-        HostPhysical(self.address().wrapping_sub(window_base()))
     }
 }
 
@@ -206,6 +191,17 @@ unsafe impl KernelObject for Slot {}
 unsafe impl KernelObject for ObjectHeader {}
 
 impl HostPhysical {
+    /// The object of type `T` at this address.
+    ///
+    /// # Safety
+    /// The page must be memory that the kernel owns as an object of type `T` (zeroed, or initialised as one).
+    #[inline(always)]
+    pub unsafe fn object<T: KernelObject>(self) -> Ref<T> {
+        let pointer = self.0.wrapping_add(window_base()) as *mut T;
+        // SAFETY: the window lies in the kernel's half of the address space or, in tests, in the heap: no object of it is at null.
+        Ref(unsafe { NonNull::new_unchecked(pointer) }, PhantomData)
+    }
+
     /// The words of the page at this address. For pages that [`crate::frames::FrameTable`] holds as the kernel's, and for pages
     /// that a Memory capability's holder asked to zero: nothing else in this crate may call it.
     pub(crate) fn page_words(self) -> Ref<PageWords> {
