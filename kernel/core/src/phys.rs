@@ -235,18 +235,18 @@ impl HostPhysical {
 }
 
 impl Ref<PageWords> {
-    /// A word of the page.
+    /// A word of the page; 0 behind its end.
     #[inline(always)]
     pub(crate) fn word(self, index: u64) -> u64 {
         crate::elementary_step();
-        self.get(index as usize % self.len()).map_or(0, Cell::get)
+        self.get(index as usize).map_or(0, Cell::get)
     }
 
-    /// Changes a word of the page.
+    /// Changes a word of the page, if it has so many.
     #[inline(always)]
     pub(crate) fn set_word(self, index: u64, value: u64) {
         crate::elementary_step();
-        if let Some(word) = self.get(index as usize % self.len()) {
+        if let Some(word) = self.get(index as usize) {
             word.set(value);
         }
     }
