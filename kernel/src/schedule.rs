@@ -112,7 +112,6 @@ fn arm(home: &Cpu, thread: Ref<Thread>, deadline: u64) {
 
 /// Takes the calling thread off its processor until the next slot of its window, if fewer than `ticks` are left of this one.
 #[cold]
-#[inline(never)]
 pub fn await_room(thread: Ref<Thread>, ticks: u64) -> bool {
     let now = msr::tsc();
     let frame = thread.paying_window();

@@ -59,7 +59,7 @@ pub fn answer(cpu: &Cpu) {
 
 /// To be called after something was unmapped from a partition: when it returns, nobody can use it any more.
 pub fn unmapped_from_partition(partition: Ref<Partition>) {
-    shoot_down_native(cpu::all(), cpu::this(), partition.root().0);
+    shoot_down_native(cpu::all(), cpu::this(), partition.root.get().0);
 }
 
 /// To be called after something was unmapped from a guest space: when it returns, nobody can use it any more.

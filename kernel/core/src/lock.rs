@@ -31,7 +31,6 @@ impl TicketLock {
     }
 
     #[cold]
-    #[inline(never)]
     fn wait(&self, ticket: u32, meanwhile: impl Fn()) {
         while self.serving.0.load(Ordering::Acquire) != ticket {
             meanwhile();

@@ -46,20 +46,17 @@ impl ObjectHeader {
     }
 
     /// The object's type.
-    #[inline(always)]
     pub fn object_type(&self) -> ObjectType {
         ObjectType::from_number(u64::from(self.object_type.get())).unwrap_or(ObjectType::None)
     }
 
     /// Where the object is in its life.
-    #[inline(always)]
     pub fn state(&self) -> ObjectState {
         self.state.get()
     }
 
     /// Whether the object can be used. Partitions and guest spaces can be dead while capabilities to them remain, when memory
     /// that was donated to them is revoked; objects of other types are live as long as a capability names them.
-    #[inline(always)]
     pub fn is_live(&self) -> bool {
         self.state.get() == ObjectState::Live
     }

@@ -50,7 +50,6 @@ impl<T> fmt::Debug for Ref<T> {
 
 impl<T: KernelObject> Deref for Ref<T> {
     type Target = T;
-    #[inline(always)]
     fn deref(&self) -> &T {
         // SAFETY: a `Ref` is made only by the unsafe functions of this module, whose callers promise a live object.
         unsafe { self.0.as_ref() }
@@ -59,7 +58,6 @@ impl<T: KernelObject> Deref for Ref<T> {
 
 impl<T> Ref<T> {
     /// The address in the window, for tables that store references as words.
-    #[inline(always)]
     pub fn address(self) -> u64 {
         self.0.as_ptr() as u64
     }
@@ -67,9 +65,13 @@ impl<T> Ref<T> {
     ///
     /// # Safety
     /// The address must come from `address` of a `Ref<T>` whose object is alive.
-    #[inline(always)]
     pub unsafe fn from_address(address: u64) -> Option<Self> {
         NonNull::new(address as *mut T).map(|pointer| Self(pointer, PhantomData))
+    }
+
+    /// The object's physical address, which for those of whole pages is that of a page.
+    pub fn page(self) -> HostPhysical {
+        HostPhysical(self.address().wrapping_sub(window_base()))
     }
 }
 
@@ -81,22 +83,8 @@ pub fn set_window_base(base: u64) {
 }
 
 /// Where physical address 0 appears.
-#[inline(always)]
 pub fn window_base() -> u64 {
     WINDOW_BASE.load(Ordering::Relaxed)
-}
-
-impl HostPhysical {
-    /// The object of type `T` at this address.
-    ///
-    /// # Safety
-    /// The page must be memory that the kernel owns as an object of type `T` (zeroed, or initialised as one).
-    #[inline(always)]
-    pub unsafe fn object<T: KernelObject>(self) -> Ref<T> {
-        let pointer = self.0.wrapping_add(window_base()) as *mut T;
-        // SAFETY: the window lies in the kernel's half of the address space or, in tests, in the heap: no object of it is at null.
-        Ref(unsafe { NonNull::new_unchecked(pointer) }, PhantomData)
-    }
 }
 
 /// A kernel object that a capability of type `TYPE` names.
@@ -128,23 +116,13 @@ impl Slot {
 
 impl<T: TypedObject> Ref<T> {
     /// The header at the object's beginning.
-    #[inline(always)]
     pub fn header(self) -> Ref<ObjectHeader> {
         Ref(self.0.cast(), PhantomData)
     }
 }
 
-impl<T> Ref<T> {
-    /// The object's physical address, which for those of whole pages is that of a page.
-    #[inline(always)]
-    pub fn page(self) -> HostPhysical {
-        HostPhysical(self.address().wrapping_sub(window_base()))
-    }
-}
-
 impl Ref<ObjectHeader> {
     /// The object that the header begins, if it is of `T`'s type.
-    #[inline(always)]
     pub fn downcast<T: TypedObject>(self) -> Option<Ref<T>> {
         (self.object_type() == T::TYPE).then(|| Ref(self.0.cast(), PhantomData))
     }
@@ -174,7 +152,6 @@ impl<T: KernelObject> Array<T> {
     }
 
     /// Number of objects.
-    #[inline(always)]
     pub const fn length(self) -> u64 {
         self.length
     }
@@ -214,30 +191,37 @@ unsafe impl KernelObject for Slot {}
 unsafe impl KernelObject for ObjectHeader {}
 
 impl HostPhysical {
+    /// The object of type `T` at this address.
+    ///
+    /// # Safety
+    /// The page must be memory that the kernel owns as an object of type `T` (zeroed, or initialised as one).
+    #[inline(always)]
+    pub unsafe fn object<T: KernelObject>(self) -> Ref<T> {
+        let pointer = self.0.wrapping_add(window_base()) as *mut T;
+        // SAFETY: the window lies in the kernel's half of the address space or, in tests, in the heap: no object of it is at null.
+        Ref(unsafe { NonNull::new_unchecked(pointer) }, PhantomData)
+    }
+
     /// The words of the page at this address. For pages that [`crate::frames::FrameTable`] holds as the kernel's, and for pages
     /// that a Memory capability's holder asked to zero: nothing else in this crate may call it.
-    #[inline(always)]
     pub(crate) fn page_words(self) -> Ref<PageWords> {
         // SAFETY: by the rule above, the page is RAM in the window, and nothing keeps Rust references into it.
         unsafe { self.object() }
     }
 
     /// The words of the page at this address as a shadow table, for a page that was taken from a pool for that alone.
-    #[inline(always)]
     pub(crate) fn shadow_entries(self) -> Ref<ShadowEntries> {
         // SAFETY: by the rule above, the page is RAM in the window, and accessed as these atomics only.
         unsafe { self.object() }
     }
 
     /// What is known about a shadow table, in a page that was taken from a pool for such alone.
-    #[inline(always)]
     pub(crate) fn shadow_table(self) -> Ref<Table> {
         // SAFETY: by the rule above, the page is RAM in the window; the type fits in its part, and zero is a valid value.
         unsafe { self.object() }
     }
 
     /// The working set of shadow tables of a processor, in a page that was taken from a pool for that alone.
-    #[inline(always)]
     pub(crate) fn working_set(self) -> Ref<WorkingSet> {
         // SAFETY: as above.
         unsafe { self.object() }
@@ -251,18 +235,18 @@ impl HostPhysical {
 }
 
 impl Ref<PageWords> {
-    /// A word of the page.
+    /// A word of the page; 0 behind its end.
     #[inline(always)]
     pub(crate) fn word(self, index: u64) -> u64 {
         crate::elementary_step();
-        self.get(index as usize % self.len()).map_or(0, Cell::get)
+        self.get(index as usize).map_or(0, Cell::get)
     }
 
-    /// Changes a word of the page.
+    /// Changes a word of the page, if it has so many.
     #[inline(always)]
     pub(crate) fn set_word(self, index: u64, value: u64) {
         crate::elementary_step();
-        if let Some(word) = self.get(index as usize % self.len()) {
+        if let Some(word) = self.get(index as usize) {
             word.set(value);
         }
     }

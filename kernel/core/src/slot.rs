@@ -101,37 +101,31 @@ impl Slot {
     }
 
     /// The type of the capability; `None` if the slot is empty, or its object is being created or taken apart.
-    #[inline(always)]
     pub fn object_type(&self) -> ObjectType {
         ObjectType::from_number(u64::from(self.type_and_rights.get() as u16)).unwrap_or(ObjectType::None)
     }
 
     /// The rights of the capability.
-    #[inline(always)]
     pub fn rights(&self) -> Rights {
         Rights::from_bits_truncate((self.type_and_rights.get() >> 16) as u16)
     }
 
     /// The badge of the capability.
-    #[inline(always)]
     pub fn badge(&self) -> u64 {
         self.badge.get()
     }
 
     /// Whether a capability can be put here.
-    #[inline(always)]
     pub fn is_vacant(&self) -> bool {
         self.type_and_rights.get() as u16 == 0
     }
 
     /// First unit of a range: physical address in bytes, port or interrupt number.
-    #[inline(always)]
     pub fn first(&self) -> u64 {
         self.object.get()
     }
 
     /// Units of a range: bytes, ports or interrupts. 0 for other objects.
-    #[inline(always)]
     pub fn count(&self) -> u64 {
         self.count.get()
     }

@@ -19,7 +19,6 @@ impl Table {
     }
 
     /// The slot with this index.
-    #[inline(always)]
     pub fn lookup(self, index: u64) -> Result<Ref<Slot>, Error> {
         self.slots.get(index).ok_or(Error::SlotOutOfRange)
     }

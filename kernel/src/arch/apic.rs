@@ -90,7 +90,6 @@ pub fn identifier() -> u32 {
 }
 
 /// Ends the interrupt in service.
-#[inline]
 pub fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }

@@ -71,7 +71,6 @@ impl TaskState {
     }
 
     /// Makes the bitmap count, or denies every port.
-    #[inline(always)]
     pub fn enable_ports(&self, enable: bool) {
         // SAFETY: only this processor writes its task state, and the kernel lock or interrupts-off exclude others.
         unsafe { (*self.segment.get()).iomap_base = if enable { BITMAP_OFFSET } else { NO_BITMAP } }

@@ -80,7 +80,7 @@ impl Builder<'_> {
         unsafe { core::ptr::copy_nonoverlapping(contents.as_ptr(), target, contents.len()) };
         let mapping = Mapping::new(address, physical, length).map_err(|_| WRONG)?;
         let attributes = Attributes { rights, uncached: false, user: true };
-        let table = PageTable::<Native>::new(self.partition.root());
+        let table = PageTable::<Native>::new(self.partition.root.get());
         table.map(&mapping, attributes, &self.partition.pool, PageSize::Small).map_err(|_| WRONG)
     }
 
@@ -222,7 +222,7 @@ fn device_ranges(areas: &Ranges) -> [Range; 3] {
 pub fn faulted(thread: Ref<Thread>) -> ! {
     let mut text = heapless::Vec::<u8, 256>::new();
     if let Some(partition) = thread.partition.get() {
-        let table = PageTable::<Native>::new(partition.root());
+        let table = PageTable::<Native>::new(partition.root.get());
         let found = (thread.registers[7].get()..USER_END).map_while(|address| table.translate(address));
         // SAFETY: init's pages are RAM in the direct map; any byte is a valid `u8`.
         let bytes = found.map(|found| unsafe { ((DIRECT_MAP + found.physical.0) as *const u8).read_volatile() });

@@ -59,12 +59,8 @@ extern "C" fn kernel_start(information: u32, entry_tsc: u64) -> ! {
     apic::calibrate();
     processors::start_others(&machine.processors, cpu.apic_id.get(), &mut pages);
     let features = vmx::detect();
-    boot_line!(
-        "{} processors, TSC {} MHz, features {:?}",
-        crate::arch::cpu::count(),
-        time::frequency() / 1_000_000,
-        features
-    );
+    let (count, megahertz) = (crate::arch::cpu::count(), time::frequency() / 1_000_000);
+    boot_line!("{count} processors, TSC {megahertz} MHz, features {features:?}");
     if !features.contains(CpuFeatures::VMX) {
         boot_line!("no VMX on this machine: native partitions run, guests do not");
     }

@@ -65,13 +65,8 @@ impl BootPages {
 
     /// Physical address of the first of `count` pages in a row.
     pub fn take(&mut self, count: u64) -> Option<u64> {
-        let start = self.next;
-        let end = start.checked_add(count.checked_mul(PAGE_SIZE)?)?;
-        if end > self.end {
-            return None;
-        }
-        self.next = end;
-        Some(start)
+        let end = self.next.checked_add(count.checked_mul(PAGE_SIZE)?)?;
+        (end <= self.end).then(|| core::mem::replace(&mut self.next, end))
     }
 
     /// Pages for `bytes`.

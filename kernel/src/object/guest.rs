@@ -22,7 +22,7 @@ pub fn map_state(vcpu: Ref<Vcpu>, partition: Ref<Partition>, address: u64) -> Re
     let mapping = Mapping::new(address, vcpu.state_page(), STATE_BYTES)?;
     Error::OutOfRange.when(mapping.address >= USER_END - PAGE_SIZE)?;
     let attributes = Attributes { rights: Rights::READ | Rights::WRITE, uncached: false, user: true };
-    let table = PageTable::<Native>::new(partition.root());
+    let table = PageTable::<Native>::new(partition.root.get());
     table.map(&mapping, attributes, &partition.pool, PageSize::Small)?;
     vcpu.state_mapping.set(Some((partition, address)));
     partition.vcpus.push_front(vcpu);
@@ -34,7 +34,7 @@ pub fn unmap_state(vcpu: Ref<Vcpu>) {
     let Some((partition, address)) = vcpu.state_mapping.take() else { return };
     let done = Cell::new(STATE_BYTES);
     // Two pages are one step.
-    let _ = PageTable::<Native>::new(partition.root()).unmap_step(address, &done);
+    let _ = PageTable::<Native>::new(partition.root.get()).unmap_step(address, &done);
     shootdown::unmapped_from_partition(partition);
     partition.vcpus.remove(vcpu);
 }

@@ -10,7 +10,7 @@ use crate::schedule;
 use crate::shootdown;
 use crate::syscall::ipc::forget_caller;
 use crate::vmx::{self, GuestSpace};
-use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, Rights};
+use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights};
 use bulkhead_core::Progress;
 use bulkhead_core::engine::Hooks;
 use bulkhead_core::object::ObjectHeader;
@@ -62,13 +62,13 @@ impl Hooks for KernelHooks {
                 Ok(Progress::Done)
             }
             Space::Partition(partition) => {
-                let table = PageTable::<Native>::new(partition.root());
+                let table = PageTable::<Native>::new(partition.root.get());
                 table.map_step(&mapping()?, attributes(slot, true), &partition.pool, PageSize::Large, done)
             }
             Space::Guest(space) => {
                 let table = PageTable::<Ept>::new(space.root());
                 let largest = cpu::this().vmx.largest_page.get().unwrap_or(PageSize::Small);
-                table.map_step(&mapping()?, attributes(slot, false), space.pool(), largest, done)
+                table.map_step(&mapping()?, attributes(slot, false), &space.pool, largest, done)
             }
         }
     }
@@ -84,7 +84,7 @@ impl Hooks for KernelHooks {
                 Progress::Done
             }
             Some(Space::Partition(partition)) => {
-                let progress = PageTable::<Native>::new(partition.root()).unmap_step(address, length);
+                let progress = PageTable::<Native>::new(partition.root.get()).unmap_step(address, length);
                 shootdown::unmapped_from_partition(partition);
                 progress
             }
@@ -100,21 +100,15 @@ impl Hooks for KernelHooks {
     fn give_page(&self, space: Ref<ObjectHeader>, page: HostPhysical) {
         match Space::of(space) {
             Some(Space::Partition(partition)) => partition.pool.give(page),
-            Some(Space::Guest(space)) => space.pool().give(page),
+            Some(Space::Guest(space)) => space.pool.give(page),
             None => {}
         }
     }
 }
 
-fn release_page(page: HostPhysical) {
-    use bulkhead_core::frames::FrameRange;
-    let released = FrameRange::page(page).and_then(|range| engine().frames().release_from_kernel(range));
-    debug_assert!(released.is_ok(), "a page of a pool was not the kernel's");
-}
-
 /// Returns one page of a pool; whether there was one.
 pub fn drain(pool: &bulkhead_core::page_table::Pool) -> bool {
-    pool.take().map(release_page).is_some()
+    pool.take().map(|page| engine().release(page, PAGE_SIZE)).is_some()
 }
 
 /// Stops a thread, ends what others expect of it, empties its bindings.
@@ -174,6 +168,6 @@ fn destroy_partition(partition: Ref<Partition>) -> Progress {
         return Progress::Again;
     }
     partition.forget_loaded();
-    let progress = PageTable::<Native>::new(partition.root()).destroy_step(&partition.pool);
+    let progress = PageTable::<Native>::new(partition.root.get()).destroy_step(&partition.pool);
     if progress == Progress::Again || drain(&partition.pool) { Progress::Again } else { Progress::Done }
 }

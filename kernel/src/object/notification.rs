@@ -14,7 +14,8 @@ use core::cell::Cell;
 pub struct Notification {
     /// Common to all objects.
     pub header: ObjectHeader,
-    bits: Cell<u64>,
+    /// The signals that nobody has taken yet.
+    pub bits: Cell<u64>,
     /// The thread that waits for it; one at most.
     pub waiter: Cell<Option<Ref<Thread>>>,
     /// The thread whose bound notification it is.
@@ -25,18 +26,6 @@ pub struct Notification {
 unsafe impl KernelObject for Notification {}
 
 impl Notification {
-    /// Takes the bits, leaving none.
-    #[inline(always)]
-    pub fn take(&self) -> u64 {
-        self.bits.replace(0)
-    }
-
-    /// The bits, untouched.
-    #[inline(always)]
-    pub fn pending(&self) -> u64 {
-        self.bits.get()
-    }
-
     /// Whether its bits should end what `thread` does.
     fn bound_thread(&self) -> Option<Ref<Thread>> {
         // Unbinding empties the thread's slot only; notice it here.
@@ -50,7 +39,7 @@ impl Notification {
         self.bits.set(self.bits.get() | bits);
         if let Some(thread) = self.waiter.get() {
             thread.end_wait();
-            thread.set_bits(self.take());
+            thread.set_bits(self.bits.take());
             schedule::wake(thread);
             return;
         }
@@ -60,7 +49,7 @@ impl Notification {
                 if let Some(endpoint) = thread.endpoint.replace(None) {
                     endpoint.remove(thread);
                 }
-                thread.set_message(SIGNAL_BADGE, 0, [self.take(), 0, 0, 0]);
+                thread.set_message(SIGNAL_BADGE, 0, [self.bits.take(), 0, 0, 0]);
                 schedule::wake(thread);
             }
             // In a guest on another CPU: the interrupt makes it exit, and it looks at its notification before it re-enters.
@@ -72,7 +61,7 @@ impl Notification {
     /// Makes the calling thread wait, or gives it the bits at once.
     pub fn wait(own: Ref<Self>, thread: Ref<Thread>, deadline: u64) -> Result<(), Error> {
         if own.bits.get() != 0 {
-            thread.set_bits(own.take());
+            thread.set_bits(own.bits.take());
             return Ok(());
         }
         Error::TimedOut.when(deadline <= msr::tsc())?;

@@ -21,8 +21,8 @@ pub struct Partition {
     pub header: ObjectHeader,
     /// Its capability table.
     pub table: Cell<Option<Table>>,
-    /// Physical address of the root page table.
-    pub root: Cell<u64>,
+    /// The root page table.
+    pub root: Cell<HostPhysical>,
     /// Memory for page tables.
     pub pool: Pool,
     /// Its threads.
@@ -39,11 +39,6 @@ unsafe impl KernelObject for Partition {}
 const _: () = assert!(size_of::<Partition>() <= 4096);
 
 impl Partition {
-    /// The root page table.
-    pub fn root(&self) -> HostPhysical {
-        HostPhysical(self.root.get())
-    }
-
     /// Makes the executing processor's I/O bitmap this partition's. `false`: it was already.
     pub fn load_ports(&self) -> bool {
         let cpu = cpu::this();

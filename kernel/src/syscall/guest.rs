@@ -51,17 +51,13 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
 /// If the thread's bound notification has been signalled, the run ends with that.
 #[inline(always)]
 fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Ref<Thread>> {
-    let notification = thread.bound_notification()?;
-    if notification.pending() == 0 {
-        return None;
-    }
+    let notification = thread.bound_notification().filter(|notification| notification.bits.get() != 0)?;
     Some(signalled(cpu, thread, vcpu, notification))
 }
 
 #[cold]
-#[inline(never)]
 fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
-    vcpu.deliver_signals(&cpu.vmx, notification.take());
+    vcpu.deliver_signals(&cpu.vmx, notification.bits.take());
     end(thread, ExitReason::Signal);
     schedule::next(cpu)
 }

@@ -46,7 +46,6 @@ fn endpoint_here(cpu: &Cpu, thread: Ref<Thread>, slot: u64, right: Rights) -> Re
 }
 
 #[cold]
-#[inline(never)]
 fn queue(
     thread: Ref<Thread>,
     endpoint: Ref<Endpoint>,
@@ -77,7 +76,7 @@ pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64,
             client.set_message(0, info, [w0, w1, w2, w3]);
         }
         let bound = thread.bound_notification();
-        if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.pending() == 0) {
+        if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.bits.get() == 0) {
             receive_later(thread, endpoint);
             return Ok(client.map_or_else(|| schedule::next(cpu), |client| schedule::hand_over(cpu, client)));
         }
@@ -99,11 +98,10 @@ fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
 
 /// Gives the server what waits already: signals first, since they are the ones with deadlines.
 #[cold]
-#[inline(never)]
 fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
-    if let Some(notification) = bound.filter(|notification| notification.pending() != 0) {
-        thread.set_message(SIGNAL_BADGE, 0, [notification.take(), 0, 0, 0]);
+    if let Some(notification) = bound.filter(|notification| notification.bits.get() != 0) {
+        thread.set_message(SIGNAL_BADGE, 0, [notification.bits.take(), 0, 0, 0]);
         return schedule::next(cpu);
     }
     while let Some(client) = endpoint.callers.pop_front() {
@@ -139,7 +137,6 @@ fn passed(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
 
 /// Derives the capability that goes with a message into the receiver's slot. Returns the info that the receiver sees.
 #[cold]
-#[inline(never)]
 fn transfer(from: Ref<Thread>, to: Ref<Thread>, info: u64) -> Result<u64, Error> {
     let slot = MessageInfo(info).capability().ok_or(Error::BadArgument)?;
     let source = from.table.get().ok_or(Error::Gone)?.lookup(u64::from(slot))?;

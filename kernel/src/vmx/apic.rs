@@ -95,7 +95,6 @@ impl Vcpu {
     }
 
     /// A word of the virtual-APIC page.
-    #[inline(always)]
     fn apic_word(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the index is kept within the page, which lives as long as the vCPU; whoever else uses the word does so by
         // atomic accesses, or is the processor itself.
@@ -103,7 +102,6 @@ impl Vcpu {
     }
 
     /// Not 0 if something is posted.
-    #[inline(always)]
     pub(super) fn posted(&self) -> u32 {
         self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed)
     }

@@ -68,7 +68,6 @@ pub struct OwnedBits {
 
 impl OwnedBits {
     /// The register's true value for this value as the guest sees it.
-    #[inline(always)]
     pub const fn merge(self, guest_view: u64) -> u64 {
         guest_view & !self.mask | self.values
     }
@@ -81,7 +80,6 @@ impl OwnedBits {
     }
 
     /// The guest's view of this true value, given the shadow.
-    #[inline(always)]
     pub const fn view(self, truth: u64, shadow: u64) -> u64 {
         truth & !self.mask | shadow & self.mask
     }

@@ -35,8 +35,10 @@ pub struct VmxCpu {
     pub(super) tpr_shadow: Cell<bool>,
     /// The field of the VMCS for the preemption timer; without one, a field that nothing uses.
     pub(super) timer_field: Cell<u32>,
-    enabled: Cell<bool>,
-    ept: Cell<bool>,
+    /// Guests can run here.
+    pub is_enabled: Cell<bool>,
+    /// Guests can run here with extended page tables.
+    pub has_ept: Cell<bool>,
 }
 
 impl VmxCpu {
@@ -54,19 +56,9 @@ impl VmxCpu {
         self.tpr_shadow.set(capabilities.has_tpr_shadow());
         let has_timer = capabilities.has_preemption_timer();
         self.timer_field.set(if has_timer { guest::VMX_PREEMPTION_TIMER_VALUE } else { control::CR3_TARGET_VALUE0 });
-        let has = |paging| Controls::compute(&capabilities, paging, false, false, self.host.cr4()).is_some();
-        self.enabled.set(has(GuestPaging::Shadow));
-        self.ept.set(has(GuestPaging::Ept));
-    }
-
-    /// Guests can run here.
-    pub fn is_enabled(&self) -> bool {
-        self.enabled.get()
-    }
-
-    /// Guests can run here with extended page tables.
-    pub fn has_ept(&self) -> bool {
-        self.ept.get()
+        let has = |paging| Controls::compute(&capabilities, paging, false, false, self.host.cr4.get()).is_some();
+        self.is_enabled.set(has(GuestPaging::Shadow));
+        self.has_ept.set(has(GuestPaging::Ept));
     }
 
     /// Gives the task register its limit back, which every exit cuts to the bare task state (SDM vol. 3, 28.5.2). Needed

@@ -30,13 +30,11 @@ pub fn resume_run(vcpu: Ref<Vcpu>) {
 }
 
 /// Sees to it that the processor of a vCPU has nothing outdated cached of its space. The kernel lock is held.
-#[inline(always)]
 fn prepare_entry(vcpu: Ref<Vcpu>) -> Result<(), Error> {
     if vcpu.may_enter.get() { Ok(()) } else { refresh(vcpu) }
 }
 
 #[cold]
-#[inline(never)]
 fn refresh(vcpu: Ref<Vcpu>) -> Result<(), Error> {
     let space = vcpu.space.get().ok_or(Error::Gone)?;
     space.freshness.enter(vcpu.cpu.get(), || forget_guest_space(space.root().0));
@@ -95,8 +93,8 @@ pub fn destroy_guest_space(space: Ref<GuestSpace>) -> Progress {
         let _ = engine().unbind_step(embedded(binding), &KernelHooks);
         return Progress::Again;
     }
-    let again = space.shadow.destroy_step(space.pool()) == Progress::Again
-        || PageTable::<Ept>::new(space.root()).destroy_step(space.pool()) == Progress::Again
-        || drain(space.pool());
+    let again = space.shadow.destroy_step(&space.pool) == Progress::Again
+        || PageTable::<Ept>::new(space.root()).destroy_step(&space.pool) == Progress::Again
+        || drain(&space.pool);
     if again { Progress::Again } else { Progress::Done }
 }

@@ -48,7 +48,7 @@ pub fn switch(cpu: &VmxCpu, previous: Option<&Vcpu>, next: Option<&Vcpu>) {
     unsafe {
         asm!("clts", options(nostack, nomem, preserves_flags));
         if components != 0 {
-            write_cr4(cpu.host.cr4() | CR4_OSXSAVE);
+            write_cr4(cpu.host.cr4.get() | CR4_OSXSAVE);
             write_xcr0(components);
             let (low, high) = (components as u32, (components >> 32) as u32);
             if let Some(vcpu) = previous {
@@ -58,7 +58,7 @@ pub fn switch(cpu: &VmxCpu, previous: Option<&Vcpu>, next: Option<&Vcpu>) {
                 asm!("xrstor64 [{}]", in(reg) vcpu.extended_area(), in("eax") low, in("edx") high, options(nostack));
                 write_xcr0(vcpu.xcr0.get());
             }
-            write_cr4(cpu.host.cr4());
+            write_cr4(cpu.host.cr4.get());
         } else {
             if let Some(vcpu) = previous {
                 asm!("fxsave64 [{}]", in(reg) vcpu.extended_area(), options(nostack));
@@ -81,9 +81,9 @@ pub fn set_xcr0(cpu: &VmxCpu, vcpu: &Vcpu, value: u64) -> bool {
     if value != vcpu.xcr0.replace(value) {
         // SAFETY: the value is valid; CR4 is the host's but for OSXSAVE, which XSETBV needs.
         unsafe {
-            write_cr4(cpu.host.cr4() | CR4_OSXSAVE);
+            write_cr4(cpu.host.cr4.get() | CR4_OSXSAVE);
             write_xcr0(value);
-            write_cr4(cpu.host.cr4());
+            write_cr4(cpu.host.cr4.get());
         }
     }
     true

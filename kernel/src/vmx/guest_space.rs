@@ -28,7 +28,8 @@ const APIC_PAGE: u64 = 0xfee0_0000;
 pub struct GuestSpace {
     /// Common to all objects.
     pub header: ObjectHeader,
-    pool: Pool,
+    /// Memory for page tables.
+    pub pool: Pool,
     /// The APIC-access page is mapped.
     has_apic_page: Cell<bool>,
     /// The vCPUs that see the space.
@@ -84,11 +85,6 @@ impl GuestSpace {
         self.root.physical()
     }
 
-    /// Memory for page tables.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
     /// The value that names the tables to the processor.
     pub fn ept_pointer(&self) -> u64 {
         self.root().0 | EPT_POINTER
@@ -117,7 +113,6 @@ impl GuestSpace {
     }
 
     /// Which candidate a port is: word and bit.
-    #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "the index is reduced to the array's length")]
     fn candidate(&self, port: u16) -> (&AtomicU64, u64) {
         (&self.candidates[usize::from(port / 64) % 64], 1 << (port % 64))

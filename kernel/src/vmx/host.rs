@@ -15,7 +15,8 @@ pub const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// What of one processor's own state is needed apart from exits' restoring it.
 pub struct HostState {
-    cr4: Cell<u64>,
+    /// CR4 as the processor runs with it.
+    pub cr4: Cell<u64>,
     /// Where the descriptor table is, as LGDT reads it.
     descriptors: Cell<[u16; 5]>,
     /// An exit has cut the limit of the task register since it was loaded.
@@ -74,11 +75,6 @@ impl HostState {
                 vmcs.write(field, value);
             }
         }
-    }
-
-    /// CR4 as the processor runs with it.
-    pub fn cr4(&self) -> u64 {
-        self.cr4.get()
     }
 
     /// Mends what an exit leaves wider than it was: it sets the limit of the descriptor table to 64 KiB (SDM vol. 3, 28.5.2),

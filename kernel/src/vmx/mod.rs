@@ -45,11 +45,11 @@ use bulkhead_abi::{Error, GuestPaging};
 
 /// Guests can run on the processor that executes this; all processors are alike.
 pub fn available() -> Result<(), Error> {
-    if crate::arch::cpu::this().vmx.is_enabled() { Ok(()) } else { Err(Error::Unsupported) }
+    Error::Unsupported.when(!crate::arch::cpu::this().vmx.is_enabled.get())
 }
 
 /// Guest spaces of this kind can be made.
 pub fn paging_available(paging: GuestPaging) -> Result<(), Error> {
-    Error::Unsupported.when(paging == GuestPaging::Ept && !crate::arch::cpu::this().vmx.has_ept())?;
+    Error::Unsupported.when(paging == GuestPaging::Ept && !crate::arch::cpu::this().vmx.has_ept.get())?;
     available()
 }

@@ -9,7 +9,6 @@ pub struct Page(UnsafeCell<[u64; 512]>);
 
 impl Page {
     /// Where the page is, for raw accesses. Valid as long as the object that holds it.
-    #[inline(always)]
     pub const fn pointer(&self) -> *mut u64 {
         self.0.get().cast()
     }

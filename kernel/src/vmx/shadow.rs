@@ -185,7 +185,7 @@ impl Vcpu {
     #[cold]
     fn begin_paging(&self, space: Ref<GuestSpace>, duty: Duty) -> Option<Outcome> {
         self.delay(duty);
-        let built = space.shadow.build(space.pool(), space.processors.get());
+        let built = space.shadow.build(&space.pool, space.processors.get());
         built.is_err().then(|| self.refuse(reason::INVALID_GUEST_STATE, StateGroups::CONTROL_REGISTERS.bits()))
     }
 
@@ -227,7 +227,6 @@ impl Vcpu {
     }
 
     /// Whether the exception that exited is a page fault, for the engine to see to.
-    #[inline(always)]
     pub(super) fn is_page_fault(&self, vmcs: Vmcs) -> bool {
         self.shadowed.on.get() && vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) & (VALID | TYPE_AND_VECTOR) == PAGE_FAULT
     }

@@ -88,7 +88,7 @@ impl Machine for Memory {
     fn flush(&self) {}
 
     fn pool(&self) -> &Pool {
-        self.0.pool()
+        &self.0.pool
     }
 }
 

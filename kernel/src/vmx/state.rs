@@ -17,19 +17,16 @@ impl State {
     ///
     /// # Safety
     /// It must be a page of a vCPU, used as a `State` for as long as the vCPU lives.
-    #[inline(always)]
     pub const unsafe fn new(pointer: *mut VcpuState) -> Self {
         Self(pointer)
     }
 
     /// The page.
-    #[inline(always)]
     pub const fn pointer(self) -> *mut VcpuState {
         self.0
     }
 
     /// The place of a segment register, or of GDTR or IDTR behind them.
-    #[inline(always)]
     pub const fn segment(self, index: usize) -> *mut Segment {
         // SAFETY: the index is kept below the number of segments that lie there; no reference is made.
         unsafe { (&raw mut (*self.0).segments).cast::<Segment>().add(index % SEGMENTS) }

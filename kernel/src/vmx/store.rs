@@ -23,7 +23,7 @@ impl Vcpu {
     /// Stores groups in the shared page, except those that wait there to be loaded. False, and nothing stored, if the vCPU
     /// cannot be made current on this processor.
     pub fn fetch(&self, cpu: &VmxCpu, groups: StateGroups) -> bool {
-        let current = self.is_current(cpu) || self.bind(cpu);
+        let current = self.is_current(cpu) || self.bind(cpu).is_some();
         if current {
             // SAFETY: the VMCS is current, by the line above.
             self.fetch_groups(unsafe { Vmcs::current() }, groups);

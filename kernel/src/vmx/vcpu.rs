@@ -142,7 +142,6 @@ impl Vcpu {
     }
 
     /// Whether the VMCS is current on this processor.
-    #[inline(always)]
     pub(super) fn is_current(&self, cpu: &VmxCpu) -> bool {
         cpu.current.get().is_some_and(|vcpu| core::ptr::eq(&*vcpu, self))
     }
@@ -185,7 +184,7 @@ impl Vcpu {
     /// [`Self::attend`].
     pub fn run(&self, cpu: &VmxCpu, limit: u64) -> Outcome {
         if !self.is_current(cpu) {
-            if !self.bind(cpu) {
+            if self.bind(cpu).is_none() {
                 return self.refuse(INVALID_GUEST_STATE, Error::WrongCpu as u64);
             }
             touch_interrupt_flag();
@@ -262,30 +261,27 @@ impl Vcpu {
         }
     }
 
-    /// Makes the vCPU current on this processor. False if it is at home on another one, or the processor cannot run it.
+    /// Makes the vCPU current on this processor. Nothing if it is at home on another one, or the processor cannot run it.
     #[cold]
-    #[inline(never)]
-    pub(super) fn bind(&self, cpu: &VmxCpu) -> bool {
+    pub(super) fn bind(&self, cpu: &VmxCpu) -> Option<()> {
         let here = core::ptr::from_ref(cpu) as u64;
         let arrives = self.home.get() == 0;
-        if !cpu.is_enabled() || self.space.get().is_none() || !arrives && self.home.get() != here {
-            return false;
+        if !cpu.is_enabled.get() || self.space.get().is_none() || !arrives && self.home.get() != here {
+            return None;
         }
         if !arrives {
-            return self.make_current(cpu).is_some();
+            return self.make_current(cpu).map(|_| ());
         }
         // SAFETY: the page is the vCPU's region, which no processor has active while the vCPU has no home; VMX is on.
         unsafe { Vmcs::clear(self.vmcs.physical()) };
-        let Some(capabilities) = Capabilities::read() else { return false };
+        let capabilities = Capabilities::read()?;
         let with_vpid = self.vpid.get() != 0 && capabilities.has_vpid() && !self.shadowed.on.get();
         let with_rdtscp = self.msrs.with_tsc_aux.get();
         let paging = if self.shadowed.on.get() { GuestPaging::Shadow } else { GuestPaging::Ept };
-        let Some(controls) = Controls::compute(&capabilities, paging, with_vpid, with_rdtscp, cpu.host.cr4()) else {
-            return false;
-        };
+        let controls = Controls::compute(&capabilities, paging, with_vpid, with_rdtscp, cpu.host.cr4.get())?;
         // SAFETY: the first word of the region is the revision identifier; the region is clear.
         unsafe { self.vmcs.pointer().cast::<u32>().write_volatile(capabilities.revision) };
-        let Some(vmcs) = self.make_current(cpu) else { return false };
+        let vmcs = self.make_current(cpu)?;
         if !self.complete.replace(true) {
             self.set_up(vmcs, &controls);
         }
@@ -299,7 +295,7 @@ impl Vcpu {
         }
         self.home.set(here);
         self.attention.set(1);
-        true
+        Some(())
     }
 
     /// Makes the VMCS current and gives the vCPU the extended-state registers.
@@ -336,7 +332,6 @@ impl Vcpu {
     }
 
     /// The shared page.
-    #[inline(always)]
     pub(super) fn state(&self) -> State {
         // SAFETY: the page is part of the vCPU.
         unsafe { State::new(self.state.pointer().cast()) }
@@ -353,7 +348,6 @@ impl Vcpu {
 /// A processor does not need it. Bochs 2.7 works out which events the interrupt flag masks when the flag changes, and not at
 /// an exit or an entry: a guest that is entered with interrupts off right after another one that had them on would be
 /// interrupted. The kernel lock is not held here, so that an NMI in between, which ends the holding back, does no harm.
-#[inline(always)]
 fn touch_interrupt_flag() {
     // SAFETY: interrupts are off before and after.
     unsafe { asm!("sti", "cli", options(nomem, nostack)) };

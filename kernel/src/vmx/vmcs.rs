@@ -37,7 +37,6 @@ impl Vmcs {
     ///
     /// # Safety
     /// There must be one on this CPU, and be it the one that the caller means.
-    #[inline(always)]
     pub const unsafe fn current() -> Self {
         Self(())
     }
@@ -77,7 +76,6 @@ impl Vmcs {
     ///
     /// # Safety
     /// Control and host-state fields decide what memory and code the processor uses: the value must be right for them.
-    #[inline(always)]
     pub unsafe fn write(self, field: u32, value: u64) {
         // SAFETY: a VMCS is current; the caller answers for the value.
         unsafe { asm!("vmwrite {}, {}", in(reg) u64::from(field), in(reg) value, options(nostack, nomem)) };

@@ -113,9 +113,10 @@ impl Engine {
         self.release(page, PAGE_SIZE);
     }
 
-    pub(super) fn release(&self, first: HostPhysical, length: u64) {
+    /// Gives memory that was the kernel's back to the partitions that have capabilities to it.
+    pub fn release(&self, first: HostPhysical, length: u64) {
         let released = FrameRange::new(first, length).and_then(|range| self.frames.release_from_kernel(range));
-        debug_assert!(released.is_ok(), "a page of a kernel object was not the kernel's");
+        debug_assert!(released.is_ok(), "a page of an object or pool was not the kernel's");
     }
 
     /// One step of taking a capability out of the tree and ending its use. `Done`: the slot is outside the tree, and its content

@@ -40,16 +40,12 @@ impl Engine {
         }
         let outcome = if space.is_live() { hooks.map_step(&slot) } else { Err(Error::Gone) };
         match outcome {
-            Ok(Progress::Again) => Ok(Progress::Again),
-            Ok(Progress::Done) => {
-                slot.usage.set(Usage::Mapped);
-                Ok(Progress::Done)
-            }
-            Err(error) => {
-                slot.usage.set(Usage::RollingBack(error));
-                Ok(Progress::Again)
-            }
+            Ok(Progress::Again) => {}
+            Ok(Progress::Done) => slot.usage.set(Usage::Mapped),
+            Err(error) => slot.usage.set(Usage::RollingBack(error)),
         }
+        // An error is told when all is undone.
+        outcome.or(Ok(Progress::Again))
     }
 
     fn begin_mapping(

@@ -39,7 +39,6 @@ pub trait Format: Copy {
     }
 
     /// Whether the entry is in use.
-    #[inline(always)]
     fn is_present(entry: u64) -> bool {
         entry & Self::PRESENT != 0
     }

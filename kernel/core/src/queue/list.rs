@@ -15,7 +15,6 @@ pub struct Links<T> {
 
 impl<T> Links<T> {
     /// Whether the object is in a list.
-    #[inline(always)]
     pub fn is_linked(&self) -> bool {
         self.place.get() != 0
     }
@@ -37,13 +36,11 @@ pub struct List<T, Marker> {
 
 impl<T: Linked<Marker>, Marker> List<T, Marker> {
     /// Whether nothing is in the list.
-    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.first.get().is_none()
     }
 
     /// The oldest object.
-    #[inline(always)]
     pub fn first(&self) -> Option<Ref<T>> {
         self.first.get()
     }

@@ -36,13 +36,11 @@ pub struct ReadyQueue<T, Marker> {
 
 impl<T: Linked<Marker>, Marker> ReadyQueue<T, Marker> {
     /// The highest priority at which something is ready.
-    #[inline(always)]
     pub fn highest(&self) -> Option<Priority> {
         self.occupied.get().checked_ilog2().map(|level| Priority(level as u8))
     }
 
     /// Whether something of this priority or a higher one is ready.
-    #[inline(always)]
     pub fn has_at_least(&self, priority: Priority) -> bool {
         self.occupied.get() >> (priority.0 & 63) != 0
     }

@@ -38,7 +38,6 @@ pub struct TimerQueue<T, Marker> {
 
 impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
     /// The earliest deadline.
-    #[inline(always)]
     pub fn earliest(&self) -> Option<u64> {
         self.root.get().map(|object| object.timer().deadline.get())
     }
@@ -69,7 +68,11 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
                 } else {
                     above.right.set(rest);
                 }
-                Self::repair(parent);
+                // Order and ranks may be wrong from here upwards, until nothing changes.
+                let mut node = Some(parent);
+                while let Some(changed) = node.filter(|node| Self::order_children(*node)) {
+                    node = changed.timer().parent.get();
+                }
             }
         }
     }
@@ -111,16 +114,6 @@ impl<T: Timed<Marker>, Marker> TimerQueue<T, Marker> {
             spine = if spine == top { None } else { node.timer().parent.get() };
         }
         top
-    }
-
-    /// Restores the order of children and the ranks from `node` upwards, until nothing changes.
-    fn repair(mut node: Ref<T>) {
-        while Self::order_children(node) {
-            match node.timer().parent.get() {
-                Some(parent) => node = parent,
-                None => return,
-            }
-        }
     }
 
     /// Puts the child of higher rank left and computes the rank; answers whether the rank changed.

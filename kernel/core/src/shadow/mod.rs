@@ -164,7 +164,6 @@ impl Shadow {
         self.set(number).map_or_else(Default::default, |set| set.counters.each_ref().map(Cell::get))
     }
 
-    #[inline(always)]
     fn set(&self, number: u32) -> Option<Ref<WorkingSet>> {
         self.sets.get(number as usize)?.get()
     }

@@ -28,7 +28,6 @@ const fn region(linear: u64) -> u64 {
 
 impl Way {
     /// Forgets the way: a table on it is somewhere else.
-    #[inline(always)]
     pub(super) fn forget(&self) {
         self.region.set(0);
     }
@@ -45,7 +44,6 @@ impl<M: Machine> Processor<'_, M> {
     }
 
     /// The same, if the guest has the upper entries now as well.
-    #[inline(always)]
     pub(super) fn current_table(&self, linear: u64) -> Option<Ref<Table>> {
         self.find_table(linear).filter(|_| self.is_current())
     }

@@ -75,7 +75,7 @@ fn make<T: TypedObject>(call: &Call, least: u64, initialise: impl FnOnce(Ref<T>)
 /// Makes a fresh partition usable: its own root table with the kernel half, and an empty capability table.
 pub fn initialise_partition(partition: Ref<Partition>, slots: u64) {
     let page = partition.page().0;
-    partition.root.set(page + PAGE_SIZE);
+    partition.root.set(HostPhysical(page + PAGE_SIZE));
     memory::copy_kernel_half(HostPhysical(page + PAGE_SIZE));
     // SAFETY: the object was created with room for the slots after the first two pages, all zero: empty slots.
     let slots = unsafe { Array::new(HostPhysical(page + 2 * PAGE_SIZE).object::<Slot>(), slots) };
@@ -94,6 +94,6 @@ pub fn initialise_thread(thread: Ref<Thread>, partition: Ref<Partition>, window:
     thread.fault_vector.set(u64::MAX);
     thread.partition.set(Some(partition));
     thread.table.set(partition.table.get());
-    thread.address_space.set(partition.root.get());
+    thread.address_space.set(partition.root.get().0);
     partition.threads.push_front(thread);
 }

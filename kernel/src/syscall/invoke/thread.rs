@@ -78,7 +78,7 @@ fn read_fault(call: &Call, thread: Ref<Thread>, address: u64) -> Result<Outcome,
     Error::Misaligned.when(!address.is_multiple_of(PAGE_SIZE))?;
     Error::OutOfRange.when(address >= USER_END)?;
     let partition = call.thread.partition.get().ok_or(Error::Gone)?;
-    let place = PageTable::<Native>::new(partition.root()).translate(address).ok_or(Error::NotMapped)?;
+    let place = PageTable::<Native>::new(partition.root.get()).translate(address).ok_or(Error::NotMapped)?;
     Error::MissingRight.when(!place.attributes.rights.contains(Rights::WRITE))?;
     let report = FaultReport {
         registers: thread.registers.each_ref().map(core::cell::Cell::get),
