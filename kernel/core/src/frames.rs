@@ -12,9 +12,9 @@ use core::cell::Cell;
 pub const GROUP_PAGES: u64 = 512;
 
 /// The page belongs to a kernel object or to a pool of page tables.
-const KERNEL: u32 = u32::MAX;
+pub(crate) const KERNEL: u32 = u32::MAX;
 /// The page is no RAM: it can be mapped without being counted, and never be claimed.
-const DEVICE: u32 = u32::MAX - 1;
+pub(crate) const DEVICE: u32 = u32::MAX - 1;
 /// Most mappings that are counted.
 pub(crate) const MOST_MAPPINGS: u32 = u32::MAX - 2;
 

@@ -151,6 +151,11 @@ impl<'a> Plan<'a> {
         self.header.iommu != 0
     }
 
+    /// Whether init is to print the capabilities of all partitions.
+    pub fn dumps_capabilities(&self) -> bool {
+        self.header.dump != 0
+    }
+
     /// The partition of the bus service, if the plan has one.
     pub fn bus(&self) -> Option<Partition<'a>> {
         self.partition(self.header.bus as usize).filter(|bus| bus.index != 0)

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 6;
+pub const PLAN_VERSION: u32 = 7;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -47,8 +47,8 @@ pub struct PlanHeader {
     pub bus: u32,
     /// 1 if the manifest counts on an IOMMU: without one, no device on the PCI bus is handed out.
     pub iommu: u32,
-    /// Not used, 0.
-    pub reserved: u32,
+    /// 1 if init is to print the capabilities of all partitions, after the seal and at the end.
+    pub dump: u32,
     /// [`ModuleRecord`]s.
     pub modules: Table,
     /// [`PartitionRecord`]s; the first is init itself.

@@ -20,6 +20,7 @@ mod read;
 pub use command::{check_command, render, render_plain};
 pub use compile::{Compiled, EmulatedDevice, Needs};
 pub use diagnostic::{Diagnostic, Place};
+pub use flow::Edge;
 pub use pci::Model;
 
 use checks::Context;
@@ -77,6 +78,14 @@ impl Default for Options<'_> {
 /// Everything that is wrong, and the warnings, in the order of the file.
 pub fn check(path: &Path, options: &Options<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     examine(path, options, false).map(|(_, _, reporter)| reporter.into_diagnostics())
+}
+
+/// Checks a manifest, and returns every way for information from one partition or guest to another that it implies.
+///
+/// # Errors
+/// As [`check`].
+pub fn flows(path: &Path, options: &Options<'_>) -> Result<Vec<Edge>, Vec<Diagnostic>> {
+    examine(path, options, false).map(|(manifest, _, _)| flow::FlowGraph::new(&manifest).into_edges())
 }
 
 /// Checks a manifest and compiles it.

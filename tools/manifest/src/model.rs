@@ -156,6 +156,8 @@ impl Manifest {
 pub(crate) struct System {
     pub(crate) name: Located<String>,
     pub(crate) end: Located<EndCondition>,
+    /// Init prints the capabilities of all partitions.
+    pub(crate) dump: bool,
 }
 
 /// `system.end`.

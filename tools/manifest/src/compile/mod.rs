@@ -205,6 +205,7 @@ impl<'a> Compiler<'a> {
         header.cpus = manifest.machine.cpus.value as u32;
         header.features = features.bits();
         header.iommu = u32::from(manifest.machine.iommu);
+        header.dump = u32::from(manifest.system.dump);
         let (end, partition, after) = match &manifest.system.end.value {
             EndCondition::GuestsOff => (EndKind::MustFinish, None, 0),
             EndCondition::Never => (EndKind::Never, None, 0),
