@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -39,6 +39,7 @@ const PROGRAMS: [&str; 17] = [
     "bulkhead-probe",
     "bulkhead-drivecheck",
     "bulkhead-rogue",
+    "bulkhead-hostile",
     "bulkhead-netcheck",
     "bulkhead-guests",
     "bulkhead-workload",

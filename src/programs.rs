@@ -45,6 +45,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("console", env!("BULKHEAD_CONSOLE")),
         ("drivecheck", env!("BULKHEAD_DRIVECHECK")),
         ("hello", env!("BULKHEAD_HELLO")),
+        ("hostile", env!("BULKHEAD_HOSTILE")),
         ("init", env!("BULKHEAD_INIT")),
         ("netcheck", env!("BULKHEAD_NETCHECK")),
         ("nvme", env!("BULKHEAD_BLOCK_NVME")),

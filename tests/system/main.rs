@@ -10,6 +10,7 @@ mod defects;
 mod dump;
 mod firmware;
 mod guests;
+mod hostile;
 mod ipi;
 mod isolation;
 mod linux;

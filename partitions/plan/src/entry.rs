@@ -27,7 +27,7 @@ numbered! {
     pub enum EntryKind {
         /// See [`Channel`]. `slot`, `bit`, `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
         Channel = 1,
-        /// See [`Memory`]. `address`, `size`, `physical`; parameters: 1 if writable.
+        /// See [`Memory`]. `slot` or 0, `address`, `size`, `physical`; parameters: 1 if writable.
         Memory = 2,
         /// See [`IoPorts`]. `slot`; parameters: first port, ports, index of the range in its device.
         IoPorts = 3,
@@ -76,6 +76,8 @@ numbered! {
         /// See [`VirtioStructures`]. Init fills in the parameters: BAR | multiplier << 32; common, notification and device structure,
         /// each offset | length << 32.
         VirtioStructures = 21,
+        /// See [`OwnPartition`]. `slot`; parameters: slot of its window.
+        OwnPartition = 22,
     }
 }
 
@@ -206,6 +208,17 @@ pub struct Memory<'a> {
     pub physical: u64,
     /// Whether it is mapped writable.
     pub writable: bool,
+    /// Capability, 0 for none.
+    pub slot: u64,
+}
+
+/// The partition itself, for a program that maps, derives and revokes what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPartition {
+    /// Capability (right `CONTROL`).
+    pub slot: u64,
+    /// Its first thread's window (rights `READ` and `GRANT`).
+    pub window: u64,
 }
 
 /// A range of I/O ports of a device, allowed to the partition's threads.

@@ -4,8 +4,8 @@ use crate::entry::numbered;
 use crate::view::View;
 use crate::{
     Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, GuestMemory, GuestSpace,
-    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread, Vcpu,
-    VirtioStructures, layout,
+    Interrupt, IoPorts, Memory, Module, Name, NetworkPort, OwnPartition, PciFunction, RemappingUnit, StatusPage,
+    Thread, Vcpu, VirtioStructures, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -134,6 +134,7 @@ impl<'a> Environment<'a> {
             EntryKind::ConfigurationSpace => ConfigurationSpace::view(entry).is_some(),
             EntryKind::RemappingUnit => RemappingUnit::view(entry).is_some(),
             EntryKind::VirtioStructures => VirtioStructures::view(entry).is_some(),
+            EntryKind::OwnPartition => OwnPartition::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -191,6 +192,11 @@ impl<'a> Environment<'a> {
     /// The heap.
     pub fn heap(&self) -> Option<Memory<'a>> {
         self.entries.iter().find(|entry| entry.kind == EntryKind::Heap as u32).and_then(Memory::view)
+    }
+
+    /// The partition itself, where the manifest gives it.
+    pub fn own_partition(&self) -> Option<OwnPartition> {
+        self.views().next()
     }
 
     /// All port ranges.

@@ -4,8 +4,8 @@ use crate::view::View;
 use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
     EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, Fault, GuestRecord, Interrupt, IoPorts,
-    ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RemappingUnit,
-    RestartPolicy, Role, Thread, ThreadRecord, Vcpu, layout,
+    ModuleRecord, NO_INDEX, OwnPartition, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord,
+    RemappingUnit, RestartPolicy, Role, Thread, ThreadRecord, Vcpu, layout,
 };
 
 /// Why bytes are not a plan.
@@ -344,6 +344,7 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
+            EntryKind::OwnPartition => without_target(Resource::OwnPartition(OwnPartition::view(entry)?))?,
             EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent => {
                 without_target(Resource::None)?
             }
@@ -388,6 +389,8 @@ pub enum Resource<'a> {
         /// Map it uncached.
         uncached: bool,
     },
+    /// Derive the partition and its first thread's window to the slots.
+    OwnPartition(OwnPartition),
     /// Derive the ports to the entry's slot, and allow them to the partition.
     IoPorts(IoPorts<'a>),
     /// Derive the interrupt to the entry's slot, and bind it to the partition's notification with badge `1 << bit`.

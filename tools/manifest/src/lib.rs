@@ -32,7 +32,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 14] = [
+pub const PROGRAMS: [&str; 15] = [
     "ahci",
     "bench",
     "block",
@@ -40,6 +40,7 @@ pub const PROGRAMS: [&str; 14] = [
     "console",
     "drivecheck",
     "hello",
+    "hostile",
     "netcheck",
     "nvme",
     "probe",

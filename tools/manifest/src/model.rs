@@ -117,6 +117,7 @@ impl Manifest {
             inject: None,
             console: Console::Default,
             must_finish: false,
+            capabilities: false,
             settings: Vec::new(),
         };
         self.partitions.insert(0, bus);
@@ -231,6 +232,8 @@ pub(crate) struct Partition {
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
+    /// It has capabilities to itself and to its memory.
+    pub(crate) capabilities: bool,
     pub(crate) settings: Vec<(Located<String>, String)>,
 }
 

@@ -179,6 +179,12 @@ impl<'a> Compiler<'a> {
 
     fn settings(&mut self) {
         for (partition, space) in self.manifest.partitions.iter().zip(self.spaces.iter_mut().skip(1)) {
+            if partition.capabilities {
+                let (slot, window) = (space.slot(), space.slot());
+                let new = EnvironmentEntry::new(EntryKind::OwnPartition, plan_name("partition"));
+                let entry = EnvironmentEntry { slot, parameters: [window, 0, 0, 0], ..new };
+                space.push(entry, without_target());
+            }
             for (key, text) in &partition.settings {
                 space.push_text(plan_name(&key.value), text);
             }

@@ -21,6 +21,7 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         inject: table.table("inject").map(|table| inject(&table)),
         console: console(&table),
         must_finish: table.boolean("must_finish", false),
+        capabilities: table.boolean("capabilities", false),
         settings: table.table("settings").map(|settings| settings.free_strings()).unwrap_or_default(),
     };
     table.finish();
