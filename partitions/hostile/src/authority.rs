@@ -55,7 +55,7 @@ impl Authority {
             window: own_partition.window,
             notification: layout::NOTIFICATION_SLOT,
             thread: layout::THREAD_SLOT,
-            peer: environment.channel("score")?.slot,
+            peer: crate::channel(program)?.entry.slot,
             calls: endpoint(EndpointSide::Client)?,
             serves: endpoint(EndpointSide::Server)?,
             own: own.slot,

@@ -105,7 +105,7 @@ fn list(program: &Program) -> Option<Vec<What>> {
     let environment = program.environment();
     let memory = |name| environment.memory(name).map(|memory| (memory.address, memory.size));
     let ((own, own_bytes), (law, law_bytes), (board, board_bytes)) = (memory("own")?, memory("law")?, memory("board")?);
-    let (score, heap) = (environment.channel("score")?, environment.heap()?);
+    let (score, heap) = (crate::channel(program)?.entry, environment.heap()?);
     let mut all = Vec::new();
     all.extend(instruction::TRIALS.iter().map(|trial| What::Instruction(*trial)));
     for (port, bytes) in PORTS {

@@ -6,7 +6,7 @@
 //! - `random`: makes `calls` system calls with random numbers, slots and arguments, from the `seed` on;
 //! - `neighbour`: has memory that must not change, and answers the other's calls.
 //!
-//! The two have a channel `score`, whose memory outlives the prober. It must never succeed with anything.
+//! The two have a raw channel, in whose memory the score is; it outlives the prober. It must never succeed with anything.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -29,13 +29,17 @@ mod stale;
 use crate::authority::Authority;
 use crate::prober::Prober;
 use bulkhead_runtime::channel::AtomicU64;
-use bulkhead_runtime::plan::StatusReport;
+use bulkhead_runtime::plan::{ChannelKind, StatusReport};
+use bulkhead_runtime::program::Channel;
 use bulkhead_runtime::{Program, entry, println};
 use core::sync::atomic::Ordering;
 
 entry!(main);
 
-/// Words of the channel `score`.
+/// What is wrong with a manifest that lacks it.
+pub const NO_CHANNEL: &str = "there is no channel to a neighbour";
+
+/// Words of the channel to the neighbour.
 #[derive(Clone, Copy)]
 pub enum Score {
     /// System calls that have been asked for.
@@ -48,17 +52,20 @@ pub enum Score {
     Failures = 3,
 }
 
-/// A word of the channel `score`.
+/// The channel to the neighbour.
+pub fn channel(program: &Program) -> Option<Channel> {
+    program.channels().find(|channel| channel.entry.kind == ChannelKind::Raw)
+}
+
+/// A word of the channel to the neighbour.
 pub fn score(program: &Program, word: Score) -> Option<&'static AtomicU64> {
-    program.channel("score")?.words().get(word as usize)
+    channel(program)?.words().get(word as usize)
 }
 
 /// Tells the neighbour that this program is done.
 fn end(program: &Program) -> Result<(), &'static str> {
-    score(program, Score::Done).ok_or("there is no channel `score`")?.store(1, Ordering::Release);
-    if let Some(channel) = program.channel("score") {
-        channel.signal_peer();
-    }
+    score(program, Score::Done).ok_or(NO_CHANNEL)?.store(1, Ordering::Release);
+    channel(program).ok_or(NO_CHANNEL)?.signal_peer();
     Ok(())
 }
 
@@ -82,7 +89,7 @@ fn main(program: Program) {
 fn probe(program: &Program) -> Result<(), &'static str> {
     let authority = Authority::find(program).ok_or("the manifest gives too little to try with")?;
     authority.tidy();
-    let prober = Prober::new(program).ok_or("there is no channel `score`")?;
+    let prober = Prober::new(program).ok_or(NO_CHANNEL)?;
     if program.environment().header().generation == 0 {
         calls::run(&prober, &authority);
         arguments::run(&prober, &authority);

@@ -18,7 +18,8 @@ pub const LOOK: u32 = 2;
 
 /// Answers until the other one is done, and compares its memory with what it was.
 pub fn run(program: &Program) -> Result<(), &'static str> {
-    let (memory, _) = program.memory("state").ok_or("there is no memory `state`")?;
+    let own = program.environment().memories().find(|memory| memory.name.starts_with("state"));
+    let (memory, _) = own.and_then(|own| program.memory(own.name)).ok_or("there is no memory `state`")?;
     let words: &[AtomicU64] =
         memory.atomics(0, memory.len() / size_of::<u64>()).map_err(|_| "its memory is too small")?;
     let mut value = 0x0123_4567_89ab_cdef_u64;
@@ -27,8 +28,8 @@ pub fn run(program: &Program) -> Result<(), &'static str> {
         word.store(value, Ordering::Relaxed);
     }
     let before = hash(words);
-    println!("state {before:016x}");
-    let done = score(program, Score::Done).ok_or("there is no channel `score`")?;
+    println!("its memory is {before:016x}");
+    let done = score(program, Score::Done).ok_or(crate::NO_CHANNEL)?;
     let used = program.environment().entries().iter().map(|entry| entry.slot).max().unwrap_or(layout::FIRST_SLOT);
     let kept = Memory(Slot(used + 1));
     let thread = Thread(Slot(layout::THREAD_SLOT));
@@ -61,7 +62,7 @@ pub fn run(program: &Program) -> Result<(), &'static str> {
     // What came with the last call, if anything.
     let _ = kept.delete();
     let after = hash(words);
-    println!("state {after:016x} after {calls} calls");
+    println!("after {calls} calls its memory is {after:016x}");
     if before == after { Ok(()) } else { Err("its memory is another") }
 }
 
