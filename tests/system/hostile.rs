@@ -34,8 +34,15 @@ fn unchanged(outcome: &Outcome) -> Vec<Table> {
     after
 }
 
+/// The one who has nothing to do with it lives on.
+fn steady(outcome: &Outcome) {
+    let steady = outcome.whole_lines_of("steady");
+    assert_eq!(steady, ["hello from partition steady (generation 0)", "1 s since start"], "{outcome}");
+}
+
 /// The neighbour's memory is what it was.
 fn left_alone(outcome: &Outcome, neighbour: &str) {
+    steady(outcome);
     let neighbour = outcome.whole_lines_of(neighbour);
     let [before, after] = neighbour[..] else { panic!("the neighbour says something else:\n{outcome}") };
     let hash = before.strip_prefix("its memory is ").expect("a hash");
@@ -43,8 +50,6 @@ fn left_alone(outcome: &Outcome, neighbour: &str) {
         after.starts_with("after ") && after.ends_with(&format!(" calls its memory is {hash}")),
         "{after}, {before}"
     );
-    let steady = outcome.whole_lines_of("steady");
-    assert_eq!(steady, ["hello from partition steady (generation 0)", "1 s since start"], "{outcome}");
 }
 
 #[test]
@@ -135,4 +140,36 @@ fn random_system_calls_on_two_cpus_change_nothing_for_others() {
 #[ignore = "takes half a minute"]
 fn ten_million_random_system_calls_change_nothing_for_others() {
     random_calls(1800, "tests/manifests/random-calls-long.toml", "10000000", &[("hostile", "neighbour")]);
+}
+
+#[test]
+fn a_monitor_that_runs_its_guest_from_random_states_changes_nothing_for_others() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    // With extended page tables, and with shadow tables; the second model has neither those nor a preemption timer.
+    for model in ["corei7_skylake_x", "core2_penryn_t9600"] {
+        let outcome = run_within(200, "tests/manifests/random-monitor.toml", Backend::Bochs, &["--cpu", model])
+            .expect_status(0)
+            .expect_in_order(&["polite| guest: off"])
+            .expect_in_order(&["init| bulkhead: end: ok"]);
+        for (seed, name) in [(1, "hostile"), (2, "shadowed")] {
+            let lines = outcome.whole_lines_of(&format!("{name}-vmm"));
+            assert_eq!(
+                lines.first(),
+                Some(&format!("40000 runs and calls of a monitor, seed {seed}").as_str()),
+                "{outcome}"
+            );
+            let ended = lines.iter().filter_map(|line| line.strip_prefix("ran ")?.split_once(" times to "));
+            for (count, what) in ended {
+                let count: u64 = count.parse().expect("a number");
+                assert!(
+                    if what == "an error" { count == 0 } else { count > 20 },
+                    "{name} on {model} {count} times to {what}"
+                );
+            }
+        }
+        steady(&outcome);
+        unchanged(&outcome);
+    }
 }

@@ -4,6 +4,7 @@
 //! - `probe`: asks one thing after the other. A system call must be answered with the error that belongs to it. An instruction or an
 //!   access that the processor must refuse ends the program; init reports the fault and starts it anew, and it goes on with the next;
 //! - `random`: makes `calls` system calls with random numbers, slots and arguments, from the `seed` on;
+//! - in a guest's monitor, where there are no settings: runs the guest from random states, and calls at random;
 //! - `neighbour`: has memory that must not change, and answers the other's calls.
 //!
 //! The two have a raw channel, in whose memory the score is; it outlives the prober. It must never succeed with anything.
@@ -20,6 +21,7 @@ mod calls;
 mod faults;
 mod instruction;
 mod messages;
+mod monitor;
 mod neighbour;
 mod prober;
 mod random;
@@ -74,6 +76,7 @@ fn main(program: Program) {
         Some("probe") => probe(&program),
         Some("random") => random::run(&program).and_then(|()| end(&program)),
         Some("neighbour") => neighbour::run(&program),
+        None if program.guest_space().is_some() => monitor::run(&program),
         _ => Err("there is no such role"),
     };
     match outcome {

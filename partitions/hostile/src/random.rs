@@ -15,24 +15,32 @@ const CALLS: u64 = 200_000;
 /// Lines that tell how far it is.
 const REPORTS: u64 = 10;
 /// Errors are numbered from 1; 0 is success.
-const ANSWERS: usize = 21;
+pub const ANSWERS: usize = 21;
 
 /// Numbers that look random (xorshift64*, Marsaglia 2003, Vigna 2016).
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// The numbers that belong to a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number below another.
+    pub fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 16) % end.max(1)
     }
 
-    fn one_of<T: Copy>(&mut self, choices: &[T], otherwise: T) -> T {
+    /// One of a list; `otherwise`, if that is empty.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T], otherwise: T) -> T {
         choices.get(self.below(choices.len() as u64) as usize).copied().unwrap_or(otherwise)
     }
 }
@@ -43,7 +51,7 @@ pub fn run(program: &Program) -> Result<(), &'static str> {
     let number = |name| program.environment().text(name).and_then(|text| text.parse().ok());
     let (calls, seed): (u64, u64) = (number("calls").unwrap_or(CALLS), number("seed").unwrap_or(1));
     println!("{calls} system calls, seed {seed}");
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let mut answers = [0u64; ANSWERS];
     let mut emptied = 0;
     for index in 0..calls {
@@ -64,14 +72,19 @@ pub fn run(program: &Program) -> Result<(), &'static str> {
     }
     emptied += has.tidy();
     has.unmap();
-    for (code, count) in (0u64..).zip(answers).filter(|(_, count)| *count != 0) {
+    print(&answers);
+    println!("{emptied} capabilities derived and deleted");
+    Ok(())
+}
+
+/// Prints what was answered how often.
+pub fn print(answers: &[u64; ANSWERS]) {
+    for (code, count) in (0u64..).zip(answers.iter().copied()).filter(|(_, count)| *count != 0) {
         match Error::from_number(code) {
             Some(error) => println!("answered {count} times: {error:?}"),
             None => println!("answered {count} times: done"),
         }
     }
-    println!("{emptied} capabilities derived and deleted");
-    Ok(())
 }
 
 /// A call: number and registers.
