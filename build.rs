@@ -24,7 +24,7 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
@@ -41,6 +41,7 @@ const PROGRAMS: [&str; 20] = [
     "bulkhead-probe",
     "bulkhead-drivecheck",
     "bulkhead-rogue",
+    "bulkhead-hostile",
     "bulkhead-netcheck",
     "bulkhead-trace",
     "bulkhead-guests",

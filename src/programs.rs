@@ -43,7 +43,7 @@ macro_rules! program {
 }
 
 /// The native programs.
-const PROGRAMS: [(&str, &str, &str); 18] = [
+const PROGRAMS: [(&str, &str, &str); 19] = [
     program!("ahci", "BULKHEAD_BLOCK_AHCI"),
     program!("bench", "BULKHEAD_BENCH"),
     program!("block", "BULKHEAD_BLOCK"),
@@ -52,6 +52,7 @@ const PROGRAMS: [(&str, &str, &str); 18] = [
     program!("cyclic", "BULKHEAD_CYCLIC"),
     program!("drivecheck", "BULKHEAD_DRIVECHECK"),
     program!("hello", "BULKHEAD_HELLO"),
+    program!("hostile", "BULKHEAD_HOSTILE"),
     program!("init", "BULKHEAD_INIT"),
     program!("neighbour", "BULKHEAD_NEIGHBOUR"),
     program!("netcheck", "BULKHEAD_NETCHECK"),

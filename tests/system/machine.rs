@@ -141,6 +141,15 @@ impl Outcome {
         let prefix = format!("{name}| ");
         self.serial.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::trim_end).collect()
     }
+
+    /// The same, without the beginnings of lines that the console showed again as a whole, since somebody else's came in between.
+    pub fn whole_lines_of(&self, name: &str) -> Vec<&str> {
+        let lines = self.lines_of(name);
+        let next = lines.iter().skip(1).map(Some).chain([None]);
+        let is_whole =
+            |line: &str, next: Option<&&str>| next.is_none_or(|next| *next == line || !next.starts_with(line));
+        lines.iter().zip(next).filter(|(line, next)| is_whole(line, *next)).map(|(line, _)| *line).collect()
+    }
 }
 
 impl std::fmt::Display for Outcome {

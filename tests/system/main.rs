@@ -3,12 +3,15 @@
 //! One machine at a time: what is measured here is shared by all tests, and a run's time limit is in seconds of the host.
 
 mod bench;
+mod capabilities;
 mod channels;
 mod corner;
 mod defects;
+mod dump;
 mod examples;
 mod firmware;
 mod guests;
+mod hostile;
 mod interference;
 mod ipi;
 mod isolation;

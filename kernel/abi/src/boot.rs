@@ -27,8 +27,7 @@ pub mod init_slot {
     pub const FIRST_MEMORY: u64 = 80;
     /// The first of the ranges of device memory, in the order of `BootInfo::device_memory` (memory with READ, WRITE, GRANT, REVOKE).
     pub const FIRST_DEVICE_MEMORY: u64 = 112;
-    /// The first of the modules, in the order of `BootInfo::modules` (memory with READ, EXECUTE, GRANT, CREATE once
-    /// nothing maps it).
+    /// The first of the modules, in the order of `BootInfo::modules` (memory with READ, EXECUTE, GRANT).
     pub const FIRST_MODULE: u64 = 128;
     /// The first slot that the kernel leaves empty.
     pub const FIRST_FREE: u64 = 192;

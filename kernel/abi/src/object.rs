@@ -91,6 +91,12 @@ numbered! {
         MapPorts = 19,
         /// Returns `rdx` = pages left in the pool, `r10` = slots in the table, `r8` = generation.
         Inspect = 20,
+        /// Look at slot `rdx` of the partition's table. Needs `READ`, too. Returns `rdi` = [`ObjectType`], `rsi` = rights | rights of its
+        /// mapping << 16 | mappings of its first page << 32 (2^32 - 1: it is the kernel's; 2^32 - 2: no RAM), `rdx` = badge,
+        /// `r10` = size in units and `r8` = first unit of a range, or `r8` = generation of the object, `r9` = generation of the
+        /// partition or guest space that it is mapped in or donated to, or 0. `WrongState` if the kernel's records of the slot
+        /// contradict each other.
+        InspectSlot = 21,
     }
 }
 

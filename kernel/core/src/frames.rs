@@ -14,7 +14,7 @@ pub const GROUP_PAGES: u64 = 512;
 /// The page belongs to a kernel object or to a pool of page tables.
 pub(crate) const KERNEL: u32 = u32::MAX;
 /// The page is no RAM: it can be mapped without being counted, and never be claimed.
-const DEVICE: u32 = u32::MAX - 1;
+pub(crate) const DEVICE: u32 = u32::MAX - 1;
 /// Most mappings that are counted.
 pub(crate) const MOST_MAPPINGS: u32 = u32::MAX - 2;
 

@@ -199,7 +199,8 @@ fn grant(
     let nameless = |range: &Range| BootRange { base: range.start, length: range.length(), name: [0; 48] };
     let mut modules = boot.modules.iter().copied();
     info.memory_count = list(&mut info.memory, &mut free.iter().map(nameless), init_slot::FIRST_MEMORY, memory_rights)?;
-    info.module_count = list(&mut info.modules, &mut modules, init_slot::FIRST_MODULE, memory_rights)?;
+    let module_rights = Rights::READ | Rights::EXECUTE | Rights::GRANT;
+    info.module_count = list(&mut info.modules, &mut modules, init_slot::FIRST_MODULE, module_rights)?;
     let device_rights = Rights::READ | Rights::WRITE | Rights::GRANT | Rights::REVOKE;
     let devices = device_ranges(&boot.areas);
     let mut devices = devices.iter().map(nameless);

@@ -319,6 +319,9 @@ impl<'a> Construction<'a> {
                 thread.bind_notification(notification)?;
                 thread.set_fault_notification(faults)?;
                 thread.derive(Slot(record.slot), control, 0, table)?;
+                if let (0, Some(own)) = (index, built.plan.environment.own_partition()) {
+                    window.derive(Slot(own.window), Rights::READ | Rights::GRANT, 0, table)?;
+                }
                 let rights = Rights::WAIT | Rights::SIGNAL;
                 notification.derive(Slot(record.notification_slot), rights, 0, table)
             };

@@ -57,7 +57,12 @@ fn one(
             let rights = if writable { READ_WRITE } else { Rights::READ };
             let region = construction.map_region(built.handle, index, entry.address, rights, uncached)?;
             if entry.slot != 0 {
-                let rights = READ_WRITE | Rights::EXECUTE | Rights::GRANT;
+                let more = match entry.kind() {
+                    Some(EntryKind::GuestMemory) => Rights::EXECUTE | Rights::GRANT,
+                    // To derive parts of it, and to take them back.
+                    _ => Rights::GRANT | Rights::REVOKE,
+                };
+                let rights = rights | more;
                 region.memory.derive(Slot(entry.slot), rights, 0, table).map_err(Cause::Kernel)?;
             }
             if physical {
@@ -67,6 +72,10 @@ fn one(
                 built.private.push((region.memory, region.block.length));
             }
             Ok(())
+        }
+        // Its window was given to it with its first thread.
+        Resource::OwnPartition(own) => {
+            built.handle.derive(Slot(own.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)
         }
         Resource::IoPorts(ports) => give_ports(construction, built, entry.slot, ports.first, ports.count),
         Resource::ConfigurationSpace
@@ -82,7 +91,7 @@ fn one(
         }
         Resource::Interrupt(interrupt) => {
             let (line, _) = bound_line(construction, &built.plan, interrupt)?;
-            line.derive(Slot(entry.slot), Rights::CONTROL, 0, table).map_err(Cause::Kernel)
+            line.derive(Slot(entry.slot), Rights::CONTROL | more_rights(built), 0, table).map_err(Cause::Kernel)
         }
         Resource::GuestSpace { .. } => {
             let space = space.ok_or(Cause::Contradiction("a guest space without a guest"))?;
@@ -152,6 +161,11 @@ pub fn bound_line(
     Ok((Interrupt(slot), bound))
 }
 
+/// What a partition that has itself may try with its ports and lines: after the seal nothing is derived of those.
+fn more_rights(built: &Built) -> Rights {
+    if built.plan.environment.own_partition().is_some() { Rights::GRANT } else { Rights::empty() }
+}
+
 /// Gives ports to a partition: the capability in a slot of its table, and leave to use them.
 fn give_ports(
     construction: &mut Construction<'_>,
@@ -165,7 +179,7 @@ fn give_ports(
     let derive = || {
         let relative = from_first(root, u64::from(first))?;
         root.derive_range(slot, READ_WRITE | Rights::GRANT, relative, u64::from(count))?;
-        IoPorts(slot).derive(Slot(to), READ_WRITE, 0, Table::Of(built.handle))?;
+        IoPorts(slot).derive(Slot(to), READ_WRITE | more_rights(built), 0, Table::Of(built.handle))?;
         built.handle.map_ports(IoPorts(slot))
     };
     derive().map_err(Cause::Kernel)

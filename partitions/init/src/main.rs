@@ -6,7 +6,7 @@
 //!
 //! In the order in which things happen: [`modules`] (map, verify), [`devices`] (what is on the PCI bus), [`construct`] and [`grants`]
 //! (build), [`supervise`]
-//! (start, restart), [`faults`] (reports), [`end`]; [`trace`] at both ends.
+//! (start, restart), [`faults`] (reports), [`dump`] (what everybody has), [`end`]; [`trace`] at both ends.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -18,6 +18,7 @@ mod allocator;
 mod configuration;
 mod construct;
 mod devices;
+mod dump;
 mod end;
 mod failure;
 mod faults;

@@ -1,6 +1,7 @@
 //! After the seal: starting partitions, and what init does when one of them faults or reports.
 
 use crate::construct::{Built, Outcome};
+use crate::dump;
 use crate::end::{self, Verdict};
 use crate::failure::Cause;
 use crate::faults;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::mapping::FaultPage;
 use bulkhead_runtime::plan::{self, Fault, PartitionKind, Plan, Restart, StatusReport, layout};
-use bulkhead_runtime::program::mask;
+use bulkhead_runtime::program::{CONSOLE, mask};
 use bulkhead_runtime::status::{Status, TEXT_MAX};
 use bulkhead_runtime::{events, println, time};
 
@@ -92,6 +93,15 @@ impl Supervisor {
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
     pub fn run(&mut self) {
+        if self.plan.dumps_capabilities() {
+            // Somebody has to read what is printed; nobody else runs yet.
+            let console = own_console(&self.plan);
+            for partition in self.partitions.iter_mut().filter(|partition| Some(partition.name()) == console) {
+                partition.start();
+            }
+            // What contradicts itself now still does at the end, which is a failure then.
+            let _ = dump::print("after the seal", &self.partitions);
+        }
         for kind in [PartitionKind::Native, PartitionKind::Guest] {
             for partition in &mut self.partitions {
                 if partition.plan.kind() == kind && partition.state == State::Built {
@@ -105,7 +115,9 @@ impl Supervisor {
             let deadline = match verdict {
                 Verdict::Ended(outcome) => {
                     self.write_trace();
-                    return end::finish(&outcome, &self.partitions);
+                    let is_dumped = self.plan.dumps_capabilities();
+                    let dumped = if is_dumped { dump::print("at the end", &self.partitions) } else { Ok(()) };
+                    return end::finish(&outcome.and(dumped), &self.partitions);
                 }
                 Verdict::After(ticks) => started.saturating_add(ticks),
                 Verdict::Open => NO_DEADLINE,
@@ -121,6 +133,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// The partition that shows init's text.
+fn own_console(plan: &Plan<'static>) -> Option<&'static str> {
+    plan.partition(0)?.environment.channel(CONSOLE).map(|channel| channel.peer)
 }
 
 impl Supervisor {

@@ -27,7 +27,7 @@ numbered! {
     pub enum EntryKind {
         /// See [`Channel`]. `slot` and `bit`, one of them at the ends of a [`ChannelKind::OneWay`]; `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
         Channel = 1,
-        /// See [`Memory`]. `address`, `size`, `physical`; parameters: 1 if writable.
+        /// See [`Memory`]. `slot` or 0, `address`, `size`, `physical`; parameters: 1 if writable.
         Memory = 2,
         /// See [`IoPorts`]. `slot`; parameters: first port, ports, index of the range in its device.
         IoPorts = 3,
@@ -78,6 +78,8 @@ numbered! {
         VirtioStructures = 21,
         /// See [`FrameSlot`]. Parameters: microseconds of the major frame, start and end of the slot in it, CPU.
         FrameSlot = 22,
+        /// See [`OwnPartition`]. `slot`; parameters: slot of its window.
+        OwnPartition = 23,
     }
 }
 
@@ -237,6 +239,17 @@ pub struct Memory<'a> {
     pub physical: u64,
     /// Whether it is mapped writable.
     pub writable: bool,
+    /// Capability, 0 for none.
+    pub slot: u64,
+}
+
+/// The partition itself, for a program that maps, derives and revokes what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPartition {
+    /// Capability (right `CONTROL`).
+    pub slot: u64,
+    /// Its first thread's window (rights `READ` and `GRANT`).
+    pub window: u64,
 }
 
 /// A range of I/O ports of a device, allowed to the partition's threads.

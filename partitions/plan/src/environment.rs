@@ -4,8 +4,8 @@ use crate::entry::numbered;
 use crate::view::View;
 use crate::{
     Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, FrameSlot, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, Name, NetworkPort, PciFunction, RemappingUnit, StatusPage, Thread,
-    Vcpu, VirtioStructures, layout,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, Name, NetworkPort, OwnPartition, PciFunction, RemappingUnit,
+    StatusPage, Thread, Vcpu, VirtioStructures, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -135,6 +135,7 @@ impl<'a> Environment<'a> {
             EntryKind::RemappingUnit => RemappingUnit::view(entry).is_some(),
             EntryKind::VirtioStructures => VirtioStructures::view(entry).is_some(),
             EntryKind::FrameSlot => FrameSlot::view(entry).is_some(),
+            EntryKind::OwnPartition => OwnPartition::view(entry).is_some(),
             EntryKind::Absent => true,
         };
         fits && entry.name.is_valid() && entry.peer.is_valid()
@@ -192,6 +193,11 @@ impl<'a> Environment<'a> {
     /// The heap.
     pub fn heap(&self) -> Option<Memory<'a>> {
         self.entries.iter().find(|entry| entry.kind == EntryKind::Heap as u32).and_then(Memory::view)
+    }
+
+    /// The partition itself, where the manifest gives it.
+    pub fn own_partition(&self) -> Option<OwnPartition> {
+        self.views().next()
     }
 
     /// All port ranges.

@@ -4,8 +4,8 @@ use crate::view::View;
 use crate::{
     BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceMemory, DeviceRecord, EndKind, Endpoint,
     EndpointRecord, EndpointSide, EntryKind, Environment, EnvironmentEntry, Fault, GuestRecord, Interrupt, IoPorts,
-    ModuleRecord, NO_INDEX, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord, RemappingUnit,
-    RestartPolicy, Role, SlotRecord, Thread, ThreadRecord, Vcpu, layout,
+    ModuleRecord, NO_INDEX, OwnPartition, Paging, PartitionKind, PartitionRecord, PlanHeader, RegionRecord,
+    RemappingUnit, RestartPolicy, Role, SlotRecord, Thread, ThreadRecord, Vcpu, layout,
 };
 
 /// Why bytes are not a plan.
@@ -164,6 +164,11 @@ impl<'a> Plan<'a> {
         let partition = self.partition(self.header.trace as usize).filter(|partition| partition.index != 0)?;
         let first = self.header.trace_region as usize;
         Some((partition, first..first.checked_add(self.header.trace_rings as usize)?))
+    }
+
+    /// Whether init is to print the capabilities of all partitions.
+    pub fn dumps_capabilities(&self) -> bool {
+        self.header.dump != 0
     }
 
     /// The partition of the bus service, if the plan has one.
@@ -355,6 +360,7 @@ impl<'a> Partition<'a> {
                 (init == (entry.slot == 0)).then_some(())?;
                 Resource::Status { region: region(target)? }
             }
+            EntryKind::OwnPartition => without_target(Resource::OwnPartition(OwnPartition::view(entry)?))?,
             EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent | EntryKind::FrameSlot => {
                 without_target(Resource::None)?
             }
@@ -401,6 +407,8 @@ pub enum Resource<'a> {
         /// Map it uncached.
         uncached: bool,
     },
+    /// Derive the partition and its first thread's window to the slots.
+    OwnPartition(OwnPartition),
     /// Derive the ports to the entry's slot, and allow them to the partition.
     IoPorts(IoPorts<'a>),
     /// Derive the interrupt to the entry's slot, and bind it to the partition's notification with badge `1 << bit`.

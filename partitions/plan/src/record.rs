@@ -53,6 +53,10 @@ pub struct PlanHeader {
     pub trace_region: u32,
     /// Number of trace rings.
     pub trace_rings: u32,
+    /// 1 if init is to print the capabilities of all partitions, after the seal and at the end.
+    pub dump: u32,
+    /// Not used, 0.
+    pub reserved: u32,
     /// [`ModuleRecord`]s.
     pub modules: Table,
     /// [`PartitionRecord`]s; the first is init itself.

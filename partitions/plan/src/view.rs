@@ -2,8 +2,8 @@
 
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
-    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort, Paging,
-    PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
+    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort,
+    OwnPartition, Paging, PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -71,7 +71,16 @@ impl<'a> View<'a> for Memory<'a> {
         has_range(entry)?;
         let writable = entry.kind == EntryKind::Heap as u32 || entry.parameters[0] & 1 != 0;
         let (name, address) = (entry.name.as_str(), entry.address);
-        Some(Self { name, address, size: entry.size, physical: entry.physical, writable })
+        Some(Self { name, address, size: entry.size, physical: entry.physical, writable, slot: entry.slot })
+    }
+}
+
+impl View<'_> for OwnPartition {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::OwnPartition)?;
+        has_slot(entry)?;
+        let window = entry.parameters[0];
+        (window != 0 && window != entry.slot).then_some(Self { slot: entry.slot, window })
     }
 }
 

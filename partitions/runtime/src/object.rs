@@ -25,6 +25,27 @@ pub struct Inspection {
     pub first: u64,
 }
 
+/// What [`Partition::inspect_slot`] tells of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotInspection {
+    /// The object's type; `None` for an empty slot.
+    pub object: ObjectType,
+    /// The capability's rights.
+    pub rights: Rights,
+    /// Its badge.
+    pub badge: u64,
+    /// Units (bytes, ports, interrupts) of a range.
+    pub size: u64,
+    /// First unit of a range, or generation of the object.
+    pub identity: u64,
+    /// Generation of the partition or guest space that it is mapped in or donated to; 0 for none.
+    pub space: u64,
+    /// With which rights it is mapped there.
+    pub mapped: Rights,
+    /// How often the first page of memory is mapped; [`u32::MAX`] if it is the kernel's, one less if it is no RAM.
+    pub mappings: u32,
+}
+
 /// A capability table in which a derived capability is to lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Table {
@@ -243,6 +264,21 @@ impl Partition {
     pub fn account(self) -> Result<Account, Error> {
         let results = invoke(self.0, PartitionMethod::Inspect as u64, [0; 4])?;
         Ok(Account { pool_pages: results.rdx, slots: results.r10, generation: results.r8 })
+    }
+
+    /// What a slot of the partition's table holds. `WrongState` means that the kernel's records contradict each other.
+    pub fn inspect_slot(self, slot: u64) -> Result<SlotInspection, Error> {
+        let results = invoke(self.0, PartitionMethod::InspectSlot as u64, [slot, 0, 0, 0])?;
+        Ok(SlotInspection {
+            object: ObjectType::from_number(results.rdi).unwrap_or(ObjectType::None),
+            rights: Rights::from_bits_truncate(results.rsi as u16),
+            badge: results.rdx,
+            size: results.r10,
+            identity: results.r8,
+            space: results.r9,
+            mapped: Rights::from_bits_truncate((results.rsi >> 16) as u16),
+            mappings: (results.rsi >> 32) as u32,
+        })
     }
 }
 

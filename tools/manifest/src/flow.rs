@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// A way for information from one partition or guest to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Edge {
-    pub(crate) from: String,
-    pub(crate) to: String,
-    /// What it is, as in "channel `greetings`".
-    pub(crate) by: String,
+pub struct Edge {
+    /// Who can send.
+    pub from: String,
+    /// Who can learn of it.
+    pub to: String,
+    /// What they share, as in "channel `greetings`".
+    pub by: String,
 }
 
 /// Every edge.
@@ -32,7 +34,31 @@ impl FlowGraph {
         graph.disks(manifest);
         graph.networks(manifest);
         graph.consoles(manifest);
+        graph.ports(manifest);
         graph
+    }
+
+    /// Ports that several have: those of PCI configuration space come with the IDE controllers and with the bus.
+    fn ports(&mut self, manifest: &Manifest) {
+        let owned = manifest.partitions.iter().flat_map(|partition| {
+            let devices = partition.devices.iter().filter_map(|name| manifest.device(&name.value));
+            devices.flat_map(|device| &device.ports).map(move |range| (partition.name.value.as_str(), range))
+        });
+        let owned: Vec<_> = owned.collect();
+        for (index, (one, range)) in owned.iter().enumerate() {
+            for (other, shared) in owned.iter().skip(index + 1) {
+                let first = range.first.max(shared.first);
+                let end = range.first.saturating_add(range.count).min(shared.first.saturating_add(shared.count));
+                if first < end {
+                    self.both_ways(one, other, &format!("ports {first:#x} to {:#x}", end - 1));
+                }
+            }
+        }
+    }
+
+    /// All edges.
+    pub(crate) fn into_edges(self) -> Vec<Edge> {
+        self.edges
     }
 
     fn add(&mut self, from: &str, to: &str, by: &str) {
@@ -88,6 +114,14 @@ impl FlowGraph {
     fn networks(&mut self, manifest: &Manifest) {
         for guest in &manifest.guests {
             let name = guest.name.value.as_str();
+            // Whoever serves a guest has its memory, and so has what another one writes there.
+            let disks = guest.disks.iter().filter(|disk| !disk.is_copied).filter_map(|disk| disk.service.as_ref());
+            let services = disks.chain(guest.networks.iter().filter_map(|network| network.switch.as_ref()));
+            for (index, one) in services.clone().enumerate() {
+                for other in services.clone().skip(index + 1) {
+                    self.both_ways(&one.value, &other.value, &format!("memory of guest `{name}`"));
+                }
+            }
             for network in &guest.networks {
                 let Some(switch) = network.switch.as_ref().map(|switch| switch.value.as_str()) else {
                     continue;

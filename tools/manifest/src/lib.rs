@@ -23,6 +23,7 @@ mod read;
 pub use command::{check_command, render, render_plain};
 pub use compile::{Compiled, EmulatedDevice, Needs};
 pub use diagnostic::{Diagnostic, Place};
+pub use flow::Edge;
 pub use pci::Model;
 pub use picture::Picture;
 
@@ -35,7 +36,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 17] = [
+pub const PROGRAMS: [&str; 18] = [
     "ahci",
     "bench",
     "block",
@@ -44,6 +45,7 @@ pub const PROGRAMS: [&str; 17] = [
     "cyclic",
     "drivecheck",
     "hello",
+    "hostile",
     "neighbour",
     "netcheck",
     "nvme",
@@ -104,6 +106,14 @@ pub fn check(path: &Path, options: &Options<'_>) -> Result<Vec<Diagnostic>, Vec<
 pub fn picture(path: &Path, options: &Options<'_>) -> Result<Picture, Vec<Diagnostic>> {
     let (manifest, _, reporter) = examine(path, options, false)?;
     Ok(Picture::new(&manifest, reporter.into_diagnostics()))
+}
+
+/// Checks a manifest, and returns every way for information from one partition or guest to another that it implies.
+///
+/// # Errors
+/// As [`check`].
+pub fn flows(path: &Path, options: &Options<'_>) -> Result<Vec<Edge>, Vec<Diagnostic>> {
+    examine(path, options, false).map(|(manifest, _, _)| flow::FlowGraph::new(&manifest).into_edges())
 }
 
 /// Checks a manifest and compiles it.

@@ -258,6 +258,8 @@ impl Manifest {
 pub(crate) struct System {
     pub(crate) name: Located<String>,
     pub(crate) end: Located<EndCondition>,
+    /// Init prints the capabilities of all partitions.
+    pub(crate) dump: bool,
 }
 
 /// `system.end`.
@@ -332,6 +334,8 @@ pub(crate) struct Partition {
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
     pub(crate) level: Option<Located<String>>,
+    /// It has capabilities to itself and to its memory.
+    pub(crate) capabilities: bool,
     pub(crate) settings: Vec<(Located<String>, String)>,
     pub(crate) disks: Vec<Disk>,
 }
@@ -355,6 +359,7 @@ impl Partition {
             console: Console::Default,
             must_finish: false,
             level: None,
+            capabilities: false,
             settings: Vec::new(),
             disks: Vec::new(),
         }

@@ -619,3 +619,72 @@ fn disks_of_native_partitions_and_copied_disks() {
         assert_eq!(linux.environment.heap().unwrap().size, (1 << 20) + (256 << 10));
     });
 }
+
+#[test]
+fn capabilities_to_itself_and_its_memory() {
+    let text = r#"
+        [system]
+        end = "never"
+        dump = true
+        [partition.console]
+        program = "console"
+        devices = ["com1"]
+        [partition.one]
+        program = "hello"
+        capabilities = true
+        [partition.other]
+        program = "hello"
+        [memory.both]
+        partitions = ["one", "other"]
+        size = "4 KiB"
+        read_only = true
+    "#;
+    compiled(text, |_, plan| {
+        assert!(plan.dumps_capabilities());
+        let [one, other] = [2, 3].map(|index| plan.partition(index).unwrap().environment);
+        let own = one.own_partition().unwrap();
+        let slots = [own.slot, own.window, one.memory("both").unwrap().slot];
+        assert!(slots.is_sorted_by(|one, next| layout::FIRST_SLOT <= *one && one != next), "{slots:?}");
+        assert_eq!((other.own_partition(), other.memory("both").unwrap().slot), (None, 0));
+    });
+}
+
+#[test]
+fn flows_by_ports_and_by_the_memory_of_a_guest() {
+    let text = r#"
+        [machine]
+        disk = "64 MiB"
+        [partition.disks]
+        program = "block"
+        devices = ["ide0"]
+        [partition.more]
+        program = "hello"
+        devices = ["ide1"]
+        [partition.lan]
+        program = "switch"
+        [memory.dma]
+        partitions = ["disks"]
+        size = "64 KiB"
+        dma = true
+        [guest.guest]
+        memory = "16 MiB"
+        kernel = "builtin:guests"
+        [[guest.guest.disk]]
+        service = "disks"
+        size = "1 MiB"
+        [[guest.guest.network]]
+        switch = "lan"
+    "#;
+    let world = World::new();
+    let path = world.manifest(text);
+    let flows = world.with_options(|options| bulkhead_manifest::flows(&path, options)).unwrap();
+    let has =
+        |from: &str, to: &str, by: &str| flows.iter().any(|edge| (&*edge.from, &*edge.to, &*edge.by) == (from, to, by));
+    for (one, other, by) in [
+        ("disks", "more", "ports 0xcf8 to 0xcff"),
+        ("disks", "lan", "memory of guest `guest`"),
+        ("guest", "lan", "a network card"),
+    ] {
+        assert!(has(one, other, by) && has(other, one, by), "{one}, {other}: {flows:?}");
+    }
+}

@@ -5,6 +5,7 @@
 //! last capability to an object puts the object on a queue; deletion and revocation end only when the queue is empty. Nothing
 //! recurses: a dying partition's table is cleared slot by slot, and objects that die with it join the same queue.
 
+mod check;
 mod create;
 mod remove;
 mod usage;

@@ -3,6 +3,7 @@
 //! `BULKHEAD_SEED` replays a campaign, `BULKHEAD_OPERATIONS` sets its length.
 
 mod campaign;
+mod check;
 mod frame;
 mod frames;
 mod interleaved;

@@ -26,6 +26,11 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             let slots = partition.table.get().map_or(0, |table| table.length());
             Ok(Outcome::Results([0, 0, partition.pool.count(), slots, partition.header.generation(), 0]))
         }
+        PartitionMethod::InspectSlot => {
+            call.slot.expect_rights(Rights::READ)?;
+            let slot = partition.table.get().ok_or(Error::Gone)?.lookup(call.arguments[0])?;
+            engine().inspect(slot).map(Outcome::Results).ok_or(Error::WrongState)
+        }
     }
 }
 

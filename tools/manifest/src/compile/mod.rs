@@ -183,6 +183,12 @@ impl<'a> Compiler<'a> {
 
     fn settings(&mut self) {
         for (partition, space) in self.manifest.partitions.iter().zip(self.spaces.iter_mut().skip(1)) {
+            if partition.capabilities {
+                let (slot, window) = (space.slot(), space.slot());
+                let new = EnvironmentEntry::new(EntryKind::OwnPartition, plan_name("partition"));
+                let entry = EnvironmentEntry { slot, parameters: [window, 0, 0, 0], ..new };
+                space.push(entry, without_target());
+            }
             for (key, text) in &partition.settings {
                 space.push_text(plan_name(&key.value), text);
             }
@@ -209,6 +215,7 @@ impl<'a> Compiler<'a> {
         header.cpus = manifest.machine.cpus.value as u32;
         header.features = features.bits();
         header.iommu = u32::from(manifest.machine.iommu);
+        header.dump = u32::from(manifest.system.dump);
         let (end, partition, after) = match &manifest.system.end.value {
             EndCondition::GuestsOff => (EndKind::MustFinish, None, 0),
             EndCondition::Never => (EndKind::Never, None, 0),

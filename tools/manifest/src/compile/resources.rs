@@ -155,8 +155,11 @@ impl Compiler<'_> {
                 let write = if memory.read_only { 0 } else { BindingFlags::WRITE };
                 let flags = write | if memory.dma { BindingFlags::PHYSICAL } else { 0 };
                 let parameters = [u64::from(!memory.read_only), 0, 0, 0];
+                let owner = index.checked_sub(1).and_then(|index| self.manifest.partitions.get(index));
+                let slot = if owner.is_some_and(|owner| owner.capabilities) { space.slot() } else { 0 };
                 let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(&memory.name.value));
-                space.push(EnvironmentEntry { address, size, parameters, ..new }, BindingRecord { target, flags });
+                space
+                    .push(EnvironmentEntry { slot, address, size, parameters, ..new }, BindingRecord { target, flags });
             }
         }
     }

@@ -30,6 +30,13 @@ pub(super) const PARTITION: Table = Table::new(
         Key::new("console", CONSOLE, CONSOLE_DEFAULT, "the partition that shows its text, or `false`"),
         Key::new("must_finish", Kind::Boolean, "`false`", "whether the end `\"guests-off\"` waits for it"),
         LEVEL,
+        Key::new(
+            "capabilities",
+            Kind::Boolean,
+            "`false`",
+            "whether it gets capabilities to itself and to what it has in `[memory]`, to map, derive and revoke: for programs that try \
+             the kernel, as `hostile` does. What it has it can then also pass on over endpoints",
+        ),
         Key::new("settings", Kind::Texts, "none", "texts for the program, by names that it knows")
             .example(r#"{ seconds = "5" }"#),
         Key::new("disk", Kind::Tables(&PARTITION_DISK), "none", "ranges of drives"),

@@ -45,6 +45,13 @@ const SYSTEM: Table = Table::new(
             "`\"guests-off\"`",
             "when the system ends, see below",
         ),
+        Key::new(
+            "dump",
+            Kind::Boolean,
+            "`false`",
+            "whether init prints every capability of every partition after the seal and at the end, in lines that begin with `cap` \
+             ([what they say](../partitions/init/src/dump.rs))",
+        ),
     ],
 );
 

@@ -22,6 +22,7 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         console: console(&table),
         must_finish: table.boolean("must_finish", false),
         level: table.string("level"),
+        capabilities: table.boolean("capabilities", false),
         settings: table.table("settings").map(|settings| settings.free_strings()).unwrap_or_default(),
         disks: table.tables("disk").into_iter().map(disk).collect(),
     };

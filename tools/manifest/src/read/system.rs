@@ -12,10 +12,14 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 
 pub(super) fn system(root: &TableReader<'_, '_>, file_stem: &str) -> System {
     let Some(table) = root.table("system") else {
-        return System { name: root.default(file_stem.to_owned()), end: root.default(EndCondition::GuestsOff) };
+        let end = root.default(EndCondition::GuestsOff);
+        return System { name: root.default(file_stem.to_owned()), end, dump: false };
     };
-    let system =
-        System { name: table.string("name").unwrap_or_else(|| table.default(file_stem.to_owned())), end: end(&table) };
+    let system = System {
+        name: table.string("name").unwrap_or_else(|| table.default(file_stem.to_owned())),
+        end: end(&table),
+        dump: table.boolean("dump", false),
+    };
     table.finish();
     system
 }

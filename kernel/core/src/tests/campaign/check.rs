@@ -33,6 +33,7 @@ impl World {
         for (&address, &place) in &places {
             let slot = self.slot(place).expect("in range");
             assert_eq!(slot.address(), address);
+            assert!(self.machine.engine.agrees(slot), "the capability in {place:?} contradicts its neighbours");
             let Some(capability) = self.model.capabilities.get(&place) else {
                 assert!(slot.is_vacant(), "a capability in {place:?} that was never granted");
                 assert!(slot.parent.get().is_none() && slot.first_child.get().is_none());
