@@ -96,6 +96,9 @@ pub struct TraceArguments {
     /// Where the trace goes, in Chrome's JSON format [default: beside the other outputs under target/]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// MiB of memory for each CPU's ring, a power of two, unless the manifest says how much [default: 256 KiB]
+    #[arg(long, value_name = "MIB", value_parser = ["1", "2", "4", "8", "16"])]
+    pub ring: Option<String>,
     /// End the system after so many seconds of its own time, whatever the manifest says
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub seconds: Option<u64>,

@@ -9,7 +9,7 @@ use std::{
 use bulkhead_guest_images::checks::INTERACTIVE;
 use bulkhead_harness::{Backend, PciDevice};
 use bulkhead_image::Module;
-use bulkhead_manifest::{Compiled, Options};
+use bulkhead_manifest::{Compiled, Options, Tracing};
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -81,8 +81,8 @@ pub struct Purpose {
     pub interactive: bool,
     /// Exits of its guests are to be counted.
     pub statistics: bool,
-    /// What happens on its CPUs is to be recorded, with this much memory for each if the manifest does not say how much.
-    pub trace: Option<u64>,
+    /// What happens on its CPUs is to be recorded.
+    pub trace: Option<Tracing>,
     /// It ends after so many microseconds, whatever the manifest says.
     pub end_after_us: Option<u64>,
 }

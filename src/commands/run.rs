@@ -8,6 +8,7 @@ use std::{
 };
 
 use bulkhead_harness::{Backend, Input, Report, Run, Verdict};
+use bulkhead_manifest::Tracing;
 use miette::{IntoDiagnostic, WrapErr};
 
 use crate::{
@@ -27,7 +28,8 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let Some(report) = boot(arguments, arguments.stats.then_some(trace::MEMORY), None)? else {
+    let trace = arguments.stats.then_some(Tracing { memory: trace::MEMORY, totals: true });
+    let Some(report) = boot(arguments, trace, None)? else {
         return Ok(crate::SETUP_ERROR);
     };
     if arguments.stats {
@@ -42,9 +44,12 @@ pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
     Ok(conclude(&report))
 }
 
-/// Builds and boots a system, traced if it is to be (with so much memory for each CPU, unless the manifest says how much), and watches it
-/// to its end. `None` if the manifest is wrong, which has been shown.
-pub fn boot(arguments: &RunArguments, trace: Option<u64>, end_after_us: Option<u64>) -> miette::Result<Option<Report>> {
+/// Builds and boots a system, traced if it is to be, and watches it to its end. `None` if the manifest is wrong, which has been shown.
+pub fn boot(
+    arguments: &RunArguments,
+    trace: Option<Tracing>,
+    end_after_us: Option<u64>,
+) -> miette::Result<Option<Report>> {
     let (interactive, statistics) = (io::stdin().is_terminal(), arguments.stats);
     let purpose = Purpose { interactive, statistics, trace, end_after_us };
     let Some(system) = System::compile_for(&arguments.manifest, purpose)? else {

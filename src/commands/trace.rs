@@ -5,22 +5,26 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
+use bulkhead_manifest::Tracing;
 use miette::{IntoDiagnostic, WrapErr, miette};
 
 use super::run::{boot, conclude};
 use crate::{
     arguments::TraceArguments,
-    system,
+    statistics, system,
     trace::{self, Trace},
 };
 
 /// Runs the system, writes the trace, sums it up; the status is that of the run.
 pub fn run(arguments: &TraceArguments) -> miette::Result<u8> {
     let end_after_us = arguments.seconds.map(|seconds| seconds.saturating_mul(1_000_000));
-    let Some(report) = boot(&arguments.run, Some(trace::MEMORY), end_after_us)? else {
+    let ring = arguments.ring.as_ref().and_then(|ring| ring.parse::<u64>().ok());
+    let tracing = Tracing { memory: ring.map_or(trace::MEMORY, |mib| mib << 20), totals: false };
+    let Some(report) = boot(&arguments.run, Some(tracing), end_after_us)? else {
         return Ok(crate::SETUP_ERROR);
     };
-    let trace = Trace::of(&String::from_utf8_lossy(&report.serial));
+    let serial = String::from_utf8_lossy(&report.serial);
+    let trace = Trace::of(&serial);
     if trace.is_empty() {
         conclude(&report);
         return Err(miette!(
@@ -41,6 +45,6 @@ pub fn run(arguments: &TraceArguments) -> miette::Result<u8> {
         eprintln!("bulkhead: {warning}");
     }
     // A reader of standard output that has gone away wants no more.
-    let _ = write!(io::stdout(), "{}", trace::summary(&trace));
+    let _ = write!(io::stdout(), "{}{}", statistics::table(&serial), trace::summary(&trace));
     Ok(conclude(&report))
 }

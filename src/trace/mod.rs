@@ -86,8 +86,7 @@ impl Trace {
             warnings.push(format!("the trace of CPU {cpu} is cut off or damaged: only its beginning is there"));
         }
         if self.totals.lost > 0 {
-            let text =
-                "records were overwritten before they were read: a longer ring (`memory` in `[trace]`) keeps more";
+            let text = "records were overwritten before they were read: a longer ring (--ring, or `memory` in `[trace]`) keeps more";
             warnings.push(format!("{} {text}", self.totals.lost));
         }
         warnings

@@ -104,10 +104,13 @@ fn serve_paging<const IS_FAULT: bool>(thread: Ref<Thread>, duty: Duty) -> bool {
     let _lock = kernel_lock();
     // The vCPU may have been destroyed while the lock was another's.
     let Some(vcpu) = thread.vcpu.get() else { return false };
-    let outcome = vcpu.serve_paging::<IS_FAULT>(duty);
-    let reason = if let Some(Outcome::Vmm(reason)) = outcome { Some(reason) } else { None };
-    trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(reason.map_or(EXIT_KEPT, |reason| reason as u64)));
-    reason.inspect(|reason| end(thread, *reason)).is_none()
+    if let Some(Outcome::Vmm(reason)) = vcpu.serve_paging::<IS_FAULT>(duty) {
+        trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(reason as u64));
+        end(thread, reason);
+        return false;
+    }
+    trace::record(cpu::this(), TraceKind::Exit, || vcpu.traced(EXIT_KEPT));
+    true
 }
 
 /// The guest wrote to a port that is a doorbell.

@@ -11,26 +11,31 @@ use bulkhead_runtime::status::{COMMAND_SIGNAL, Command, Status};
 use bulkhead_runtime::syscall::Slot;
 use bulkhead_runtime::{events, println, time};
 
-/// How long init waits at most for the rings to be written out, in milliseconds. A serial line carries some ten KiB a second.
-const PATIENCE: u64 = 300_000;
+/// How long init waits at least for the rings to be written out, in milliseconds.
+const PATIENCE: u64 = 10_000;
+/// Bytes of rings for which it waits a millisecond more: a quarter of those that a serial line carries in it, as text.
+const BYTES_PER_MILLISECOND: u64 = 8;
 
 /// The rings of the system's CPUs, while they are written.
 #[derive(Debug, Default)]
 pub struct Rings {
     /// Parents of the kernel's capabilities.
     memories: Vec<Memory>,
+    /// Bytes of all.
+    length: u64,
 }
 
 impl Rings {
     /// Has the kernel write the plan's rings, and says which partition is which in them.
     pub fn bind(construction: &mut Construction<'_>, outcomes: &[Outcome]) -> Result<Self, Failure> {
         let Some((partition, regions)) = construction.plan.trace() else { return Ok(Self::default()) };
-        let mut memories = Vec::new();
+        let mut rings = Self::default();
         for (cpu, region) in (0..construction.boot.cpus).zip(regions) {
             let region = construction.regions.get(region).ok_or(Cause::Contradiction("a trace ring without memory"));
-            let outcome =
-                region.and_then(|region| bind(&mut construction.allocator, region.memory, region.block.length, cpu));
-            memories.push(outcome.during("bind the trace rings for partition", partition.name())?);
+            let length = region.as_ref().map_or(0, |region| region.block.length);
+            let outcome = region.and_then(|region| bind(&mut construction.allocator, region.memory, length, cpu));
+            rings.memories.push(outcome.during("bind the trace rings for partition", partition.name())?);
+            rings.length = rings.length.saturating_add(length);
         }
         tell("init", OWN);
         for outcome in outcomes {
@@ -38,7 +43,7 @@ impl Rings {
                 tell(plan.name(), *handle);
             }
         }
-        Ok(Self { memories })
+        Ok(rings)
     }
 
     /// Takes the rings away from the kernel, and waits until the partition has written them out.
@@ -52,7 +57,8 @@ impl Rings {
         if built.notification.signal(COMMAND_SIGNAL).is_err() {
             return println!("bulkhead: partition {} cannot be told to write the trace", built.plan.name());
         }
-        let patience = time::now().saturating_add(time::milliseconds(PATIENCE));
+        let patience = PATIENCE.saturating_add(self.length / BYTES_PER_MILLISECOND);
+        let patience = time::now().saturating_add(time::milliseconds(patience));
         while time::now() < patience {
             let report = status.report().map(|(report, _)| report);
             if report == Some(StatusReport::Finished) {

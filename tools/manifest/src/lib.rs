@@ -72,10 +72,19 @@ pub struct Options<'a> {
     pub initrd_arguments: &'a str,
     /// The monitors of all guests count exits, as with `statistics = true`.
     pub statistics: bool,
-    /// The system is traced, if the manifest does not say how with this much memory for each CPU.
-    pub trace: Option<u64>,
+    /// The system is traced.
+    pub trace: Option<Tracing>,
     /// The system ends after so many microseconds, whatever the manifest says.
     pub end_after_us: Option<u64>,
+}
+
+/// How a system is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// Memory of each CPU's ring, if the manifest does not say how much.
+    pub memory: u64,
+    /// Records are only counted, whatever the manifest says.
+    pub totals: bool,
 }
 
 impl Default for Options<'_> {
@@ -151,7 +160,7 @@ fn examine(
     let mut manifest = read::manifest(&text, &reporter, path);
     manifest.choose_checks();
     manifest.add_bus();
-    manifest.add_trace(options.trace, options.statistics);
+    manifest.add_trace(options.trace);
     manifest.append_initrd_arguments(options.initrd_arguments);
     manifest.guests.iter_mut().for_each(|guest| guest.statistics |= options.statistics);
     if let Some(time) = options.end_after_us {

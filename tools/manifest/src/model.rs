@@ -3,6 +3,7 @@
 //! A value that is missing or that could not be read is `None` here: it has been reported, and checks pass over it.
 
 use crate::{
+    Tracing,
     diagnostic::Span,
     machine::Device,
     pci::{BUS, CONFIGURATION},
@@ -211,11 +212,12 @@ impl Manifest {
         self.partitions.insert(0, Partition { devices, ..Partition::added(BUS, BUS_PRIORITY, span) });
     }
 
-    /// Adds the partition that writes out trace rings, behind all others, if the manifest wants it; or with this much memory for each ring.
-    pub(crate) fn add_trace(&mut self, memory: Option<u64>, totals: bool) {
-        if let (None, Some(bytes)) = (&self.trace, memory) {
-            self.trace = Some(Trace { memory: Located::new(bytes, 0..0), totals });
+    /// Adds the partition that writes out trace rings, behind all others, if the manifest or somebody else wants it.
+    pub(crate) fn add_trace(&mut self, wanted: Option<Tracing>) {
+        if let (None, Some(wanted)) = (&self.trace, wanted) {
+            self.trace = Some(Trace { memory: Located::new(wanted.memory, 0..0), totals: false });
         }
+        let totals = wanted.is_some_and(|wanted| wanted.totals);
         if let Some(trace) = &self.trace {
             let span = trace.memory.span.clone();
             let setting = (Located::new("totals".to_owned(), span.clone()), "yes".to_owned());

@@ -4,7 +4,7 @@
 mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
-use bulkhead_manifest::{Compiled, Model, Options, compile};
+use bulkhead_manifest::{Compiled, Model, Options, Tracing, compile};
 use bulkhead_plan::{ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout};
 use support::{World, root};
 
@@ -393,7 +393,8 @@ fn a_trace_has_a_ring_for_each_cpu_and_a_partition_that_reads_them() {
             plan.windows(7).any(|part| part == b"trace-0")
         })
     };
-    assert_eq!((trace(None), trace(Some(1 << 20))), (false, true));
+    let wanted = Tracing { memory: 1 << 20, totals: false };
+    assert_eq!((trace(None), trace(Some(wanted))), (false, true));
 }
 
 #[test]
