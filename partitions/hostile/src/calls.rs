@@ -183,7 +183,7 @@ fn seal(prober: &Prober, has: &Authority) {
         (ObjectType::Partition as u64, (1 << 16) + 1, Error::BadArgument),
         (ObjectType::Partition as u64, u64::MAX, Error::BadArgument),
         (ObjectType::Partition as u64 | 1 << 8, 16, Error::OutOfRange),
-        (ObjectType::Endpoint as u64, 1 << 32, Error::WrongCpu),
+        (ObjectType::Endpoint as u64, 0xffff_ffff, Error::WrongCpu),
         (ObjectType::Memory as u64, 0, Error::BadArgument),
         (ObjectType::IoPorts as u64, 0, Error::BadArgument),
         (ObjectType::Interrupt as u64, 0, Error::BadArgument),
