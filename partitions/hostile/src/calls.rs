@@ -139,6 +139,8 @@ fn rights(prober: &Prober, has: &Authority) {
     }
     lacks("Configure of its window", invoke(has.window, WindowMethod::Configure as u64, [0, 63, 0, 0]));
     lacks("Seal with its window", invoke(has.window, WindowMethod::Seal as u64, [0; 4]));
+    lacks("AddSlot of its window", invoke(has.window, WindowMethod::AddSlot as u64, [0, 1 << 20, 1 << 30, 0]));
+    lacks("Trace of its CPU", invoke(has.own, MemoryMethod::Trace as u64, [has.window, 0, 0, 0]));
     lacks("Zero of memory that nobody writes", invoke(has.law, MemoryMethod::Zero as u64, [0, 4096, 0, 0]));
     let map = |slot, rights: Rights| {
         let arguments = [slot, crate::authority::FREE_ADDRESS, u64::from(rights.bits()), 0];
