@@ -6,6 +6,7 @@ mod bench;
 mod channels;
 mod corner;
 mod defects;
+mod faults;
 mod firmware;
 mod guests;
 mod ipi;

@@ -41,7 +41,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
                 return Verdict::Ended(Err(alloc::format!("partition {}: {reason}", partition.name())));
             }
             State::Refused(reason) => refused = Some(reason.clone()),
-            State::Built | State::Running => running += 1,
+            State::Built | State::Running | State::Pausing(_) => running += 1,
             State::Finished => {}
         }
     }

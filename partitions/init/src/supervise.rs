@@ -8,12 +8,18 @@ use crate::trial::{Trial, Watchdog};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use bulkhead_init::{Decision, Restarts, Waits};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::mapping::FaultPage;
-use bulkhead_runtime::plan::{self, Fault, PartitionKind, Plan, Restart, StatusReport, layout};
+use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
 use bulkhead_runtime::program::mask;
 use bulkhead_runtime::status::{Status, TEXT_MAX};
 use bulkhead_runtime::{events, println, time};
+
+/// How long a partition must have lived for its backoff to begin anew, in milliseconds.
+const STEADY_LIFE: u64 = 10_000;
+/// Least time between two starts of a partition, in milliseconds.
+const STARTS_APART: u64 = 10;
 
 /// How a partition fares.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +30,8 @@ pub enum State {
     Built,
     /// It runs.
     Running,
+    /// It has failed, and is started anew at this time.
+    Pausing(u64),
     /// It has reported that its work is done. It may still run, and can still crash.
     Finished,
     /// It has failed, and is not started anew.
@@ -40,7 +48,7 @@ pub struct Supervised {
     /// What it consists of; none if it was refused.
     pub built: Option<Built>,
     status: Option<Status<'static>>,
-    restarts: u32,
+    restarts: Restarts,
     trial: Trial,
     watchdog: Watchdog,
 }
@@ -64,24 +72,14 @@ impl Supervisor {
         let partitions = outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Outcome::Built(built) => Supervised {
-                    plan: built.plan,
-                    state: if built.started { State::Running } else { State::Built },
-                    status: statuses.get(built.plan.index).copied().flatten(),
-                    trial: Trial::new(&built.plan),
-                    watchdog: Watchdog::new(&built.plan),
-                    built: Some(built),
-                    restarts: 0,
-                },
-                Outcome::Refused(plan, failure) => Supervised {
-                    plan,
-                    state: State::Refused(alloc::format!("{failure}")),
-                    status: None,
-                    trial: Trial::new(&plan),
-                    watchdog: Watchdog::new(&plan),
-                    built: None,
-                    restarts: 0,
-                },
+                Outcome::Built(built) => {
+                    let state = if built.started { State::Running } else { State::Built };
+                    let status = statuses.get(built.plan.index).copied().flatten();
+                    Supervised::new(built.plan, state, status, Some(built))
+                }
+                Outcome::Refused(plan, failure) => {
+                    Supervised::new(plan, State::Refused(alloc::format!("{failure}")), None, None)
+                }
             })
             .collect();
         Self { plan, boot, partitions, fault_page: Box::default() }
@@ -118,6 +116,22 @@ impl Supervisor {
 }
 
 impl Supervised {
+    fn new(
+        plan: plan::Partition<'static>,
+        state: State,
+        status: Option<Status<'static>>,
+        built: Option<Built>,
+    ) -> Self {
+        let waits = Waits {
+            backoff: time::microseconds(plan.record.backoff_us),
+            longest: time::microseconds(LONGEST_BACKOFF_US),
+            steady: time::milliseconds(STEADY_LIFE),
+            apart: time::milliseconds(STARTS_APART),
+        };
+        let restarts = Restarts::new(plan.restart(), waits);
+        Self { plan, state, built, status, restarts, trial: Trial::new(&plan), watchdog: Watchdog::new(&plan) }
+    }
+
     /// Name.
     pub fn name(&self) -> &'static str {
         self.plan.name()
@@ -130,6 +144,9 @@ impl Supervised {
 
     /// When [`Supervised::pass_time`] has something to do, at the latest.
     fn deadline(&self, now: u64, started: u64) -> Option<u64> {
+        if let State::Pausing(until) = self.state {
+            return Some(until);
+        }
         if !matches!(self.state, State::Running | State::Finished) {
             return None;
         }
@@ -137,8 +154,13 @@ impl Supervised {
         self.trial.deadline(started).into_iter().chain(watchdog).min()
     }
 
-    /// Injects the fault for which it is time, and starts a partition anew that shows no sign of life.
+    /// Starts the partition anew, or injects the fault, for which it is time; and deals with one that shows no sign of life.
     fn pass_time(&mut self, now: u64, started: u64, boot: &'static BootInfo) {
+        if let State::Pausing(until) = self.state
+            && until <= now
+        {
+            self.start_anew(boot);
+        }
         if !matches!(self.state, State::Running | State::Finished) {
             return;
         }
@@ -170,7 +192,10 @@ impl Supervised {
             None => return,
         };
         self.state = match started {
-            Ok(()) => State::Running,
+            Ok(()) => {
+                self.restarts.start(time::now());
+                State::Running
+            }
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be started: {cause:?}", self.name());
                 State::Failed(String::from("it cannot be started"))
@@ -181,11 +206,11 @@ impl Supervised {
     /// Looks what the partition signalled for.
     fn attend(&mut self, boot: &'static BootInfo, page: &mut FaultPage) {
         let Some(built) = &self.built else { return };
+        if !matches!(self.state, State::Running | State::Finished) {
+            // It is stopped: what it signalled for is known, or too late.
+            return;
+        }
         if let Some(cause) = faults::report(built, page) {
-            for thread in &built.threads {
-                // A thread that has faulted, or was never started, is stopped already.
-                let _ = thread.stop();
-            }
             return self.failed(cause, boot);
         }
         if self.state != State::Running {
@@ -214,24 +239,30 @@ impl Supervised {
         }
     }
 
-    /// Starts the partition anew if the manifest says so; else it has failed for good.
+    /// Has the partition started anew, at once or after a pause, if the manifest says so; else it has failed for good.
     fn failed(&mut self, reason: String, boot: &'static BootInfo) {
-        let anew = match self.plan.restart() {
-            Restart::Never => false,
-            Restart::Always => true,
-            Restart::Limit(most) => self.restarts < most,
-        };
-        if !anew {
-            println!("bulkhead: partition {} stays stopped: {reason}", self.name());
-            self.stop();
-            self.state = State::Failed(reason);
-            return;
-        }
-        self.restarts = self.restarts.saturating_add(1);
-        println!("bulkhead: partition {} is started anew ({})", self.name(), self.restarts);
         self.stop();
+        let now = time::now();
+        match self.restarts.fail(now) {
+            Decision::Never => {
+                println!("bulkhead: partition {} stays stopped: {reason}", self.name());
+                self.state = State::Failed(reason);
+            }
+            Decision::Again { at, .. } if at <= now => self.start_anew(boot),
+            Decision::Again { number, at } => {
+                let pause = time::to_microseconds(at - now).div_ceil(1000);
+                println!("bulkhead: partition {} pauses for {pause} ms before restart {number}", self.name());
+                self.state = State::Pausing(at);
+            }
+        }
+    }
+
+    /// Renews the stopped partition, and starts it.
+    fn start_anew(&mut self, boot: &'static BootInfo) {
+        let number = self.restarts.count();
+        println!("bulkhead: partition {} is started anew ({number})", self.name());
         let renewed = match &self.built {
-            Some(built) => renew(built, self.status, boot, self.restarts),
+            Some(built) => renew(built, self.status, boot, number),
             None => return,
         };
         match renewed {

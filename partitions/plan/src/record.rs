@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 6;
+pub const PLAN_VERSION: u32 = 7;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -121,6 +121,9 @@ numbered! {
     }
 }
 
+/// Longest wait before a restart: the waits of [`PartitionRecord::backoff_us`] double up to this.
+pub const LONGEST_BACKOFF_US: u64 = 10_000_000;
+
 numbered! {
     /// What init does to a partition, to try what then happens.
     pub enum Fault {
@@ -179,6 +182,8 @@ pub struct PartitionRecord {
     pub fault_after_us: u64,
     /// Microseconds between two times.
     pub fault_every_us: u64,
+    /// Microseconds before it is started anew for the first time, which double from time to time; 0 for at once.
+    pub backoff_us: u64,
     /// It is started anew if it shows no sign of life for so many microseconds; 0 for no watchdog.
     pub watchdog_us: u64,
     /// Bytes that the segments of its program occupy in memory, in whole pages.

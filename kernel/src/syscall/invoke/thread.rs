@@ -7,6 +7,7 @@ use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
 use crate::schedule;
+use crate::syscall::ipc::dismiss_caller;
 use bulkhead_abi::{Error, FaultReport, PAGE_SIZE, Rights, ThreadMethod, USER_END};
 use bulkhead_core::Progress;
 use bulkhead_core::page_table::{Native, PageTable};
@@ -31,6 +32,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             if first >= USER_END || second > USER_END || thread.partition.get().is_none() {
                 return Err(Error::OutOfRange);
             }
+            dismiss_caller(thread);
             thread.state.set(State::Stopped);
             thread.prepare(first, second, third);
             DONE

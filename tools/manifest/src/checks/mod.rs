@@ -45,6 +45,7 @@ pub(crate) fn all(context: &Context<'_>) {
         time::priorities_are_in_range,
         time::budgets_fit_their_periods,
         time::cpus_are_not_over_committed,
+        restart::backoffs_are_in_range,
         restart::watchdogs_can_act,
         restart::faults_are_sensible,
         cpus::machine_has_cpus,

@@ -301,7 +301,8 @@ impl<'a> Compiler<'a> {
             Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
             Subject::Guest(_) => (None, 0),
         };
-        let (restart, restart_limit) = match restart {
+        let backoff_us = microseconds(&restart.backoff_us);
+        let (restart, restart_limit) = match &restart.policy {
             Restart::Never => (RestartPolicy::Never, 0),
             Restart::Always => (RestartPolicy::Always, 0),
             Restart::Limit(limit) => (RestartPolicy::Limit, u32::try_from(*limit).unwrap_or(u32::MAX)),
@@ -325,6 +326,7 @@ impl<'a> Compiler<'a> {
             fault_after_us: inject.map_or(0, |inject| inject.after_us),
             fault_every_us: inject.map_or(0, |inject| inject.every_us),
             watchdog_us,
+            backoff_us,
             ..PartitionRecord::new_zeroed()
         };
         self.writer.partition(record, &threads, space.environment());
