@@ -48,6 +48,7 @@ pub fn programs() -> BTreeMap<String, PathBuf> {
         ("init", env!("BULKHEAD_INIT")),
         ("netcheck", env!("BULKHEAD_NETCHECK")),
         ("nvme", env!("BULKHEAD_BLOCK_NVME")),
+        ("peers", env!("BULKHEAD_PEERS")),
         ("probe", env!("BULKHEAD_PROBE")),
         ("rogue", env!("BULKHEAD_ROGUE")),
         ("switch", env!("BULKHEAD_SWITCH")),

@@ -98,8 +98,9 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Built(_))).count(),
         construction.allocator.free_bytes() >> 10
     );
+    construction.furnish_supervision()?;
     seal(boot)?;
-    Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses))
+    Ok(Supervisor::new(boot, plan, outcomes, construction))
 }
 
 /// Gives up what is not needed any more, and seals the system.

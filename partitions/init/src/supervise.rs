@@ -1,6 +1,6 @@
 //! After the seal: starting partitions, and what init does when one of them faults or reports.
 
-use crate::construct::{Built, Outcome};
+use crate::construct::{Built, Construction, Outcome};
 use crate::end::{self, Verdict};
 use crate::failure::Cause;
 use crate::faults;
@@ -8,18 +8,22 @@ use crate::trial::{Trial, Watchdog};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_init::{Decision, Restarts, Waits};
+use bulkhead_init::{Decision, Link, Restarts, Waits, links};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
+use bulkhead_runtime::channel::FAILED;
 use bulkhead_runtime::mapping::FaultPage;
+use bulkhead_runtime::object::{Capability, Endpoint, Notification};
 use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
 use bulkhead_runtime::program::mask;
-use bulkhead_runtime::status::{Status, TEXT_MAX};
+use bulkhead_runtime::status::{COMMAND_SIGNAL, Status, TEXT_MAX};
 use bulkhead_runtime::{events, println, time};
 
 /// How long a partition must have lived for its backoff to begin anew, in milliseconds.
 const STEADY_LIFE: u64 = 10_000;
 /// Least time between two starts of a partition, in milliseconds.
 const STARTS_APART: u64 = 10;
+/// Least time between two looks for nothing, in milliseconds: partitions that signal without need take no more of init's time.
+const LOOKS_APART: u64 = 1;
 
 /// How a partition fares.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +55,8 @@ pub struct Supervised {
     restarts: Restarts,
     trial: Trial,
     watchdog: Watchdog,
+    /// It has failed, and its peers do not know yet.
+    is_news: bool,
 }
 
 /// What init does after the seal.
@@ -58,17 +64,23 @@ pub struct Supervisor {
     plan: Plan<'static>,
     boot: &'static BootInfo,
     partitions: Vec<Supervised>,
+    links: Vec<Link>,
+    /// By the plan's order; those whose server has failed for good are gone.
+    endpoints: Vec<Endpoint>,
+    /// Init sleeps by it, undisturbed.
+    quiet: Option<Notification>,
     fault_page: Box<FaultPage>,
 }
 
 impl Supervisor {
-    /// Supervises what was built. `statuses`: by partition of the plan, init included.
+    /// Supervises what was built.
     pub fn new(
         boot: &'static BootInfo,
         plan: Plan<'static>,
         outcomes: Vec<Outcome>,
-        statuses: &[Option<Status<'static>>],
+        construction: Construction<'_>,
     ) -> Self {
+        let Construction { statuses, endpoints, quiet, .. } = construction;
         let partitions = outcomes
             .into_iter()
             .map(|outcome| match outcome {
@@ -82,7 +94,8 @@ impl Supervisor {
                 }
             })
             .collect();
-        Self { plan, boot, partitions, fault_page: Box::default() }
+        let links = links(&plan, COMMAND_SIGNAL);
+        Self { plan, boot, partitions, links, endpoints, quiet, fault_page: Box::default() }
     }
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
@@ -95,6 +108,7 @@ impl Supervisor {
             }
         }
         let started = time::now();
+        let mut last_in_vain = 0;
         loop {
             let verdict = end::verdict(&self.plan, &self.partitions, time::now().saturating_sub(started));
             let deadline = match verdict {
@@ -105,11 +119,63 @@ impl Supervisor {
             let now = time::now();
             let timed = self.partitions.iter().filter_map(|partition| partition.deadline(now, started)).min();
             let bits = events::wait(deadline.min(timed.unwrap_or(NO_DEADLINE)));
+            let mut in_vain = bits != 0;
             for partition in &mut self.partitions {
                 if bits & mask(partition.plan.record.init_bit) != 0 {
-                    partition.attend(self.boot, &mut self.fault_page);
+                    in_vain &= !partition.attend(&mut self.fault_page);
                 }
                 partition.pass_time(time::now(), started, self.boot);
+            }
+            self.spread_news();
+            if in_vain {
+                self.rest_until(last_in_vain + time::milliseconds(LOOKS_APART));
+                last_in_vain = time::now();
+            }
+        }
+    }
+
+    /// Sleeps until then, whoever signals.
+    fn rest_until(&self, then: u64) {
+        if let Some(quiet) = self.quiet.filter(|_| then > time::now()) {
+            // Nobody else has a capability to it, so that nothing but the time ends the wait.
+            let _ = quiet.wait(then);
+        }
+    }
+
+    /// Tells the peers of partitions that have failed, and whoever waits for their answers.
+    fn spread_news(&mut self) {
+        for index in 0..self.partitions.len() {
+            let Some(subject) = self.partitions.get_mut(index).filter(|one| one.is_news) else { continue };
+            subject.is_news = false;
+            let (number, word) = (subject.plan.index, subject.life());
+            for link in self.links.iter().filter(|link| link.of == number) {
+                if let Some(peer) = self.partitions.iter().find(|one| one.plan.index == link.to) {
+                    peer.learn(number, word, link.bits);
+                }
+            }
+            // What it wrote over what init had told it is not for its next life.
+            for link in self.links.iter().filter(|link| link.to == number) {
+                let peer = self.partitions.iter().find(|one| one.plan.index == link.of);
+                let status = self.partitions.get(index).and_then(Supervised::status);
+                if let (Some(peer), Some(status)) = (peer, status) {
+                    status.set_life_of(link.of as u32, peer.life());
+                }
+            }
+            // Peers know before their calls end.
+            if let Some(subject) = self.partitions.get(index) {
+                subject.dismiss_callers();
+            }
+            if word & FAILED != 0 {
+                self.close_endpoints(number);
+            }
+        }
+    }
+
+    /// Destroys the endpoints of a server that stays stopped: who waits in them for it, or calls it, gets an error.
+    fn close_endpoints(&self, server: usize) {
+        for (record, endpoint) in self.plan.endpoints().iter().zip(&self.endpoints) {
+            if record.server as usize == server && endpoint.revoke().and_then(|()| endpoint.delete()).is_err() {
+                println!("bulkhead: endpoint {} is closed already", record.name.as_str());
             }
         }
     }
@@ -129,7 +195,8 @@ impl Supervised {
             apart: time::milliseconds(STARTS_APART),
         };
         let restarts = Restarts::new(plan.restart(), waits);
-        Self { plan, state, built, status, restarts, trial: Trial::new(&plan), watchdog: Watchdog::new(&plan) }
+        let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(&plan));
+        Self { plan, state, built, status, restarts, trial, watchdog, is_news: false }
     }
 
     /// Name.
@@ -140,6 +207,30 @@ impl Supervised {
     /// Its status page.
     pub fn status(&self) -> Option<Status<'static>> {
         self.status
+    }
+
+    /// The word that tells its peers in which life it is.
+    fn life(&self) -> u32 {
+        let failed = matches!(self.state, State::Failed(_) | State::Refused(_));
+        self.restarts.count() & !FAILED | if failed { FAILED } else { 0 }
+    }
+
+    /// Learns that the partition with this number is in this life.
+    fn learn(&self, number: usize, word: u32, bits: u64) {
+        if let (Some(status), Some(built)) = (self.status, &self.built) {
+            status.set_life_of(number as u32, word);
+            // Init made the notification, and nobody can take it away.
+            let _ = built.notification.signal(bits);
+        }
+    }
+
+    /// Ends the calls that the stopped partition was serving: a thread that is prepared for a new start answers nobody.
+    fn dismiss_callers(&self) {
+        let Some(built) = &self.built else { return };
+        for (thread, record) in built.threads.iter().zip(built.plan.threads()) {
+            // Refused only of a thread that runs, and it was stopped.
+            let _ = thread.set_registers(built.image.entry, record.stack_top, layout::ENVIRONMENT);
+        }
     }
 
     /// When [`Supervised::pass_time`] has something to do, at the latest.
@@ -168,7 +259,7 @@ impl Supervised {
             match fault {
                 Fault::Kill => {
                     println!("bulkhead: partition {} is killed ({count} of {of})", self.name());
-                    return self.failed(String::from("it was killed"), boot);
+                    return self.failed(String::from("it was killed"));
                 }
                 Fault::Hang => {
                     println!("bulkhead: partition {} is made to hang ({count} of {of})", self.name());
@@ -181,7 +272,12 @@ impl Supervised {
         let Some(status) = self.status.filter(|_| self.state == State::Running) else { return };
         if self.watchdog.has_expired(status.life(), now) {
             println!("bulkhead: partition {} shows no sign of life", self.name());
-            self.failed(String::from("it shows no sign of life"), boot);
+            self.failed(String::from("it shows no sign of life"));
+        } else if self.watchdog.is_to_ask(now)
+            && let Some(built) = &self.built
+        {
+            // Who waits for calls alone looks, and shows one.
+            let _ = built.notification.signal(COMMAND_SIGNAL);
         }
     }
 
@@ -203,55 +299,57 @@ impl Supervised {
         };
     }
 
-    /// Looks what the partition signalled for.
-    fn attend(&mut self, boot: &'static BootInfo, page: &mut FaultPage) {
-        let Some(built) = &self.built else { return };
+    /// Looks what the partition signalled for; whether there was anything.
+    fn attend(&mut self, page: &mut FaultPage) -> bool {
+        let Some(built) = &self.built else { return false };
         if !matches!(self.state, State::Running | State::Finished) {
             // It is stopped: what it signalled for is known, or too late.
-            return;
+            return false;
         }
         if let Some(cause) = faults::report(built, page) {
-            return self.failed(cause, boot);
+            self.failed(cause);
+            return true;
         }
-        if self.state != State::Running {
-            return;
-        }
-        let Some(status) = self.status else { return };
+        let Some(status) = self.status.filter(|_| self.state == State::Running) else { return false };
         let Some((report, code)) = status.report() else {
-            return self.failed(String::from("its report is none"), boot);
+            self.failed(String::from("its report is none"));
+            return true;
         };
         let mut buffer = [0; TEXT_MAX];
         let text = String::from(status.text(&mut buffer));
         match report {
-            StatusReport::Running => {}
+            StatusReport::Running => return false,
             StatusReport::Finished => {
                 println!("bulkhead: partition {} has finished: {text} (code {code})", self.name());
                 self.state = State::Finished;
             }
             StatusReport::Failed => {
                 println!("bulkhead: partition {} has failed: {text} (code {code})", self.name());
-                self.failed(text, boot);
+                self.failed(text);
             }
             StatusReport::Restart => {
                 println!("bulkhead: partition {} asks to be started anew: {text}", self.name());
-                self.failed(String::from("it asked to be started anew"), boot);
+                self.failed(String::from("it asked to be started anew"));
             }
         }
+        true
     }
 
     /// Has the partition started anew, at once or after a pause, if the manifest says so; else it has failed for good.
-    fn failed(&mut self, reason: String, boot: &'static BootInfo) {
+    fn failed(&mut self, reason: String) {
         self.stop();
+        self.is_news = true;
         let now = time::now();
         match self.restarts.fail(now) {
             Decision::Never => {
                 println!("bulkhead: partition {} stays stopped: {reason}", self.name());
                 self.state = State::Failed(reason);
             }
-            Decision::Again { at, .. } if at <= now => self.start_anew(boot),
             Decision::Again { number, at } => {
-                let pause = time::to_microseconds(at - now).div_ceil(1000);
-                println!("bulkhead: partition {} pauses for {pause} ms before restart {number}", self.name());
+                if at > now {
+                    let pause = time::to_microseconds(at - now).div_ceil(1000);
+                    println!("bulkhead: partition {} pauses for {pause} ms before restart {number}", self.name());
+                }
                 self.state = State::Pausing(at);
             }
         }
@@ -270,6 +368,7 @@ impl Supervised {
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be renewed: {cause:?}", self.name());
                 self.state = State::Failed(String::from("it cannot be renewed"));
+                self.is_news = true;
             }
         }
     }

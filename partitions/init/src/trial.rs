@@ -50,23 +50,27 @@ pub struct Watchdog {
     period: u64,
     /// The last sign, and when it was seen; nothing before the first look.
     seen: Option<(u32, u64)>,
+    /// It was asked for a sign since.
+    asked: bool,
 }
 
 impl Watchdog {
     /// That of a partition.
     pub fn new(partition: &plan::Partition<'_>) -> Self {
-        Self { period: time::microseconds(partition.record.watchdog_us), seen: None }
+        Self { period: time::microseconds(partition.record.watchdog_us), seen: None, asked: false }
     }
 
     /// The partition is started: it has all its time.
     pub fn rearm(&mut self) {
         self.seen = None;
+        self.asked = false;
     }
 
     /// When to look, at the latest.
     pub fn deadline(&self, now: u64) -> Option<u64> {
         let from = self.seen.map_or(now, |(_, at)| at.max(now.saturating_sub(self.period)));
-        (self.period != 0).then(|| from.saturating_add(self.period).saturating_add(1))
+        let period = if self.asked { self.period } else { self.period / 2 };
+        (self.period != 0).then(|| from.saturating_add(period).saturating_add(1))
     }
 
     /// Looks at the sign: whether there was none for too long.
@@ -78,8 +82,15 @@ impl Watchdog {
             Some((last, at)) if last == sign => now > at.saturating_add(self.period),
             _ => {
                 self.seen = Some((sign, now));
+                self.asked = false;
                 false
             }
         }
+    }
+
+    /// Whether it is time to ask for a sign: a program that waits for calls alone has no clock to show one by.
+    pub fn is_to_ask(&mut self, now: u64) -> bool {
+        let late = self.seen.is_some_and(|(_, at)| now > at.saturating_add(self.period / 2));
+        late && self.period != 0 && !core::mem::replace(&mut self.asked, true)
     }
 }

@@ -39,7 +39,7 @@ impl<'a> View<'a> for Channel<'a> {
         of_kind(entry, EntryKind::Channel)?;
         has_slot(entry)?;
         has_range(entry)?;
-        let [role, kind, _, _] = entry.parameters;
+        let [role, kind, peer_index, _] = entry.parameters;
         Some(Self {
             name: entry.name.as_str(),
             peer: entry.peer.as_str(),
@@ -49,6 +49,7 @@ impl<'a> View<'a> for Channel<'a> {
             size: entry.size,
             role: Role::from_number(role)?,
             kind: ChannelKind::from_number(kind)?,
+            peer_index: small(peer_index)?,
         })
     }
 }
@@ -261,8 +262,15 @@ impl<'a> View<'a> for Endpoint<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Endpoint)?;
         has_slot(entry)?;
-        let [side, badge, _, _] = entry.parameters;
+        let [side, badge, server, _] = entry.parameters;
         let (name, peer) = (entry.name.as_str(), entry.peer.as_str());
-        Some(Self { name, peer, slot: entry.slot, side: EndpointSide::from_number(side)?, badge })
+        Some(Self {
+            name,
+            peer,
+            slot: entry.slot,
+            side: EndpointSide::from_number(side)?,
+            badge,
+            server: small(server)?,
+        })
     }
 }

@@ -31,7 +31,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 14] = [
+pub const PROGRAMS: [&str; 15] = [
     "ahci",
     "bench",
     "block",
@@ -41,6 +41,7 @@ pub const PROGRAMS: [&str; 14] = [
     "hello",
     "netcheck",
     "nvme",
+    "peers",
     "probe",
     "rogue",
     "switch",
