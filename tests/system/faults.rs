@@ -1,8 +1,10 @@
 //! Partitions that fail in every way, while the others go on.
 
+use std::{fs, path::Path};
+
 use bulkhead_harness::Backend;
 
-use crate::machine::{has, run};
+use crate::machine::{has, path, run};
 
 #[test]
 fn pauses_double_and_nobody_waits_for_them() {
@@ -63,5 +65,67 @@ fn clients_of_a_server_that_stays_stopped_get_an_error() {
     let outcome = run("tests/manifests/peers-fail.toml", Backend::Qemu, &[]).expect_status(0);
     for client in ["served", "waiting", "seldom"] {
         assert!(outcome.lines_of(client).contains(&"the server has failed"), "{outcome}");
+    }
+}
+
+/// Every partition of `faults.toml`, in the order in which they commit the fault.
+const VICTIMS: [&str; 4] = ["console", "client", "drive", "server"];
+/// Faults, and what init says that it makes a partition do.
+const FAULTS: [(&str, &str); 6] = [
+    ("kill", "is killed"),
+    ("hang", "is made to hang"),
+    ("crash", "is made to crash"),
+    ("loop", "is made to loop"),
+    ("exhaust", "is made to exhaust its memory"),
+    ("flood", "is made to flood its channels"),
+];
+/// Longest time between two answers, in milliseconds, while another partition than the server fails: no watchdog has acted by then.
+const LONGEST_PAUSE: u64 = 700;
+
+/// `faults.toml` with another fault.
+fn with_fault(fault: &str) -> String {
+    let text = fs::read_to_string(path("tests/manifests/faults.toml")).expect("the manifest is there");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{fault}.toml"));
+    fs::write(&file, text.replace("\"kill\"", &format!("\"{fault}\""))).expect("the directory is writable");
+    file.display().to_string()
+}
+
+#[test]
+fn every_partition_fails_in_every_way_and_the_others_go_on() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    for (fault, said) in FAULTS {
+        let outcome = run(&with_fault(fault), Backend::Qemu, &[]).expect_status(0);
+        let serial = &outcome.serial;
+        let mut places = Vec::new();
+        for victim in VICTIMS {
+            // A console that floods its channels overwrites this, too.
+            if (fault, victim) != ("flood", "console") {
+                let text = format!("partition {victim} {said} (1 of 1)");
+                assert!(serial.contains(&text), "{text}: {outcome}");
+            }
+            let text = format!("partition {victim} is started anew (1)");
+            places.push(serial.find(&text).unwrap_or_else(|| panic!("{text}: {outcome}")));
+        }
+        places.push(serial.len());
+        for (index, victim) in VICTIMS.iter().enumerate() {
+            // Until the next one was started anew, all others made progress.
+            let part = &serial[places[index]..places[index + 1]];
+            assert!(*victim == "drive" || part.contains("drive| read back: 4096 KiB"), "{fault}, {victim}: {outcome}");
+            assert!(*victim == "client" || part.contains(" answers"), "{fault}, {victim}: {outcome}");
+        }
+        let last =
+            outcome.lines_of("client").into_iter().rfind(|line| line.contains("longest pause")).expect("it ends");
+        let pause = last.split("longest pause ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        assert!(pause.is_some_and(|pause| pause < LONGEST_PAUSE), "{fault}: {outcome}");
+        assert!(!last.contains(" 0 new servers"), "{fault}: {outcome}");
+        // Memory is used up, and capabilities are not for who was given none to pass on.
+        let exhausted = "client| exhausted: 262144 bytes of heap, 0 new capabilities, then Some(MissingRight)";
+        assert_eq!(serial.contains(exhausted), fault == "exhaust", "{outcome}");
+        outcome
+            .expect_in_order(&["server| the peer of channel talk is in generation 1"])
+            .expect_in_order(&["partition client has finished: all answers were right"])
+            .expect_in_order(&["partition drive has finished: all sectors are as they were written"]);
     }
 }

@@ -261,11 +261,14 @@ impl Supervised {
                     println!("bulkhead: partition {} is killed ({count} of {of})", self.name());
                     return self.failed(String::from("it was killed"));
                 }
-                Fault::Hang => {
-                    println!("bulkhead: partition {} is made to hang ({count} of {of})", self.name());
-                    self.stop();
-                }
                 Fault::None => {}
+                _ => {
+                    println!("bulkhead: partition {} is made to {} ({count} of {of})", self.name(), verb(fault));
+                    self.stop();
+                    if fault != Fault::Hang {
+                        self.commit(fault);
+                    }
+                }
             }
         }
         // Whose work is done owes no sign of life.
@@ -281,10 +284,19 @@ impl Supervised {
         }
     }
 
+    /// Has the stopped program's runtime commit a fault.
+    fn commit(&self, fault: Fault) {
+        if let Some(built) = &self.built
+            && let Err(cause) = start_first_thread(built, fault as u64)
+        {
+            println!("bulkhead: partition {} cannot be started: {cause:?}", self.name());
+        }
+    }
+
     fn start(&mut self) {
         self.watchdog.rearm();
         let started = match &self.built {
-            Some(built) => start_first_thread(built),
+            Some(built) => start_first_thread(built, layout::ENVIRONMENT),
             None => return,
         };
         self.state = match started {
@@ -381,14 +393,27 @@ impl Supervised {
     }
 }
 
-/// Sets the first thread's registers and starts it.
-pub fn start_first_thread(built: &Built) -> Result<(), Cause> {
+/// What a partition is made to do.
+const fn verb(fault: Fault) -> &'static str {
+    match fault {
+        Fault::None => "go on",
+        Fault::Kill => "end",
+        Fault::Hang => "hang",
+        Fault::Crash => "crash",
+        Fault::Loop => "loop",
+        Fault::Exhaust => "exhaust its memory",
+        Fault::Flood => "flood its channels",
+    }
+}
+
+/// Sets the first thread's registers and starts it. `argument`: the environment's address, or the number of a fault to commit.
+pub fn start_first_thread(built: &Built, argument: u64) -> Result<(), Cause> {
     let none = Cause::Contradiction("a partition without a thread");
     let (Some(thread), Some(record)) = (built.threads.first(), built.plan.threads().first()) else {
         return Err(none);
     };
     let start = || {
-        thread.set_registers(built.image.entry, record.stack_top, layout::ENVIRONMENT)?;
+        thread.set_registers(built.image.entry, record.stack_top, argument)?;
         thread.start()
     };
     start().map_err(Cause::Kernel)

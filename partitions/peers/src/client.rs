@@ -2,6 +2,7 @@
 
 use crate::talk::Talk;
 use crate::{LATE, SOON, answer, number};
+use bulkhead_runtime::abi::Error;
 use bulkhead_runtime::calls::{CallError, Client};
 use bulkhead_runtime::peer::{PeerError, TextLink};
 use bulkhead_runtime::syscall::Words;
@@ -17,6 +18,9 @@ const ENOUGH: u64 = 20;
 const LATE_EVERY: u64 = 8;
 /// Time between two calls, in milliseconds, unless the text `between` says otherwise.
 const BETWEEN: u64 = 1;
+
+/// Time between two lines that say how it goes, in milliseconds.
+const PROGRESS: u64 = 250;
 
 /// What was counted.
 #[derive(Default)]
@@ -55,7 +59,7 @@ pub fn run(program: &Program, mut client: Client) -> Result<(), &'static str> {
     let mut talk = link.map(|link| Talk::new(link, generation));
     let late_every = number(program, "late-every").unwrap_or(LATE_EVERY);
     let between = number(program, "between").unwrap_or(BETWEEN);
-    let (mut tally, mut call, mut second) = (Tally::default(), 0, 1);
+    let (mut tally, mut call, mut shown) = (Tally::default(), 0, 0);
     loop {
         let is_enough = tally.since_news >= ENOUGH && talk.as_ref().is_none_or(|talk| talk.since_news >= ENOUGH);
         if time::now() >= end {
@@ -72,9 +76,9 @@ pub fn run(program: &Program, mut client: Client) -> Result<(), &'static str> {
         if let Some(talk) = &mut talk {
             talk.pump();
         }
-        if time::now() >= start.saturating_add(time::milliseconds(1000 * second)) {
-            println!("{second} s: {} answers", tally.answers);
-            second += 1;
+        if time::now() >= start.saturating_add(time::milliseconds(shown + PROGRESS)) {
+            shown += PROGRESS;
+            println!("{shown} ms: {} answers", tally.answers);
         }
         events::wait(time::now().saturating_add(time::milliseconds(between)));
     }
@@ -107,6 +111,11 @@ fn one_call(client: &mut Client, tally: &mut Tally, label: u16, words: Words) ->
             client.acknowledge(generation);
         }
         Err(CallError::Peer(PeerError::PeerFailed)) => return Err("the server has failed"),
+        // Init has stopped the server, but not started it anew: it is made to commit a fault.
+        Err(CallError::Refused(Error::Gone)) => {
+            println!("call {call} had no answer: the server has gone");
+            tally.server_is_new();
+        }
         Err(CallError::Refused(error)) => {
             println!("call {call} is refused: {error:?}");
             return Err("a call is refused");

@@ -133,6 +133,15 @@ numbered! {
         Kill = 1,
         /// Its threads go on no more, and nobody is told.
         Hang = 2,
+        /// Its code faults. This and the following are done by the program's runtime: init starts it with this number in place of the
+        /// environment's address.
+        Crash = 3,
+        /// Its first thread loops, at its priority.
+        Loop = 4,
+        /// It uses up its heap, and the slots of its capability table.
+        Exhaust = 5,
+        /// It fills and overwrites its channels, and signals everybody whom it can, as fast as it can.
+        Flood = 6,
     }
 }
 

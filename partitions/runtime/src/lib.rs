@@ -48,6 +48,7 @@ pub mod status;
 pub mod syscall;
 pub mod thread;
 pub mod time;
+mod trial;
 
 pub use bulkhead_abi as abi;
 pub use bulkhead_channel as channel;

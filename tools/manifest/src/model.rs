@@ -264,6 +264,7 @@ pub(crate) struct Guest {
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: RestartRule,
+    pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
     pub(crate) monitor_memory: Located<u64>,

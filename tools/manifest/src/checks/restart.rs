@@ -52,8 +52,11 @@ pub(super) fn backoffs_are_in_range(context: &Context<'_>) {
 
 /// Faults leave the partition time, and are few enough to be counted.
 pub(super) fn faults_are_sensible(context: &Context<'_>) {
-    for partition in &context.manifest.partitions {
-        let Some(inject) = &partition.inject else {
+    let manifest = context.manifest;
+    let partitions = manifest.partitions.iter().map(|one| (&one.inject, one.restart.policy));
+    let guests = manifest.guests.iter().map(|one| (&one.inject, one.restart.policy));
+    for (inject, policy) in partitions.chain(guests) {
+        let Some(inject) = inject else {
             continue;
         };
         if inject.every_us < MIN_EVERY_US || !(1..=1_000_000).contains(&inject.times) {
@@ -62,7 +65,7 @@ pub(super) fn faults_are_sensible(context: &Context<'_>) {
                 .error("restart::fault_out_of_range", &inject.span, "these faults cannot be injected")
                 .help(format!("`every` is at least {}, `times` 1 to 1000000", show_time(MIN_EVERY_US)));
         }
-        if partition.restart.policy == Restart::Never {
+        if policy == Restart::Never {
             context
                 .reporter
                 .error("restart::fault_without_restart", &inject.span, "the partition would stay stopped")

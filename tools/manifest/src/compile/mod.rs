@@ -299,7 +299,7 @@ impl<'a> Compiler<'a> {
         }
         let (inject, watchdog_us) = match subject {
             Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
-            Subject::Guest(_) => (None, 0),
+            Subject::Guest(guest) => (guest.inject.as_ref(), 0),
         };
         let backoff_us = microseconds(&restart.backoff_us);
         let (restart, restart_limit) = match &restart.policy {
