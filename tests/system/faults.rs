@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use bulkhead_harness::Backend;
 
-use crate::machine::{has, path, run};
+use crate::machine::{has, path, run, run_within};
 
 #[test]
 fn pauses_double_and_nobody_waits_for_them() {
@@ -128,4 +128,20 @@ fn every_partition_fails_in_every_way_and_the_others_go_on() {
             .expect_in_order(&["partition client has finished: all answers were right"])
             .expect_in_order(&["partition drive has finished: all sectors are as they were written"]);
     }
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn a_thousand_crashes() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    let outcome = run_within(300, "tests/manifests/thousand-crashes.toml", Backend::Qemu, &[]).expect_status(0);
+    for victim in VICTIMS {
+        let text = format!("init| bulkhead: partition {victim} is started anew (250)");
+        assert!(outcome.serial.contains(&text), "{text}: {outcome}");
+    }
+    outcome
+        .expect_in_order(&["server| generation 250", "partition client has finished: all answers were right"])
+        .expect_in_order(&["partition drive has finished: all sectors are as they were written"]);
 }

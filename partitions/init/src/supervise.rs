@@ -350,6 +350,7 @@ impl Supervised {
     /// Has the partition started anew, at once or after a pause, if the manifest says so; else it has failed for good.
     fn failed(&mut self, reason: String) {
         self.stop();
+        self.trial.close();
         self.is_news = true;
         let now = time::now();
         match self.restarts.fail(now) {
