@@ -145,3 +145,19 @@ fn a_thousand_crashes() {
         .expect_in_order(&["server| generation 250", "partition client has finished: all answers were right"])
         .expect_in_order(&["partition drive has finished: all sectors are as they were written"]);
 }
+
+#[test]
+fn monitors_of_guests_fail_and_other_guests_go_on() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/guest-faults.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&["partition crashing is made to crash (3 of 3)", "partition crashing is started anew (3)"])
+        .expect_in_order(&["partition exhausting is made to exhaust its memory", "exhausting is started anew (1)"])
+        .expect_in_order(&["partition looping is made to loop", "hostile| hostile: alive", "hostile| guest: off"])
+        .expect_in_order(&["partition flooding is made to flood its channels", "hostile| hostile: alive"])
+        .expect_absent("PANIC");
+    assert!(outcome.lines_of("polite").contains(&"guest: off"), "{outcome}");
+    assert!(outcome.lines_of("steady").contains(&"3 s since start"), "{outcome}");
+}
