@@ -161,3 +161,15 @@ fn monitors_of_guests_fail_and_other_guests_go_on() {
     assert!(outcome.lines_of("polite").contains(&"guest: off"), "{outcome}");
     assert!(outcome.lines_of("steady").contains(&"3 s since start"), "{outcome}");
 }
+
+#[test]
+fn a_console_that_hangs_at_the_end_is_started_anew_and_switches_the_machine_off() {
+    if !has(Backend::Qemu) {
+        return;
+    }
+    run("tests/manifests/end-without-console.toml", Backend::Qemu, &[]).expect_status(0).expect_in_order(&[
+        "init| bulkhead: partition console is made to hang (1 of 1)",
+        "init| bulkhead: end: ok",
+        "init| bulkhead: partition console is started anew (1)",
+    ]);
+}

@@ -22,6 +22,8 @@ use bulkhead_runtime::{events, println, time};
 const STEADY_LIFE: u64 = 10_000;
 /// Least time between two starts of a partition, in milliseconds.
 const STARTS_APART: u64 = 10;
+/// Time between two requests to switch the machine off, in milliseconds.
+const ASKS_APART: u64 = 100;
 /// Least time between two looks for nothing, in milliseconds: partitions that signal without need take no more of init's time.
 const LOOKS_APART: u64 = 1;
 
@@ -109,12 +111,23 @@ impl Supervisor {
         }
         let started = time::now();
         let mut last_in_vain = 0;
+        let mut has_ended = false;
         loop {
-            let verdict = end::verdict(&self.plan, &self.partitions, time::now().saturating_sub(started));
-            let deadline = match verdict {
-                Verdict::Ended(outcome) => return end::finish(&outcome, &self.partitions),
-                Verdict::After(ticks) => started.saturating_add(ticks),
-                Verdict::Open => NO_DEADLINE,
+            let deadline = if has_ended {
+                end::switch_off(&self.partitions);
+                time::now().saturating_add(time::milliseconds(ASKS_APART))
+            } else {
+                match end::verdict(&self.plan, &self.partitions, time::now().saturating_sub(started)) {
+                    Verdict::Ended(outcome) => {
+                        end::announce(&outcome);
+                        // From here on only whoever switches the machine off is attended to: it may fail, too.
+                        self.partitions.retain(end::has_power);
+                        has_ended = true;
+                        continue;
+                    }
+                    Verdict::After(ticks) => started.saturating_add(ticks),
+                    Verdict::Open => NO_DEADLINE,
+                }
             };
             let now = time::now();
             let timed = self.partitions.iter().filter_map(|partition| partition.deadline(now, started)).min();
