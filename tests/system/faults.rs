@@ -70,21 +70,33 @@ fn clients_of_a_server_that_stays_stopped_get_an_error() {
 
 /// Every partition of `faults.toml`, in the order in which they commit the fault.
 const VICTIMS: [&str; 4] = ["console", "client", "drive", "server"];
-/// Faults, and what init says that it makes a partition do.
-const FAULTS: [(&str, &str); 6] = [
-    ("kill", "is killed"),
-    ("hang", "is made to hang"),
-    ("crash", "is made to crash"),
-    ("loop", "is made to loop"),
-    ("exhaust", "is made to exhaust its memory"),
-    ("flood", "is made to flood its channels"),
+/// Faults, what init says that it makes a partition do, and whether it lasts until the watchdog acts.
+const FAULTS: [(&str, &str, bool); 6] = [
+    ("kill", "is killed", false),
+    ("hang", "is made to hang", true),
+    ("crash", "is made to crash", false),
+    ("loop", "is made to loop", true),
+    ("exhaust", "is made to exhaust its memory", false),
+    ("flood", "is made to flood its channels", true),
+];
+/// Times in `faults.toml`, which leave the watchdog its own, and what is enough without.
+const SHORTER: [(&str, &str); 5] = [
+    ("2100 ms", "1300 ms"),
+    ("3900 ms", "1900 ms"),
+    ("5900 ms", "2500 ms"),
+    ("seconds = \"6\"", "seconds = \"3\""),
+    ("seconds = \"4\"", "seconds = \"2\""),
 ];
 /// Longest time between two answers, in milliseconds, while another partition than the server fails: no watchdog has acted by then.
 const LONGEST_PAUSE: u64 = 700;
 
 /// `faults.toml` with another fault.
-fn with_fault(fault: &str) -> String {
-    let text = fs::read_to_string(path("tests/manifests/faults.toml")).expect("the manifest is there");
+fn with_fault(fault: &str, lasts: bool) -> String {
+    let mut text = fs::read_to_string(path("tests/manifests/faults.toml")).expect("the manifest is there");
+    for (long, short) in SHORTER.into_iter().filter(|_| !lasts) {
+        assert!(text.contains(long), "{long}");
+        text = text.replace(long, short);
+    }
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{fault}.toml"));
     fs::write(&file, text.replace("\"kill\"", &format!("\"{fault}\""))).expect("the directory is writable");
     file.display().to_string()
@@ -95,8 +107,8 @@ fn every_partition_fails_in_every_way_and_the_others_go_on() {
     if !has(Backend::Qemu) {
         return;
     }
-    for (fault, said) in FAULTS {
-        let outcome = run(&with_fault(fault), Backend::Qemu, &[]).expect_status(0);
+    for (fault, said, lasts) in FAULTS {
+        let outcome = run(&with_fault(fault, lasts), Backend::Qemu, &[]).expect_status(0);
         let serial = &outcome.serial;
         let mut places = Vec::new();
         for victim in VICTIMS {
@@ -172,4 +184,25 @@ fn a_console_that_hangs_at_the_end_is_started_anew_and_switches_the_machine_off(
         "init| bulkhead: end: ok",
         "init| bulkhead: partition console is started anew (1)",
     ]);
+}
+
+/// Bochs counts instructions, so that the same happens each time.
+#[test]
+fn signals_to_init_cost_the_others_no_more_than_the_budget_of_who_sends_them() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/flood-init.toml", Backend::Bochs, &[]).expect_status(0).expect_in_order(&[
+        "partition flooder is made to flood its channels (1 of 1)",
+        "1250 ms",
+        "all answers were right",
+    ]);
+    let lines = outcome.lines_of("client");
+    let answers = |time: &str| {
+        let line = lines.iter().find_map(|line| line.strip_prefix(time)?.strip_suffix(" answers")?.parse::<u64>().ok());
+        line.unwrap_or_else(|| panic!("no line at {time}: {outcome}"))
+    };
+    let (before, with_flood) = (answers("750 ms: ") - answers("250 ms: "), answers("1750 ms: ") - answers("1250 ms: "));
+    // A tenth for the flood, and a little for init.
+    assert!(with_flood * 100 > before * 85, "{before} answers in half a second, then {with_flood}:\n{outcome}");
 }
