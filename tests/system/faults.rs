@@ -88,7 +88,7 @@ const SHORTER: [(&str, &str); 5] = [
     ("seconds = \"4\"", "seconds = \"2\""),
 ];
 /// Longest time between two answers, in milliseconds, while another partition than the server fails: no watchdog has acted by then.
-const LONGEST_PAUSE: u64 = 700;
+const LONGEST_PAUSE: u64 = 900;
 
 /// `faults.toml` with another fault.
 fn with_fault(fault: &str, lasts: bool) -> String {

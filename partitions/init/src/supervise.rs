@@ -4,11 +4,11 @@ use crate::construct::{Built, Construction, Outcome};
 use crate::end::{self, Verdict};
 use crate::failure::Cause;
 use crate::faults;
-use crate::trial::{Trial, Watchdog};
+use crate::trial::Trial;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_init::{Decision, Link, Restarts, Waits, links};
+use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::channel::FAILED;
 use bulkhead_runtime::mapping::FaultPage;
@@ -208,7 +208,7 @@ impl Supervised {
             apart: time::milliseconds(STARTS_APART),
         };
         let restarts = Restarts::new(plan.restart(), waits);
-        let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(&plan));
+        let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(time::microseconds(plan.record.watchdog_us)));
         Self { plan, state, built, status, restarts, trial, watchdog, is_news: false }
     }
 
@@ -286,14 +286,18 @@ impl Supervised {
         }
         // Whose work is done owes no sign of life.
         let Some(status) = self.status.filter(|_| self.state == State::Running) else { return };
-        if self.watchdog.has_expired(status.life(), now) {
-            println!("bulkhead: partition {} shows no sign of life", self.name());
-            self.failed(String::from("it shows no sign of life"));
-        } else if self.watchdog.is_to_ask(now)
-            && let Some(built) = &self.built
-        {
-            // Who waits for calls alone looks, and shows one.
-            let _ = built.notification.signal(COMMAND_SIGNAL);
+        match self.watchdog.look(status.life(), now) {
+            Look::Well => {}
+            // Who waits for calls alone wakes by this, and shows one.
+            Look::Ask => {
+                if let Some(built) = &self.built {
+                    let _ = built.notification.signal(COMMAND_SIGNAL);
+                }
+            }
+            Look::Expired => {
+                println!("bulkhead: partition {} shows no sign of life", self.name());
+                self.failed(String::from("it shows no sign of life"));
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Time that concerns one partition: the faults that the manifest has init inject, and its watchdog.
+//! The faults that the manifest has init inject.
 
 use bulkhead_runtime::plan::{self, Fault};
 use bulkhead_runtime::time;
@@ -54,57 +54,5 @@ impl Trial {
         self.last = now;
         self.is_open = true;
         Some((self.fault, self.count, self.times))
-    }
-}
-
-/// Waits for signs of life.
-#[derive(Clone, Copy, Debug)]
-pub struct Watchdog {
-    /// Ticks that may lie between two; 0 for no watchdog.
-    period: u64,
-    /// The last sign, and when it was seen; nothing before the first look.
-    seen: Option<(u32, u64)>,
-    /// It was asked for a sign since.
-    asked: bool,
-}
-
-impl Watchdog {
-    /// That of a partition.
-    pub fn new(partition: &plan::Partition<'_>) -> Self {
-        Self { period: time::microseconds(partition.record.watchdog_us), seen: None, asked: false }
-    }
-
-    /// The partition is started: it has all its time.
-    pub fn rearm(&mut self) {
-        self.seen = None;
-        self.asked = false;
-    }
-
-    /// When to look, at the latest.
-    pub fn deadline(&self, now: u64) -> Option<u64> {
-        let from = self.seen.map_or(now, |(_, at)| at.max(now.saturating_sub(self.period)));
-        let period = if self.asked { self.period } else { self.period / 2 };
-        (self.period != 0).then(|| from.saturating_add(period).saturating_add(1))
-    }
-
-    /// Looks at the sign: whether there was none for too long.
-    pub fn has_expired(&mut self, sign: u32, now: u64) -> bool {
-        if self.period == 0 {
-            return false;
-        }
-        match self.seen {
-            Some((last, at)) if last == sign => now > at.saturating_add(self.period),
-            _ => {
-                self.seen = Some((sign, now));
-                self.asked = false;
-                false
-            }
-        }
-    }
-
-    /// Whether it is time to ask for a sign: a program that waits for calls alone has no clock to show one by.
-    pub fn is_to_ask(&mut self, now: u64) -> bool {
-        let late = self.seen.is_some_and(|(_, at)| now > at.saturating_add(self.period / 2));
-        late && self.period != 0 && !core::mem::replace(&mut self.asked, true)
     }
 }
