@@ -260,8 +260,10 @@ impl Supervised {
 
     /// Starts the partition anew, or injects the fault, for which it is time; and deals with one that shows no sign of life.
     fn pass_time(&mut self, now: u64, started: u64, boot: &'static BootInfo) {
+        // Not before its peers know: the thread is prepared once more then, which must not undo what a new life has come to.
         if let State::Pausing(until) = self.state
             && until <= now
+            && !self.is_news
         {
             self.start_anew(boot);
         }

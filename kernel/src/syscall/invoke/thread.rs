@@ -41,6 +41,8 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
             if thread.state.get() != State::Stopped || !thread.prepared.get() || thread.partition.get().is_none() {
                 return Err(Error::WrongState);
             }
+            // It may have been told to stop and have blocked or faulted instead: that does not hold any more.
+            thread.stopping.set(false);
             thread.payer.set(Some(thread));
             thread.state.set(State::Ready);
             schedule::make_ready(thread);
