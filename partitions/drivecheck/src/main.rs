@@ -1,8 +1,7 @@
 //! A program that tries a disk driver on its device, without a service.
 //!
 //! Its environment names one storage controller on the PCI bus and memory for DMA, `dma`; with a text `seconds` it goes on for so long. It
-//! overwrites the disk. It must never
-//! touch anything but its own device and memory.
+//! overwrites the disk. It must never touch anything but its own device and memory.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
