@@ -24,10 +24,11 @@ use instructions::FloatingPoint;
 
 /// Native programs, by package; the host command finds them by the part after `bulkhead-`. So are built the programs that
 /// run in guests.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 22] = [
     "bulkhead-init",
     "bulkhead-vmm",
     "bulkhead-hello",
+    "bulkhead-peers",
     "bulkhead-cyclic",
     "bulkhead-neighbour",
     "bulkhead-bench",

@@ -43,7 +43,7 @@ macro_rules! program {
 }
 
 /// The native programs.
-const PROGRAMS: [(&str, &str, &str); 19] = [
+const PROGRAMS: [(&str, &str, &str); 20] = [
     program!("ahci", "BULKHEAD_BLOCK_AHCI"),
     program!("bench", "BULKHEAD_BENCH"),
     program!("block", "BULKHEAD_BLOCK"),
@@ -57,6 +57,7 @@ const PROGRAMS: [(&str, &str, &str); 19] = [
     program!("neighbour", "BULKHEAD_NEIGHBOUR"),
     program!("netcheck", "BULKHEAD_NETCHECK"),
     program!("nvme", "BULKHEAD_BLOCK_NVME"),
+    program!("peers", "BULKHEAD_PEERS"),
     program!("probe", "BULKHEAD_PROBE"),
     program!("rogue", "BULKHEAD_ROGUE"),
     program!("switch", "BULKHEAD_SWITCH"),

@@ -9,6 +9,7 @@ mod corner;
 mod defects;
 mod dump;
 mod examples;
+mod faults;
 mod firmware;
 mod guests;
 mod hostile;

@@ -35,7 +35,7 @@ numbered! {
         WrongCpu = 14,
         /// The object is not in a state that allows the call (a thread without registers, a busy vCPU...).
         WrongState = 15,
-        /// The call's peer or object was destroyed while the caller waited.
+        /// The call's peer or object was destroyed, or the peer started anew, while the caller waited.
         Gone = 16,
         /// The deadline passed before anything was signalled.
         TimedOut = 17,

@@ -106,7 +106,7 @@ pub const MAP_UNCACHED: u64 = 1 << 32;
 numbered! {
     /// Methods of `Thread`. All need `CONTROL`, except as said.
     pub enum ThreadMethod {
-        /// Set where it starts: `rdx` = instruction pointer, `r10` = stack pointer, `r8` = value of `rdi`. It must not be running.
+        /// Set where it starts: `rdx` = instruction pointer, `r10` = stack pointer, `r8` = value of `rdi`. It must not be running. Who waits for its reply gets `Gone`.
         SetRegisters = 16,
         /// Start or resume. Needs `RUN`.
         Start = 17,

@@ -8,7 +8,7 @@ use crate::object::thread::Thread;
 use crate::object::{engine, guest};
 use crate::schedule;
 use crate::shootdown;
-use crate::syscall::ipc::forget_caller;
+use crate::syscall::ipc::dismiss_caller;
 use crate::vmx::{self, GuestSpace};
 use bulkhead_abi::{Error, MAP_UNCACHED, ObjectType, PAGE_SIZE, Rights};
 use bulkhead_core::Progress;
@@ -116,12 +116,7 @@ fn destroy_thread(thread: Ref<Thread>) -> Progress {
     if !schedule::stop(thread) {
         return Progress::Again;
     }
-    if let Some(client) = thread.caller.get() {
-        forget_caller(thread, client);
-        client.server.set(None);
-        client.set_status(Err(Error::Gone));
-        schedule::wake(client);
-    }
+    dismiss_caller(thread);
     if let Some(notification) = thread.bound_notification() {
         notification.bound_to.set(None);
     }

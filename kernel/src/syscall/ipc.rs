@@ -159,6 +159,16 @@ pub fn forget_caller(server: Ref<Thread>, caller: Ref<Thread>) {
     }
 }
 
+/// A server goes away, or starts anew, before its reply: its caller is told.
+pub fn dismiss_caller(server: Ref<Thread>) {
+    if let Some(client) = server.caller.get() {
+        forget_caller(server, client);
+        client.server.set(None);
+        client.set_status(Err(Error::Gone));
+        schedule::wake(client);
+    }
+}
+
 /// `Signal`.
 pub extern "C" fn signal(slot: u64, bits: u64, _: u64, _: u64, _: u64, _: u64) -> Ref<Thread> {
     serve(|cpu, thread| {

@@ -59,8 +59,17 @@ impl<D: Drive> Check<D> {
         (!buffers.is_empty()).then_some(Self { drive, interrupt, buffers, flights, commands: 0, interrupts: 0 })
     }
 
-    /// Tries everything.
-    pub fn run(mut self) -> Result<(), &'static str> {
+    /// Tries everything, again and again until the counter has reached `end`; once at least.
+    pub fn run(mut self, end: u64) -> Result<(), &'static str> {
+        loop {
+            self.once()?;
+            if time::now() >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn once(&mut self) -> Result<(), &'static str> {
         let sectors = self.drive.information().sectors / u64::from(SECTORS) * u64::from(SECTORS);
         println!("{} commands in flight", self.buffers.len());
         self.timed("written", sectors, |check| check.sweep(sectors, false))?;

@@ -108,6 +108,8 @@ pub struct Construction<'a> {
     messages_end: u64,
     /// Where PCI configuration space is in memory: first address and end.
     pub(crate) configuration: Option<(u64, u64)>,
+    /// Signalled by nobody: init sleeps by it.
+    pub(crate) quiet: Option<Notification>,
     /// The plan's devices, once the bus service has looked for them.
     pub(crate) devices: Vec<Device>,
 }
@@ -165,6 +167,7 @@ impl<'a> Construction<'a> {
             lines: Vec::new(),
             messages_end: MESSAGES_END,
             configuration: None,
+            quiet: None,
             devices: Vec::new(),
         };
         for partition in plan.partitions() {
@@ -432,6 +435,15 @@ impl<'a> Construction<'a> {
             return Err(Failure::new("carry out the plan", self.plan.name(), cause));
         };
         grants::furnish_init(self, &partition)
+    }
+}
+
+impl Construction<'_> {
+    /// Makes what supervising needs after the seal.
+    pub fn furnish_supervision(&mut self) -> Result<(), Failure> {
+        let slot = self.allocator.create(NewObject::Notification).during("make a notification of", "init")?;
+        self.quiet = Some(Notification(slot));
+        Ok(())
     }
 }
 

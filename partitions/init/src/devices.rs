@@ -15,7 +15,7 @@ use bulkhead_pci::exchange::{
 use bulkhead_pci::{Address, Bar};
 use bulkhead_runtime::abi::{BIND_REMAPPED, BootInfo, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::object::{Bound, Capability, Interrupt, Memory, Notification, Table};
-use bulkhead_runtime::plan::layout::{BARS, DEVICE_WINDOW};
+use bulkhead_runtime::plan::layout::{self, BARS, DEVICE_WINDOW};
 use bulkhead_runtime::plan::{MsixTable, Resource};
 use bulkhead_runtime::program::mask;
 use bulkhead_runtime::shared::SharedMemory;
@@ -85,7 +85,7 @@ pub fn discover(construction: &mut Construction<'_>, bus: &Built) -> Vec<Device>
         let _ = memory.write(exchange::wanted(index), wanted.as_bytes());
     }
     let _ = memory.write(exchange::COUNT, &(count as u32).to_le_bytes());
-    if supervise::start_first_thread(bus).is_err() {
+    if supervise::start_first_thread(bus, layout::ENVIRONMENT).is_err() {
         return failed("the bus service cannot be started");
     }
     if !exchange_step(memory, bus, Step::Wanted, Step::Found) {

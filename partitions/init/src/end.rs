@@ -11,7 +11,7 @@ const POWER: &str = "power";
 /// How long a system lives of which a needed partition was refused, in milliseconds: the others get to speak.
 const REFUSED_LIFE: u64 = 10_000;
 /// How long init waits at most until its last lines have been read, in milliseconds.
-const PATIENCE: u64 = 5_000;
+const PATIENCE: u64 = 2_000;
 
 /// Whether the end has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,7 +41,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
                 return Verdict::Ended(Err(alloc::format!("partition {}: {reason}", partition.name())));
             }
             State::Refused(reason) => refused = Some(reason.clone()),
-            State::Built | State::Running => running += 1,
+            State::Built | State::Running | State::Pausing(_) => running += 1,
             State::Finished => {}
         }
     }
@@ -65,8 +65,8 @@ fn ticks(microseconds: u64) -> u64 {
     u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000).unwrap_or(u64::MAX)
 }
 
-/// Says how it ended, and asks the partition that has the power ports to switch the machine off.
-pub fn finish(outcome: &Result<(), String>, partitions: &[Supervised]) {
+/// Says how it ended, and gives the console time to read it.
+pub fn announce(outcome: &Result<(), String>) {
     match outcome {
         Ok(()) => println!("bulkhead: end: ok"),
         Err(reason) => println!("bulkhead: end: failed: {reason}"),
@@ -75,13 +75,20 @@ pub fn finish(outcome: &Result<(), String>, partitions: &[Supervised]) {
     while !console::is_drained() && time::now() < patience {
         events::wait(time::now().saturating_add(time::milliseconds(1)));
     }
-    for partition in partitions {
-        let has_power = partition.plan.environment.ports().any(|ports| ports.name == POWER);
-        if let (true, Some(status), Some(built)) = (has_power, partition.status(), &partition.built) {
+}
+
+/// Whether the partition has the ports that switch the machine off.
+pub fn has_power(partition: &Supervised) -> bool {
+    partition.plan.environment.ports().any(|ports| ports.name == POWER)
+}
+
+/// Asks the partition that has the power ports to switch the machine off. One that was started anew has to be asked again.
+pub fn switch_off(partitions: &[Supervised]) {
+    for partition in partitions.iter().filter(|one| has_power(one)) {
+        if let (Some(status), Some(built)) = (partition.status(), &partition.built) {
             status.set_command(Command::PowerOff);
-            if built.notification.signal(COMMAND_SIGNAL).is_err() {
-                println!("bulkhead: partition {} cannot be told to switch off", partition.name());
-            }
+            // Init made the notification, and nobody can take it away.
+            let _ = built.notification.signal(COMMAND_SIGNAL);
         }
     }
 }

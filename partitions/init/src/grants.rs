@@ -21,6 +21,9 @@ use bulkhead_runtime::program::{CONSOLE, mask};
 use bulkhead_runtime::status::Status;
 use bulkhead_runtime::syscall::Slot;
 
+/// How long init waits for a console that does not read, in milliseconds.
+const CONSOLE_PATIENCE: u64 = 200;
+
 const READ_WRITE: Rights = Rights::READ.union(Rights::WRITE);
 
 /// Carries out all entries of a partition's environment.
@@ -303,7 +306,7 @@ fn own_entry(construction: &mut Construction<'_>, grant: &Grant<'static>) -> Res
             let words = memory.atomics::<AtomicU64>(0, memory.len() / size_of::<AtomicU64>());
             let text = words.ok().and_then(|words| TextChannel::attach(words, side).ok());
             if let Some(text) = text.filter(|_| is_console) {
-                console::attach(text, Notification(Slot(entry.slot)));
+                console::attach_impatient(text, Notification(Slot(entry.slot)), CONSOLE_PATIENCE);
             }
             Ok(())
         }

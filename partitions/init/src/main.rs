@@ -102,9 +102,10 @@ fn start(boot: &'static BootInfo) -> Result<Supervisor, Failure> {
         construction.allocator.free_bytes() >> 10
     );
     let rings = Rings::bind(&mut construction, &outcomes)?;
+    construction.furnish_supervision()?;
     construction.keep_to_slots().during("keep to the slots of", "init")?;
     seal(boot)?;
-    Ok(Supervisor::new(boot, plan, outcomes, &construction.statuses, rings))
+    Ok(Supervisor::new(boot, plan, outcomes, construction, rings))
 }
 
 /// Gives up what is not needed any more, and seals the system.

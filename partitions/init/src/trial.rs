@@ -1,4 +1,4 @@
-//! Time that concerns one partition: the faults that the manifest has init inject, and its watchdog.
+//! The faults that the manifest has init inject.
 
 use bulkhead_runtime::plan::{self, Fault};
 use bulkhead_runtime::time;
@@ -13,6 +13,10 @@ pub struct Trial {
     /// Ticks before the first, and between two.
     after: u64,
     every: u64,
+    /// When the last one was injected.
+    last: u64,
+    /// The partition has not failed by it yet.
+    is_open: bool,
 }
 
 impl Trial {
@@ -25,61 +29,30 @@ impl Trial {
             times: record.fault_times,
             after: time::microseconds(record.fault_after_us),
             every: time::microseconds(record.fault_every_us),
+            last: 0,
+            is_open: false,
         }
     }
 
     /// When the next one is due, if there is one and the partitions were started at `started`.
     pub fn deadline(&self, started: u64) -> Option<u64> {
-        let is_open = self.fault != Fault::None && self.count < self.times;
-        let spent = self.every.saturating_mul(u64::from(self.count));
-        is_open.then(|| started.saturating_add(self.after).saturating_add(spent))
+        let is_left = self.fault != Fault::None && self.count < self.times && !self.is_open;
+        // Late ones are not made up for: a partition has its time between two.
+        let (from, ticks) = if self.count == 0 { (started, self.after) } else { (self.last, self.every) };
+        is_left.then(|| from.saturating_add(ticks))
+    }
+
+    /// The partition has failed: the next fault may come.
+    pub fn close(&mut self) {
+        self.is_open = false;
     }
 
     /// The one that is due, its number, and how many there will be.
     pub fn due(&mut self, now: u64, started: u64) -> Option<(Fault, u32, u32)> {
         self.deadline(started).filter(|deadline| *deadline <= now)?;
         self.count += 1;
+        self.last = now;
+        self.is_open = true;
         Some((self.fault, self.count, self.times))
-    }
-}
-
-/// Waits for signs of life.
-#[derive(Clone, Copy, Debug)]
-pub struct Watchdog {
-    /// Ticks that may lie between two; 0 for no watchdog.
-    period: u64,
-    /// The last sign, and when it was seen; nothing before the first look.
-    seen: Option<(u32, u64)>,
-}
-
-impl Watchdog {
-    /// That of a partition.
-    pub fn new(partition: &plan::Partition<'_>) -> Self {
-        Self { period: time::microseconds(partition.record.watchdog_us), seen: None }
-    }
-
-    /// The partition is started: it has all its time.
-    pub fn rearm(&mut self) {
-        self.seen = None;
-    }
-
-    /// When to look, at the latest.
-    pub fn deadline(&self, now: u64) -> Option<u64> {
-        let from = self.seen.map_or(now, |(_, at)| at.max(now.saturating_sub(self.period)));
-        (self.period != 0).then(|| from.saturating_add(self.period).saturating_add(1))
-    }
-
-    /// Looks at the sign: whether there was none for too long.
-    pub fn has_expired(&mut self, sign: u32, now: u64) -> bool {
-        if self.period == 0 {
-            return false;
-        }
-        match self.seen {
-            Some((last, at)) if last == sign => now > at.saturating_add(self.period),
-            _ => {
-                self.seen = Some((sign, now));
-                false
-            }
-        }
     }
 }

@@ -25,7 +25,8 @@ pub(crate) use numbered;
 numbered! {
     /// What an [`EnvironmentEntry`] grants. Fields that a kind does not mention are 0.
     pub enum EntryKind {
-        /// See [`Channel`]. `slot` and `bit`, one of them at the ends of a [`ChannelKind::OneWay`]; `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`].
+        /// See [`Channel`]. `slot` and `bit`, one of them at the ends of a [`ChannelKind::OneWay`]; `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`],
+        /// number of the peer.
         Channel = 1,
         /// See [`Memory`]. `slot` or 0, `address`, `size`, `physical`; parameters: 1 if writable.
         Memory = 2,
@@ -54,7 +55,7 @@ numbered! {
         /// See [`StatusPage`]. `slot` = capability to signal init, `address`, `size` of the page shared with init. In init: `bit`
         /// that the partition `peer` signals, both when it reports and when it faults. Parameters: the watchdog's microseconds.
         Status = 13,
-        /// See [`Endpoint`]. `slot`, `peer`; parameters: [`EndpointSide`], badge.
+        /// See [`Endpoint`]. `slot`, `peer`; parameters: [`EndpointSide`], badge, in a client the number of the server.
         Endpoint = 14,
         /// See [`PciFunction`]. Init fills in the parameters: bus << 8 | device << 3 | function, vendor | device << 16 | class << 32,
         /// BAR of the MSI-X table | entries << 32 (0 without one), its offset in the BAR.
@@ -210,6 +211,8 @@ pub struct Channel<'a> {
     pub role: Role,
     /// What the memory holds.
     pub kind: ChannelKind,
+    /// Number of the peer, by which init tells of its lives.
+    pub peer_index: u32,
 }
 
 /// A slot of the cyclic major frame of a CPU on which the partition has threads: these run in its slots alone. A frame begins whenever
@@ -557,6 +560,8 @@ pub struct Endpoint<'a> {
     pub slot: u64,
     /// Which side this is.
     pub side: EndpointSide,
-    /// In a client: the badge that the server sees.
+    /// In a client: the badge that the server sees, which is the client's number among the plan's partitions.
     pub badge: u64,
+    /// In a client: the server's number.
+    pub server: u32,
 }

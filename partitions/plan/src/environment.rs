@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`EnvironmentHeader::magic`].
 pub const ENVIRONMENT_MAGIC: u64 = u64::from_le_bytes(*b"BULKENV\0");
 /// Value of [`EnvironmentHeader::version`].
-pub const ENVIRONMENT_VERSION: u32 = 2;
+pub const ENVIRONMENT_VERSION: u32 = 3;
 
 /// The first bytes of an environment; `count` [`EnvironmentEntry`]s and then texts follow. Little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -131,6 +131,9 @@ numbered! {
     }
 }
 
+/// Longest wait before a restart: the waits of [`PartitionRecord::backoff_us`] double up to this.
+pub const LONGEST_BACKOFF_US: u64 = 10_000_000;
+
 numbered! {
     /// What init does to a partition, to try what then happens.
     pub enum Fault {
@@ -140,6 +143,15 @@ numbered! {
         Kill = 1,
         /// Its threads go on no more, and nobody is told.
         Hang = 2,
+        /// Its code faults. This and the following are done by the program's runtime: init starts it with this number in place of the
+        /// environment's address.
+        Crash = 3,
+        /// Its first thread loops, at its priority.
+        Loop = 4,
+        /// It uses up its heap, and the slots of its capability table.
+        Exhaust = 5,
+        /// It fills and overwrites its channels, and signals everybody whom it can, as fast as it can.
+        Flood = 6,
     }
 }
 
@@ -189,6 +201,8 @@ pub struct PartitionRecord {
     pub fault_after_us: u64,
     /// Microseconds between two times.
     pub fault_every_us: u64,
+    /// Microseconds before it is started anew for the first time, which double from time to time; 0 for at once.
+    pub backoff_us: u64,
     /// It is started anew if it shows no sign of life for so many microseconds; 0 for no watchdog.
     pub watchdog_us: u64,
     /// Bytes that the segments of its program occupy in memory, in whole pages.

@@ -38,7 +38,7 @@ impl<'a> View<'a> for Channel<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Channel)?;
         has_range(entry)?;
-        let [role, kind, _, _] = entry.parameters;
+        let [role, kind, peer_index, _] = entry.parameters;
         let (role, kind) = (Role::from_number(role)?, ChannelKind::from_number(kind)?);
         let fits = (entry.slot != 0) == kind.signals(role)
             && if kind.is_signalled(role) { bit(entry).is_some() } else { entry.bit == NO_BIT };
@@ -52,6 +52,7 @@ impl<'a> View<'a> for Channel<'a> {
             size: entry.size,
             role,
             kind,
+            peer_index: small(peer_index)?,
         })
     }
 }
@@ -282,8 +283,15 @@ impl<'a> View<'a> for Endpoint<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Endpoint)?;
         has_slot(entry)?;
-        let [side, badge, _, _] = entry.parameters;
+        let [side, badge, server, _] = entry.parameters;
         let (name, peer) = (entry.name.as_str(), entry.peer.as_str());
-        Some(Self { name, peer, slot: entry.slot, side: EndpointSide::from_number(side)?, badge })
+        Some(Self {
+            name,
+            peer,
+            slot: entry.slot,
+            side: EndpointSide::from_number(side)?,
+            badge,
+            server: small(server)?,
+        })
     }
 }

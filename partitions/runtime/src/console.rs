@@ -1,7 +1,8 @@
 //! Text to and from the program's console channel.
 //!
-//! Nothing is dropped: when the ring is full the writer sleeps until the console service has made room. A program without a
-//! console channel writes into the void.
+//! Nothing is dropped: when the ring is full the writer sleeps until the console service has made room, and shows meanwhile that it
+//! lives. Init alone has more to do than to wait for a console that may have failed: what that does not take in time is lost, and
+//! counted. A program without a console channel writes into the void.
 
 use crate::events;
 use crate::object::Notification;
@@ -13,6 +14,10 @@ use spin::Mutex;
 struct Console {
     channel: TextChannel<'static>,
     peer: Notification,
+    /// How long to wait for room, in ticks.
+    patience: u64,
+    /// Bytes that were lost since the patience ended; it begins anew when the ring has been read.
+    lost: u64,
 }
 
 static CONSOLE: Mutex<Option<Console>> = Mutex::new(None);
@@ -22,7 +27,12 @@ const PATIENCE: u64 = 10;
 
 /// Attaches the channel, at the program's entry (init: once it has made one).
 pub fn attach(channel: TextChannel<'static>, peer: Notification) {
-    *CONSOLE.lock() = Some(Console { channel, peer });
+    *CONSOLE.lock() = Some(Console { channel, peer, patience: u64::MAX, lost: 0 });
+}
+
+/// Attaches the channel of init, which waits for the console no longer than this many milliseconds.
+pub fn attach_impatient(channel: TextChannel<'static>, peer: Notification, patience: u64) {
+    *CONSOLE.lock() = Some(Console { channel, peer, patience: time::milliseconds(patience), lost: 0 });
 }
 
 impl Console {
@@ -36,7 +46,16 @@ impl Console {
 
 impl Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.lost != 0 {
+            if self.channel.space() != self.channel.capacity() {
+                self.lost = self.lost.saturating_add(text.len() as u64);
+                return Ok(());
+            }
+            let lost = core::mem::take(&mut self.lost);
+            write!(self, "\n({lost} bytes were lost here: the console did not read)\n")?;
+        }
         let mut rest = text.as_bytes();
+        let mut patience = time::now().saturating_add(self.patience);
         loop {
             let transfer = self.channel.send(rest);
             self.finish(transfer);
@@ -44,6 +63,14 @@ impl Write for Console {
             if rest.is_empty() {
                 return Ok(());
             }
+            let now = time::now();
+            if transfer.bytes != 0 {
+                patience = now.saturating_add(self.patience);
+            } else if now >= patience {
+                self.lost = rest.len() as u64;
+                return Ok(());
+            }
+            events::live();
             if let Some(notification) = events::notification()
                 && let Ok(bits) = notification.wait(time::now().saturating_add(time::milliseconds(PATIENCE)))
             {

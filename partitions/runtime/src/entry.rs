@@ -3,7 +3,7 @@
 use crate::heap;
 use crate::program::Program;
 use bulkhead_abi::{BOOT_INFO_MAGIC, BootInfo};
-use bulkhead_plan::{Environment, EnvironmentHeader, layout};
+use bulkhead_plan::{Environment, EnvironmentHeader, Fault, layout};
 use core::arch::{asm, global_asm};
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -50,9 +50,15 @@ macro_rules! init_entry {
     };
 }
 
-/// Sets up the runtime of a program and calls its main function. Called once, by the entry macro.
+/// Sets up the runtime of a program and calls its main function. Called once, by the entry macro; and again, with a [`Fault`]'s number, if
+/// the manifest injects that.
 #[doc(hidden)]
 pub fn start_program(address: u64, main: fn(Program)) -> ! {
+    if let Some(fault) = Fault::from_number(address) {
+        let Some(environment) = environment(layout::ENVIRONMENT) else { die("the environment is not valid") };
+        // SAFETY: only init starts a program so, after it has stopped it.
+        crate::trial::commit(fault, &unsafe { Program::resumed(environment) });
+    }
     let Some(environment) = environment(address) else { die("the environment is not valid") };
     if let Some(region) = environment.heap() {
         // SAFETY: init mapped the region for the heap alone, and this function runs once.

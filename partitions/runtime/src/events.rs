@@ -60,6 +60,13 @@ pub(crate) fn set_watchdog(status: Status<'static>, microseconds: u64) {
     WATCHDOG.call_once(|| (status, time::microseconds(microseconds)));
 }
 
+/// Shows that the program lives, if it has a watchdog and this is its first thread: for whoever waits otherwise than by [`wait`].
+pub(crate) fn live() {
+    if let Some((status, _)) = WATCHDOG.get().filter(|_| thread::index() == 0) {
+        status.live();
+    }
+}
+
 /// Waits for any bit until the TSC reaches `deadline`; returns the bits, 0 if the deadline passed first. A program with a watchdog
 /// shows that it lives.
 pub fn wait(deadline: u64) -> u64 {

@@ -33,6 +33,23 @@ pub(crate) unsafe fn start(address: u64, length: u64) {
     unsafe { HEAP.0.lock().init(address as usize as *mut u8, length as usize) };
 }
 
+/// Allocates all that is left, in ever smaller blocks, for good; how many bytes. Nothing if the program was stopped while it allocated.
+pub(crate) fn exhaust() -> usize {
+    let Some(mut heap) = HEAP.0.try_lock() else { return 0 };
+    let before = heap.free();
+    let mut size = before.next_power_of_two();
+    while size >= MIN_BLOCK {
+        let block = Layout::from_size_align(size, MIN_BLOCK).ok().map(|layout| heap.allocate_first_fit(layout));
+        if !matches!(block, Some(Ok(_))) {
+            size /= 2;
+        }
+    }
+    before.saturating_sub(heap.free())
+}
+
+/// Smallest block that [`exhaust`] tries.
+const MIN_BLOCK: usize = 16;
+
 /// Bytes of the heap that are not allocated.
 pub fn free() -> usize {
     HEAP.0.lock().free()

@@ -31,6 +31,7 @@
 //! ```
 #![no_std]
 
+pub mod calls;
 pub mod console;
 pub mod device;
 #[doc(hidden)]
@@ -39,6 +40,7 @@ pub mod events;
 pub mod heap;
 pub mod mapping;
 pub mod object;
+pub mod peer;
 pub mod ports;
 pub mod program;
 pub mod shared;
@@ -46,6 +48,7 @@ pub mod status;
 pub mod syscall;
 pub mod thread;
 pub mod time;
+mod trial;
 
 pub use bulkhead_abi as abi;
 pub use bulkhead_channel as channel;

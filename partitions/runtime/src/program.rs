@@ -132,6 +132,14 @@ impl Program {
         program
     }
 
+    /// The program again, after init has stopped it and started it at its entry.
+    ///
+    /// # Safety
+    /// As for [`Program::new`]; the one that there was must not run any more.
+    pub(crate) const unsafe fn resumed(environment: Environment<'static>) -> Self {
+        Self { environment }
+    }
+
     /// The environment.
     pub const fn environment(&self) -> &Environment<'static> {
         &self.environment

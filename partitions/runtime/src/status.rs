@@ -8,11 +8,13 @@
 //! | 12 | partition | `u32`: signs of life, which the watchdog waits for |
 //! | 64 | partition | `u32`: bytes of the text |
 //! | 68 | partition | text for the log, UTF-8 |
+//! | 512 | init | `u32` for each partition of the plan: the life that it is in, if it is a peer (`bulkhead_channel::Life`) |
 //!
 //! After it has written a command init signals the partition, with the bit [`COMMAND_SIGNAL`].
 
 use crate::shared::SharedMemory;
 use bulkhead_plan::StatusReport;
+use bulkhead_plan::layout::MAX_PARTITIONS;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Signal by which init says that it has written a command. A channel may use the same bit: a signal only says "look".
@@ -25,6 +27,12 @@ const COMMAND: usize = 8;
 const LIFE: usize = 12;
 const TEXT_LENGTH: usize = 64;
 const TEXT: usize = 68;
+const LIVES: usize = 512;
+
+/// Where the life of a partition stands. What is none is outside the page.
+fn life_offset(partition: u32) -> usize {
+    if (partition as usize) < MAX_PARTITIONS { LIVES + 4 * partition as usize } else { usize::MAX }
+}
 
 /// What init asks of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +122,16 @@ impl<'a> Status<'a> {
     /// A number that changes with each sign of life.
     pub fn life(self) -> u32 {
         self.load(LIFE)
+    }
+
+    /// Writes in which life the partition with this number is.
+    pub fn set_life_of(self, partition: u32, word: u32) {
+        self.store(life_offset(partition), word);
+    }
+
+    /// In which life the peer with this number is; 0, as if it were in its first, for a partition that is no peer.
+    pub fn life_of(self, partition: u32) -> u32 {
+        self.load(life_offset(partition))
     }
 
     /// Forgets report and command, before the partition starts anew.

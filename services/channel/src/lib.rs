@@ -1,7 +1,8 @@
 //! Channels: memory that two partitions share, and what they may read into it.
 //!
 //! Owns: the byte ring and the text channel made of two of them ([`ByteSender`], [`ByteReceiver`], [`TextChannel`]), and the
-//! control page between a virtual machine monitor and the emulator of a virtio device ([`MonitorSide`], [`EmulatorSide`]).
+//! control page between a virtual machine monitor and the emulator of a virtio device ([`MonitorSide`], [`EmulatorSide`]), and what a
+//! program knows of its peer's lives ([`Life`]).
 //! Must never: trust an index, a length or a number that the peer can write; know how memory is mapped or how a
 //! peer is signalled. Functions say whether the peer has to be signalled; the caller does it.
 //!
@@ -14,12 +15,14 @@
 mod description;
 mod device;
 mod in_flight;
+mod life;
 mod ring;
 mod text;
 
 pub use description::*;
 pub use device::*;
 pub use in_flight::*;
+pub use life::*;
 pub use ring::*;
 pub use text::*;
 

@@ -11,7 +11,7 @@ mod power;
 
 use bulkhead_console::{Client, Multiplexer, Registers, Uart};
 use bulkhead_runtime::abi::NO_DEADLINE;
-use bulkhead_runtime::channel::{TextChannel, Transfer};
+use bulkhead_runtime::peer::{PeerError, TextLink};
 use bulkhead_runtime::plan::ChannelKind;
 use bulkhead_runtime::ports::PortRange;
 use bulkhead_runtime::program::{Channel, DeviceInterrupt};
@@ -45,18 +45,10 @@ impl Registers for UartPorts {
 
 /// The channel of a partition.
 struct Partition {
-    channel: Channel,
-    text: TextChannel<'static>,
+    link: TextLink,
     label: &'static str,
-}
-
-impl Partition {
-    fn finish(&self, transfer: Transfer) -> usize {
-        if transfer.signal {
-            self.channel.signal_peer();
-        }
-        transfer.bytes
-    }
+    /// The last byte that came ended a line.
+    at_start: bool,
 }
 
 impl Client for Partition {
@@ -65,17 +57,33 @@ impl Client for Partition {
     }
 
     fn echoes(&self) -> bool {
-        self.channel.entry.kind == ChannelKind::Serial
+        self.link.channel().entry.kind == ChannelKind::Serial
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> usize {
-        let transfer = self.text.receive(buffer);
-        self.finish(transfer)
+        let received = match self.link.receive(buffer) {
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            // The line that the former life left open ends here.
+            Err(PeerError::PeerRestarted { generation }) if !self.at_start => {
+                self.link.acknowledge(generation);
+                buffer.iter_mut().take(1).for_each(|byte| *byte = b'\n');
+                buffer.get(..1).unwrap_or_default()
+            }
+            Err(PeerError::PeerRestarted { generation }) => {
+                self.link.acknowledge(generation);
+                return self.receive(buffer);
+            }
+            Err(PeerError::PeerFailed) => return 0,
+        };
+        if let Some(last) = received.last() {
+            self.at_start = *last == b'\n';
+        }
+        received.len()
     }
 
     fn send(&mut self, bytes: &[u8]) -> usize {
-        let transfer = self.text.send(bytes);
-        self.finish(transfer)
+        // A partition that was started anew hears what is typed once its channel has been read.
+        self.link.send(bytes).unwrap_or_default()
     }
 }
 
@@ -96,9 +104,9 @@ fn add_clients(program: &Program, terminal: &mut Multiplexer<Partition>) {
     let (mut count, mut chosen) = (0, None);
     for kind in [ChannelKind::Serial, ChannelKind::Text] {
         for channel in program.channels().filter(|channel| channel.entry.kind == kind) {
-            let Some(text) = channel.text() else { continue };
             let label = label(&channel);
-            let partition = Partition { channel, text, label };
+            let Some(link) = TextLink::new(program, channel) else { continue };
+            let partition = Partition { link, label, at_start: true };
             if terminal.add(partition).is_ok() {
                 if chosen.is_none() && label != INIT {
                     chosen = Some(count);

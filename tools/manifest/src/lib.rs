@@ -36,7 +36,7 @@ use std::{
 };
 
 /// Programs that a partition can name when only a check is asked for.
-pub const PROGRAMS: [&str; 18] = [
+pub const PROGRAMS: [&str; 19] = [
     "ahci",
     "bench",
     "block",
@@ -49,6 +49,7 @@ pub const PROGRAMS: [&str; 18] = [
     "neighbour",
     "netcheck",
     "nvme",
+    "peers",
     "probe",
     "rogue",
     "switch",

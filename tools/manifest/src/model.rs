@@ -299,6 +299,19 @@ pub(crate) enum Restart {
     Limit(u64),
 }
 
+/// `restart`: the policy, and how long the partition stays stopped at first.
+#[derive(Debug, Clone)]
+pub(crate) struct RestartRule {
+    pub(crate) policy: Restart,
+    pub(crate) backoff_us: Option<Located<u64>>,
+}
+
+impl From<Restart> for RestartRule {
+    fn from(policy: Restart) -> Self {
+        Self { policy, backoff_us: None }
+    }
+}
+
 /// `inject`: a fault, to try what then happens.
 #[derive(Debug)]
 pub(crate) struct Inject {
@@ -330,7 +343,7 @@ pub(crate) struct Partition {
     pub(crate) heap: Located<u64>,
     pub(crate) stack: Located<u64>,
     pub(crate) devices: Vec<Located<String>>,
-    pub(crate) restart: Restart,
+    pub(crate) restart: RestartRule,
     pub(crate) watchdog_us: Option<Located<u64>>,
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
@@ -355,7 +368,7 @@ impl Partition {
             heap: number(64 << 10),
             stack: number(layout::STACK_BYTES),
             devices: Vec::new(),
-            restart: Restart::Never,
+            restart: Restart::Never.into(),
             watchdog_us: None,
             inject: None,
             console: Console::Default,
@@ -388,7 +401,8 @@ pub(crate) struct Guest {
     pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
-    pub(crate) restart: Restart,
+    pub(crate) restart: RestartRule,
+    pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
     pub(crate) level: Option<Located<String>>,

@@ -228,6 +228,7 @@ fn channels_endpoints_and_memory() {
         let (server, client) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
         let data = server.environment.channel("data").unwrap();
         assert_eq!((data.role, data.kind, data.size, data.peer), (Role::First, ChannelKind::Raw, 32 << 10, "client"));
+        assert_eq!(data.peer_index, 2);
         let grants: Vec<_> = client.grants().collect();
         let channel = grants.iter().find_map(|grant| match grant.resource {
             Resource::Channel { other, .. } => Some(other),
@@ -235,7 +236,7 @@ fn channels_endpoints_and_memory() {
         });
         assert_eq!((channel.unwrap().partition, channel.unwrap().bit), (1, data.bit));
         let endpoint = client.environment.endpoint("calls").unwrap();
-        assert_eq!((endpoint.peer, endpoint.badge), ("server", 1));
+        assert_eq!((endpoint.peer, endpoint.badge, endpoint.server), ("server", 2, 1));
         let shared = client.environment.memory("shared").unwrap();
         assert_eq!((shared.address, shared.writable), (0x4000_0000_0000, false));
         assert!(plan.regions().iter().any(|region| region.physical == 0x200_0000));

@@ -7,6 +7,7 @@ use crate::object::hooks::{KernelHooks, embedded};
 use crate::object::notification::Notification;
 use crate::object::thread::{State, Thread};
 use crate::schedule;
+use crate::syscall::ipc::dismiss_caller;
 use bulkhead_abi::{Error, FaultReport, PAGE_SIZE, Rights, ThreadMethod, USER_END};
 use bulkhead_core::Progress;
 use bulkhead_core::page_table::{Native, PageTable};
@@ -27,6 +28,7 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         ThreadMethod::SetRegisters => {
             Error::WrongState.when(!matches!(thread.state.get(), State::Stopped | State::Faulted))?;
             Error::OutOfRange.when(first >= USER_END || second > USER_END || thread.partition.get().is_none())?;
+            dismiss_caller(thread);
             thread.state.set(State::Stopped);
             thread.prepare(first, second, third);
             DONE
@@ -34,6 +36,8 @@ pub fn invoke(call: &Call, method: u64) -> Result<Outcome, Error> {
         ThreadMethod::Start => {
             Error::WrongState.when(thread.state.get() != State::Stopped || !thread.prepared.get())?;
             Error::WrongState.when(thread.partition.get().is_none())?;
+            // It may have been told to stop and have blocked or faulted instead: that does not hold any more.
+            thread.stopping.set(false);
             thread.payer.set(Some(thread));
             thread.state.set(State::Ready);
             schedule::make_ready(thread);

@@ -60,6 +60,7 @@ pub(crate) fn all(context: &Context<'_>) {
         frames::calls_fit_a_window,
         frames::calls_end_in_time,
         frames::interrupts_stay_out,
+        restart::backoffs_are_in_range,
         restart::watchdogs_can_act,
         restart::faults_are_sensible,
         cpus::machine_has_cpus,

@@ -1,10 +1,13 @@
-//! Watchdogs, and faults that are injected.
+//! Restarts, watchdogs, and faults that are injected.
 
 use super::Context;
 use crate::{model::Restart, read::show_time};
 
 /// Shortest watchdog: init and the program need time of their own.
 const MIN_WATCHDOG_US: u64 = 100_000;
+/// Shortest and longest wait before the first restart.
+const MIN_BACKOFF_US: u64 = 1_000;
+const MAX_BACKOFF_US: u64 = bulkhead_plan::LONGEST_BACKOFF_US;
 /// Shortest time between two faults.
 const MIN_EVERY_US: u64 = 10_000;
 
@@ -21,7 +24,7 @@ pub(super) fn watchdogs_can_act(context: &Context<'_>) {
                 .error("restart::watchdog_too_short", &watchdog.span, message)
                 .help(format!("write at least {}", show_time(MIN_WATCHDOG_US)));
         }
-        if partition.restart == Restart::Never {
+        if partition.restart.policy == Restart::Never {
             context
                 .reporter
                 .error("restart::watchdog_without_restart", &watchdog.span, "what hangs is not started anew")
@@ -30,10 +33,30 @@ pub(super) fn watchdogs_can_act(context: &Context<'_>) {
     }
 }
 
+/// Waits before restarts are within what init can keep.
+pub(super) fn backoffs_are_in_range(context: &Context<'_>) {
+    let manifest = context.manifest;
+    let rules =
+        manifest.partitions.iter().map(|one| &one.restart).chain(manifest.guests.iter().map(|one| &one.restart));
+    for backoff in rules.filter_map(|rule| rule.backoff_us.as_ref()) {
+        if !(MIN_BACKOFF_US..=MAX_BACKOFF_US).contains(&backoff.value) {
+            let message = format!("a backoff of {} is out of range", show_time(backoff.value));
+            context.reporter.error("restart::backoff_out_of_range", &backoff.span, message).help(format!(
+                "write {} to {}: it doubles from restart to restart, up to the latter",
+                show_time(MIN_BACKOFF_US),
+                show_time(MAX_BACKOFF_US)
+            ));
+        }
+    }
+}
+
 /// Faults leave the partition time, and are few enough to be counted.
 pub(super) fn faults_are_sensible(context: &Context<'_>) {
-    for partition in &context.manifest.partitions {
-        let Some(inject) = &partition.inject else {
+    let manifest = context.manifest;
+    let partitions = manifest.partitions.iter().map(|one| (&one.inject, one.restart.policy));
+    let guests = manifest.guests.iter().map(|one| (&one.inject, one.restart.policy));
+    for (inject, policy) in partitions.chain(guests) {
+        let Some(inject) = inject else {
             continue;
         };
         if inject.every_us < MIN_EVERY_US || !(1..=1_000_000).contains(&inject.times) {
@@ -42,7 +65,7 @@ pub(super) fn faults_are_sensible(context: &Context<'_>) {
                 .error("restart::fault_out_of_range", &inject.span, "these faults cannot be injected")
                 .help(format!("`every` is at least {}, `times` 1 to 1000000", show_time(MIN_EVERY_US)));
         }
-        if partition.restart == Restart::Never {
+        if policy == Restart::Never {
             context
                 .reporter
                 .error("restart::fault_without_restart", &inject.span, "the partition would stay stopped")

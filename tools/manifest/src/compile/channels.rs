@@ -92,7 +92,9 @@ impl Compiler<'_> {
         let region = self.region(size);
         let target = self.writer.channels.len() as u32;
         let mut records = [ChannelEnd { partition: 0, bit: 0, slot: 0 }; 2];
-        for ((role, end), record) in [Role::First, Role::Second].into_iter().zip(&ends).zip(&mut records) {
+        let peers = [&ends[1], &ends[0]].map(|peer| peer.index as u64);
+        let sides = [Role::First, Role::Second].into_iter().zip(&ends).zip(peers);
+        for (((role, end), peer), record) in sides.zip(&mut records) {
             let Some(space) = self.spaces.get_mut(end.index) else {
                 continue;
             };
@@ -106,7 +108,7 @@ impl Compiler<'_> {
                 address,
                 size,
                 peer: plan_name(end.peer),
-                parameters: [role as u64, kind as u64, 0, 0],
+                parameters: [role as u64, kind as u64, peer, 0],
                 ..EnvironmentEntry::new(EntryKind::Channel, plan_name(end.name))
             };
             let flags = if kind.signals(role) { BindingFlags::WRITE } else { 0 };

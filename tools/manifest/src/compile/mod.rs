@@ -310,9 +310,10 @@ impl<'a> Compiler<'a> {
         }
         let (inject, watchdog_us) = match subject {
             Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
-            Subject::Guest(_) => (None, 0),
+            Subject::Guest(guest) => (guest.inject.as_ref(), 0),
         };
-        let (restart, restart_limit) = match restart {
+        let backoff_us = microseconds(&restart.backoff_us);
+        let (restart, restart_limit) = match &restart.policy {
             Restart::Never => (RestartPolicy::Never, 0),
             Restart::Always => (RestartPolicy::Always, 0),
             Restart::Limit(limit) => (RestartPolicy::Limit, u32::try_from(*limit).unwrap_or(u32::MAX)),
@@ -336,6 +337,7 @@ impl<'a> Compiler<'a> {
             fault_after_us: inject.map_or(0, |inject| inject.after_us),
             fault_every_us: inject.map_or(0, |inject| inject.every_us),
             watchdog_us,
+            backoff_us,
             ..PartitionRecord::new_zeroed()
         };
         self.writer.partition(record, &threads, space.environment());

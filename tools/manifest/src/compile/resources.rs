@@ -118,15 +118,20 @@ impl Compiler<'_> {
             let record = EndpointRecord { name, server: server_index as u32, cpu: cpu as u32, worst_case_us };
             self.writer.endpoints.push(record);
             let clients = endpoint.clients().iter().filter_map(|client| self.index_of(&client.value));
-            let members: Vec<_> = std::iter::once(server_index).chain(clients).collect();
-            for (badge, index) in (0..).zip(members) {
+            let clients: Vec<_> = clients.collect();
+            let as_client = |index| (EndpointSide::Client, index, plan_name(&server.value));
+            let members = clients.into_iter().map(as_client);
+            for (side, index, peer) in std::iter::once((EndpointSide::Server, server_index, Name::EMPTY)).chain(members)
+            {
                 let Some(space) = self.spaces.get_mut(index) else {
                     continue;
                 };
-                let side = if badge == 0 { EndpointSide::Server } else { EndpointSide::Client };
-                let peer = if badge == 0 { Name::EMPTY } else { plan_name(&server.value) };
                 let slot = space.slot();
-                let parameters = [side as u64, badge, 0, 0];
+                let parameters = match side {
+                    EndpointSide::Server => [side as u64, 0, 0, 0],
+                    // The badge is the client's number, so that the server learns of its lives by it.
+                    EndpointSide::Client => [side as u64, index as u64, server_index as u64, 0],
+                };
                 let new = EnvironmentEntry::new(EntryKind::Endpoint, name);
                 space.push(EnvironmentEntry { slot, peer, parameters, ..new }, BindingRecord { target, flags: 0 });
             }

@@ -8,13 +8,21 @@ pub(super) const NAMES: Kind = Kind::List(&Kind::Name);
 pub(super) const FLOWS: Kind =
     Kind::List(&Kind::Form("flow `A -> B` or `A <-> B`", "^\\s*[a-z][a-z0-9-]*\\s*<?->\\s*[a-z][a-z0-9-]*\\s*$"));
 
-const RESTART_LIMIT: Table =
-    Table::part(&[Key::required("limit", Kind::Integer(0, MAX), "how often it is started anew")]);
+const RESTART_RULE: Table = Table::part(&[
+    Key::new("limit", Kind::Integer(0, MAX), "no limit, if there is a `backoff`", "how often it is started anew"),
+    Key::new(
+        "backoff",
+        Kind::Time,
+        "at once",
+        "the pause before the first new start, [which doubles](#restarts): 1 ms to 10 s",
+    )
+    .example(r#""100 ms""#),
+]);
 pub(super) const RESTART: Key = Key::new(
     "restart",
-    Kind::Either(&[Kind::Word(&["never", "always"]), Kind::Table(&RESTART_LIMIT)]),
+    Kind::Either(&[Kind::Word(&["never", "always"]), Kind::Table(&RESTART_RULE)]),
     "`\"never\"`",
-    "what happens after a crash, or when a guest resets: nothing, a new start, or so many new starts",
+    "what happens after a crash, or when a guest resets: nothing, a new start, or so many new starts, [see below](#restarts)",
 );
 
 pub(super) const PRIORITY: Key =

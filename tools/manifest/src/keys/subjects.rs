@@ -57,9 +57,8 @@ const PARTITION_DISK: Table = Table::new(
 const INJECT: Table = Table::part(&[
     Key::required(
         "fault",
-        Kind::Word(&["kill", "hang"]),
-        "`\"kill\"` stops the partition wherever it is and starts it anew; `\"hang\"` stops its threads and tells nobody, so that the \
-         watchdog has to act",
+        Kind::Word(&["kill", "hang", "crash", "loop", "exhaust", "flood"]),
+        "what [the partition does](#faults)",
     ),
     Key::new("after", Kind::Time, "`\"1 s\"`", "when it happens first"),
     Key::new("every", Kind::Time, "`\"1 s\"`", "how long until the next one"),
@@ -122,6 +121,12 @@ pub(super) const GUEST: Table = Table::new(
         Key::new("must_finish", Kind::Boolean, "`true`", "whether the end `\"guests-off\"` waits for it"),
         LEVEL,
         RESTART,
+        Key::new(
+            "inject",
+            Kind::Table(&INJECT),
+            "none",
+            "a fault of its virtual machine monitor, to try what then happens; there is no watchdog for guests",
+        ),
         Key::new(
             "statistics",
             Kind::Boolean,

@@ -19,7 +19,7 @@ pub(super) fn subject(manifest: &Manifest, subject: Model<'_>) -> Subject {
             SubjectKind::Partition,
             partition.program.as_ref().map_or_else(String::new, |program| program.value.clone()),
             memory_of_partition(manifest, partition),
-            facts(partition.restart, partition.watchdog_us.as_ref().map(|watchdog| watchdog.value)),
+            facts(partition.restart.policy, partition.watchdog_us.as_ref().map(|watchdog| watchdog.value)),
         ),
         Model::Guest(guest) => (SubjectKind::Guest, started(guest), memory_of_guest(guest), facts_of_guest(guest)),
     };
@@ -112,7 +112,7 @@ fn facts(restart: Restart, watchdog_us: Option<u64>) -> Vec<String> {
 }
 
 fn facts_of_guest(guest: &Guest) -> Vec<String> {
-    let mut facts = facts(guest.restart, None);
+    let mut facts = facts(guest.restart.policy, None);
     if guest.paging.as_ref().is_some_and(|paging| paging.value == "shadow") {
         facts.push(format!("shadow tables: {}", show_size(guest.shadow_memory.value)));
     }

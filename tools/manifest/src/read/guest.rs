@@ -1,6 +1,6 @@
 //! `[guest.NAME]` and its disks.
 
-use super::{console, restart, schedule, table::TableReader};
+use super::{console, partition::inject, restart, schedule, table::TableReader};
 use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Network};
 use bulkhead_plan::{Disk as PlanDisk, NetworkPort as PlanPort};
 
@@ -47,6 +47,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         paging: table.string("paging"),
         shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(shadow_memory)),
         restart: restart(&table),
+        inject: table.table("inject").map(|table| inject(&table)),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
         level: table.string("level"),

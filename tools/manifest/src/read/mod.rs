@@ -15,7 +15,7 @@ pub(crate) use units::{show_size, show_time};
 use crate::{
     diagnostic::Reporter,
     keys::ROOT,
-    model::{Console, Located, Manifest, Restart, Schedule},
+    model::{Console, Located, Manifest, Restart, RestartRule, Schedule},
 };
 use std::path::Path;
 use table::TableReader;
@@ -60,21 +60,27 @@ fn schedule(table: &TableReader<'_, '_>) -> Schedule {
     }
 }
 
-/// `restart`: a word, or a table with a limit.
-fn restart(table: &TableReader<'_, '_>) -> Restart {
-    const HELP: &str = r#"write "never", "always" or { limit = 3 }"#;
+/// `restart`: a word, or a table with a limit, a backoff, or both.
+fn restart(table: &TableReader<'_, '_>) -> RestartRule {
+    const HELP: &str = r#"write "never", "always" or { limit = 3, backoff = "100 ms" }"#;
     let Some(field) = table.field("restart") else {
-        return Restart::Never;
+        return Restart::Never.into();
     };
     if field.as_table().is_some() {
         let Some(inner) = table.table("restart") else {
-            return Restart::Never;
+            return Restart::Never.into();
         };
-        let limit = inner.require("limit", TableReader::integer);
+        let backoff_us = inner.time("backoff");
+        let policy = if backoff_us.is_some() {
+            inner.integer("limit").map_or(Restart::Always, |limit| Restart::Limit(limit.value))
+        } else {
+            let limit = inner.require("limit", TableReader::integer);
+            limit.map_or(Restart::Never, |limit| Restart::Limit(limit.value))
+        };
         inner.finish();
-        return limit.map_or(Restart::Never, |limit| Restart::Limit(limit.value));
+        return RestartRule { policy, backoff_us };
     }
-    match field.as_str() {
+    let policy = match field.as_str() {
         Some("never") => Restart::Never,
         Some("always") => Restart::Always,
         Some(other) => {
@@ -85,7 +91,8 @@ fn restart(table: &TableReader<'_, '_>) -> Restart {
             table.wrong_type(&field, "a restart policy", HELP);
             Restart::Never
         }
-    }
+    };
+    policy.into()
 }
 
 /// `console`: a partition's name, or `false`.

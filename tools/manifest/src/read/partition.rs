@@ -48,15 +48,21 @@ fn disk(table: TableReader<'_, '_>) -> Disk {
 }
 
 /// `inject`.
-fn inject(table: &TableReader<'_, '_>) -> Inject {
+pub(super) fn inject(table: &TableReader<'_, '_>) -> Inject {
     let fault = table.require("fault", TableReader::string);
     let fault = match fault.as_ref().map(|fault| fault.value.as_str()) {
         Some("kill") => Fault::Kill,
         Some("hang") => Fault::Hang,
+        Some("crash") => Fault::Crash,
+        Some("loop") => Fault::Loop,
+        Some("exhaust") => Fault::Exhaust,
+        Some("flood") => Fault::Flood,
         other => {
             if let (Some(fault), Some(other)) = (&fault, other) {
                 let message = format!("there is no fault `{other}`");
-                table.report(&fault.span, "read::value", message).help(r#"write "kill" or "hang""#);
+                table
+                    .report(&fault.span, "read::value", message)
+                    .help(r#"write "kill", "hang", "crash", "loop", "exhaust" or "flood""#);
             }
             Fault::None
         }
