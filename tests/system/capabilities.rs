@@ -33,7 +33,7 @@ fn implied(manifest: &str) -> (BTreeSet<Way>, Vec<(String, String, String)>) {
 
 /// Compares what the kernel has with what the manifest implies, in both directions.
 fn compare(outcome: &Outcome, manifest: &str, natives: &[&str]) -> Vec<Table> {
-    let lines = outcome.whole_lines_of("init");
+    let lines = outcome.lines_of("init");
     let tables = dump::tables(&lines, "after the seal");
     let (implied, shared) = implied(manifest);
     let found = dump::ways(&tables);
@@ -102,7 +102,7 @@ fn capabilities_of_native_partitions_are_those_of_the_manifest() {
         assert_ne!(dump::ways(&changed), dump::ways(&tables));
     }
     // Programs without a use for it have changed nothing.
-    assert_eq!(dump::tables(&outcome.whole_lines_of("init"), "at the end"), tables, "{outcome}");
+    assert_eq!(dump::tables(&outcome.lines_of("init"), "at the end"), tables, "{outcome}");
 }
 
 #[test]

@@ -54,8 +54,13 @@ fn page_faults_with_both_kinds_of_paging() {
         return;
     }
     let outcome = run("tests/manifests/paging-log.toml", Backend::Bochs, &[]).expect_status(0);
-    let log = |guest| outcome.lines_of(guest).into_iter().filter(|line| line.starts_with("paging-log: ")).collect();
-    let [extended, shadowed]: [Vec<&str>; 2] = ["extended", "shadowed"].map(log);
+    let [extended, shadowed] = ["extended", "shadowed"].map(|guest| {
+        let mut lines = outcome.lines_of(guest);
+        // One that was cut before its end of line stands there twice.
+        lines.dedup();
+        lines.retain(|line| line.starts_with("paging-log: "));
+        lines
+    });
     assert_eq!(extended.len(), 128, "{outcome}");
     assert_eq!(extended, shadowed);
 }

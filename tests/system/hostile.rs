@@ -17,16 +17,14 @@ fn faults(outcome: &Outcome) -> Vec<(u64, u64)> {
         let end = digits.find(|digit: char| !digit.is_ascii_hexdigit()).unwrap_or(digits.len());
         u64::from_str_radix(&digits[..end], radix).expect("a number")
     };
-    let reports = outcome
-        .whole_lines_of("init")
-        .into_iter()
-        .filter(|line| line.starts_with("bulkhead: partition hostile thread 0: "));
+    let reports =
+        outcome.lines_of("init").into_iter().filter(|line| line.starts_with("bulkhead: partition hostile thread 0: "));
     reports.map(|line| (number(line, "(vector ", 10), number(line, "address 0x", 16))).collect()
 }
 
 /// All tables but one must be the same after the seal and at the end.
 fn unchanged(outcome: &Outcome) -> Vec<Table> {
-    let lines = outcome.whole_lines_of("init");
+    let lines = outcome.lines_of("init");
     let (before, after) = (dump::tables(&lines, "after the seal"), dump::tables(&lines, "at the end"));
     assert_eq!(before, after, "a capability has changed");
     dump::check_account(&after);
@@ -36,14 +34,14 @@ fn unchanged(outcome: &Outcome) -> Vec<Table> {
 
 /// The one who has nothing to do with it lives on.
 fn steady(outcome: &Outcome) {
-    let steady = outcome.whole_lines_of("steady");
+    let steady = outcome.lines_of("steady");
     assert_eq!(steady, ["hello from partition steady (generation 0)", "1 s since start"], "{outcome}");
 }
 
 /// The neighbour's memory is what it was.
 fn left_alone(outcome: &Outcome, neighbour: &str) {
     steady(outcome);
-    let neighbour = outcome.whole_lines_of(neighbour);
+    let neighbour = outcome.lines_of(neighbour);
     let [before, after] = neighbour[..] else { panic!("the neighbour says something else:\n{outcome}") };
     let hash = before.strip_prefix("its memory is ").expect("a hash");
     assert!(
@@ -72,7 +70,7 @@ fn ask_for_everything(backend: Backend) {
         .expect_status(0)
         .expect_absent("NOT")
         .expect_in_order(&["init| bulkhead: end: ok"]);
-    let lines = outcome.whole_lines_of("hostile");
+    let lines = outcome.lines_of("hostile");
     let probes: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("probe ")?.split_once(": ")).collect();
     for (number, (found, _)) in (1..).zip(&probes) {
         assert_eq!(found.parse(), Ok(number), "a question is missing, or was asked twice");
@@ -115,7 +113,7 @@ fn random_calls(limit: u64, manifest: &str, calls: &str, partitions: &[(&str, &s
     }
     let outcome = run_within(limit, manifest, Backend::Qemu, &[]).expect_status(0);
     for (seed, (name, neighbour)) in (1..).zip(partitions) {
-        let lines = outcome.whole_lines_of(name);
+        let lines = outcome.lines_of(name);
         println!("{}", lines.join("\n"));
         assert_eq!(lines.first(), Some(&format!("{calls} system calls, seed {seed}").as_str()), "{outcome}");
         let answered = lines.iter().filter_map(|line| line.strip_prefix("answered ")?.split_once(" times: "));
@@ -154,7 +152,7 @@ fn a_monitor_that_runs_its_guest_from_random_states_changes_nothing_for_others()
             .expect_in_order(&["polite| guest: off"])
             .expect_in_order(&["init| bulkhead: end: ok"]);
         for (seed, name) in [(1, "hostile"), (2, "shadowed")] {
-            let lines = outcome.whole_lines_of(&format!("{name}-vmm"));
+            let lines = outcome.lines_of(&format!("{name}-vmm"));
             assert_eq!(
                 lines.first(),
                 Some(&format!("40000 runs and calls of a monitor, seed {seed}").as_str()),

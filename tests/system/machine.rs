@@ -136,15 +136,12 @@ impl Outcome {
         self
     }
 
-    /// The lines that the partition or guest of this name printed.
+    /// The lines that the partition or guest of this name printed; without the beginnings of lines that the console showed again as a
+    /// whole, since somebody else's came in between.
     pub fn lines_of(&self, name: &str) -> Vec<&str> {
         let prefix = format!("{name}| ");
-        self.serial.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::trim_end).collect()
-    }
-
-    /// The same, without the beginnings of lines that the console showed again as a whole, since somebody else's came in between.
-    pub fn whole_lines_of(&self, name: &str) -> Vec<&str> {
-        let lines = self.lines_of(name);
+        let all = self.serial.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::trim_end);
+        let lines: Vec<_> = all.collect();
         let next = lines.iter().skip(1).map(Some).chain([None]);
         let is_whole =
             |line: &str, next: Option<&&str>| next.is_none_or(|next| *next == line || !next.starts_with(line));
