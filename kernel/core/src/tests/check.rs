@@ -49,10 +49,13 @@ fn contradictions(machine: &Machine) -> std::vec::Vec<u64> {
     (0..table_of(machine.init).length()).filter(agrees).collect()
 }
 
+/// What is damaged, and how.
+type Damage = (&'static str, fn(&Machine));
+
 #[test]
 fn every_damage_is_noticed() {
     assert_eq!(contradictions(&machine()), []);
-    let damages: [(&str, fn(&Machine)); 15] = [
+    let damages: [Damage; 15] = [
         ("a parent that does not know its child", |machine| slot_of(machine, 2).first_child.set(None)),
         ("a child without a parent", |machine| slot_of(machine, 4).parent.set(None)),
         ("a child of another parent", |machine| slot_of(machine, 4).parent.set(Some(slot_of(machine, 3)))),
@@ -77,8 +80,8 @@ fn every_damage_is_noticed() {
             let capability = slot_of(machine, 5).get();
             slot_of(machine, 5).set(crate::slot::Capability { object: 0, ..capability });
         }),
-        ("a use without a space", |machine| slot_of(machine, 5).set_usage(Usage::Mapped)),
-        ("a space without a use", |machine| slot_of(machine, 3).set_usage(Usage::None)),
+        ("a use without a space", |machine| slot_of(machine, 5).usage.set(Usage::Mapped)),
+        ("a space without a use", |machine| slot_of(machine, 3).usage.set(Usage::None)),
         ("a list of uses that is broken", |machine| slot_of(machine, 3).uses.previous.set(None)),
         ("a mapped page that is not counted", |machine| {
             let range = FrameRange::new(HostPhysical(slot_of(machine, 3).first()), PAGE_SIZE).expect("a page");
