@@ -94,6 +94,32 @@ fn examples_have_no_errors() {
     assert!(count >= 5);
 }
 
+/// Each broken manifest lists in its last lines, as `#! LINE:COLUMN CHECK: MESSAGE`, what is to be said of it. The lists are compared in
+/// whole by the tests of the manifest compiler, which has all files; here kernels may not have been fetched. A few are only warned of.
+#[test]
+fn broken_manifests_are_refused_by_the_command() {
+    let mut refused = 0;
+    for entry in fs::read_dir("tools/manifest/tests/broken").expect("broken manifests") {
+        let path = entry.expect("an entry").path();
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let output = run(&["check", path.to_str().expect("the path is text")]);
+        if output.status.code() == Some(0) {
+            continue;
+        }
+        let said = errors(&output);
+        assert_eq!(output.status.code(), Some(2), "{}:\n{said}", path.display());
+        let is_said = |line: &str| {
+            let (place, rest) = line.split_once(' ').expect("a place");
+            let (check, _) = rest.split_once(": ").expect("a check");
+            let place = if place.contains(".toml") { format!("/{place}]") } else { format!(":{place}]") };
+            said.contains(check) && said.contains(&place)
+        };
+        assert!(text.lines().filter_map(|line| line.strip_prefix("#! ")).any(is_said), "{}:\n{said}", path.display());
+        refused += 1;
+    }
+    assert!(refused >= 100, "{refused}");
+}
+
 #[test]
 fn machine_that_is_too_small() {
     let output = run(&["run", "partitions/native.toml", "--memory", "16"]);
