@@ -85,9 +85,10 @@ impl World {
         Self { machine, objects, grants, pending: Vec::new(), init, completed: 0 }
     }
 
-    /// Whether an object has not ended; its header's page may have become anything else since.
+    /// Whether an object has not ended; its header's page may have become anything else since. Callers of pending calls may have been
+    /// sorted out.
     fn exists(&self, id: u64) -> bool {
-        let object = self.objects[&id];
+        let Some(object) = self.objects.get(&id) else { return false };
         let range = FrameRange::page(object.page()).expect("a page");
         object.generation() == id && self.machine.engine.frames().is_kernel(range)
     }
