@@ -1,40 +1,7 @@
 //! Names of numbers in records.
 
 use bulkhead_abi::{ExitReason, Syscall, TraceKind};
-use bulkhead_trace_log::totals::EXIT_SLICE;
-
-/// Basic exit reasons (SDM vol. 3, appendix C), as virtual machine monitors call them where they count them, too.
-const EXITS: [(u64, &str); 29] = [
-    (0, "exception"),
-    (1, "interrupt"),
-    (2, "triple-fault"),
-    (7, "interrupt-window"),
-    (8, "nmi-window"),
-    (9, "task-switch"),
-    (10, "cpuid"),
-    (12, "hlt"),
-    (13, "invd"),
-    (14, "invlpg"),
-    (15, "rdpmc"),
-    (18, "vmcall"),
-    (28, "control-register"),
-    (29, "debug-register"),
-    (30, "io"),
-    (31, "rdmsr"),
-    (32, "wrmsr"),
-    (36, "mwait"),
-    (39, "monitor"),
-    (40, "pause"),
-    (43, "tpr-below-threshold"),
-    (44, "apic-access"),
-    (45, "virtualized-eoi"),
-    (48, "memory"),
-    (49, "memory-misconfiguration"),
-    (52, "timer"),
-    (54, "wbinvd"),
-    (55, "xsetbv"),
-    (56, "apic-write"),
-];
+use bulkhead_trace_log::{exits, totals::EXIT_SLICE};
 
 /// An exit, by the number under which it is counted.
 pub fn exit(number: u64) -> String {
@@ -44,10 +11,7 @@ pub fn exit(number: u64) -> String {
         EXIT_SLICE => "slice".to_owned(),
         DEADLINE => "deadline".to_owned(),
         FAILED => "entry-failed".to_owned(),
-        _ => match EXITS.iter().find(|(reason, _)| *reason == number) {
-            Some((_, name)) => (*name).to_owned(),
-            None => format!("exit-{number}"),
-        },
+        _ => exits::name(number).map_or_else(|| format!("exit-{number}"), str::to_owned),
     }
 }
 

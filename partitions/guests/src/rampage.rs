@@ -141,8 +141,9 @@ fn find(devices: &mut [Virtio; DEVICES]) -> usize {
     count
 }
 
+/// Writes to a device's register, or to the playground.
 fn store<T>(address: u32, value: T) {
-    // SAFETY: the address is a device's.
+    // SAFETY: nothing of this program lies there.
     unsafe { (address as usize as *mut T).write_volatile(value) }
 }
 

@@ -15,39 +15,10 @@ use alloc::vec::Vec;
 use bulkhead_machine::emulate::PioExit;
 use bulkhead_runtime::abi::{Error, ExitReason, StateGroups, VcpuState};
 use bulkhead_runtime::println;
+use bulkhead_trace_log::exits;
 
 /// Basic exit reasons that are counted each; the architecture has few more.
 const REASONS: usize = 64;
-/// The reasons that have a name here (SDM vol. 3, appendix C).
-const NAMES: [(usize, &str); 27] = [
-    (0, "exception"),
-    (2, "triple-fault"),
-    (7, "interrupt-window"),
-    (8, "nmi-window"),
-    (9, "task-switch"),
-    (10, "cpuid"),
-    (12, "hlt"),
-    (13, "invd"),
-    (14, "invlpg"),
-    (15, "rdpmc"),
-    (18, "vmcall"),
-    (28, "control-register"),
-    (29, "debug-register"),
-    (30, "io"),
-    (31, "rdmsr"),
-    (32, "wrmsr"),
-    (36, "mwait"),
-    (39, "monitor"),
-    (40, "pause"),
-    (43, "tpr-below-threshold"),
-    (44, "apic-access"),
-    (45, "virtualized-eoi"),
-    (48, "memory"),
-    (DEADLINE, "deadline"),
-    (54, "wbinvd"),
-    (55, "xsetbv"),
-    (56, "apic-write"),
-];
 /// The preemption timer's.
 const DEADLINE: usize = 52;
 const IO: u64 = 30;
@@ -157,11 +128,10 @@ fn checkpoint(state: &VcpuState) -> Option<u32> {
 impl Counts {
     fn print(&self, head: &str) {
         let mut line = String::from(head);
-        let exits =
-            (0..).zip(self.exits).map(|(reason, count)| match NAMES.iter().find(|(number, _)| *number == reason) {
-                Some((_, name)) => (String::from(*name), count),
-                None => (format!("exit-{reason}"), count),
-            });
+        let exits = (0..).zip(self.exits).map(|(reason, count)| match reason {
+            DEADLINE => (String::from("deadline"), count),
+            _ => (exits::name(reason as u64).map_or_else(|| format!("exit-{reason}"), String::from), count),
+        });
         let named = COUNTED.iter().zip(self.counted).chain(SHADOW.iter().zip(self.shadow));
         for (name, count) in exits.chain(named.map(|(name, count)| (String::from(*name), count))) {
             if count == 0 {

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    model::{Frame, Located, Manifest, Subject},
+    model::{Frame, Located, MIN_WINDOW_US, Manifest, Subject},
     read::show_time,
 };
 use bulkhead_abi::MAX_FRAME_SLOTS;
@@ -10,8 +10,6 @@ use bulkhead_plan::layout::MAX_CPUS;
 
 /// Shortest and longest frame, in microseconds.
 const FRAME_US: std::ops::RangeInclusive<u64> = 200..=10_000_000;
-/// Shortest window: a shorter one is mostly switching.
-const MIN_WINDOW_US: u64 = 50;
 /// Longest time that the kernel can promise to a call.
 const MAX_CALL_US: u64 = 500_000;
 
@@ -103,8 +101,11 @@ fn runs_on<'m>(manifest: &'m Manifest, frame: &'m Frame) -> impl Iterator<Item =
 /// Nobody has more windows than the kernel keeps; the gaps are those of whoever has none.
 pub(super) fn windows_are_not_too_many(context: &Context<'_>) {
     for frame in &context.manifest.frames {
-        let names = runs_on(context.manifest, frame).map(|subject| subject.name().value.as_str());
-        for name in names.filter(|name| frame.names(name)).chain([""]) {
+        let (named, rest): (Vec<_>, Vec<_>) = runs_on(context.manifest, frame)
+            .map(|subject| subject.name().value.as_str())
+            .partition(|name| frame.names(name));
+        let gaps = (!rest.is_empty() || frame.number() == Some(0)).then_some("");
+        for name in named.into_iter().chain(gaps) {
             let count = frame.slots(name).len();
             if count > MAX_FRAME_SLOTS {
                 let message = if name.is_empty() {
@@ -124,7 +125,7 @@ pub(super) fn windows_are_not_too_many(context: &Context<'_>) {
 /// Whoever runs on a CPU with a frame has a window, or there are gaps. Init runs in those of CPU 0.
 pub(super) fn everybody_has_time(context: &Context<'_>) {
     for frame in &context.manifest.frames {
-        if frame.length_us.is_none() || frame.slots("").iter().any(|(start, end)| end - start >= MIN_WINDOW_US) {
+        if frame.length_us.is_none() || !frame.slots("").is_empty() {
             continue;
         }
         let init = (frame.number() == Some(0)).then_some("init");
@@ -150,20 +151,18 @@ pub(super) fn budgets_are_for_the_rest(context: &Context<'_>) {
     }
 }
 
-/// Frame and slots of the CPU that an endpoint is on, for each of its clients that has a window there.
-fn windowed_clients<'m>(
+/// The frame of the CPU that an endpoint is on, with each of its clients.
+fn framed_clients<'m>(
     manifest: &'m Manifest,
     endpoint: &'m crate::model::Endpoint,
 ) -> impl Iterator<Item = (&'m Frame, &'m Located<String>)> {
     let cpu =
         endpoint.server.as_ref().and_then(|server| manifest.partition(&server.value)).map(|server| server.cpu.value);
     let frame = manifest.frames.iter().find(|frame| frame.number().is_some() && frame.number() == cpu);
-    frame.into_iter().flat_map(|frame| {
-        endpoint.clients().iter().filter(|client| frame.names(&client.value)).map(move |client| (frame, client))
-    })
+    frame.into_iter().flat_map(|frame| endpoint.clients().iter().map(move |client| (frame, client)))
 }
 
-/// The longest call that a server declares fits a window of each client.
+/// The longest call that a server declares fits a window of each client, or a gap if it has none.
 pub(super) fn calls_fit_a_window(context: &Context<'_>) {
     for endpoint in &context.manifest.endpoints {
         let Some(worst_case) = &endpoint.worst_case_us else { continue };
@@ -172,7 +171,7 @@ pub(super) fn calls_fit_a_window(context: &Context<'_>) {
             let report = context.reporter.error("frames::worst_case_out_of_range", &worst_case.span, message);
             report.help(format!("write 1 us to {}", show_time(MAX_CALL_US)));
         }
-        for (frame, client) in windowed_clients(context.manifest, endpoint) {
+        for (frame, client) in framed_clients(context.manifest, endpoint) {
             let longest = frame.slots(&client.value).iter().map(|(start, end)| end - start).max().unwrap_or(0);
             if longest < worst_case.value {
                 let (longest, needed) = (show_time(longest), show_time(worst_case.value));
@@ -188,7 +187,8 @@ pub(super) fn calls_fit_a_window(context: &Context<'_>) {
 /// A server that does not say how long it takes may be cut off in the middle of a call, and then keeps its other clients waiting.
 pub(super) fn calls_end_in_time(context: &Context<'_>) {
     for endpoint in context.manifest.endpoints.iter().filter(|endpoint| endpoint.worst_case_us.is_none()) {
-        if let Some((_, client)) = windowed_clients(context.manifest, endpoint).next() {
+        let mut clients = framed_clients(context.manifest, endpoint);
+        if let Some((_, client)) = clients.find(|(frame, client)| frame.names(&client.value)) {
             let message = format!("a window may end in the middle of a call of `{}`", client.value);
             let report = context.reporter.warning("frames::call_may_be_cut", &client.span, message);
             report.help("say how long the server takes at most: worst_case = \"50 us\"");
