@@ -79,6 +79,8 @@ fn is_trusted(line: &[u8]) -> bool {
 
 /// The function at an address and its line, with the functions into which it was inlined.
 fn describe(loader: &Loader, address: u64) -> Option<String> {
+    // The search counts up to the address behind it.
+    address.checked_add(1)?;
     // Of the function that was not inlined, the symbol says more than the line tables.
     let symbol = loader.find_symbol(address).map(|name| addr2line::demangle_auto(Cow::Borrowed(name), None));
     let mut frames = loader.find_frames(address).ok()?;
@@ -179,6 +181,12 @@ mod tests {
             );
             assert_eq!(after, "0x1 none@0x12\r\nend");
         }
+    }
+
+    #[test]
+    fn the_last_address_has_no_place() {
+        let text = "panic at kernel@0xffffffffffffffff\ninit| hello@0xffffffffffffffff ";
+        assert_eq!(Places::default().pass(text.as_bytes()), text.as_bytes());
     }
 
     /// Where a function of a program is whose name contains this.
