@@ -151,6 +151,7 @@ fn the_schema_sees_each_mistake() {
         "settings = { any = \"text\" }",
         "[system]\nend = { after = \"3 s\" }",
         "[switch.a]\nallow = [\"a -> b\", \"a <-> b\"]",
+        "[cpu.0]\nframe = \"10 ms\"\n[cpu.10]\nframe = \"10 ms\"",
     ] {
         assert_eq!(complaints(&validator, &whole(right)), [""; 0], "{right}");
     }
@@ -171,6 +172,7 @@ fn the_schema_sees_each_mistake() {
         "[channel.c]\nbetween = { first = \"a\" }",
         "[[guest.a.disk]]\nservice = \"b\"",
         "[channels.c]",
+        "[cpu.00]\nframe = \"10 ms\"",
     ] {
         assert_ne!(complaints(&validator, &whole(wrong)), [""; 0], "{wrong}");
     }

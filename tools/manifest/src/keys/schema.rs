@@ -97,7 +97,7 @@ fn value(kind: Kind, definitions: &mut Map<String, Value>) -> Value {
         }),
         Kind::Numbered(table) => json!({
             "type": "object",
-            "propertyNames": { "pattern": "^[0-9]+$" },
+            "propertyNames": { "pattern": "^(0|[1-9][0-9]*)$" },
             "additionalProperties": shape(table, definitions),
         }),
         Kind::Tables(table) => {

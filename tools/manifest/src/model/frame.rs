@@ -33,9 +33,9 @@ impl FrameWindow {
 }
 
 impl Frame {
-    /// The CPU, if its name is a number.
+    /// The CPU, if its name is a number as it is usually written: `0` has no other name, such as `00`.
     pub(crate) fn number(&self) -> Option<u64> {
-        self.cpu.value.parse().ok()
+        self.cpu.value.parse().ok().filter(|number: &u64| number.to_string() == self.cpu.value)
     }
 
     /// The slots in which somebody runs, in ascending order, those that touch joined: the windows that name it, or, for whom none
