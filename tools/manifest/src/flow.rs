@@ -127,21 +127,20 @@ impl FlowGraph {
                     continue;
                 };
                 self.both_ways(name, switch, "a network card");
-                let peers = manifest.peers_of(switch, name);
                 let by = format!("switch `{switch}`");
                 let count = manifest.ports_of(switch).count();
-                for (index, (peer, card)) in manifest.ports_of(switch).enumerate().take(16) {
-                    if peers >> index & 1 != 0 && card.vlan() == network.vlan() {
+                for (index, (peer, card)) in manifest.ports_of(switch).enumerate() {
+                    if manifest.may_send(switch, name, index) && card.vlan() == network.vlan() {
                         self.add(name, &peer.name.value, &by);
                     }
                 }
                 // What is sent outside may come back from there.
                 let Some(outside) = manifest.uplink_of(switch) else { continue };
-                if peers >> count & 1 != 0 {
+                if manifest.may_send(switch, name, count) {
                     self.add(name, outside, &by);
                 }
                 let number = manifest.ports_of(switch).position(|(guest, _)| guest.name.value == name);
-                if number.is_some_and(|number| manifest.peers_of(switch, outside) >> number & 1 != 0) {
+                if number.is_some_and(|number| manifest.may_send(switch, outside, number)) {
                     self.add(outside, name, &by);
                 }
             }

@@ -106,6 +106,13 @@ impl Manifest {
         ports.fold(0, |bits, (_, index)| bits | 1 << index)
     }
 
+    /// Whether the frames of a guest, or of the uplink, may go to a port of a switch. A port beyond the last that a switch can have, which is an
+    /// error, gets none.
+    pub(crate) fn may_send(&self, switch: &str, from: &str, port: usize) -> bool {
+        let shift = u32::try_from(port).unwrap_or(u32::MAX);
+        self.peers_of(switch, from).checked_shr(shift).is_some_and(|bits| bits & 1 != 0)
+    }
+
     /// The checks are for the guest's own kernel, whose modules they bring, if that is of a package.
     pub(crate) fn choose_checks(&mut self) {
         for guest in &mut self.guests {

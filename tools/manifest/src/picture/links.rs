@@ -85,8 +85,7 @@ impl Reader<'_> {
     /// Whether somebody hears the guest on a switch, and whether it hears somebody.
     fn reach(&self, guest: &Guest, card: &Network, switch: &str) -> (bool, bool) {
         let manifest = self.manifest;
-        let may =
-            |from: &str, port: usize| manifest.peers_of(switch, from).checked_shr(port as u32).unwrap_or(0) & 1 != 0;
+        let may = |from: &str, port: usize| manifest.may_send(switch, from, port);
         let ports: Vec<_> = manifest.ports_of(switch).collect();
         let same = |other: &Guest| other.name.value == guest.name.value;
         let Some(own) = ports.iter().position(|(other, _)| same(other)) else { return (false, false) };
