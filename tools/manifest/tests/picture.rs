@@ -118,3 +118,65 @@ trusted = ["lan"]
     assert_eq!(trusted[0].name, "lan");
     assert!(picture.subjects.iter().all(|subject| subject.console.is_none()));
 }
+
+#[test]
+fn channels_of_one_way_and_disks_of_everybody() {
+    let picture = pictured(
+        r#"
+[system]
+end = "never"
+[machine]
+iommu = true
+[machine.device.disk]
+model = "nvme"
+disk = "8 MiB"
+[partition.block]
+program = "nvme"
+devices = ["disk"]
+[memory.dma]
+partitions = ["block"]
+size = "512 KiB"
+dma = true
+[partition.client]
+program = "drivecheck"
+[[partition.client.disk]]
+service = "block"
+size = "1 MiB"
+[[partition.client.disk]]
+service = "block"
+offset = "1 MiB"
+size = "1 MiB"
+read_only = true
+[channel.both]
+between = { first = "block", second = "client" }
+[channel.reports]
+between = { first = "client", second = "block" }
+direction = "first to second"
+[guest.linux]
+memory = "96 MiB"
+kernel = "debian:linux-image-cloud-amd64"
+[[guest.linux.disk]]
+service = "block"
+offset = "2 MiB"
+size = "2 MiB"
+data = "copy"
+[[guest.linux.disk]]
+service = "block"
+offset = "4 MiB"
+size = "2 MiB"
+data = "shared"
+"#,
+    );
+    let shown: Vec<_> = picture.links.iter().map(|link| (link.name.as_str(), ends(&picture, link))).collect();
+    let expected = [
+        ("both", vec![("block", true), ("client", true)]),
+        ("reports", vec![("client", false), ("block", true)]),
+        ("0", vec![("client", true), ("block", true)]),
+        ("1", vec![("client", true), ("block", false)]),
+        ("0", vec![("linux", true), ("block", true)]),
+        ("1", vec![("linux", true), ("block", true)]),
+    ];
+    assert_eq!(shown, expected);
+    let details: Vec<_> = picture.links.iter().skip(2).map(|link| link.details.join(" ")).collect();
+    assert_eq!(details, ["1 MiB", "1 MiB read-only", "2 MiB copied", "2 MiB"]);
+}

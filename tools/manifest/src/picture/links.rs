@@ -2,7 +2,7 @@
 
 use super::{Link, LinkEnd, LinkKind};
 use crate::{
-    model::{Disk, Guest, Located, Manifest, Network},
+    model::{Disk, Guest, Located, Manifest, Network, Subject},
     read::show_size,
 };
 
@@ -10,9 +10,10 @@ use crate::{
 pub(super) fn links(manifest: &Manifest) -> Vec<Link> {
     let reader = Reader { manifest };
     let channels = manifest.channels.iter().map(|channel| {
-        let ends = channel.first.iter().chain(&channel.second).filter_map(|name| reader.end(name, true, false));
+        let first = channel.first.iter().filter_map(|name| reader.end(name, !channel.is_one_way(), false));
+        let second = channel.second.iter().filter_map(|name| reader.end(name, true, false));
         let kind = channel.kind.as_ref().map(|kind| kind.value.clone());
-        link(LinkKind::Channel, &channel.name.value, [Some(show_size(channel.memory.value)), kind], ends)
+        link(LinkKind::Channel, &channel.name.value, [Some(show_size(channel.memory.value)), kind], first.chain(second))
     });
     let endpoints = manifest.endpoints.iter().map(|endpoint| {
         let server = endpoint.server.iter().filter_map(|name| reader.end(name, true, true));
@@ -26,9 +27,14 @@ pub(super) fn links(manifest: &Manifest) -> Vec<Link> {
         let details = [size, memory.read_only.then(read_only), memory.dma.then(|| "DMA".to_owned())];
         link(LinkKind::Memory, &memory.name.value, details, ends)
     });
-    let devices = manifest.guests.iter().flat_map(|guest| {
-        let disks = guest.disks.iter().enumerate().map(|(number, disk)| reader.disk(guest, number, disk));
-        let cards = guest.networks.iter().enumerate().map(|(number, card)| reader.card(guest, number, card));
+    let devices = manifest.subjects().flat_map(|owner| {
+        let disks = owner.disks().iter().enumerate().map(move |(number, disk)| reader.disk(owner, number, disk));
+        let cards = match owner {
+            Subject::Partition(_) => Vec::new(),
+            Subject::Guest(guest) => {
+                guest.networks.iter().enumerate().map(|(number, card)| reader.card(guest, number, card)).collect()
+            }
+        };
         disks.chain(cards)
     });
     channels.chain(endpoints).chain(memories).chain(devices).collect()
@@ -52,6 +58,7 @@ fn number_of(number: usize, count: usize) -> String {
     if count > 1 { number.to_string() } else { String::new() }
 }
 
+#[derive(Clone, Copy)]
 struct Reader<'m> {
     manifest: &'m Manifest,
 }
@@ -62,12 +69,14 @@ impl Reader<'_> {
         Some(LinkEnd { subject, hears, serves })
     }
 
-    fn disk(&self, guest: &Guest, number: usize, disk: &Disk) -> Link {
+    fn disk(&self, owner: Subject<'_>, number: usize, disk: &Disk) -> Link {
         let service = disk.service.iter().filter_map(|name| self.end(name, !disk.read_only, true));
-        let ends = self.end(&guest.name, true, false).into_iter().chain(service);
+        let ends = self.end(owner.name(), true, false).into_iter().chain(service);
         let size = disk.size.as_ref().map(|size| show_size(size.value));
-        let details = [size, disk.read_only.then(read_only), disk.control.then(|| "control".to_owned())];
-        link(LinkKind::Disk, &number_of(number, guest.disks.len()), details, ends)
+        // The data of a native partition's disk always are; it says nothing of them.
+        let copied = (disk.is_copied && disk.data.is_some()).then(|| "copied".to_owned());
+        let details = [size, disk.read_only.then(read_only), disk.control.then(|| "control".to_owned()), copied];
+        link(LinkKind::Disk, &number_of(number, owner.disks().len()), details, ends)
     }
 
     /// A card has an arrow to its switch if somebody hears the guest there, and one to the guest if it hears somebody.

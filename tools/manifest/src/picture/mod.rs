@@ -127,7 +127,7 @@ pub struct Device {
 pub struct Link {
     /// What it is.
     pub kind: LinkKind,
-    /// Its name; a disk or card has one only if its guest has several.
+    /// Its name; a disk or card has one only if its owner has several.
     pub name: String,
     /// What else is said of it, in words.
     pub details: Vec<String>,
@@ -138,13 +138,13 @@ pub struct Link {
 /// What can be shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
-    /// Memory and a signal each way.
+    /// Memory and a signal each way, or one way.
     Channel,
     /// Calls of clients to a server.
     Endpoint,
     /// Memory.
     Memory,
-    /// A disk of a guest, and its service.
+    /// A disk of a guest or of a native partition, and its service.
     Disk,
     /// A network card of a guest, and its switch.
     Card,
