@@ -189,6 +189,8 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
     let memories = sum(&mut manifest.memories.iter().filter_map(|memory| Some(memory.size.as_ref()?.value)));
     let disks = manifest.disks().filter(|(_, disk)| disk.is_copied).map(|_| bulkhead_block_client::MEMORY_BYTES as u64);
     let disks = sum(&mut disks.into_iter());
+    let ring = manifest.trace.as_ref().map_or(0, |trace| trace.memory.value);
+    let rings = ring.saturating_mul(manifest.machine.cpus.value);
     // Page tables take a 512th of what they map, for guests twice.
     let tables = guests / 256;
     let parts = [
@@ -196,6 +198,7 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
         ("partitions and monitors", partitions.saturating_add(monitors)),
         ("channels and memory", channels.saturating_add(memories).saturating_add(disks)),
         ("kernel and tables", KERNEL_BYTES + tables),
+        ("trace rings", rings),
         ("modules", context.files.total_bytes()),
     ];
     let needed = sum(&mut parts.iter().map(|(_, bytes)| *bytes));
