@@ -64,6 +64,7 @@ pub(crate) fn all(context: &Context<'_>) {
         restart::watchdogs_can_act,
         restart::faults_are_sensible,
         cpus::machine_has_cpus,
+        restart::watchdogs_outlast_pauses,
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,

@@ -1,7 +1,10 @@
 //! Restarts, watchdogs, and faults that are injected.
 
 use super::Context;
-use crate::{model::Restart, read::show_time};
+use crate::{
+    model::{Manifest, Partition, Restart},
+    read::show_time,
+};
 
 /// Shortest watchdog: init and the program need time of their own.
 const MIN_WATCHDOG_US: u64 = 100_000;
@@ -29,6 +32,32 @@ pub(super) fn watchdogs_can_act(context: &Context<'_>) {
                 .reporter
                 .error("restart::watchdog_without_restart", &watchdog.span, "what hangs is not started anew")
                 .help(r#"add `restart = "always"`, or a limit"#);
+        }
+    }
+}
+
+/// The longest time that a partition goes without its CPU though it has work: between its slots of a frame, or with its budget used up.
+fn longest_pause(manifest: &Manifest, partition: &Partition) -> u64 {
+    let frame = manifest.frames.iter().find(|frame| frame.number() == Some(partition.cpu.value));
+    let slots = frame.and_then(|frame| frame.longest_pause(&partition.name.value));
+    let budget = partition.schedule.period_us.as_ref().zip(partition.schedule.budget_us.as_ref());
+    let budget = budget.map(|(period, budget)| period.value.saturating_sub(budget.value));
+    slots.max(budget).unwrap_or(0)
+}
+
+/// Init asks for a sign of life after half of a watchdog's time, and waits for it for the other half: within that the partition has to run.
+pub(super) fn watchdogs_outlast_pauses(context: &Context<'_>) {
+    for partition in &context.manifest.partitions {
+        let Some(watchdog) = &partition.watchdog_us else { continue };
+        let pause = longest_pause(context.manifest, partition);
+        if watchdog.value <= pause.saturating_mul(2) {
+            let name = &partition.name.value;
+            let message =
+                format!("`{name}` may be without its CPU for {}, and then be taken for dead", show_time(pause));
+            context.reporter.error("restart::watchdog_within_pause", &watchdog.span, message).help(format!(
+                "write more than {}: it has half of a watchdog's time to answer",
+                show_time(pause.saturating_mul(2))
+            ));
         }
     }
 }

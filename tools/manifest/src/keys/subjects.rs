@@ -22,8 +22,8 @@ pub(super) const PARTITION: Table = Table::new(
             "watchdog",
             Kind::Time,
             "none",
-            "a time of at least 100 ms: the partition is started anew if it shows no sign of life for so long; its program shows one \
-             whenever it waits for events",
+            "a time of at least 100 ms, and of more than twice the longest time that the partition is without a window of a frame or without \
+             budget: it is started anew if it shows no sign of life for so long; its program shows one whenever it waits for events",
         )
         .example(r#""1 s""#),
         Key::new("inject", Kind::Table(&INJECT), "none", "a fault, to try what then happens"),

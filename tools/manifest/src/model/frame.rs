@@ -46,6 +46,15 @@ impl Frame {
         if own.is_empty() { self.gaps() } else { joined(own) }
     }
 
+    /// The longest time from one slot of somebody's to the next, in microseconds; none if there is no slot.
+    pub(crate) fn longest_pause(&self, name: &str) -> Option<u64> {
+        let slots = self.slots(name);
+        let (first, last) = (slots.first()?.0, slots.last()?.1);
+        let around = self.length_us.as_ref()?.value.saturating_sub(last).saturating_add(first);
+        let between = slots.windows(2).filter_map(|pair| Some(pair.last()?.0.saturating_sub(pair.first()?.1)));
+        between.chain([around]).max()
+    }
+
     /// Whether a window names somebody.
     pub(crate) fn names(&self, name: &str) -> bool {
         self.windows.iter().any(|window| window.partitions.iter().any(|partition| partition.value == name))
