@@ -564,6 +564,13 @@ impl Manifest {
         self.partitions.iter().find(|partition| partition.name.value == name)
     }
 
+    /// The endpoints of which a partition is the server.
+    pub(crate) fn endpoints_served_by<'m>(&'m self, name: &str) -> impl Iterator<Item = &'m Endpoint> {
+        self.endpoints
+            .iter()
+            .filter(move |endpoint| endpoint.server.as_ref().is_some_and(|server| server.value == name))
+    }
+
     /// The first device of a partition that interrupts it, if it has one.
     pub(crate) fn interrupts_of<'m>(&self, partition: &'m Partition) -> Option<&'m Located<String>> {
         let interrupts = |name: &&Located<String>| {

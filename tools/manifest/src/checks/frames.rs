@@ -10,8 +10,6 @@ use bulkhead_plan::layout::MAX_CPUS;
 
 /// Shortest and longest frame, in microseconds.
 const FRAME_US: std::ops::RangeInclusive<u64> = 200..=10_000_000;
-/// Longest time that the kernel can promise to a call.
-const MAX_CALL_US: u64 = 500_000;
 
 /// A frame is of a CPU that the machine has.
 pub(super) fn cpus_are_there(context: &Context<'_>) {
@@ -148,51 +146,6 @@ pub(super) fn budgets_are_for_the_rest(context: &Context<'_>) {
         let message = format!("`{}` has a window and a budget", window.value);
         let report = context.reporter.error("frames::budget_in_window", &budget.span, message);
         report.also(&window.span, "its window").help("the window is its share: leave `budget` and `period` away");
-    }
-}
-
-/// The frame of the CPU that an endpoint is on, with each of its clients.
-fn framed_clients<'m>(
-    manifest: &'m Manifest,
-    endpoint: &'m crate::model::Endpoint,
-) -> impl Iterator<Item = (&'m Frame, &'m Located<String>)> {
-    let cpu =
-        endpoint.server.as_ref().and_then(|server| manifest.partition(&server.value)).map(|server| server.cpu.value);
-    let frame = manifest.frames.iter().find(|frame| frame.number().is_some() && frame.number() == cpu);
-    frame.into_iter().flat_map(|frame| endpoint.clients().iter().map(move |client| (frame, client)))
-}
-
-/// The longest call that a server declares fits a window of each client, or a gap if it has none.
-pub(super) fn calls_fit_a_window(context: &Context<'_>) {
-    for endpoint in &context.manifest.endpoints {
-        let Some(worst_case) = &endpoint.worst_case_us else { continue };
-        if !(1..=MAX_CALL_US).contains(&worst_case.value) {
-            let message = format!("a call cannot take {}", show_time(worst_case.value));
-            let report = context.reporter.error("frames::worst_case_out_of_range", &worst_case.span, message);
-            report.help(format!("write 1 us to {}", show_time(MAX_CALL_US)));
-        }
-        for (frame, client) in framed_clients(context.manifest, endpoint) {
-            let longest = frame.slots(&client.value).iter().map(|(start, end)| end - start).max().unwrap_or(0);
-            if longest < worst_case.value {
-                let (longest, needed) = (show_time(longest), show_time(worst_case.value));
-                let message =
-                    format!("a call of `{}` takes up to {needed}, and its longest window {longest}", client.value);
-                let report = context.reporter.error("frames::call_does_not_fit", &worst_case.span, message);
-                report.also(&client.span, "the client").help("no call would ever begin: make the window longer");
-            }
-        }
-    }
-}
-
-/// A server that does not say how long it takes may be cut off in the middle of a call, and then keeps its other clients waiting.
-pub(super) fn calls_end_in_time(context: &Context<'_>) {
-    for endpoint in context.manifest.endpoints.iter().filter(|endpoint| endpoint.worst_case_us.is_none()) {
-        let mut clients = framed_clients(context.manifest, endpoint);
-        if let Some((_, client)) = clients.find(|(frame, client)| frame.names(&client.value)) {
-            let message = format!("a window may end in the middle of a call of `{}`", client.value);
-            let report = context.reporter.warning("frames::call_may_be_cut", &client.span, message);
-            report.help("say how long the server takes at most: worst_case = \"50 us\"");
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A check looks at the model alone, reports all that breaks its rule, and leaves values that could not be read to the
 //! reader, which has reported them.
 
+mod calls;
 mod channels;
 mod covert;
 mod cpus;
@@ -57,14 +58,15 @@ pub(crate) fn all(context: &Context<'_>) {
         frames::windows_are_not_too_many,
         frames::everybody_has_time,
         frames::budgets_are_for_the_rest,
-        frames::calls_fit_a_window,
-        frames::calls_end_in_time,
         frames::interrupts_stay_out,
+        calls::calls_fit_a_window,
+        calls::calls_contain_their_calls,
+        calls::calls_end_in_time,
         restart::backoffs_are_in_range,
         restart::watchdogs_can_act,
+        restart::watchdogs_outlast_pauses,
         restart::faults_are_sensible,
         cpus::machine_has_cpus,
-        restart::watchdogs_outlast_pauses,
         cpus::cpus_exist,
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,

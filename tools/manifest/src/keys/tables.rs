@@ -202,8 +202,9 @@ const ENDPOINT: Table = Table::new(
             "worst_case",
             Kind::Time,
             "not known",
-            "the longest time that a call takes, at most 500 ms: where a client has a window of a frame, no call begins that would not \
-             end in it",
+            "the longest time that a call takes, at most 500 ms, with all calls that the server makes meanwhile: where the CPU has a \
+             frame, no call begins that would not end in its client's window or gap. It is more than that of each endpoint that the server \
+             itself calls",
         )
         .example(r#""50 us""#),
     ],
