@@ -6,7 +6,7 @@ use crate::dump::{self, Table};
 use crate::machine::{Outcome, has, run_within};
 
 /// Questions there must be at least.
-const PROBES: usize = 550;
+const PROBES: usize = 576;
 /// Of those, at least so many that end with a fault.
 const FAULTS: usize = 200;
 

@@ -130,7 +130,7 @@ fn processors_share_memory() {
     }
 }
 
-/// `cargo test --test system million -- --ignored`
+/// `cargo test --test system a_million -- --ignored`
 #[test]
 #[ignore = "takes minutes"]
 fn a_million_interrupts_arrive() {
