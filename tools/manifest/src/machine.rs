@@ -32,6 +32,12 @@ pub(crate) struct Device {
     pub(crate) span: Option<Span>,
 }
 
+/// Bytes of a disk's sector.
+pub(crate) const SECTOR: u64 = 512;
+
+/// The IDE controllers: they master the bus, as no other device with fixed ports does.
+pub(crate) const IDE: [&str; 2] = ["ide0", "ide1"];
+
 /// PCI configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2).
 const PCI_CONFIGURATION: PortRange = PortRange { first: 0xcf8, count: 8 };
 

@@ -540,6 +540,11 @@ impl<'a> Subject<'a> {
             Self::Guest(guest) => &guest.cpus,
         }
     }
+
+    /// Whether a thread of it is on a CPU.
+    pub(crate) fn runs_on(self, cpu: u64) -> bool {
+        self.cpus().iter().any(|own| own.value == cpu)
+    }
 }
 
 impl Manifest {

@@ -15,11 +15,6 @@ fn separated(manifest: &Manifest) -> Vec<(Subject<'_>, Subject<'_>)> {
     denied.chain(manifest.higher_and_lower()).filter(|(one, other)| one.name().value != other.name().value).collect()
 }
 
-/// Whether a subject runs on a CPU.
-fn runs_on(subject: Subject<'_>, cpu: u64) -> bool {
-    subject.cpus().iter().any(|own| own.value == cpu)
-}
-
 /// Whether the frame of a CPU never lets both of a pair run in one window, or in the gaps: neither takes time from the other.
 fn are_in_windows_apart(manifest: &Manifest, one: &str, other: &str, cpu: u64) -> bool {
     let frame = manifest.frames.iter().find(|frame| frame.number() == Some(cpu));
@@ -34,8 +29,8 @@ fn are_in_windows_apart(manifest: &Manifest, one: &str, other: &str, cpu: u64) -
 
 /// Whether two take time from one another on a CPU.
 fn share(manifest: &Manifest, one: Subject<'_>, other: Subject<'_>, cpu: u64) -> bool {
-    runs_on(one, cpu)
-        && runs_on(other, cpu)
+    one.runs_on(cpu)
+        && other.runs_on(cpu)
         && !are_in_windows_apart(manifest, &one.name().value, &other.name().value, cpu)
 }
 

@@ -3,15 +3,10 @@
 use super::Context;
 use crate::{
     diagnostic::Span,
-    machine::Device,
+    machine::{Device, IDE, SECTOR},
     model::{Disk, Manifest, Partition, Subject},
     read::show_size,
 };
-
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
-/// IDE controllers.
-const CONTROLLERS: [&str; 2] = ["ide0", "ide1"];
 
 fn disks<'a>(context: &Context<'a>) -> impl Iterator<Item = (Subject<'a>, &'a Disk)> {
     context.manifest.disks()
@@ -22,7 +17,7 @@ fn controller<'m>(manifest: &'m Manifest, service: &Partition) -> Option<&'m Dev
     let devices = service.devices.iter().filter_map(|device| manifest.device(&device.value));
     devices.into_iter().find(|device| match &device.pci {
         Some(pci) => pci.may_have_disk(),
-        None => CONTROLLERS.contains(&device.name.as_str()),
+        None => IDE.contains(&device.name.as_str()),
     })
 }
 

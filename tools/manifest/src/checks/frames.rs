@@ -76,7 +76,7 @@ pub(super) fn windows_are_for_somebody(context: &Context<'_>) {
             context.unknown("frames::unknown", name, "partition or guest", &manifest.subject_names());
             continue;
         };
-        if frame.number().is_some_and(|number| !subject.cpus().iter().any(|cpu| cpu.value == number)) {
+        if frame.number().is_some_and(|number| !subject.runs_on(number)) {
             let message = format!("`{}` does not run on CPU {}", name.value, frame.cpu.value);
             let report = context.reporter.error("frames::not_on_this_cpu", &name.span, message);
             report.help("move its window to the frame of its CPU, or it to this CPU");
@@ -91,15 +91,15 @@ fn named(manifest: &Manifest) -> impl Iterator<Item = (&Frame, &Located<String>)
 }
 
 /// Those who run on the CPU of a frame.
-fn runs_on<'m>(manifest: &'m Manifest, frame: &'m Frame) -> impl Iterator<Item = Subject<'m>> {
+fn subjects_of<'m>(manifest: &'m Manifest, frame: &'m Frame) -> impl Iterator<Item = Subject<'m>> {
     let number = frame.number();
-    manifest.subjects().filter(move |subject| subject.cpus().iter().any(|cpu| Some(cpu.value) == number))
+    manifest.subjects().filter(move |subject| number.is_some_and(|number| subject.runs_on(number)))
 }
 
 /// Nobody has more windows than the kernel keeps; the gaps are those of whoever has none.
 pub(super) fn windows_are_not_too_many(context: &Context<'_>) {
     for frame in &context.manifest.frames {
-        let (named, rest): (Vec<_>, Vec<_>) = runs_on(context.manifest, frame)
+        let (named, rest): (Vec<_>, Vec<_>) = subjects_of(context.manifest, frame)
             .map(|subject| subject.name().value.as_str())
             .partition(|name| frame.names(name));
         let gaps = (!rest.is_empty() || frame.number() == Some(0)).then_some("");
@@ -127,7 +127,7 @@ pub(super) fn everybody_has_time(context: &Context<'_>) {
             continue;
         }
         let init = (frame.number() == Some(0)).then_some("init");
-        let rest = runs_on(context.manifest, frame).map(|subject| subject.name().value.as_str());
+        let rest = subjects_of(context.manifest, frame).map(|subject| subject.name().value.as_str());
         let without: Vec<_> = init.into_iter().chain(rest.filter(|name| !frame.names(name))).collect();
         if !without.is_empty() {
             let message = format!("the frame of CPU {} has no time for {}", frame.cpu.value, without.join(", "));

@@ -3,15 +3,12 @@
 use super::Context;
 use crate::{
     diagnostic::Span,
-    machine::Device,
+    machine::{Device, IDE, SECTOR},
     model::{Located, Manifest, Partition},
     pci::{BUS, CLASSES, Model, PciDevice, parse_address},
     read::show_size,
 };
 use bulkhead_plan::{DeviceSelector, layout};
-
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
 
 fn devices<'a>(context: &Context<'a>) -> impl Iterator<Item = (&'a Device, &'a PciDevice, &'a Span)> {
     let devices = context.manifest.machine.devices.iter();
@@ -193,16 +190,11 @@ pub(super) fn owners_with_all_memory(manifest: &Manifest) -> Vec<(&Partition, &L
     if manifest.machine.iommu {
         return Vec::new();
     }
-    let has_dma = |name: &str| is_ide(name) || manifest.device(name).is_some_and(|device| device.pci.is_some());
+    let has_dma = |name: &str| IDE.contains(&name) || manifest.device(name).is_some_and(|device| device.pci.is_some());
     let owners = manifest.partitions.iter();
     owners
         .filter_map(|partition| Some((partition, partition.devices.iter().find(|device| has_dma(&device.value))?)))
         .collect()
-}
-
-/// The IDE controllers master the bus; no other device with fixed ports does.
-fn is_ide(name: &str) -> bool {
-    matches!(name, "ide0" | "ide1")
 }
 
 /// An IOMMU knows devices by their place on the bus, which an IDE controller with fixed ports has not.
@@ -211,7 +203,7 @@ pub(super) fn ide_is_not_behind_an_iommu(context: &Context<'_>) {
         return;
     }
     let devices = context.manifest.partitions.iter().flat_map(|partition| &partition.devices);
-    for device in devices.filter(|device| is_ide(&device.value)) {
+    for device in devices.filter(|device| IDE.contains(&device.value.as_str())) {
         context
             .reporter
             .error(

@@ -1,12 +1,9 @@
 //! Disks of guests and of native partitions.
 
 use super::{Compiler, channels::End, guests::DEVICE_CHANNEL_MEMORY, plan_name, without_target, writable};
-use crate::{model::Disk, read::DEFAULT_CHANNEL_MEMORY};
+use crate::{machine::SECTOR, model::Disk, read::DEFAULT_CHANNEL_MEMORY};
 use bulkhead_block_client::MEMORY_BYTES;
 use bulkhead_plan::{BindingFlags, BindingRecord, ChannelKind, Disk as PlanDisk, EntryKind, EnvironmentEntry};
-
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
 
 impl Compiler<'_> {
     /// Native partitions use their disks as guests' monitors use those that they copy.

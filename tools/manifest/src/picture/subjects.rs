@@ -49,8 +49,7 @@ fn slots(manifest: &Manifest, subject: Model<'_>) -> Vec<Slot> {
         let (cpu, frame_us) = (frame.number()?, frame.length_us.as_ref()?.value);
         let is_gap = !frame.names(name);
         let slot = move |(start_us, end_us)| Slot { cpu, frame_us, start_us, end_us, is_gap };
-        let is_here = subject.cpus().iter().any(|on| on.value == cpu);
-        is_here.then(|| frame.slots(name).into_iter().map(slot))
+        subject.runs_on(cpu).then(|| frame.slots(name).into_iter().map(slot))
     });
     frames.flatten().collect()
 }
