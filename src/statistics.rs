@@ -38,7 +38,8 @@ pub struct Counts {
 impl Counts {
     /// The exits that the guest has caused.
     pub fn exits(&self) -> u64 {
-        self.counts.iter().filter(|(name, _)| !name.contains('.')).map(|(_, count)| count).sum()
+        let of_guest = self.counts.iter().filter(|(name, _)| !name.contains('.'));
+        of_guest.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
     }
 
     /// A count.

@@ -106,7 +106,7 @@ pub fn chrome(trace: &Trace, output: &mut dyn Write) -> std::io::Result<()> {
             }
         }
     }
-    let lost: u64 = trace.log.cpus.values().map(|cpu| cpu.lost).sum();
+    let lost = trace.log.cpus.values().fold(0u64, |sum, cpu| sum.saturating_add(cpu.lost));
     let other_data = serde_json::json!({ "clock": format!("{} Hz", trace.log.hertz), "lost records": lost });
     serde_json::to_writer(&mut *output, &Document { trace_events: events, display_time_unit: "ns", other_data })?;
     output.flush()

@@ -40,7 +40,9 @@ pub fn partitions(trace: &Trace) -> String {
     if trace.is_empty() {
         return String::new();
     }
-    let all: u64 = trace.totals.partitions.values().filter_map(|counts| counts.get(&Count::Ticks)).sum();
+    let ticks = trace.totals.partitions.values().filter_map(|counts| counts.get(&Count::Ticks));
+    // Numbers are what the console, or a file, brought.
+    let all = ticks.fold(0u64, |sum, ticks| sum.saturating_add(*ticks));
     let heads = ["partition", "ticks", "share"].into_iter().chain(COLUMNS.map(|(head, _)| head)).chain(["restarts"]);
     let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
     for (&partition, counts) in &trace.totals.partitions {
@@ -69,7 +71,7 @@ pub fn partitions(trace: &Trace) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::EXAMPLE;
+    use super::super::{WRITER, tests::EXAMPLE};
     use super::*;
 
     #[test]
@@ -86,5 +88,18 @@ mod tests {
              server system calls: reply-receive=1\n"
         );
         assert_eq!(partitions(&Trace::of("init| x\n")), "");
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_summed_up() {
+        let line = |words: &str| format!("{WRITER}trace: {words}\n");
+        let most = u64::MAX;
+        let totals: String = [1, 2].map(|partition| line(&format!("totals {partition} ticks {most}"))).concat();
+        let lost: String = [0, 1].map(|cpu| line(&format!("{cpu} end 0 {most}"))).concat();
+        let trace = Trace::of(&(totals + &lost));
+        assert!(partitions(&trace).contains(&most.to_string()));
+        let mut bytes = Vec::new();
+        super::super::chrome(&trace, &mut bytes).unwrap();
+        assert!(String::from_utf8(bytes).unwrap().contains(&most.to_string()));
     }
 }
