@@ -62,6 +62,8 @@ pub(crate) struct Table {
     pub(crate) keys: &'static [Key],
     /// It has exactly one of its keys.
     pub(crate) is_choice: bool,
+    /// Its keys say one thing together: in a file that includes another it takes the place of the other's.
+    pub(crate) is_whole: bool,
 }
 
 /// A key of a table.
@@ -86,7 +88,7 @@ const MAX: u64 = i64::MAX as u64;
 impl Table {
     /// A table with a place of its own in the documentation.
     const fn new(name: &'static str, documentation: &'static str, keys: &'static [Key]) -> Self {
-        Self { name, documentation, keys, is_choice: false }
+        Self { name, documentation, keys, is_choice: false, is_whole: false }
     }
 
     /// A table that is part of another one's documentation.
@@ -94,9 +96,14 @@ impl Table {
         Self::new("", "", keys)
     }
 
+    /// The same, whose keys say one thing together.
+    const fn whole(keys: &'static [Key]) -> Self {
+        Self { is_whole: true, ..Self::part(keys) }
+    }
+
     /// The same, of which a manifest uses one key.
     const fn choice(keys: &'static [Key]) -> Self {
-        Self { is_choice: true, ..Self::part(keys) }
+        Self { is_choice: true, ..Self::whole(keys) }
     }
 
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
@@ -166,6 +173,19 @@ impl Kind {
             Self::Either(kinds) => kinds.iter().find_map(|kind| kind.table()),
             _ => None,
         }
+    }
+
+    /// What the key of such a table has as its value.
+    pub(crate) fn of_key(self, name: &str) -> Option<Self> {
+        match self {
+            Self::Named(table) | Self::Numbered(table) => Some(Self::Table(table)),
+            _ => self.table()?.key(name).map(|key| key.kind),
+        }
+    }
+
+    /// Whether it is one table, whose keys say one thing together.
+    pub(crate) fn is_whole(self) -> bool {
+        !matches!(self, Self::Named(_) | Self::Numbered(_)) && self.table().is_some_and(|table| table.is_whole)
     }
 }
 

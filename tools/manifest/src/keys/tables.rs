@@ -118,7 +118,7 @@ const INTERRUPTS: Table = Table::part(&[
     Key::new("polarity", Kind::Word(&["high", "low"]), "`\"high\"`", "what is active"),
 ]);
 
-const PCI: Table = Table::part(&[
+const PCI: Table = Table::whole(&[
     Key::new("vendor", Kind::Integer(0, 0xffff), "", "its vendor, together with `device`"),
     Key::new("device", Kind::Integer(0, 0xffff), "", "the vendor's number of it"),
     Key::new("class", Kind::Word(&["ahci", "nvme", "ethernet"]), "", "any device of this class"),

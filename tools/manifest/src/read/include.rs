@@ -3,7 +3,7 @@
 use super::table::TableReader;
 use crate::{
     diagnostic::{Reporter, SYNTAX, Span},
-    keys::ROOT,
+    keys::{Kind, ROOT},
     model::Located,
 };
 use std::{
@@ -108,7 +108,7 @@ pub(super) fn merged<'f>(files: &'f [File], reporter: &Reporter) -> (DeTable<'f>
         for error in errors {
             is_toml &= report(&error, file, reporter);
         }
-        merge(&mut table, moved(document.get_ref(), file.base));
+        merge(&mut table, moved(document.get_ref(), file.base), Some(Kind::Table(&ROOT)));
     }
     (table, is_toml)
 }
@@ -131,14 +131,16 @@ fn report(error: &toml::de::Error, file: &File, reporter: &Reporter) -> bool {
     is_duplicate
 }
 
-/// Tables are merged key by key; anything else is replaced.
-fn merge<'i>(table: &mut DeTable<'i>, with: DeTable<'i>) {
+/// Tables are merged key by key; anything else is replaced, and so are tables that say one thing.
+fn merge<'i>(table: &mut DeTable<'i>, with: DeTable<'i>, kind: Option<Kind>) {
     for (key, value) in with {
+        let kind = kind.and_then(|kind| kind.of_key(key.get_ref()));
+        let is_whole = kind.is_some_and(Kind::is_whole);
         let value = match (table.remove::<str>(key.get_ref()).map(|old| old.into_inner()), value) {
-            (Some(DeValue::Table(mut old)), new) if new.get_ref().is_table() => {
+            (Some(DeValue::Table(mut old)), new) if new.get_ref().is_table() && !is_whole => {
                 let span = new.span();
                 if let DeValue::Table(new) = new.into_inner() {
-                    merge(&mut old, new);
+                    merge(&mut old, new, kind);
                 }
                 Spanned::new(span, DeValue::Table(old))
             }
@@ -176,7 +178,7 @@ mod tests {
     fn merged_texts(texts: &[&str]) -> String {
         let tables = texts.iter().map(|text| DeTable::parse(text).unwrap());
         let mut all = DeTable::new();
-        tables.for_each(|table| merge(&mut all, table.into_inner()));
+        tables.for_each(|table| merge(&mut all, table.into_inner(), Some(Kind::Table(&ROOT))));
         let mut paths = Vec::new();
         list(&all, "", &mut paths);
         paths.join(" ")
@@ -199,6 +201,16 @@ mod tests {
         assert_eq!(merged_texts(&["[t.x]\na = 1\nb = 2", "[t.x]\nb = 3\n[t.y]\na = 5"]), "t.x.a=1 t.x.b=3 t.y.a=5");
         assert_eq!(merged_texts(&["t = { a = 1 }", "t = 3"]), "t=3");
         assert_eq!(merged_texts(&["t = 3", "t = { a = 1 }"]), "t.a=1");
+        assert_eq!(
+            merged_texts(&["[system]\nend = { after = 1 }", "[system]\nend = { partition = 2 }"]),
+            "system.end.partition=2"
+        );
+        let pci = ["vendor = 1, device = 2", "address = 3"];
+        let pci = pci.map(|pci| format!("[machine.device.d]\nvectors = 4\npci = {{ {pci} }}"));
+        assert_eq!(
+            merged_texts(&pci.each_ref().map(String::as_str)),
+            "machine.device.d.pci.address=3 machine.device.d.vectors=4"
+        );
         assert_eq!(merged_texts(&["[[t]]\na = 1\n[[t]]\na = 2", "[[t]]\na = 3"]), "t:array");
     }
 }

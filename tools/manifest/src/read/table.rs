@@ -30,7 +30,7 @@ pub(super) struct TableReader<'a, 'i> {
 const SIZE_HELP: &str = r#"write a whole number and B, KiB, MiB or GiB, such as "128 MiB""#;
 
 /// The description of a table whose keys are free to choose.
-static FREE: Table = Table { name: "", documentation: "", keys: &[], is_choice: false };
+static FREE: Table = Table { name: "", documentation: "", keys: &[], is_choice: false, is_whole: false };
 
 /// A value of the table.
 pub(super) struct Field<'a, 'i> {
