@@ -28,7 +28,7 @@ const UNATTENDED_LIMIT: Duration = Duration::from_secs(900);
 
 /// Builds, boots, watches; the status tells how it went.
 pub fn run(arguments: &RunArguments) -> miette::Result<u8> {
-    let trace = arguments.stats.then_some(Tracing { memory: trace::MEMORY, totals: true });
+    let trace = arguments.stats.then_some(Tracing { memory: None, totals: true });
     let Some(report) = boot(arguments, trace, None)? else {
         return Ok(crate::SETUP_ERROR);
     };

@@ -19,7 +19,7 @@ use crate::{
 pub fn run(arguments: &TraceArguments) -> miette::Result<u8> {
     let end_after_us = arguments.seconds.map(|seconds| seconds.saturating_mul(1_000_000));
     let ring = arguments.ring.as_ref().and_then(|ring| ring.parse::<u64>().ok());
-    let tracing = Tracing { memory: ring.map_or(trace::MEMORY, |mib| mib << 20), totals: false };
+    let tracing = Tracing { memory: ring.map(|mib| mib << 20), totals: false };
     let Some(report) = boot(&arguments.run, Some(tracing), end_after_us)? else {
         return Ok(crate::SETUP_ERROR);
     };

@@ -17,8 +17,6 @@ pub const WRITER: &str = "trace| ";
 const NAMES: &str = "init| bulkhead: trace: partition ";
 /// What init says of a partition that it starts anew, with its console prefix.
 const RESTART: (&str, &str) = ("init| bulkhead: partition ", " is started anew");
-/// Memory of each CPU's ring if the manifest does not say how much.
-pub const MEMORY: u64 = 256 << 10;
 
 /// A trace, with what is known of the partitions in it.
 #[derive(Debug, Default)]

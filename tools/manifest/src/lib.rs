@@ -82,8 +82,8 @@ pub struct Options<'a> {
 /// How a system is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracing {
-    /// Memory of each CPU's ring, if the manifest does not say how much.
-    pub memory: u64,
+    /// Memory of each CPU's ring, in bytes, if the manifest does not say how much; the usual amount if nobody does.
+    pub memory: Option<u64>,
     /// Records are only counted, whatever the manifest says.
     pub totals: bool,
 }

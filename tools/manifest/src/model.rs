@@ -51,10 +51,22 @@ pub(crate) struct Manifest {
 /// `[trace]`.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    /// Memory of each CPU's ring.
-    pub(crate) memory: Located<u64>,
+    /// Its place, if the manifest has it.
+    pub(crate) span: Span,
+    /// Memory of each CPU's ring, if somebody says how much.
+    pub(crate) memory: Option<Located<u64>>,
     /// Records are only counted.
     pub(crate) totals: bool,
+}
+
+/// Memory of each CPU's trace ring, if nobody says how much.
+const DEFAULT_TRACE_MEMORY: u64 = 256 << 10;
+
+impl Trace {
+    /// Memory of each CPU's ring, in bytes.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(DEFAULT_TRACE_MEMORY, |memory| memory.value)
+    }
 }
 
 /// `[policy]`.
@@ -150,12 +162,14 @@ impl Manifest {
 
     /// Adds the partition that writes out trace rings, behind all others, if the manifest or somebody else wants it.
     pub(crate) fn add_trace(&mut self, wanted: Option<Tracing>) {
-        if let (None, Some(wanted)) = (&self.trace, wanted) {
-            self.trace = Some(Trace { memory: Located::new(wanted.memory, 0..0), totals: false });
+        if let Some(wanted) = wanted {
+            let trace = self.trace.get_or_insert(Trace { span: 0..0, memory: None, totals: false });
+            let memory = wanted.memory.map(|memory| Located::new(memory, trace.span.clone()));
+            trace.memory = trace.memory.take().or(memory);
         }
         let totals = wanted.is_some_and(|wanted| wanted.totals);
         if let Some(trace) = &self.trace {
-            let span = trace.memory.span.clone();
+            let span = trace.span.clone();
             let setting = (Located::new("totals".to_owned(), span.clone()), "yes".to_owned());
             let settings = if trace.totals || totals { vec![setting] } else { Vec::new() };
             self.partitions.push(Partition { settings, ..Partition::added(TRACE, TRACE_PRIORITY, span) });
@@ -289,6 +303,8 @@ pub(crate) struct Partition {
     pub(crate) capabilities: bool,
     pub(crate) settings: Vec<(Located<String>, String)>,
     pub(crate) disks: Vec<Disk>,
+    /// The manifest has no table for it: the compiler adds it.
+    pub(crate) is_added: bool,
 }
 
 impl Partition {
@@ -313,6 +329,7 @@ impl Partition {
             capabilities: false,
             settings: Vec::new(),
             disks: Vec::new(),
+            is_added: true,
         }
     }
 }
@@ -515,6 +532,11 @@ impl<'a> Subject<'a> {
             Self::Partition(partition) => partition.must_finish,
             Self::Guest(guest) => guest.must_finish,
         }
+    }
+
+    /// Whether the manifest has no table for it.
+    pub(crate) fn is_added(self) -> bool {
+        matches!(self, Self::Partition(partition) if partition.is_added)
     }
 
     /// Its level in `[policy]`.

@@ -14,10 +14,15 @@ fn compiled(text: &str, look: impl FnOnce(&Compiled, &Plan<'_>)) {
     let path = world.manifest(text);
     let compiled = world.with_options(|options| compile(&path, options));
     let compiled = compiled.unwrap_or_else(|errors| panic!("{}", bulkhead_manifest::render(&errors)));
+    parsed(&compiled, |plan| look(&compiled, plan));
+}
+
+/// Hands a plan as init sees it to `look`.
+fn parsed<T>(compiled: &Compiled, look: impl FnOnce(&Plan<'_>) -> T) -> T {
     let mut words = vec![0u64; compiled.plan.len().div_ceil(8)];
     let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
     aligned[..compiled.plan.len()].copy_from_slice(&compiled.plan);
-    look(&compiled, &Plan::parse(aligned).unwrap());
+    look(&Plan::parse(aligned).unwrap())
 }
 
 #[test]
@@ -394,8 +399,28 @@ fn a_trace_has_a_ring_for_each_cpu_and_a_partition_that_reads_them() {
             plan.windows(7).any(|part| part == b"trace-0")
         })
     };
-    let wanted = Tracing { memory: 1 << 20, totals: false };
+    let wanted = Tracing { memory: Some(1 << 20), totals: false };
     assert_eq!((trace(None), trace(Some(wanted))), (false, true));
+}
+
+/// What the manifest says of the rings counts, then what the command says.
+#[test]
+fn rings_are_as_long_as_somebody_says() {
+    let ring = |table: &str, memory: Option<u64>| {
+        let world = World::new();
+        let path =
+            world.manifest(&format!("[system]\nend = \"never\"\n{table}\n[partition.hello]\nprogram = \"hello\"\n"));
+        let trace = Some(Tracing { memory, totals: false });
+        let compiled = world.with_options(|options| compile(&path, &Options { trace, ..*options })).unwrap();
+        parsed(&compiled, |plan| {
+            let (_, mut regions) = plan.trace().unwrap();
+            plan.regions()[regions.next().unwrap()].size
+        })
+    };
+    for (table, said) in [("", None), ("[trace]", None), ("[trace]\nmemory = \"64 KiB\"", Some(64 << 10))] {
+        assert_eq!(ring(table, None), said.unwrap_or(256 << 10), "{table}");
+        assert_eq!(ring(table, Some(1 << 20)), said.unwrap_or(1 << 20), "{table}");
+    }
 }
 
 #[test]

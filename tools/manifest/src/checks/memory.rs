@@ -2,9 +2,8 @@
 
 use super::Context;
 use crate::{
-    compile::MAX_TRACE_MEMORY,
     diagnostic::Span,
-    model::{Guest, Memory, Partition, TRACE},
+    model::{Guest, Memory, Trace},
     read::show_size,
 };
 use bulkhead_abi::PAGE_SIZE;
@@ -44,25 +43,6 @@ pub(super) fn sizes_are_whole_pages(context: &Context<'_>) {
                 .error("memory::not_whole_pages", &fixed.span, format!("{:#x} is not the start of a page", fixed.value))
                 .help("addresses are multiples of 0x1000, and not 0");
         }
-    }
-}
-
-/// Rings for traces have a power of two of pages, and the partition that writes them out is not given in another way.
-pub(super) fn trace_rings_are_sound(context: &Context<'_>) {
-    let manifest = context.manifest;
-    let Some(memory) = manifest.trace.as_ref().map(|trace| &trace.memory) else { return };
-    if !memory.value.is_power_of_two() || !(PAGE_SIZE..=MAX_TRACE_MEMORY).contains(&memory.value) {
-        context
-            .reporter
-            .error("memory::trace_ring", &memory.span, format!("{} cannot be a trace ring", show_size(memory.value)))
-            .help("write a power of two from 4 KiB to 16 MiB, such as \"256 KiB\"; each CPU gets so much");
-    }
-    let named = |partition: &&Partition| partition.name.value == TRACE && partition.name.span != memory.span;
-    if let Some(other) = manifest.partitions.iter().find(named) {
-        context
-            .reporter
-            .error("memory::trace_ring", &other.name.span, "`trace` is the partition that writes out the trace rings")
-            .help("give this one another name");
     }
 }
 
@@ -189,7 +169,7 @@ pub(super) fn everything_fits_the_machine(context: &Context<'_>) {
     let memories = sum(&mut manifest.memories.iter().filter_map(|memory| Some(memory.size.as_ref()?.value)));
     let disks = manifest.disks().filter(|(_, disk)| disk.is_copied).map(|_| bulkhead_block_client::MEMORY_BYTES as u64);
     let disks = sum(&mut disks.into_iter());
-    let ring = manifest.trace.as_ref().map_or(0, |trace| trace.memory.value);
+    let ring = manifest.trace.as_ref().map_or(0, Trace::ring_bytes);
     let rings = ring.saturating_mul(manifest.machine.cpus.value);
     // Page tables take a 512th of what they map, for guests twice.
     let tables = guests / 256;

@@ -21,6 +21,7 @@ mod pci;
 mod policy;
 mod restart;
 mod time;
+mod trace;
 
 use crate::{
     diagnostic::{Reporter, Span},
@@ -73,7 +74,6 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::features_can_be_withheld,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
-        memory::trace_rings_are_sound,
         memory::fixed_ranges_are_inside_the_machine,
         memory::fixed_ranges_are_apart,
         memory::addresses_are_apart,
@@ -90,6 +90,9 @@ pub(crate) fn all(context: &Context<'_>) {
         devices::devices_have_one_owner,
         devices::descriptions_are_possible,
         devices::resources_are_apart,
+        trace::rings_are_sound,
+        trace::writer_is_reserved,
+        trace::somebody_shows_it,
         pci::bus_is_reserved,
         pci::descriptions_are_possible,
         pci::addresses_are_apart,

@@ -17,15 +17,15 @@ fn devices<'a>(context: &Context<'a>) -> impl Iterator<Item = (&'a Device, &'a P
 
 /// The bus partition's name is taken when there is one.
 pub(super) fn bus_is_reserved(context: &Context<'_>) {
-    let mut named_so = context.manifest.subjects().filter(|subject| subject.name().value == BUS);
-    // The first one is the compiler's own.
-    if devices(context).next().is_some() && named_so.next().is_some() {
-        for subject in named_so {
-            context
-                .reporter
-                .error("pci::bus_is_reserved", &subject.name().span, "`bus` is the partition that finds PCI devices")
-                .help("give this one another name");
-        }
+    if devices(context).next().is_none() {
+        return;
+    }
+    let named_so = context.manifest.subjects().filter(|subject| subject.name().value == BUS);
+    for subject in named_so.filter(|subject| !subject.is_added()) {
+        context
+            .reporter
+            .error("pci::bus_is_reserved", &subject.name().span, "`bus` is the partition that finds PCI devices")
+            .help("give this one another name");
     }
 }
 

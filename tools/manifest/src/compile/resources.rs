@@ -2,7 +2,7 @@
 
 use super::{Compiler, plan_name, space::Space, without_target, writable};
 use crate::{
-    model::TRACE,
+    model::{TRACE, Trace},
     pci::{BUS, PciDevice},
 };
 use bulkhead_abi::PAGE_SIZE;
@@ -176,7 +176,7 @@ pub(crate) const MAX_TRACE_MEMORY: u64 = 16 << 20;
 impl Compiler<'_> {
     /// A ring for each CPU, which the program that writes them out sees read-only.
     pub(super) fn trace(&mut self) {
-        let Some(size) = self.manifest.trace.as_ref().map(|trace| trace.memory.value) else { return };
+        let Some(size) = self.manifest.trace.as_ref().map(Trace::ring_bytes) else { return };
         let Some(index) = self.index_of(TRACE) else { return };
         let cpus = self.manifest.machine.cpus.value as u32;
         self.writer.header.trace = index as u32;

@@ -25,6 +25,7 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         capabilities: table.boolean("capabilities", false),
         settings: table.table("settings").map(|settings| settings.free_strings()).unwrap_or_default(),
         disks: table.tables("disk").into_iter().map(disk).collect(),
+        is_added: false,
     };
     table.finish();
     partition

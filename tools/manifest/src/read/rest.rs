@@ -6,9 +6,6 @@ use crate::model::{Channel, Endpoint, Frame, FrameWindow, Located, Memory, Polic
 /// Memory of a channel that does not say it.
 pub(crate) const DEFAULT_CHANNEL_MEMORY: u64 = 16 << 10;
 
-/// Memory of each CPU's trace ring, of a manifest that does not say it.
-pub(crate) const DEFAULT_TRACE_MEMORY: u64 = 256 << 10;
-
 pub(super) fn channel(table: TableReader<'_, '_>) -> Channel {
     let between = table.require("between", TableReader::table);
     let end = |key| between.as_ref().and_then(|between| between.require(key, TableReader::string));
@@ -80,8 +77,8 @@ fn frame_window(table: TableReader<'_, '_>) -> FrameWindow {
 }
 
 pub(super) fn trace(table: &TableReader<'_, '_>) -> Trace {
-    let memory = table.size("memory").unwrap_or_else(|| table.default(DEFAULT_TRACE_MEMORY));
-    let trace = Trace { memory, totals: table.boolean("totals", false) };
+    let trace =
+        Trace { span: table.span.clone(), memory: table.size("memory"), totals: table.boolean("totals", false) };
     table.finish();
     trace
 }
