@@ -4,7 +4,8 @@ use crate::{
     Options,
     checks::nearest,
     diagnostic::Reporter,
-    model::{Located, Manifest},
+    model::{Located, Manifest, TRACE},
+    pci::BUS,
 };
 use object::{
     Architecture, Object, ObjectKind, ObjectSegment,
@@ -18,6 +19,9 @@ use std::{
 
 /// Program of a guest's monitor, unless the manifest names another.
 pub(crate) const MONITOR: &str = "vmm";
+
+/// Programs of partitions that the compiler adds, and of guests: no manifest names them.
+pub(crate) const ADDED: [&str; 3] = [MONITOR, BUS, TRACE];
 
 /// The program that builds the others: it is part of every system, and nobody asks for it.
 const INIT: &str = "init";
@@ -113,6 +117,7 @@ impl Files {
             None => crate::PROGRAMS.to_vec(),
         };
         if !known.contains(&name.value.as_str()) {
+            let known: Vec<_> = known.into_iter().filter(|name| !ADDED.contains(name)).collect();
             let help = match nearest(&name.value, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known programs are {}", known.join(", ")),

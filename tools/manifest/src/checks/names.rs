@@ -1,7 +1,7 @@
 //! Names, and what refers to partitions by name.
 
 use super::Context;
-use crate::model::{Console, EndCondition, Located, Subject};
+use crate::model::{Console, EndCondition, Located, Memory, Subject};
 use bulkhead_plan::Name;
 
 /// Longest name that a manifest gives: the compiler adds to it.
@@ -119,6 +119,39 @@ pub(super) fn consoles_are_known(context: &Context<'_>) {
                 .reporter
                 .error("names::console_unknown", &name.span, format!("`{}` cannot be its own console", name.value))
                 .help("name another partition, or write `console = false`");
+        }
+    }
+}
+
+/// Partitions that the compiler adds have what they need, and nothing else: neither channels nor memory, and nobody waits for them.
+pub(super) fn added_partitions_are_not_named(context: &Context<'_>) {
+    let manifest = context.manifest;
+    let channels = manifest.channels.iter().flat_map(|channel| channel.first.iter().chain(&channel.second));
+    let endpoints = manifest.endpoints.iter().flat_map(|endpoint| endpoint.server.iter().chain(endpoint.clients()));
+    let memories = manifest.memories.iter().flat_map(Memory::partitions);
+    let consoles = manifest.subjects().filter_map(|subject| match subject.console() {
+        Console::Named(name) => Some(name),
+        Console::Default | Console::Off => None,
+    });
+    let disks = manifest.disks().filter_map(|(_, disk)| disk.service.as_ref());
+    let cards = manifest.guests.iter().flat_map(|guest| &guest.networks).filter_map(|card| card.switch.as_ref());
+    let switches = manifest.switches.iter().map(|switch| &switch.name);
+    let end = match &manifest.system.end.value {
+        EndCondition::Partition(name) => Some(name),
+        _ => None,
+    };
+    let named =
+        channels.chain(endpoints).chain(memories).chain(consoles).chain(disks).chain(cards).chain(switches).chain(end);
+    for name in named {
+        if manifest.partition(&name.value).is_some_and(|partition| partition.is_added) {
+            context
+                .reporter
+                .error(
+                    "names::of_an_added_partition",
+                    &name.span,
+                    format!("`{}` is a partition of the system's own", name.value),
+                )
+                .help("it has what it needs, and nothing else: name a partition that the manifest describes");
         }
     }
 }

@@ -77,5 +77,5 @@ fn alternatives(kind: Kind) -> Vec<String> {
 
 /// Programs that a manifest asks for: the others come by themselves.
 pub(super) fn programs() -> impl Iterator<Item = &'static str> {
-    PROGRAMS.into_iter().filter(|name| ![crate::files::MONITOR, crate::pci::BUS].contains(name))
+    PROGRAMS.into_iter().filter(|name| !crate::files::ADDED.contains(name))
 }
