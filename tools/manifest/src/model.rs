@@ -364,6 +364,13 @@ pub(crate) struct Guest {
     pub(crate) networks: Vec<Network>,
 }
 
+/// Heap of a guest's monitor, unless the manifest says otherwise, in bytes: for itself, and for each disk whose data it copies.
+pub(crate) fn monitor_heap(disks: &[Disk]) -> u64 {
+    const ITSELF: u64 = 1 << 20;
+    const COPIED_DISK: u64 = 256 << 10;
+    ITSELF + COPIED_DISK * disks.iter().filter(|disk| disk.is_copied).count() as u64
+}
+
 /// `[[guest.NAME.network]]`.
 #[derive(Debug)]
 pub(crate) struct Network {

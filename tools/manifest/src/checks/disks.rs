@@ -4,7 +4,7 @@ use super::Context;
 use crate::{
     diagnostic::Span,
     machine::{Device, IDE, SECTOR},
-    model::{Disk, Manifest, Partition, Subject},
+    model::{Disk, Manifest, Partition, Subject, monitor_heap},
     read::show_size,
 };
 
@@ -87,6 +87,26 @@ pub(super) fn data_ways_are_known(context: &Context<'_>) {
                      and the service sees the disk's data alone",
                 );
         }
+    }
+}
+
+/// A monitor has room for what it copies.
+pub(super) fn monitors_can_copy(context: &Context<'_>) {
+    // What another program needs that runs a guest is its own affair.
+    for guest in context.manifest.guests.iter().filter(|guest| guest.monitor.is_none()) {
+        let (memory, usual) = (&guest.monitor_memory, monitor_heap(&guest.disks));
+        let Some(disk) = guest.disks.iter().find(|disk| disk.is_copied).filter(|_| memory.value < usual) else {
+            continue;
+        };
+        context
+            .reporter
+            .warning(
+                "disks::monitor_memory",
+                &memory.span,
+                format!("{} may be too little for the monitor of `{}`", show_size(memory.value), guest.name.value),
+            )
+            .also(&disk.span, "it copies the data of this disk")
+            .help(format!("write at least {}, or leave it out: that is what it then has", show_size(usual)));
     }
 }
 

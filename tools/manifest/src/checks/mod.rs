@@ -114,6 +114,7 @@ pub(crate) fn all(context: &Context<'_>) {
         disks::machine_has_a_disk,
         disks::services_are_known,
         disks::data_ways_are_known,
+        disks::monitors_can_copy,
         disks::ranges_are_whole_sectors,
         disks::ranges_are_on_the_disk,
         disks::ranges_are_apart,

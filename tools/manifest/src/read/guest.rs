@@ -1,7 +1,7 @@
 //! `[guest.NAME]` and its disks.
 
 use super::{console, partition::inject, restart, schedule, table::TableReader};
-use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Network};
+use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Network, monitor_heap};
 use bulkhead_plan::{Disk as PlanDisk, NetworkPort as PlanPort};
 
 /// Most bytes behind a frame's header, unless the manifest says otherwise (IEEE 802.3, 3.2.7).
@@ -9,10 +9,6 @@ const DEFAULT_MTU: u64 = 1500;
 
 /// Memory for shadow tables, unless the manifest says otherwise: at least, and for each processor.
 const SHADOW_MEMORY: (u64, u64) = (4 << 20, 1 << 20);
-/// Heap of a guest's monitor, unless the manifest says otherwise.
-const MONITOR_HEAP: u64 = 1 << 20;
-/// The same for each disk whose data it copies.
-const COPIED_DISK_HEAP: u64 = 256 << 10;
 /// How a disk's data are moved: copied by the guest's monitor.
 const COPY: &str = "copy";
 
@@ -23,7 +19,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let cpus = if cpus.is_empty() && !says_none { vec![table.default(0)] } else { cpus };
     let shadow_memory = (SHADOW_MEMORY.1 * cpus.len() as u64).clamp(SHADOW_MEMORY.0, MAX_SHADOW_MEMORY);
     let disks: Vec<_> = table.tables("disk").into_iter().map(disk).collect();
-    let monitor_heap = MONITOR_HEAP + COPIED_DISK_HEAP * disks.iter().filter(|disk| disk.is_copied).count() as u64;
+    let monitor_heap = monitor_heap(&disks);
     let monitor = table.string("monitor");
     let firmware = table.string("firmware");
     let guest = Guest {
