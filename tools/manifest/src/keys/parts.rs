@@ -31,11 +31,15 @@ pub(super) const BUDGET: Key = Key::new(
     "budget",
     Kind::Time,
     "no limit",
-    "most time that it gets in each period, for each processor; together with `period`",
+    "most time that it gets in each period, for each processor, at most all of it; together with `period`",
 )
 .example(r#""2 ms""#);
-pub(super) const PERIOD: Key =
-    Key::new("period", Kind::Time, "no limit", "after how long it has its budget anew; together with `budget`");
+pub(super) const PERIOD: Key = Key::new(
+    "period",
+    Kind::Time,
+    "no limit",
+    "after how long it has its budget anew, 100 us to 60 s; together with `budget`",
+);
 
 pub(super) const CONSOLE: Kind = Kind::Either(&[Kind::Name, Kind::False]);
 pub(super) const CONSOLE_DEFAULT: &str = "`\"console\"`, if there is one";

@@ -14,8 +14,8 @@ pub(super) const PARTITION: Table = Table::new(
         PRIORITY,
         BUDGET,
         PERIOD,
-        Key::new("memory", Kind::Size, "`\"256 KiB\"`", "size of its heap"),
-        Key::new("stack", Kind::Size, "`\"64 KiB\"`", "size of its stack").example(r#""64 KiB""#),
+        Key::new("memory", Kind::Size, "`\"256 KiB\"`", "size of its heap, at most 256 MiB"),
+        Key::new("stack", Kind::Size, "`\"64 KiB\"`", "size of its stack, less than 16 MiB").example(r#""64 KiB""#),
         Key::new("devices", NAMES, "none", "devices that it owns; a device has one owner").example(r#"["com1"]"#),
         RESTART,
         Key::new(
@@ -37,7 +37,7 @@ pub(super) const PARTITION: Table = Table::new(
             "whether it gets capabilities to itself and to what it has in `[memory]`, to map, derive and revoke: for programs that try \
              the kernel, as `hostile` does. What it has it can then also pass on over endpoints",
         ),
-        Key::new("settings", Kind::Texts, "none", "texts for the program, by names that it knows")
+        Key::new("settings", Kind::Texts, "none", "texts for the program, at most 2048 bytes each, by names that it knows")
             .example(r#"{ seconds = "5" }"#),
         Key::new("disk", Kind::Tables(&PARTITION_DISK), "none", "ranges of drives"),
     ],
@@ -61,7 +61,7 @@ const INJECT: Table = Table::part(&[
         "what [the partition does](#faults)",
     ),
     Key::new("after", Kind::Time, "`\"1 s\"`", "when it happens first"),
-    Key::new("every", Kind::Time, "`\"1 s\"`", "how long until the next one"),
+    Key::new("every", Kind::Time, "`\"1 s\"`", "how long until the next one, at least 10 ms"),
     Key::new("times", Kind::Integer(1, 1_000_000), "1", "how often it happens"),
 ]);
 
@@ -69,7 +69,7 @@ pub(super) const GUEST: Table = Table::new(
     "guest",
     "An unmodified operating system.",
     &[
-        Key::required("memory", Kind::Size, "size of its RAM"),
+        Key::required("memory", Kind::Size, "size of its RAM: what its kernel needs, 1 MiB to 256 GiB"),
         Key::new(
             "monitor",
             Kind::Name,
@@ -80,7 +80,7 @@ pub(super) const GUEST: Table = Table::new(
             .unless(&["monitor", "firmware"])
             .example(r#""debian:linux-image-cloud-amd64""#),
         Key::new("initrd", FILE, "none", "a file").example(r#""builtin:checks""#),
-        Key::new("command_line", Kind::Text, "none", "what its kernel is told"),
+        Key::new("command_line", Kind::Text, "none", "what its kernel is told, at most 2048 bytes"),
         Key::new(
             "firmware",
             FILE,
@@ -138,7 +138,7 @@ pub(super) const GUEST: Table = Table::new(
             "monitor_memory",
             Kind::Size,
             "`\"1 MiB\"`, and 256 KiB more for each disk that is copied",
-            "size of the heap of its virtual machine monitor",
+            "size of the heap of its virtual machine monitor, at most 256 MiB",
         )
         .example(r#""1 MiB""#),
         Key::new("disk", Kind::Tables(&DISK), "none", "virtio disks"),
@@ -217,7 +217,7 @@ const NETWORK: Table = Table::new(
         )
         .example(r#""52:54:00:00:00:01""#),
         Key::new("mtu", Kind::Integer(68, 1500), "1500", "most bytes behind a frame's header"),
-        Key::new("rate", Kind::Size, "no limit", "so many bytes a second may be sent"),
+        Key::new("rate", Kind::Size, "no limit", "so many bytes a second may be sent, at least 1 KiB"),
         Key::new("vlan", Kind::Integer(1, 4094), "none", "the VLAN that the card is in").example("5"),
         Key::new("features", Kind::Table(&NETWORK_FEATURES), "all", "what the guest is not to have"),
     ],

@@ -65,7 +65,7 @@ const MACHINE: Table = Table::new(
     "What the manifest counts on. `bulkhead run` starts an emulator that has it.",
     &[
         Key::new("cpus", Kind::Integer(1, 64), "1", "number of CPUs; they are numbered from 0"),
-        Key::new("memory", Kind::Size, "`\"512 MiB\"`", "main memory"),
+        Key::new("memory", Kind::Size, "`\"512 MiB\"`", "main memory, at most 16 TiB"),
         Key::new("disk", Kind::Size, "no disk", "size of the disk on the first IDE channel"),
         Key::new(
             "iommu",
@@ -113,7 +113,7 @@ const PORTS: Table = Table::part(&[
 ]);
 
 const INTERRUPTS: Table = Table::part(&[
-    Key::required("line", Kind::Integer(0, 255), "global system interrupt"),
+    Key::required("line", Kind::Integer(0, 239), "global system interrupt"),
     Key::new("trigger", Kind::Word(&["edge", "level"]), "`\"edge\"`", "how it is signalled"),
     Key::new("polarity", Kind::Word(&["high", "low"]), "`\"high\"`", "what is active"),
 ]);
@@ -171,7 +171,7 @@ const CHANNEL: Table = Table::new(
     "Shared memory and a signal each way between two partitions or guests.",
     &[
         Key::required("between", Kind::Table(&BETWEEN), "its two ends"),
-        Key::new("memory", Kind::Size, "`\"16 KiB\"`", "size of the memory"),
+        Key::new("memory", Kind::Size, "`\"16 KiB\"`", "size of the memory, at most 64 MiB"),
         Key::new(
             "kind",
             Kind::Word(&["raw", "text"]),
@@ -202,7 +202,7 @@ const ENDPOINT: Table = Table::new(
             "worst_case",
             Kind::Time,
             "not known",
-            "the longest time that a call takes, at most 500 ms, with all calls that the server makes meanwhile: where the CPU has a \
+            "the longest time that a call takes, 1 us to 500 ms, with all calls that the server makes meanwhile: where the CPU has a \
              frame, no call begins that would not end in its client's window or gap. It is more than that of each endpoint that the server \
              itself calls",
         )
@@ -231,7 +231,7 @@ const MEMORY: Table = Table::new(
     "Memory of a partition's own, or shared.",
     &[
         Key::required("partitions", NAMES, "the native partitions that have it"),
-        Key::required("size", Kind::Size, "how much it is"),
+        Key::required("size", Kind::Size, "how much it is, at most 64 GiB"),
         Key::new("read_only", Kind::Boolean, "`false`", "whether it is mapped read-only"),
         Key::new("dma", Kind::Boolean, "`false`", "whether they learn its physical address, to give it to a device"),
         Key::new(
