@@ -30,7 +30,7 @@ pub enum Command {
     Build(BuildArguments),
     /// Build an image and run it on an emulated machine
     Run(RunArguments),
-    /// Run it and record what happens on its CPUs: a trace for Perfetto, and a summary
+    /// Run it and record what happens on its CPUs, or read that in a saved log: a trace for Perfetto, and a summary
     Trace(TraceArguments),
     /// Add functions and lines of the source to a saved log of a crash or a panic
     Symbolize {
@@ -90,10 +90,15 @@ pub struct RunArguments {
 }
 
 #[derive(Args)]
+#[command(mut_arg("manifest", |manifest| manifest.required(false).required_unless_present("log")))]
 pub struct TraceArguments {
+    /// What is run; nothing where a log is read.
     #[command(flatten)]
-    pub run: RunArguments,
-    /// Where the trace goes, in Chrome's JSON format [default: beside the other outputs under target/]
+    pub run: Option<RunArguments>,
+    /// Read the trace in a saved serial log, such as one of --serial or of a real machine, instead of running a system
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["RunArguments", "ring", "seconds"])]
+    pub log: Option<PathBuf>,
+    /// Where the trace goes, in Chrome's JSON format [default: beside the other outputs under target/; of a log, its name and .json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// MiB of memory for each CPU's ring, a power of two, unless the manifest says how much [default: 256 KiB]
@@ -135,6 +140,25 @@ mod tests {
     #[test]
     fn definition_is_sound() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn traces_are_of_a_run_or_of_a_log() {
+        let parse = |words: &str| {
+            let arguments = Arguments::try_parse_from(["bulkhead"].into_iter().chain(words.split(' ')));
+            match arguments.map(|arguments| arguments.command) {
+                Ok(Command::Trace(trace)) => Some((trace.run.map(|run| run.manifest), trace.log)),
+                _ => None,
+            }
+        };
+        let file = |name: &str| Some(PathBuf::from(name));
+        assert_eq!(parse("trace m.toml --seconds 5 --stats"), Some((file("m.toml"), None)));
+        assert_eq!(parse("trace --log serial.log -o t.json"), Some((None, file("serial.log"))));
+        for wrong in
+            ["trace", "trace --stats", "trace m.toml --log l", "trace --log l --cpus 2", "trace --log l --ring 1"]
+        {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

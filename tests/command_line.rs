@@ -128,6 +128,23 @@ fn machine_that_is_too_small() {
 }
 
 #[test]
+fn the_trace_of_a_saved_log_is_summed_up() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let log = directory.join("trace.log");
+    let file = log.to_str().expect("the path is text");
+    let text = "init| bulkhead: trace: partition hello is 3\r\ntrace| trace: totals 3 ticks 77\r\n";
+    fs::write(&log, text).expect("the directory is writable");
+    let output = run(&["trace", "--log", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.lines().any(|line| line.split_whitespace().take(3).eq(["hello", "77", "100.0"])), "{shown}");
+    fs::write(&log, "init| bulkhead: end: ok\r\n").expect("the directory is writable");
+    let output = run(&["trace", "--log", file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("no trace in this log"), "{}", errors(&output));
+}
+
+#[test]
 fn missing_tools_come_with_the_line_that_installs_them() {
     let output = bulkhead(&["build", "partitions/native.toml"]).env("PATH", "").output().expect("the command starts");
     assert_eq!(output.status.code(), Some(2));
