@@ -1,7 +1,12 @@
 //! The entries of an environment: the record, and what each kind of it means.
 
+mod guest;
+mod pci;
+
+pub use guest::*;
+pub use pci::*;
+
 use crate::Name;
-use bulkhead_abi::CpuFeatures;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Declares an enum with numbers and `from_number`.
@@ -130,29 +135,6 @@ numbered! {
         Server = 0,
         /// Calls.
         Client = 1,
-    }
-}
-
-numbered! {
-    /// How a guest's memory is translated.
-    pub enum Paging {
-        /// Extended page tables where the processor has them, shadow page tables elsewhere.
-        Auto = 0,
-        /// Extended page tables.
-        Ept = 1,
-        /// Shadow page tables.
-        Shadow = 2,
-    }
-}
-
-impl Paging {
-    /// Whether that means shadow page tables on a processor with these features.
-    pub const fn is_shadow(self, features: CpuFeatures) -> bool {
-        match self {
-            Self::Auto => !features.contains(CpuFeatures::EPT),
-            Self::Ept => false,
-            Self::Shadow => true,
-        }
     }
 }
 
@@ -291,146 +273,6 @@ pub struct Interrupt<'a> {
     pub index: u64,
 }
 
-/// A function on the PCI bus that the partition owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PciFunction<'a> {
-    /// Device.
-    pub name: &'a str,
-    /// Bus << 8 | device << 3 | function.
-    pub address: u16,
-    /// Vendor.
-    pub vendor: u16,
-    /// Device, as its vendor numbers it.
-    pub device: u16,
-    /// Class << 16 | subclass << 8 | programming interface.
-    pub class: u32,
-    /// The MSI-X table, if its messages are of that kind.
-    pub msix: Option<MsixTable>,
-}
-
-/// Where a device has its MSI-X table (PCI Local Bus Specification 3.0, 6.8.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MsixTable {
-    /// Index of the BAR.
-    pub bar: u8,
-    /// Byte offset in it, a multiple of 8.
-    pub offset: u32,
-    /// Entries, of 16 bytes each.
-    pub entries: u16,
-}
-
-/// PCI configuration space in memory, mapped uncached (PCI Express Base Specification 3.0, 7.2.2): in the bus service, where the
-/// machine has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigurationSpace {
-    /// Where it is mapped.
-    pub address: u64,
-    /// Bytes: 1 MiB for each bus.
-    pub size: u64,
-    /// Number of the bus that it begins with.
-    pub first_bus: u8,
-}
-
-/// The registers of a DMA remapping unit, mapped uncached, and its fault interrupt: in the bus service, where the machine has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemappingUnit<'a> {
-    /// Where the registers are mapped.
-    pub address: u64,
-    /// Bytes of them.
-    pub size: u64,
-    /// The message interrupt that says that there are faults.
-    pub interrupt: Interrupt<'a>,
-}
-
-/// Where a virtio device has its structures, all in one BAR (virtio 1.2, 4.1.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VirtioStructures<'a> {
-    /// Device.
-    pub name: &'a str,
-    /// Index of the BAR.
-    pub bar: u8,
-    /// Bytes between the places of two queues' notifications.
-    pub notify_multiplier: u32,
-    /// Offset and length of the common structure.
-    pub common: (u32, u32),
-    /// Of the notifications.
-    pub notify: (u32, u32),
-    /// Of the device-specific configuration.
-    pub device: (u32, u32),
-}
-
-/// The beginning of a device's memory BAR, mapped uncached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceMemory<'a> {
-    /// Device.
-    pub name: &'a str,
-    /// Index of the BAR, 0 to 5.
-    pub bar: u8,
-    /// Where it is mapped.
-    pub address: u64,
-    /// Bytes that are mapped, in whole pages, at most [`crate::layout::DEVICE_WINDOW`].
-    pub size: u64,
-    /// Bytes of the BAR.
-    pub bar_size: u64,
-}
-
-/// A range of a guest's RAM, mapped in the partition (and by init in the guest's space). In a block service also the memory of a disk whose
-/// owner it shares nothing else with: then the disk's name stands for the guest's, and the owner has it as [`Memory`] of that name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestMemory<'a> {
-    /// Guest.
-    pub guest: &'a str,
-    /// Where it is mapped in the partition.
-    pub address: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Host-physical address, 0 if the partition may not know it (the vmm may not).
-    pub physical: u64,
-    /// Guest-physical address of its first byte.
-    pub guest_physical: u64,
-    /// Capability, for a monitor that maps parts of it elsewhere in the guest's space; 0 for none.
-    pub slot: u64,
-}
-
-/// The guest space of a vmm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestSpace {
-    /// Capability, for doorbells.
-    pub slot: u64,
-    /// Translation.
-    pub paging: Paging,
-    /// RAM of the guest in bytes.
-    pub memory: u64,
-    /// Whether the guest has a high precision event timer.
-    pub hpet: bool,
-    /// Whether the vmm is to count exits, and to print the counts.
-    pub statistics: bool,
-    /// Features of the processor that the guest is not to have: bits as in `bulkhead_machine::policy::withheld`.
-    pub withheld: u64,
-}
-
-impl GuestSpace {
-    /// Bit of the entry's third parameter: the guest has a high precision event timer.
-    pub const HPET: u64 = 1;
-    /// The same: the vmm is to count exits.
-    pub const STATISTICS: u64 = 2;
-}
-
-/// A guest processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vcpu {
-    /// Capability.
-    pub slot: u64,
-    /// Where the vmm maps its state page and its virtual-APIC page (`VcpuMethod::MapState`).
-    pub state: u64,
-    /// Number in the guest, from 0; also its APIC id.
-    pub index: u32,
-    /// CPU that it runs on.
-    pub cpu: u32,
-    /// The vmm's thread that runs it: 0 the first, else the index of a [`Thread`].
-    pub thread: u32,
-}
-
 /// A further thread of the partition, that its first thread sets up and starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thread {
@@ -457,79 +299,6 @@ pub struct Module<'a> {
     pub address: u64,
     /// Bytes.
     pub size: u64,
-}
-
-/// A disk of a guest or a native partition: a range of a physical disk, served by a block service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk<'a> {
-    /// Name of it and of its channel.
-    pub name: &'a str,
-    /// Whose it is, in the service; the service, in the vmm or the native partition.
-    pub peer: &'a str,
-    /// First sector (512 bytes) on the physical disk; 0 but in the service.
-    pub first_sector: u64,
-    /// Sectors.
-    pub sectors: u64,
-    /// Whether writes are refused.
-    pub read_only: bool,
-    /// What of the drive the guest is not to have: [`Disk::NO_DISCARD`]...
-    pub withheld: u64,
-    /// Number of the disk in its guest, from 0.
-    pub index: u32,
-}
-
-impl Disk<'_> {
-    /// Bit of the entry's third parameter: writes are refused.
-    pub const READ_ONLY: u64 = 1;
-    /// The same: no discards, whatever the drive has.
-    pub const NO_DISCARD: u64 = 1 << 1;
-    /// The same: no write-zeroes requests.
-    pub const NO_WRITE_ZEROES: u64 = 1 << 2;
-    /// The same: no flushes.
-    pub const NO_FLUSH: u64 = 1 << 3;
-    /// The same: one queue.
-    pub const ONE_QUEUE: u64 = 1 << 4;
-    /// A disk's control channel is a text channel. In the service it is called `GUEST/ctlN`, this being its middle part: guest and
-    /// number are those of the disk.
-    pub const CONTROL: &'static str = "ctl";
-}
-
-/// A guest's network card: a port of a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NetworkPort<'a> {
-    /// Name of it and of its channel.
-    pub name: &'a str,
-    /// The guest, in the switch; the switch, in the vmm.
-    pub peer: &'a str,
-    /// Address of the card.
-    pub mac: [u8; 6],
-    /// Most bytes behind a frame's header.
-    pub mtu: u16,
-    /// Ports of the switch that it may send to: bit `n` for the `n`-th of these entries.
-    pub peers: u16,
-    /// Checksum offload.
-    pub checksum: bool,
-    /// TCP segmentation offload.
-    pub segmentation: bool,
-    /// Most bytes a second that it sends; 0 for no limit.
-    pub rate: u64,
-    /// The VLAN that it is in, 1 to 4094; 0 for none.
-    pub vlan: u16,
-    /// It is no guest's card but the switch's own, the device of the same name: the outside.
-    pub uplink: bool,
-    /// Number of the card in its guest, from 0.
-    pub index: u32,
-}
-
-impl NetworkPort<'_> {
-    /// Bit of the entry's second parameter: checksum offload.
-    pub const CHECKSUM: u64 = 1 << 16;
-    /// The same: TCP segmentation offload.
-    pub const SEGMENTATION: u64 = 1 << 17;
-    /// The same: the uplink, the last port of its switch.
-    pub const UPLINK: u64 = 1 << 18;
-    /// Where the VLAN begins in the same parameter.
-    pub const VLAN: u32 = 32;
 }
 
 /// The page through which a partition tells init how it fares; its first word is a [`crate::StatusReport`] number.
