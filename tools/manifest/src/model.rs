@@ -2,19 +2,17 @@
 //!
 //! A value that is missing or that could not be read is `None` here: it has been reported, and checks pass over it.
 
+mod added;
 mod frame;
+mod network;
 
+pub(crate) use added::{TRACE, Trace};
 pub(crate) use frame::{Frame, FrameWindow, MIN_WINDOW_US};
+pub(crate) use network::{Flow, Network, Switch, parse_mac};
 
-use crate::{
-    Tracing,
-    diagnostic::Span,
-    machine::Device,
-    pci::{BUS, CONFIGURATION},
-};
+use crate::{diagnostic::Span, machine::Device};
 use bulkhead_plan::Fault;
 use bulkhead_plan::layout;
-use std::path::PathBuf;
 
 /// Most memory for the shadow tables of a guest: with its page tables it is given to the kernel as one piece of at most 16 MiB.
 pub(crate) const MAX_SHADOW_MEMORY: u64 = 12 << 20;
@@ -48,27 +46,6 @@ pub(crate) struct Manifest {
     pub(crate) trace: Option<Trace>,
 }
 
-/// `[trace]`.
-#[derive(Debug)]
-pub(crate) struct Trace {
-    /// Its place, if the manifest has it.
-    pub(crate) span: Span,
-    /// Memory of each CPU's ring, if somebody says how much.
-    pub(crate) memory: Option<Located<u64>>,
-    /// Records are only counted.
-    pub(crate) totals: bool,
-}
-
-/// Memory of each CPU's trace ring, if nobody says how much.
-const DEFAULT_TRACE_MEMORY: u64 = 256 << 10;
-
-impl Trace {
-    /// Memory of each CPU's ring, in bytes.
-    pub(crate) fn ring_bytes(&self) -> u64 {
-        self.memory.as_ref().map_or(DEFAULT_TRACE_MEMORY, |memory| memory.value)
-    }
-}
-
 /// `[policy]`.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
@@ -78,131 +55,6 @@ pub(crate) struct Policy {
     pub(crate) trusted: Vec<Located<String>>,
     /// Names of levels, from the lowest to the highest: information flows up.
     pub(crate) levels: Vec<Located<String>>,
-}
-
-/// Priority of the bus service, which runs alone, before the seal.
-const BUS_PRIORITY: u64 = 20;
-
-/// Name and program of the partition that writes out trace rings.
-pub(crate) const TRACE: &str = "trace";
-/// Its priority: it counts records before they are overwritten, whoever else is busy.
-const TRACE_PRIORITY: u64 = 62;
-
-/// The initial RAM disk that checks its machine, and what tells it the kernel that it is for.
-const CHECKS: &str = "builtin:checks";
-
-impl Manifest {
-    /// The cards on a switch with their guests, in the order of its ports.
-    pub(crate) fn ports_of<'m>(&'m self, switch: &'m str) -> impl Iterator<Item = (&'m Guest, &'m Network)> + 'm {
-        let all = self.guests.iter().flat_map(|guest| guest.networks.iter().map(move |network| (guest, network)));
-        all.filter(move |(_, network)| network.switch.as_ref().is_some_and(|named| named.value == switch))
-    }
-
-    /// The network card that is a switch's uplink, its last port: the first device of its partition on the PCI bus.
-    pub(crate) fn uplink_of<'m>(&'m self, switch: &'m str) -> Option<&'m str> {
-        let devices = self.partition(switch)?.devices.iter().map(|device| device.value.as_str());
-        devices.into_iter().find(|device| self.device(device).is_some_and(|device| device.pci.is_some()))
-    }
-
-    /// The ports that the frames of a guest, or of the uplink, may go to, as bits.
-    pub(crate) fn peers_of(&self, switch: &str, guest: &str) -> u16 {
-        let rules = self.switches.iter().filter(|policy| policy.name.value == switch).flat_map(|policy| &policy.allow);
-        let flows: Vec<_> = rules.filter_map(|rule| Flow::parse(&rule.value)).collect();
-        let may = |other: &str| {
-            flows.iter().any(|flow| {
-                (flow.from == guest && flow.to == other) || (flow.both_ways && flow.to == guest && flow.from == other)
-            })
-        };
-        let names = self.ports_of(switch).map(|(other, _)| other.name.value.as_str()).chain(self.uplink_of(switch));
-        let ports = names.zip(0u32..16).filter(|(other, _)| may(other));
-        ports.fold(0, |bits, (_, index)| bits | 1 << index)
-    }
-
-    /// Whether the frames of a guest, or of the uplink, may go to a port of a switch. A port beyond the last that a switch can have, which is an
-    /// error, gets none.
-    pub(crate) fn may_send(&self, switch: &str, from: &str, port: usize) -> bool {
-        let shift = u32::try_from(port).unwrap_or(u32::MAX);
-        self.peers_of(switch, from).checked_shr(shift).is_some_and(|bits| bits & 1 != 0)
-    }
-
-    /// The checks are for the guest's own kernel, whose modules they bring, if that is of a package.
-    pub(crate) fn choose_checks(&mut self) {
-        for guest in &mut self.guests {
-            let kernel = guest.kernel.as_ref().and_then(|kernel| kernel.value.strip_prefix("debian:"));
-            if let (Some(kernel), Some(initrd)) = (kernel, &mut guest.initrd)
-                && initrd.value == CHECKS
-            {
-                let package = kernel.split_once('#').map_or(kernel, |(package, _)| package);
-                initrd.value = format!("{CHECKS}#{package}");
-            }
-        }
-    }
-
-    /// Makes the paths of guests' files relative to the manifest: in a file that is included they are relative to that one.
-    pub(crate) fn locate_files(&mut self, directory: impl Fn(&Span) -> PathBuf) {
-        for guest in &mut self.guests {
-            for file in guest.kernel.iter_mut().chain(&mut guest.initrd).chain(&mut guest.firmware) {
-                if !file.value.is_empty() && !file.value.contains(':') {
-                    file.value = directory(&file.span).join(&file.value).to_string_lossy().into_owned();
-                }
-            }
-        }
-    }
-
-    /// Adds the partition of the bus service, before all others, if there is a device on the PCI bus.
-    pub(crate) fn add_bus(&mut self) {
-        let Some(span) =
-            self.machine.devices.iter().filter(|device| device.pci.is_some()).find_map(|device| device.span.clone())
-        else {
-            return;
-        };
-        let devices = vec![Located::new(CONFIGURATION.to_owned(), span.clone())];
-        self.partitions.insert(0, Partition { devices, ..Partition::added(BUS, BUS_PRIORITY, span) });
-    }
-
-    /// Adds the partition that writes out trace rings, behind all others, if the manifest or somebody else wants it.
-    pub(crate) fn add_trace(&mut self, wanted: Option<Tracing>) {
-        if let Some(wanted) = wanted {
-            let trace = self.trace.get_or_insert(Trace { span: 0..0, memory: None, totals: false });
-            let memory = wanted.memory.map(|memory| Located::new(memory, trace.span.clone()));
-            trace.memory = trace.memory.take().or(memory);
-        }
-        let totals = wanted.is_some_and(|wanted| wanted.totals);
-        if let Some(trace) = &self.trace {
-            let span = trace.span.clone();
-            let setting = (Located::new("totals".to_owned(), span.clone()), "yes".to_owned());
-            let settings = if trace.totals || totals { vec![setting] } else { Vec::new() };
-            self.partitions.push(Partition { settings, ..Partition::added(TRACE, TRACE_PRIORITY, span) });
-        }
-    }
-
-    /// The devices on the PCI bus with their owners: index in `partitions`.
-    pub(crate) fn pci_devices(&self) -> impl Iterator<Item = (usize, &Device)> {
-        let owned = self
-            .partitions
-            .iter()
-            .enumerate()
-            .flat_map(|(index, partition)| partition.devices.iter().map(move |name| (index, name)));
-        owned.filter_map(|(index, name)| Some((index, self.device(&name.value).filter(|device| device.pci.is_some())?)))
-    }
-
-    /// Appends words to the command line of each guest that has an initial RAM disk.
-    pub(crate) fn append_initrd_arguments(&mut self, arguments: &str) {
-        if arguments.is_empty() {
-            return;
-        }
-        for guest in &mut self.guests {
-            let Some(initrd) = &guest.initrd else {
-                continue;
-            };
-            let span = initrd.span.clone();
-            let line = guest.command_line.get_or_insert_with(|| Located::new(String::new(), span));
-            if !line.value.is_empty() {
-                line.value.push(' ');
-            }
-            line.value.push_str(arguments);
-        }
-    }
 }
 
 /// `[system]`.
@@ -369,66 +221,6 @@ pub(crate) fn monitor_heap(disks: &[Disk]) -> u64 {
     const ITSELF: u64 = 1 << 20;
     const COPIED_DISK: u64 = 256 << 10;
     ITSELF + COPIED_DISK * disks.iter().filter(|disk| disk.is_copied).count() as u64
-}
-
-/// `[[guest.NAME.network]]`.
-#[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) span: Span,
-    pub(crate) switch: Option<Located<String>>,
-    pub(crate) mac: Option<Located<String>>,
-    pub(crate) mtu: Located<u64>,
-    /// Bytes a second.
-    pub(crate) rate: Option<Located<u64>>,
-    pub(crate) vlan: Option<Located<u64>>,
-    pub(crate) checksum: bool,
-    pub(crate) segmentation: bool,
-}
-
-impl Network {
-    /// Its VLAN; none is 0.
-    pub(crate) fn vlan(&self) -> u64 {
-        self.vlan.as_ref().map_or(0, |vlan| vlan.value)
-    }
-}
-
-/// `[switch.NAME]`: the policy of a switch.
-#[derive(Debug)]
-pub(crate) struct Switch {
-    pub(crate) name: Located<String>,
-    pub(crate) allow: Vec<Located<String>>,
-}
-
-/// A line of `allow`: from whom to whom, and whether back, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Flow<'a> {
-    pub(crate) from: &'a str,
-    pub(crate) to: &'a str,
-    pub(crate) both_ways: bool,
-}
-
-impl<'a> Flow<'a> {
-    /// Reads `A -> B` or `A <-> B`.
-    pub(crate) fn parse(text: &'a str) -> Option<Self> {
-        let (from, to, both_ways) = match text.split_once("<->") {
-            Some((from, to)) => (from, to, true),
-            None => text.split_once("->").map(|(from, to)| (from, to, false))?,
-        };
-        let (from, to) = (from.trim(), to.trim());
-        (!from.is_empty() && !to.is_empty()).then_some(Self { from, to, both_ways })
-    }
-}
-
-/// An Ethernet address of a station, as text.
-pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2 && !part.starts_with('+'))?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    // A group has bit 0 of the first byte; all zero is nobody.
-    (parts.next().is_none() && mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
 /// `[[guest.NAME.disk]]` or `[[partition.NAME.disk]]`.
@@ -611,6 +403,16 @@ impl Manifest {
             self.device(&name.value).is_some_and(|device| device.pci.is_some() || !device.interrupts.is_empty())
         };
         partition.devices.iter().find(interrupts)
+    }
+
+    /// The devices on the PCI bus with their owners: index in `partitions`.
+    pub(crate) fn pci_devices(&self) -> impl Iterator<Item = (usize, &Device)> {
+        let owned = self
+            .partitions
+            .iter()
+            .enumerate()
+            .flat_map(|(index, partition)| partition.devices.iter().map(move |name| (index, name)));
+        owned.filter_map(|(index, name)| Some((index, self.device(&name.value).filter(|device| device.pci.is_some())?)))
     }
 
     /// Names of all partitions and guests.
