@@ -333,11 +333,6 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether the manifest has no table for it.
-    pub(crate) fn is_added(self) -> bool {
-        matches!(self, Self::Partition(partition) if partition.is_added)
-    }
-
     /// Its level in `[policy]`.
     pub(crate) fn level(self) -> Option<&'a Located<String>> {
         match self {
@@ -365,6 +360,11 @@ impl<'a> Subject<'a> {
     /// Whether a thread of it is on a CPU.
     pub(crate) fn runs_on(self, cpu: u64) -> bool {
         self.cpus().iter().any(|own| own.value == cpu)
+    }
+
+    /// Whether the manifest has no table for it.
+    pub(crate) fn is_added(self) -> bool {
+        matches!(self, Self::Partition(partition) if partition.is_added)
     }
 }
 

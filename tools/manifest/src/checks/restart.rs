@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    model::{Manifest, Partition, Restart},
+    model::{Frame, Manifest, Restart, Subject},
     read::show_time,
 };
 
@@ -36,11 +36,13 @@ pub(super) fn watchdogs_can_act(context: &Context<'_>) {
     }
 }
 
-/// The longest time that a partition goes without its CPU though it has work: between its slots of a frame, or with its budget used up.
-fn longest_pause(manifest: &Manifest, partition: &Partition) -> u64 {
-    let frame = manifest.frames.iter().find(|frame| frame.number() == Some(partition.cpu.value));
-    let slots = frame.and_then(|frame| frame.longest_pause(&partition.name.value));
-    let budget = partition.schedule.period_us.as_ref().zip(partition.schedule.budget_us.as_ref());
+/// The longest time that somebody goes without a CPU though there is work: between slots of a frame, or with the budget used up.
+fn longest_pause(manifest: &Manifest, subject: Subject<'_>) -> u64 {
+    let has_threads = |frame: &&Frame| frame.number().is_some_and(|cpu| subject.runs_on(cpu));
+    let frames = manifest.frames.iter().filter(has_threads);
+    let slots = frames.filter_map(|frame| frame.longest_pause(&subject.name().value)).max();
+    let schedule = subject.schedule();
+    let budget = schedule.period_us.as_ref().zip(schedule.budget_us.as_ref());
     let budget = budget.map(|(period, budget)| period.value.saturating_sub(budget.value));
     slots.max(budget).unwrap_or(0)
 }
@@ -49,7 +51,7 @@ fn longest_pause(manifest: &Manifest, partition: &Partition) -> u64 {
 pub(super) fn watchdogs_outlast_pauses(context: &Context<'_>) {
     for partition in &context.manifest.partitions {
         let Some(watchdog) = &partition.watchdog_us else { continue };
-        let pause = longest_pause(context.manifest, partition);
+        let pause = longest_pause(context.manifest, Subject::Partition(partition));
         if watchdog.value <= pause.saturating_mul(2) {
             let name = &partition.name.value;
             let message =
