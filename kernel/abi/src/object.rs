@@ -170,6 +170,11 @@ numbered! {
         PassMsr = 18,
         /// If the guest processor is running on another CPU, it takes what is posted for it ([`crate::POSTED_INTERRUPTS`]).
         Notify = 19,
+        /// Bit `rdx` (0 to 63) of a signal stands for an interrupt of the guest: if it is signalled to the notification bound to the thread
+        /// that runs this vCPU or another one of its space, and this one is being run, vector `r10` is posted for it
+        /// ([`crate::POSTED_INTERRUPTS`]), and the bit is gone; nobody's run ends. Otherwise it is a signal like any other. `r10` = 0: it no
+        /// longer does.
+        Direct = 20,
     }
 }
 

@@ -27,7 +27,8 @@ numbered! {
         /// Returns `rdi` = badge of the caller's capability, or [`SIGNAL_BADGE`] with `rdx` = signal bits when the thread's bound
         /// notification was signalled. Needs `Rights::RECEIVE`.
         ReplyReceive = 1,
-        /// Or the capability's badge (or, if the badge is 0, the bits in `rsi`) into a `Notification`. Needs `Rights::SIGNAL`.
+        /// Or bits into a `Notification`: those of `rsi` that the capability's badge has, too, or all bits of the badge if there is none such; if
+        /// the badge is 0, the bits in `rsi`. Needs `Rights::SIGNAL`.
         Signal = 2,
         /// Wait until a `Notification` is not zero, then take and clear it. `rsi` = deadline as a TSC value, [`NO_DEADLINE`]
         /// to wait for ever, 0 to poll. Returns `rdx` = bits; `TimedOut` if the deadline passed first. Needs `Rights::WAIT`.

@@ -44,6 +44,12 @@ impl Notification {
             return;
         }
         let Some(thread) = self.bound_thread() else { return };
+        if let Some(vcpu) = thread.vcpu.get() {
+            self.bits.set(vcpu.post_signals(self.bits.get()));
+            if self.bits.get() == 0 {
+                return;
+            }
+        }
         match thread.state.get() {
             State::Receiving => {
                 if let Some(endpoint) = thread.endpoint.replace(None) {

@@ -48,18 +48,27 @@ extern "C" fn resume_guest(thread: Ref<Thread>) -> Ref<Thread> {
     go(cpu, thread, vcpu)
 }
 
-/// If the thread's bound notification has been signalled, the run ends with that.
+/// If the thread's bound notification has been signalled, the run ends with that, unless the signals are interrupts of the guest.
 #[inline(always)]
 fn pending(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>) -> Option<Ref<Thread>> {
     let notification = thread.bound_notification().filter(|notification| notification.bits.get() != 0)?;
-    Some(signalled(cpu, thread, vcpu, notification))
+    signalled(cpu, thread, vcpu, notification)
 }
 
 #[cold]
-fn signalled(cpu: &'static Cpu, thread: Ref<Thread>, vcpu: Ref<Vcpu>, notification: Ref<Notification>) -> Ref<Thread> {
-    vcpu.deliver_signals(&cpu.vmx, notification.bits.take());
+fn signalled(
+    cpu: &'static Cpu,
+    thread: Ref<Thread>,
+    vcpu: Ref<Vcpu>,
+    notification: Ref<Notification>,
+) -> Option<Ref<Thread>> {
+    let signals = vcpu.post_signals(notification.bits.take());
+    if signals == 0 {
+        return None;
+    }
+    vcpu.deliver_signals(&cpu.vmx, signals);
     end(thread, ExitReason::Signal);
-    schedule::next(cpu)
+    Some(schedule::next(cpu))
 }
 
 /// The run ends; the thread sees the reason.

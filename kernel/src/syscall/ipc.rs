@@ -174,7 +174,8 @@ pub extern "C" fn signal(slot: u64, bits: u64, _: u64, _: u64, _: u64, _: u64) -
     serve(|cpu, thread| {
         let (notification, badge) = lookup::<Notification>(thread, slot, Rights::SIGNAL)?;
         thread.set_status(Ok(()));
-        notification.signal(if badge == 0 { bits } else { badge });
+        let allowed = if badge == 0 { bits } else { bits & badge };
+        notification.signal(if allowed == 0 { badge } else { allowed });
         Ok(schedule::next(cpu))
     })
 }

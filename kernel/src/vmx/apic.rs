@@ -3,12 +3,15 @@
 //! monitor owns the virtual-APIC page and decides what is pending; what it writes there can confuse its own guest only.
 
 use crate::arch::traps::vector;
+use crate::schedule;
 use crate::vmx::apic_guard::Guard;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::state::{State, get};
-use crate::vmx::vcpu::Vcpu;
+use crate::vmx::vcpu::{InSpace, Vcpu};
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{ApicMode, POSTED_INTERRUPTS, StateGroups};
+use bulkhead_abi::{ApicMode, Error, POSTED_INTERRUPTS, StateGroups};
+use bulkhead_core::queue::List;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 use x86::vmx::vmcs::control::{self, PinbasedControls, PrimaryControls, SecondaryControls};
 use x86::vmx::vmcs::guest;
@@ -104,6 +107,39 @@ impl Vcpu {
     /// Not 0 if something is posted.
     pub(super) fn posted(&self) -> u32 {
         self.apic_word(POSTED + POSTED_WORDS).load(Ordering::Relaxed)
+    }
+
+    /// Has bit `bit` of a signal stand for a vector, or for none.
+    pub fn set_direct(&self, bit: u64, vector: u64) -> Result<(), Error> {
+        let place = self.direct_vectors.get(bit as usize).ok_or(Error::OutOfRange)?;
+        let vector = u8::try_from(vector).map_err(|_| Error::OutOfRange)?;
+        place.set(vector);
+        let others = self.direct.get() & !(1 << bit);
+        self.direct.set(others | u64::from(vector != 0) << bit);
+        Ok(())
+    }
+
+    /// Posts the interrupts that bits of a signal stand for, at this vCPU or another of its space that is being run. Returns the
+    /// other bits.
+    pub fn post_signals(&self, mut bits: u64) -> u64 {
+        let first = self.space.get().and_then(|space| space.vcpus.first());
+        for vcpu in core::iter::successors(first, |vcpu| List::<Vcpu, InSpace>::next(*vcpu)) {
+            let own = bits & vcpu.direct.get();
+            if own == 0 {
+                continue;
+            }
+            let Some(runner) = vcpu.runner.get() else { continue };
+            bits &= !own;
+            for (bit, vector) in vcpu.direct_vectors.iter().map(Cell::get).enumerate() {
+                if own >> bit & 1 != 0 {
+                    let word = vcpu.apic_word(POSTED + usize::from(vector >> 5));
+                    word.fetch_or(1 << (vector & 31), Ordering::Release);
+                }
+            }
+            vcpu.apic_word(POSTED + POSTED_WORDS).store(1, Ordering::Release);
+            schedule::interrupt_guest(runner, vector::POSTED);
+        }
+        bits
     }
 
     /// Requests what is posted, as a processor with posted-interrupt processing does (SDM vol. 3, 30.6).

@@ -68,6 +68,9 @@ pub struct Vcpu {
     /// Not 0: before the next entry, see to shadow paging, requested interrupts, or the local timer.
     pub(super) attention: Cell<u32>,
     pub(super) guard: Cell<Guard>,
+    /// Bits of signals that stand for interrupts of the guest, and the vector of each.
+    pub(super) direct: Cell<u64>,
+    pub(super) direct_vectors: [Cell<u8>; 64],
     pub(super) xcr0: Cell<u64>,
     pub(super) debug: DebugRegisters,
     pub(super) msrs: MsrAreas,

@@ -51,10 +51,10 @@ fn one(
     let entry = grant.entry;
     let table = Table::Of(built.handle);
     match grant.resource {
-        Resource::Channel { region, other, sends, .. } => {
+        Resource::Channel { region, other, badge, sends, .. } => {
             let rights = if sends { READ_WRITE } else { Rights::READ };
             construction.map_region(built.handle, region, entry.address, rights, false)?;
-            if sends { signal_capability(construction, other, Slot(entry.slot), table) } else { Ok(()) }
+            if sends { signal_capability(construction, other, badge, Slot(entry.slot), table) } else { Ok(()) }
         }
         Resource::Region { index, writable, physical, uncached } => {
             let rights = if writable { READ_WRITE } else { Rights::READ };
@@ -274,12 +274,13 @@ fn from_first(range: impl Capability, unit: u64) -> Result<u64, Error> {
 fn signal_capability(
     construction: &Construction<'_>,
     other: &ChannelEnd,
+    badge: u64,
     slot: Slot,
     table: Table,
 ) -> Result<(), Cause> {
     let peer = construction.notifications.get(other.partition as usize);
     let peer = peer.ok_or(Cause::Contradiction("a channel to nobody"))?;
-    peer.derive(slot, Rights::SIGNAL, mask(other.bit), table).map_err(Cause::Kernel)
+    peer.derive(slot, Rights::SIGNAL, badge, table).map_err(Cause::Kernel)
 }
 
 /// Carries out the entries of init's own environment: channels (its console among them) and status pages.
@@ -297,9 +298,9 @@ pub fn furnish_init(construction: &mut Construction<'_>, own: &plan::Partition<'
 fn own_entry(construction: &mut Construction<'_>, grant: &Grant<'static>) -> Result<(), Cause> {
     let entry = grant.entry;
     match grant.resource {
-        Resource::Channel { region, other, sends: true, .. } => {
+        Resource::Channel { region, other, badge, sends: true, .. } => {
             let memory = construction.map_own(region, entry.address)?;
-            signal_capability(construction, other, Slot(entry.slot), Table::Own)?;
+            signal_capability(construction, other, badge, Slot(entry.slot), Table::Own)?;
             let [role, kind, _, _] = entry.parameters;
             let is_console = entry.name.as_str() == CONSOLE && kind == ChannelKind::Text as u64;
             let side = if role == Role::First as u64 { Side::First } else { Side::Second };

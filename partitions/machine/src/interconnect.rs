@@ -57,6 +57,8 @@ pub struct Interconnect {
     stations: Vec<Station>,
     /// The 8259A's output, which is wired to every processor's LINT0 pin.
     pin: AtomicBool,
+    /// Counts the changes of how processors are addressed.
+    moves: AtomicU64,
     /// The processor that the last interrupt with lowest-priority delivery went to, so that equals take turns.
     last_lowest: AtomicUsize,
 }
@@ -73,6 +75,7 @@ impl Interconnect {
         Self {
             stations: (0..count.clamp(1, MAXIMUM)).map(station).collect(),
             pin: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             last_lowest: AtomicUsize::new(0),
         }
     }
@@ -104,9 +107,33 @@ impl Interconnect {
     pub fn publish_address(&self, processor: usize, address: Address) -> bool {
         if let Some(station) = self.stations.get(processor) {
             // Sequentially consistent with `set_pin`: either it sees the address, or this the pin.
-            station.address.store(address.to_word(), Ordering::SeqCst);
+            let before = station.address.swap(address.to_word(), Ordering::SeqCst);
+            if before != address.to_word() {
+                self.moves.fetch_add(1, Ordering::Release);
+            }
         }
         self.pin()
+    }
+
+    /// Changes whenever a processor is addressed in another way.
+    #[inline]
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// The one processor at which a message from a device does nothing but post its vector, as long as [`Self::moves`] stays the same.
+    pub fn posts_at(&self, message: &InterruptMessage) -> Option<usize> {
+        let is_plain = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority);
+        if !is_plain || message.level_triggered || message.vector < 16 {
+            return None;
+        }
+        let stations = self.stations.iter().enumerate();
+        let mut destinations =
+            stations.filter(|(index, station)| address(station).matches(*index as u32, message.destination, false));
+        let (index, station) = destinations.next()?;
+        let address = address(station);
+        let posts = station.posted.get().is_some() && address.posts && address.takes_vectors;
+        (posts && destinations.next().is_none()).then_some(index)
     }
 
     /// A processor says at what priority it runs.
@@ -340,10 +367,22 @@ mod tests {
         assert!(mailbox.enter_guest());
         assert_eq!(interconnect.send(None, &to_one(0x43)), Away { to_wake: 0, to_notify: 2 });
         let level = InterruptMessage { level_triggered: true, ..to_one(0x44) };
+        let moves = interconnect.moves();
+        assert_eq!(interconnect.posts_at(&to_one(0x44)), Some(1));
+        assert_eq!(interconnect.posts_at(&level), None);
+        assert_eq!(interconnect.posts_at(&to_one(0xf)), None);
+        for destination in [Destination::Physical(0), Destination::Physical(9), Destination::All] {
+            assert_eq!(
+                interconnect.posts_at(&InterruptMessage { destination, ..to_one(0x44) }),
+                None,
+                "{destination:?}"
+            );
+        }
         assert_eq!(interconnect.send(None, &level).to_wake, 2, "it must leave the guest");
         interconnect.publish_address(1, Address { takes_vectors: false, ..open });
         assert_eq!(posted.take().collect::<Vec<_>>(), [0x43]);
         assert_eq!(interconnect.send(None, &to_one(0x45)), Away::default(), "dropped");
+        assert_eq!((interconnect.posts_at(&to_one(0x45)), interconnect.moves()), (None, moves + 1));
         assert!(posted.take().next().is_none());
     }
 

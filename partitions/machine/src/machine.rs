@@ -6,6 +6,7 @@
 use crate::arbitration::{Arbitration, Readiness};
 use crate::bus::{Platform, PlatformParameters, Width};
 use crate::devices::lapic::{LapicEffect, Pending};
+use crate::devices::message::{InterruptMessage, MsiMessage};
 use crate::devices::pci::PciFunction;
 use crate::devices::power::PowerEvent;
 use crate::devices::uart::SerialSink;
@@ -373,6 +374,23 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     /// Lets the owner of PCI function `index` tell it news (a request completed, ...), then carries its interrupts.
     pub fn with_function<R>(&self, by: &Processor, index: usize, tell: impl FnOnce(&mut F) -> R) -> Option<R> {
         self.with_platform(by.number, move |platform, courier| platform.with_function(index, courier, tell))
+    }
+
+    /// Who runs the processors.
+    pub const fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// Changes whenever [`Self::posts_at`] may answer differently.
+    #[inline]
+    pub fn moves(&self) -> u64 {
+        self.interconnect.moves()
+    }
+
+    /// The processor and vector to which a function's message leads, if it does nothing but post that vector.
+    pub fn posts_at(&self, message: MsiMessage) -> Option<(usize, u8)> {
+        let message = InterruptMessage::from_msi(message)?;
+        Some((self.interconnect.posts_at(&message)?, message.vector))
     }
 
     /// The machine has ended: tells the threads of all processors but `by`.

@@ -31,7 +31,7 @@ numbered! {
     /// What an [`EnvironmentEntry`] grants. Fields that a kind does not mention are 0.
     pub enum EntryKind {
         /// See [`Channel`]. `slot` and `bit`, one of them at the ends of a [`ChannelKind::OneWay`]; `address`, `size`, `peer`; parameters: [`Role`], [`ChannelKind`],
-        /// number of the peer.
+        /// number of the peer, its first bit.
         Channel = 1,
         /// See [`Memory`]. `slot` or 0, `address`, `size`, `physical`; parameters: 1 if writable.
         Memory = 2,
@@ -116,10 +116,21 @@ numbered! {
     }
 }
 
+/// Interrupts of a device that have a signal bit of their own: those of its first queues. Their bits follow the channel's.
+pub const DEVICE_INTERRUPTS: u32 = 2;
+
 impl ChannelKind {
     /// Whether this end writes the memory and signals the other one.
     pub const fn signals(self, role: Role) -> bool {
         !matches!((self, role), (Self::OneWay, Role::Second))
+    }
+
+    /// Bits in a row by which the other end signals this one.
+    pub const fn bits(self, role: Role) -> u32 {
+        match (self, role) {
+            (Self::Device, Role::Second) => 1 + DEVICE_INTERRUPTS,
+            _ => self.is_signalled(role) as u32,
+        }
     }
 
     /// Whether the other end signals this one.
@@ -195,6 +206,8 @@ pub struct Channel<'a> {
     pub kind: ChannelKind,
     /// Number of the peer, by which init tells of its lives.
     pub peer_index: u32,
+    /// The peer's first bit of those that the capability signals; [`NO_BIT`] where there is none.
+    pub peer_bit: u32,
 }
 
 /// A slot of the cyclic major frame of a CPU on which the partition has threads: these run in its slots alone. A frame begins whenever

@@ -70,7 +70,10 @@ impl<'a> Plan<'a> {
                 && plan.regions.get(channel.region as usize).is_some()
                 && first.partition != second.partition
                 && ends.into_iter().all(|(role, end)| {
-                    let bit = if kind.is_signalled(role) { end.bit < layout::SIGNAL_BITS } else { end.bit == NO_BIT };
+                    let bit = match kind.bits(role) {
+                        0 => end.bit == NO_BIT,
+                        bits => end.bit.checked_add(bits).is_some_and(|last| last <= layout::SIGNAL_BITS),
+                    };
                     bit && plan.partitions.get(end.partition as usize).is_some()
                 })
         })?;

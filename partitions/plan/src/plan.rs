@@ -282,10 +282,13 @@ impl<'a> Partition<'a> {
                 let same = own.partition as usize == self.index
                     && own.bit == entry.bit
                     && own.slot == entry.slot
+                    && u64::from(other.bit) == entry.parameters[3]
                     && kind as u32 == record.kind;
                 same.then_some(())?;
                 let region = region(record.region as usize)?;
-                Resource::Channel { index: target, region, own, other, sends: kind.signals(role) }
+                let bits = (1 << kind.bits(if role == Role::First { Role::Second } else { Role::First })) - 1;
+                let badge = if other.bit < layout::SIGNAL_BITS { bits << other.bit } else { 0 };
+                Resource::Channel { index: target, region, own, other, badge, sends: kind.signals(role) }
             }
             EntryKind::Memory | EntryKind::Heap | EntryKind::GuestMemory => Resource::Region {
                 index: region(target)?,
@@ -393,6 +396,8 @@ pub enum Resource<'a> {
         own: &'a ChannelEnd,
         /// The peer's end.
         other: &'a ChannelEnd,
+        /// Badge of the capability that signals the other end.
+        badge: u64,
         /// This end sends; the other one does in any case, unless this is the first end of a [`ChannelKind::OneWay`].
         sends: bool,
     },

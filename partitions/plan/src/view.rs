@@ -38,10 +38,13 @@ impl<'a> View<'a> for Channel<'a> {
     fn view(entry: &'a EnvironmentEntry) -> Option<Self> {
         of_kind(entry, EntryKind::Channel)?;
         has_range(entry)?;
-        let [role, kind, peer_index, _] = entry.parameters;
+        let [role, kind, peer_index, peer_bit] = entry.parameters;
         let (role, kind) = (Role::from_number(role)?, ChannelKind::from_number(kind)?);
         let fits = (entry.slot != 0) == kind.signals(role)
-            && if kind.is_signalled(role) { bit(entry).is_some() } else { entry.bit == NO_BIT };
+            && match kind.bits(role) {
+                0 => entry.bit == NO_BIT,
+                bits => entry.bit.checked_add(bits).is_some_and(|last| last <= crate::layout::SIGNAL_BITS),
+            };
         fits.then_some(())?;
         Some(Self {
             name: entry.name.as_str(),
@@ -53,6 +56,7 @@ impl<'a> View<'a> for Channel<'a> {
             role,
             kind,
             peer_index: small(peer_index)?,
+            peer_bit: small(peer_bit)?,
         })
     }
 }

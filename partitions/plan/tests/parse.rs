@@ -2,10 +2,10 @@
 
 use bulkhead_plan::writer::{EnvironmentWriter, PlanWriter};
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DeviceRecord, DeviceSelector, EndKind,
-    EntryKind, Environment, EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord, ModuleRecord, NO_BIT,
-    NO_INDEX, Name, Paging, PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord, Resource, TableName,
-    ThreadRecord, layout,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, DEVICE_INTERRUPTS, DeviceRecord,
+    DeviceSelector, EndKind, EntryKind, Environment, EnvironmentCopy, EnvironmentEntry, EnvironmentError, GuestRecord,
+    ModuleRecord, NO_BIT, NO_INDEX, Name, Paging, PartitionKind, PartitionRecord, Plan, PlanError, RegionRecord,
+    Resource, TableName, ThreadRecord, layout,
 };
 use proptest::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -94,7 +94,7 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
     );
 
     let mut block = EnvironmentWriter::default();
-    let parameters = [0, kind as u64, 0, 0];
+    let parameters = [0, kind as u64, 0, guest_bit.into()];
     let disk = EnvironmentEntry { bit, slot, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     block.push(disk, target(0));
     let memory =
@@ -132,7 +132,7 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
     block.push_text(name("note"), "größer");
 
     let mut linux = EnvironmentWriter::default();
-    let parameters = [1, kind as u64, 0, 0];
+    let parameters = [1, kind as u64, 0, bit.into()];
     let (bit, slot) = (guest_bit, guest_slot);
     let disk = EnvironmentEntry { bit, slot, address, size: page, parameters, ..new(EntryKind::Channel, "linux/0") };
     linux.push(disk, target(0));
@@ -260,6 +260,12 @@ fn one_way_channels_are_one_way() {
     }
     let bytes = Aligned::new(&sample_of(ChannelKind::Raw, (NO_BIT, 8), (3, 0)));
     assert!(Plan::parse(bytes.bytes()).is_err());
+    // A monitor has bits for interrupts behind the channel's.
+    let last = layout::SIGNAL_BITS - 1 - DEVICE_INTERRUPTS;
+    for (bit, fits) in [(last, true), (last + 1, false)] {
+        let bytes = Aligned::new(&sample_of(ChannelKind::Device, (0, 8), (bit, 9)));
+        assert_eq!(Plan::parse(bytes.bytes()).is_ok(), fits, "{bit}");
+    }
 }
 
 #[test]

@@ -339,6 +339,12 @@ impl Vcpu {
         // The handle is the program's own; where it is none, nothing runs.
         let _ = invoke(self.0, VcpuMethod::Notify as u64, [0; 4]);
     }
+
+    /// While the guest processor runs, bit `bit` of signals for its guest's threads is `vector` for it, and ends nobody's run; with 0, it is
+    /// a signal again.
+    pub fn direct(self, bit: u32, vector: u8) -> Result<(), Error> {
+        invoke(self.0, VcpuMethod::Direct as u64, [bit.into(), vector.into(), 0, 0]).map(|_| ())
+    }
 }
 
 impl GuestSpace {

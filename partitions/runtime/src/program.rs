@@ -7,7 +7,7 @@ use crate::shared::{GuestRam, SharedMemory};
 use crate::status::Status;
 use crate::syscall::Slot;
 use crate::{console, events, mapping, time};
-use bulkhead_channel::{AtomicU64, Side, TextChannel};
+use bulkhead_channel::{AtomicU64, Side, Signals, TextChannel};
 use bulkhead_plan::{self as plan, ChannelKind, EntryKind, Environment, Role};
 
 /// Name of the channel to the console service.
@@ -26,7 +26,8 @@ pub struct Channel {
     pub memory: SharedMemory<'static>,
     /// To signal the peer (its badge is the peer's bit); nothing at the receiving end of a one-way channel.
     pub peer: Notification,
-    /// Mask of the bit by which the peer signals this program; 0 at the sending end of a one-way channel.
+    /// Mask of the bits by which the peer signals this program: one, but that the end of a device's owner has others for interrupts; none at
+    /// the sending end of a one-way channel.
     pub signal: u64,
     /// What the environment says: names, role and kind.
     pub entry: plan::Channel<'static>,
@@ -54,6 +55,11 @@ impl Channel {
             ChannelKind::Text | ChannelKind::Serial => TextChannel::attach(self.words(), self.side()).ok(),
             ChannelKind::Device | ChannelKind::Raw | ChannelKind::OneWay => None,
         }
+    }
+
+    /// Signals the monitor of a device, at the device's end. A monitor that has gone misses nothing.
+    pub fn signal_monitor(&self, signals: Signals) {
+        let _ = self.peer.signal(signals.0.checked_shl(self.entry.peer_bit).unwrap_or(0));
     }
 
     /// Signals the peer. A peer that has gone misses nothing, nor does one that only sends.
@@ -166,7 +172,7 @@ impl Program {
         Channel {
             memory: self.memory_at(entry.address, entry.size),
             peer: Notification(Slot(entry.slot)),
-            signal: mask(entry.bit),
+            signal: masks(entry.bit, entry.kind.bits(entry.role)),
             entry,
         }
     }
@@ -286,4 +292,9 @@ impl Program {
 /// The mask of a signal bit.
 pub const fn mask(bit: u32) -> u64 {
     if bit < u64::BITS { 1 << bit } else { 0 }
+}
+
+/// The mask of so many signal bits in a row.
+const fn masks(first: u32, count: u32) -> u64 {
+    if first < u64::BITS { ((1 << count) - 1) << first } else { 0 }
 }

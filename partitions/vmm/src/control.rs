@@ -51,13 +51,9 @@ impl Monitor {
 
     fn complete_msr(&mut self, write: MsrWrite) -> Result<(), GeneralProtection> {
         match write {
-            // Local APIC, predictors and so on are the machine's, or nothing that this guest was offered.
-            MsrWrite::Done
-            | MsrWrite::Apic(_)
-            | MsrWrite::ApicBase
-            | MsrWrite::SpeculationControl(_)
-            | MsrWrite::PredictionBarrier
-            | MsrWrite::TscAux(_) => {}
+            // Predictors and so on are the machine's, or nothing that this guest was offered.
+            MsrWrite::Done | MsrWrite::SpeculationControl(_) | MsrWrite::PredictionBarrier | MsrWrite::TscAux(_) => {}
+            MsrWrite::Apic(_) | MsrWrite::ApicBase => self.follow_addresses(),
             MsrWrite::State(place, value) => {
                 self.require(place.group());
                 place.write(self.processor.state_mut(), value);

@@ -2,19 +2,25 @@
 //! a disk that is copied is here, too ([`CopiedDisk`]), and stands in the place of the service.
 
 use crate::copied::CopiedDisk;
+use crate::guest::Threads;
 use bulkhead_channel::{
     Configuration, DeviceDescription, DeviceKind, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
 use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::{GuestSpace, Notification};
+use bulkhead_runtime::plan::DEVICE_INTERRUPTS;
 use bulkhead_runtime::{println, program};
 
 /// The link of one device to its service.
 pub struct DeviceLink {
     monitor: MonitorSide<'static>,
     peer: Notification,
-    /// Mask of the channel's signal.
+    /// Mask of the channel's signals.
     pub signal: u64,
+    /// The first of them; those of the first queues' interrupts follow.
+    first_bit: u32,
+    /// Where these interrupts go without this program: the guest's processor, and the vector.
+    routes: [Option<Route>; DEVICE_INTERRUPTS as usize],
     generation: Option<Generation>,
     /// The command whose answer is awaited was a reset, or the driver's choice.
     resetting: bool,
@@ -24,6 +30,9 @@ pub struct DeviceLink {
     /// The data plane, if it is here.
     copied: Option<CopiedDisk>,
 }
+
+/// A processor of the guest, and a vector for it.
+pub type Route = (usize, u8);
 
 /// What the service offers, as the guest's PCI bus shows it. Features that belong to the transport are the control plane's matter.
 fn device_of(description: &DeviceDescription) -> Device {
@@ -50,6 +59,8 @@ impl DeviceLink {
             monitor: MonitorSide::attach(words).ok()?,
             peer: channel.peer,
             signal: channel.signal,
+            first_bit: channel.entry.bit,
+            routes: Default::default(),
             generation: None,
             resetting: false,
             configuring: false,
@@ -104,6 +115,37 @@ impl DeviceLink {
                 }
             }
             Event::Notified { .. } => self.tell(),
+            // Whoever tells of what the driver did asks afterwards.
+            Event::MessagesMoved => {}
+        }
+    }
+
+    /// The bit by which the interrupt of queue `queue` comes, if it has one of its own.
+    fn bit(&self, queue: usize) -> u32 {
+        self.first_bit + 1 + queue as u32
+    }
+
+    /// Has the kernel post the interrupts of the first queues, as far as they lead to one processor and to nothing else; `route` says where
+    /// that of a queue leads. Those that do not come to [`Self::service_did`].
+    pub fn redirect(&mut self, threads: &Threads, mut route: impl FnMut(u16) -> Option<Route>) {
+        if self.copied.is_some() {
+            return;
+        }
+        for (queue, known) in self.routes.into_iter().enumerate() {
+            let new = route(queue as u16);
+            if new == known {
+                continue;
+            }
+            let bit = self.bit(queue);
+            let direct = |route: Option<Route>, on: bool| {
+                let (processor, vector) = route?;
+                threads.0.get(processor)?.vcpu.direct(bit, if on { vector } else { 0 }).ok()
+            };
+            direct(known, false);
+            let set = direct(new, true).and(new);
+            if let Some(place) = self.routes.get_mut(queue) {
+                *place = set;
+            }
         }
     }
 
@@ -112,8 +154,8 @@ impl DeviceLink {
         self.copied.as_mut().map(CopiedDisk::serve).is_some()
     }
 
-    /// Passes on what the data plane did, after its signal.
-    pub fn service_did(&mut self, function: &mut VirtioPci) {
+    /// Passes on what the data plane did, after its signals, of all the `signals` that came.
+    pub fn service_did(&mut self, function: &mut VirtioPci, signals: u64) {
         if self.monitor.generation() != self.generation {
             self.succeed(function);
         }
@@ -139,6 +181,11 @@ impl DeviceLink {
         while interrupts != 0 {
             function.raise(interrupts.trailing_zeros() as u16);
             interrupts &= interrupts - 1;
+        }
+        if self.copied.is_none() {
+            for queue in (0..self.routes.len()).filter(|queue| signals >> self.bit(*queue) & 1 != 0) {
+                function.raise(queue as u16);
+            }
         }
     }
 

@@ -1,6 +1,9 @@
-//! Signals: what the console and the devices' services have to say, to the first processor's thread.
+//! Signals: what the console and the devices' services have to say, to the first processor's thread. Most interrupts of devices do not come
+//! here: the kernel posts them for the guest's processor.
 
+use crate::device::DeviceLink;
 use crate::monitor::Monitor;
+use bulkhead_machine::virtio::Event;
 
 impl Monitor {
     /// Serves signal bits. Those of other threads of this program are done by having ended the wait.
@@ -17,7 +20,7 @@ impl Monitor {
             for (index, device) in links.devices.iter_mut().enumerate() {
                 if bits & device.signal != 0 {
                     device.serve();
-                    machine.with_function(&self.model, index, |function| device.service_did(function));
+                    machine.with_function(&self.model, index, |function| device.service_did(function, bits));
                 }
             }
             let index = links.devices.len();
@@ -45,13 +48,17 @@ impl Monitor {
         let machine = &self.guest.machine;
         let mut links = self.guest.links.lock();
         for (index, device) in links.devices.iter_mut().enumerate() {
-            let mut any = false;
+            let (mut any, mut moved) = (false, false);
             while let Some(Some(event)) = machine.with_function(&self.model, index, |function| function.take_event()) {
+                moved |= event == Event::MessagesMoved;
                 device.driver_did(event, self.guest.space);
                 any = true;
             }
             if any && device.serve() {
-                machine.with_function(&self.model, index, |function| device.service_did(function));
+                machine.with_function(&self.model, index, |function| device.service_did(function, 0));
+            }
+            if moved {
+                self.redirect(index, device);
             }
         }
         let index = links.devices.len();
@@ -61,6 +68,36 @@ impl Monitor {
                     ports.driver_did(event, function);
                 }
             });
+        }
+        drop(links);
+        self.follow_addresses();
+    }
+}
+
+impl Monitor {
+    /// Has the kernel carry a device's interrupts to where its messages lead now.
+    fn redirect(&self, index: usize, device: &mut DeviceLink) {
+        let machine = &self.guest.machine;
+        device.redirect(machine.host(), |queue| {
+            let message = machine.with_function(&self.model, index, |function| function.message(queue))??;
+            machine.posts_at(message)
+        });
+    }
+
+    /// Has interrupts of devices follow the processors, after an access that may have changed how this one is addressed.
+    #[inline]
+    pub(crate) fn follow_addresses(&mut self) {
+        let moves = self.guest.machine.moves();
+        if moves != self.moves {
+            self.moves = moves;
+            self.redirect_all();
+        }
+    }
+
+    #[cold]
+    fn redirect_all(&self) {
+        for (index, device) in self.guest.links.lock().devices.iter_mut().enumerate() {
+            self.redirect(index, device);
         }
     }
 }

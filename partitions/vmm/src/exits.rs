@@ -106,6 +106,7 @@ impl Monitor {
             reason::APIC_WRITE => {
                 let offset = self.processor.state().exit_qualification as u32;
                 self.guest.machine.apic_written(&mut self.model, offset, time::now());
+                self.follow_addresses();
             }
             reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION | reason::APIC_ACCESS => return self.memory_access(),
             reason::RDMSR => self.read_msr(),
@@ -252,7 +253,9 @@ impl Monitor {
         {
             return Some(end);
         }
-        if address & 0xffff_f000 != LOCAL_APIC {
+        if address & 0xffff_f000 == LOCAL_APIC {
+            self.follow_addresses();
+        } else {
             self.driver_events();
         }
         None

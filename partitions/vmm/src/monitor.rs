@@ -48,6 +48,8 @@ pub struct Monitor {
     pub(crate) watching: bool,
     /// First port whose access may call for more than the access.
     pub(crate) notable_ports: u16,
+    /// What [`bulkhead_machine::machine::Machine::moves`] was when it last looked.
+    pub(crate) moves: u64,
     /// Its exits are counted.
     pub(crate) statistics: Option<Box<Statistics>>,
 }
@@ -84,6 +86,7 @@ impl Monitor {
             windows: false,
             watching: false,
             notable_ports: SERIAL_PORTS,
+            moves: 0,
             statistics: guest.statistics.then(Statistics::new),
         }
     }
@@ -200,6 +203,7 @@ impl Monitor {
             BootState::reset(signature).apply_init(state);
             self.windows = true;
             self.watch(false);
+            self.follow_addresses();
             // The boot processor starts at the reset vector, the others wait (SDM vol. 3, 9.4.2).
             self.activity = if self.model.number() == 0 { self.executing() } else { Activity::WaitingForStartup };
         }

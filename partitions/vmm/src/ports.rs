@@ -73,8 +73,8 @@ impl Ports {
             }
             Event::DriverReady(choice) => self.configure(&choice, function),
             Event::Notified { .. } => self.serve(function),
-            // No doorbell is bound to the ports: notifications come here.
-            Event::DoorbellMoved { .. } => (),
+            // Notifications and interrupts come here.
+            Event::DoorbellMoved { .. } | Event::MessagesMoved => (),
         }
     }
 

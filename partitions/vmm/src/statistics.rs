@@ -5,7 +5,8 @@
 //!
 //! The lines begin with `vmm: statistics PROCESSOR AT: `, where `AT` is a checkpoint's number, or `end`. Pairs of name and count
 //! follow, but for counts of 0; the counts of one processor and place may need several lines. Names without a dot are exits that the guest
-//! causes, `host.` those that it does not, and `shadow.` is what shadow paging has done. The host command reads them.
+//! causes, `host.` those that it does not (`host.signals`: ends of a stay in the guest because somebody signals the monitor), and `shadow.`
+//! is what shadow paging has done. The host command reads them.
 
 use crate::monitor::Monitor;
 use alloc::boxed::Box;
@@ -54,12 +55,14 @@ const LINE: usize = 180;
 /// The counts of a processor.
 pub struct Statistics {
     exits: [u64; REASONS],
+    signals: u64,
     checkpoints: Vec<(u32, Counts)>,
 }
 
 /// All counts at one moment.
 struct Counts {
     exits: [u64; REASONS],
+    signals: u64,
     counted: [u64; COUNTED.len()],
     shadow: [u64; SHADOW.len()],
 }
@@ -67,7 +70,7 @@ struct Counts {
 impl Statistics {
     /// Nothing has been counted.
     pub fn new() -> Box<Self> {
-        Box::new(Self { exits: [0; REASONS], checkpoints: Vec::new() })
+        Box::new(Self { exits: [0; REASONS], signals: 0, checkpoints: Vec::new() })
     }
 }
 
@@ -75,6 +78,11 @@ impl Monitor {
     /// Counts a stay in the guest that has ended.
     pub(crate) fn count(&mut self, reason: Result<ExitReason, Error>) {
         let state = self.processor.state();
+        if reason == Ok(ExitReason::Signal)
+            && let Some(statistics) = &mut self.statistics
+        {
+            statistics.signals += 1;
+        }
         let number = match reason {
             Ok(ExitReason::Hardware) => state.exit_reason as usize,
             Ok(ExitReason::Deadline) => DEADLINE,
@@ -98,8 +106,8 @@ impl Monitor {
         // What cannot be fetched is shown as it was last.
         let _ = self.processor.fetch(StateGroups::SHADOW);
         let state = self.processor.state();
-        let exits = self.statistics.as_ref()?.exits;
-        Some(Counts { exits, counted: state.counted, shadow: state.shadow })
+        let Statistics { exits, signals, .. } = **self.statistics.as_ref()?;
+        Some(Counts { exits, signals, counted: state.counted, shadow: state.shadow })
     }
 
     /// Prints all that was counted.
@@ -133,7 +141,8 @@ impl Counts {
             _ => (exits::name(reason as u64).map_or_else(|| format!("exit-{reason}"), String::from), count),
         });
         let named = COUNTED.iter().zip(self.counted).chain(SHADOW.iter().zip(self.shadow));
-        for (name, count) in exits.chain(named.map(|(name, count)| (String::from(*name), count))) {
+        let signals = (String::from("host.signals"), self.signals);
+        for (name, count) in exits.chain([signals]).chain(named.map(|(name, count)| (String::from(*name), count))) {
             if count == 0 {
                 continue;
             }

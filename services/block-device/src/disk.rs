@@ -4,7 +4,7 @@ use crate::offer::{DiskRange, PublishError, offer};
 use crate::queue::{GuestQueue, PATIENCE};
 use crate::transfer::Transfer;
 use alloc::vec::Vec;
-use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, MAX_QUEUES};
+use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, MAX_QUEUES, Signals};
 use bulkhead_driver::DriveInformation;
 use bulkhead_virtio::{GuestMemory, Limits, Parsed, QueueError, Reply, SECTOR, Status, parse};
 
@@ -32,8 +32,8 @@ pub struct Disk<'a, M> {
     again: Vec<(usize, u16)>,
     /// The monitor waits for a reset to be acknowledged.
     reset_wanted: bool,
-    /// The monitor has to be signalled.
-    signal: bool,
+    /// What the monitor has to be told.
+    signals: Signals,
     /// Where the search for the next request begins.
     next_queue: usize,
     /// How long an answer may wait for others, in milliseconds.
@@ -59,7 +59,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             transfers: Vec::new(),
             again: Vec::new(),
             reset_wanted: false,
-            signal: true,
+            signals: Signals::LOOK,
             next_queue: 0,
             patience: PATIENCE,
         })
@@ -79,9 +79,15 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         self.transfers.resize_with(places, Transfer::default);
     }
 
-    /// Whether the monitor has to be signalled; asked once for each time.
-    pub(crate) fn take_signal(&mut self) -> bool {
-        core::mem::take(&mut self.signal)
+    /// The same, where the monitor has a signal for each of the first `queues` queues' interrupts.
+    #[must_use]
+    pub fn with_direct_interrupts(self, queues: u32) -> Self {
+        Self { channel: self.channel.with_direct_interrupts(queues), ..self }
+    }
+
+    /// What the monitor has to be signalled, once.
+    pub(crate) fn take_signals(&mut self) -> Signals {
+        core::mem::take(&mut self.signals)
     }
 
     /// Obeys the monitor's commands.
@@ -105,7 +111,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
                     if done {
                         // Answers of the last life may not have been told.
                         for (index, _) in self.queues.iter().enumerate().filter(|(_, queue)| queue.is_some()) {
-                            self.signal |= self.channel.raise(Interrupts::queue(index));
+                            self.signals |= self.channel.raise(Interrupts::queue(index));
                         }
                     }
                 }
@@ -117,7 +123,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
 
     fn acknowledge(&mut self, done: bool) {
         self.channel.acknowledge(done);
-        self.signal = true;
+        self.signals |= Signals::LOOK;
     }
 
     fn forget_queues(&mut self) {
@@ -136,7 +142,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
     fn finish_reset(&mut self) {
         if self.reset_wanted && !self.transfers.iter().any(|transfer| transfer.at_drive) {
             self.reset_wanted = false;
-            self.signal |= self.channel.set_needs_reset(false);
+            self.signals |= self.channel.set_needs_reset(false);
             self.acknowledge(true);
         }
     }
@@ -173,7 +179,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
     /// The driver broke a queue's rules: no more is read from any until it resets the device.
     fn fail(&mut self, _: QueueError) {
         self.forget_queues();
-        self.signal |= self.channel.set_needs_reset(true);
+        self.signals |= self.channel.set_needs_reset(true);
     }
 
     /// Finds something to do at time `now`, with `offline` if the drive is lost.
@@ -251,7 +257,7 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
                 continue;
             };
             match queue.tells(&self.memory, now, self.patience) {
-                Ok(true) => self.signal |= self.channel.raise(Interrupts::queue(index)),
+                Ok(true) => self.signals |= self.channel.raise(Interrupts::queue(index)),
                 Ok(false) => {}
                 Err(error) => return self.fail(error),
             }

@@ -4,6 +4,7 @@
 //! drive can take no more, drivers are told not to ring, since all queues are looked at when it has finished something.
 
 use crate::disk::{Disk, Next};
+use bulkhead_channel::Signals;
 use bulkhead_driver::{Clock, Completion, Drive, DriveInformation, MAX_DEPTH, PhysicalSegment, SECTOR, SubmitError};
 use bulkhead_virtio::{GuestMemory, OutsideMemory};
 use heapless::Vec;
@@ -98,11 +99,12 @@ impl<'a, D: Drive, C: Clock, M: GuestMemory, B: Bounce> Service<'a, D, C, M, B> 
         u16::try_from(place).ok()
     }
 
-    /// Hands over the numbers of the disks whose monitors have to be signalled.
-    pub fn take_signals(&mut self, mut signal: impl FnMut(usize)) {
+    /// Hands over the numbers of the disks whose monitors have to be signalled, and what.
+    pub fn take_signals(&mut self, mut signal: impl FnMut(usize, Signals)) {
         for (index, disk) in self.disks.iter_mut().enumerate() {
-            if disk.take_signal() {
-                signal(index);
+            let signals = disk.take_signals();
+            if signals != Signals::NONE {
+                signal(index, signals);
             }
         }
     }

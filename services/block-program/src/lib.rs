@@ -72,9 +72,9 @@ pub fn serve<D: Drive>(program: &Program, drive: D, buffer: Buffer, interrupt: O
     let mut controls = Controls::new(program, service.information());
     loop {
         let more = service.work() | controls.serve();
-        service.take_signals(|index| {
+        service.take_signals(|index, signals| {
             if let Some(channel) = channels.get(index) {
-                channel.signal_peer();
+                channel.signal_monitor(signals);
             }
         });
         let signals = events::wait(if more { 0 } else { Tsc.deadline(service.deadline()) });
@@ -121,7 +121,9 @@ fn publish_one<D: Drive>(
         PublishError::Range { .. } => "it does not lie on the drive",
         PublishError::Channel(_) => "its channel is too small",
     })?;
-    service.add(disk).map_err(|TooManyDisks| "there are too many disks")?;
+    service
+        .add(disk.with_direct_interrupts(plan::DEVICE_INTERRUPTS))
+        .map_err(|TooManyDisks| "there are too many disks")?;
     Ok(channel)
 }
 

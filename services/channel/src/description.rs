@@ -182,3 +182,30 @@ impl Interrupts {
         self.0 & other.0 == other.0
     }
 }
+
+/// What an emulator has to tell the monitor by signals, as bits from the channel's first one on: 0 = look at the page, 1 + n = interrupt of
+/// queue n.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Signals(pub u64);
+
+impl Signals {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Look at the page.
+    pub const LOOK: Self = Self(1);
+}
+
+impl core::ops::BitOr for Signals {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl core::ops::BitOrAssign for Signals {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}

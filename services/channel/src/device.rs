@@ -24,7 +24,8 @@
 //!    reads stays as it was.
 //! 3. The emulator reads the command once, checks it, obeys, writes the acknowledgement and signals the monitor. A command comes
 //!    before the doorbells that arrive with it, since the guest rings only after the monitor let it go on.
-//! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already.
+//! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already. The first queues may have
+//!    signals of their own: then no bit is set, and the signal itself is the interrupt, which need not pass through the monitor.
 //! 5. A new generation means that the emulator lost its state, but for what it noted in the words from 72 on. If the driver has made its
 //!    choice, and not reset the device since, the monitor gives a resume command with the same words: the emulator goes on with the
 //!    queues, and does again what was in flight. The guest notices nothing. A reset or configure command that the last life left
@@ -149,6 +150,8 @@ const fn unpack(word: u64) -> (u32, u8) {
 pub struct EmulatorSide<'a> {
     page: Page<'a>,
     description: DeviceDescription,
+    /// The interrupts that have signals of their own.
+    direct: u64,
     /// Sequence number of the command acknowledged last.
     answered: u32,
     /// Sequence number of the command taken last.
@@ -188,7 +191,13 @@ impl<'a> EmulatorSide<'a> {
         page.0[INTERRUPTS].store(0, Relaxed);
         page.0[ACKNOWLEDGEMENT].store(pack(answered, OUTCOME_DONE), Relaxed);
         page.0[GENERATION].store((generation.wrapping_add(1) & !STARTING).max(1), Release);
-        Ok(Self { page, description, answered, taken: answered })
+        Ok(Self { page, description, direct: 0, answered, taken: answered })
+    }
+
+    /// The same, where the monitor has a signal for each of the first `queues` queues' interrupts.
+    #[must_use]
+    pub fn with_direct_interrupts(self, queues: u32) -> Self {
+        Self { direct: (1 << queues.min(MAX_QUEUES as u32)) - 1, ..self }
     }
 
     /// The device as published.
@@ -196,9 +205,8 @@ impl<'a> EmulatorSide<'a> {
         &self.description
     }
 
-    /// Changes the device-specific configuration. Returns whether the monitor has to be signalled.
-    #[must_use]
-    pub fn set_configuration(&mut self, configuration: &DeviceConfiguration) -> bool {
+    /// Changes the device-specific configuration.
+    pub fn set_configuration(&mut self, configuration: &DeviceConfiguration) -> Signals {
         self.description.configuration = *configuration;
         self.page.set_configuration(configuration);
         self.raise(Interrupts::CONFIGURATION)
@@ -249,18 +257,21 @@ impl<'a> EmulatorSide<'a> {
         self.page.0[ACKNOWLEDGEMENT].store(pack(self.answered, code), Release);
     }
 
-    /// Asks for interrupts. Returns whether the monitor has to be signalled.
-    #[must_use]
-    pub fn raise(&self, interrupts: Interrupts) -> bool {
-        self.page.0[INTERRUPTS].fetch_or(interrupts.0, AcqRel) & interrupts.0 != interrupts.0
+    /// Asks for interrupts.
+    pub fn raise(&self, interrupts: Interrupts) -> Signals {
+        let (direct, noted) = (interrupts.0 & self.direct, interrupts.0 & !self.direct);
+        let direct = Signals(direct << 1);
+        if noted != 0 && self.page.0[INTERRUPTS].fetch_or(noted, AcqRel) & noted != noted {
+            direct | Signals::LOOK
+        } else {
+            direct
+        }
     }
 
-    /// Says whether the guest must reset the device before it can be used again. Returns whether the monitor has to be
-    /// signalled.
-    #[must_use]
-    pub fn set_needs_reset(&self, needed: bool) -> bool {
+    /// Says whether the guest must reset the device before it can be used again.
+    pub fn set_needs_reset(&self, needed: bool) -> Signals {
         self.page.0[NEEDS_RESET].store(needed.into(), Release);
-        needed && self.raise(Interrupts::CONFIGURATION)
+        if needed { self.raise(Interrupts::CONFIGURATION) } else { Signals::NONE }
     }
 }
 

@@ -38,16 +38,16 @@ fn a_device_is_published_configured_and_reset() {
     emulator.acknowledge(true);
     assert_eq!(monitor.outcome(), Outcome::Done);
 
-    assert!(emulator.raise(Interrupts::queue(0)));
-    assert!(!emulator.raise(Interrupts::queue(0)));
+    assert_eq!(emulator.raise(Interrupts::queue(0)), Signals::LOOK);
+    assert_eq!(emulator.raise(Interrupts::queue(0)), Signals::NONE);
     assert_eq!(monitor.take_interrupts(), Interrupts::queue(0));
     assert!(monitor.take_interrupts().is_empty());
 
-    assert!(emulator.set_needs_reset(true));
+    assert_eq!(emulator.set_needs_reset(true), Signals::LOOK);
     assert!(monitor.needs_reset());
     monitor.reset();
     assert_eq!(emulator.next_command(), Some(Command::Reset));
-    assert!(!emulator.set_needs_reset(false));
+    assert_eq!(emulator.set_needs_reset(false), Signals::NONE);
     emulator.acknowledge(true);
     assert!(!monitor.needs_reset());
     assert_eq!(monitor.outcome(), Outcome::Done);
@@ -112,7 +112,7 @@ fn the_configuration_changes_within_a_generation() {
     let monitor = MonitorSide::attach(&words).unwrap();
     let (generation, _) = monitor.description().unwrap().unwrap();
     let grown = [7; CONFIGURATION_BYTES];
-    assert!(emulator.set_configuration(&grown));
+    assert_eq!(emulator.set_configuration(&grown), Signals::LOOK);
     assert!(monitor.take_interrupts().contains(Interrupts::CONFIGURATION));
     let (same, description) = monitor.description().unwrap().unwrap();
     assert_eq!((same, description.configuration), (generation, grown));
@@ -185,4 +185,19 @@ fn a_start_that_is_cut_off_is_counted() {
     assert!(monitor.description().is_none());
     EmulatorSide::publish(&words, disk()).unwrap();
     assert!(monitor.generation().is_some_and(|generation| generation != first));
+}
+
+#[test]
+fn interrupts_with_signals_of_their_own_leave_no_trace_in_the_page() {
+    let words = memory();
+    let monitor = MonitorSide::attach(&words).unwrap();
+    let emulator = EmulatorSide::publish(&words, disk()).unwrap().with_direct_interrupts(2);
+    let of = |queues: &[usize]| Interrupts(queues.iter().fold(0, |bits, queue| bits | Interrupts::queue(*queue).0));
+    for _ in 0..2 {
+        assert_eq!(emulator.raise(of(&[0])), Signals(2), "each is a signal");
+    }
+    assert_eq!(emulator.raise(of(&[0, 1, 2])), Signals(7));
+    assert_eq!(emulator.raise(of(&[1, 2])), Signals(4), "the monitor has not looked yet");
+    assert_eq!(monitor.take_interrupts(), of(&[2]));
+    assert_eq!(emulator.raise(Interrupts::CONFIGURATION), Signals::LOOK);
 }

@@ -5,7 +5,7 @@ use crate::card::{CardOffer, RECEIVE, TRANSMIT, feature};
 use crate::frame::{Addresses, Mac};
 use crate::header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
 use crate::vlan::{Vlan, is_tagged};
-use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, PublishError};
+use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, PublishError, Signals};
 use bulkhead_virtio::{Chain, GuestMemory, Queue, QueueError, cut};
 
 /// Most buffers for one frame: as many of 1,536 bytes as a train of segments takes, and some more.
@@ -86,7 +86,7 @@ pub struct Port<'a, M> {
     queues: Option<Queues>,
     bucket: Bucket,
     pub(crate) statistics: PortStatistics,
-    signal: bool,
+    signals: Signals,
 }
 
 impl<'a, M: GuestMemory> Port<'a, M> {
@@ -100,7 +100,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
             queues: None,
             bucket: Bucket::new(rate),
             statistics: PortStatistics::default(),
-            signal: true,
+            signals: Signals::LOOK,
         })
     }
 
@@ -124,7 +124,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
     pub(crate) fn set_link(&mut self, link: bool) {
         if self.offer.link != link {
             self.offer.link = link;
-            self.signal |= self.channel.set_configuration(&self.offer.configuration());
+            self.signals |= self.channel.set_configuration(&self.offer.configuration());
         }
     }
 
@@ -133,9 +133,15 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         self.statistics
     }
 
-    /// Whether the monitor has to be signalled; asked once for each time.
-    pub(crate) fn take_signal(&mut self) -> bool {
-        core::mem::take(&mut self.signal)
+    /// The same, where the monitor has a signal for each of the first `queues` queues' interrupts.
+    #[must_use]
+    pub fn with_direct_interrupts(self, queues: u32) -> Self {
+        Self { channel: self.channel.with_direct_interrupts(queues), ..self }
+    }
+
+    /// What the monitor has to be signalled, once.
+    pub(crate) fn take_signals(&mut self) -> Signals {
+        core::mem::take(&mut self.signals)
     }
 
     /// Obeys the monitor's commands.
@@ -144,7 +150,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
             let done = match command {
                 Command::Reset => {
                     self.queues = None;
-                    self.signal |= self.channel.set_needs_reset(false);
+                    self.signals |= self.channel.set_needs_reset(false);
                     true
                 }
                 Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
@@ -154,7 +160,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
                 Command::Refused(_) => false,
             };
             self.channel.acknowledge(done);
-            self.signal = true;
+            self.signals |= Signals::LOOK;
         }
     }
 
@@ -175,7 +181,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         if resumed {
             // What the last life did may not have been told.
             let both = Interrupts(Interrupts::queue(RECEIVE).0 | Interrupts::queue(TRANSMIT).0);
-            self.signal |= self.channel.raise(both);
+            self.signals |= self.channel.raise(both);
         }
         true
     }
@@ -183,7 +189,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
     /// The driver broke a queue's rules: nothing is done with any until it resets the device.
     pub(crate) fn fail(&mut self, _: QueueError) {
         self.queues = None;
-        self.signal |= self.channel.set_needs_reset(true);
+        self.signals |= self.channel.set_needs_reset(true);
     }
 
     fn accepts(&self, features: u64) -> bool {
@@ -328,7 +334,7 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         );
         match outcome {
             Ok(0) => {}
-            Ok(bits) => self.signal |= self.channel.raise(Interrupts(bits)),
+            Ok(bits) => self.signals |= self.channel.raise(Interrupts(bits)),
             Err(error) => self.fail(error),
         }
     }

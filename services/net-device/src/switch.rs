@@ -7,6 +7,7 @@ use crate::port::{Port, PortStatistics, Taken};
 use crate::train::Train;
 use crate::uplink::Uplink;
 use crate::vlan::{Vlan, is_tagged};
+use bulkhead_channel::Signals;
 use bulkhead_driver::Clock;
 use bulkhead_virtio::{Chain, GuestMemory};
 use heapless::Vec;
@@ -98,11 +99,12 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
         &self.ports
     }
 
-    /// Hands over the numbers of the ports whose monitors have to be signalled.
-    pub fn take_signals(&mut self, mut signal: impl FnMut(usize)) {
+    /// Hands over the numbers of the ports whose monitors have to be signalled, and what.
+    pub fn take_signals(&mut self, mut signal: impl FnMut(usize, Signals)) {
         for (index, port) in self.ports.iter_mut().enumerate() {
-            if port.take_signal() {
-                signal(index);
+            let signals = port.take_signals();
+            if signals != Signals::NONE {
+                signal(index, signals);
             }
         }
     }

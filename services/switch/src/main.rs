@@ -60,9 +60,9 @@ fn main(program: Program) {
         let more = switch.work();
         report
             .tell(switch.statistics(), |index| program.environment().network_ports().nth(index).map(|port| port.name));
-        switch.take_signals(|index| {
+        switch.take_signals(|index, signals| {
             if let Some(channel) = channels.get(index) {
-                channel.signal_peer();
+                channel.signal_monitor(signals);
             }
         });
         let signals = events::wait(if more { 0 } else { Tsc.deadline(switch.deadline()) });
@@ -112,6 +112,7 @@ fn publish(
         link: true,
     };
     let port = Port::publish(channel.words(), ram, offer, entry.rate).map_err(|_| "a port's channel is too small")?;
+    let port = port.with_direct_interrupts(plan::DEVICE_INTERRUPTS);
     switch.add(port.in_vlan(vlan)).map_err(|_| "there are too many ports")?;
     let (name, guest, mac, peers) = (entry.name, entry.peer, entry.mac, entry.peers);
     println!("port {name} of {guest}: {mac:02x?}, VLAN {}, may talk to {peers:#x}", entry.vlan);

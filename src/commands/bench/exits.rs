@@ -28,6 +28,16 @@ pub fn caused(
     Some(rounded(exits / n as f64, 1000.0))
 }
 
+/// What the counts of these names are together for each of `n` operations, in thousandths, between a checkpoint and the next.
+pub fn counted(counts: &[Counts], guest: &str, checkpoint: u32, names: &[&str], n: u64) -> Option<f64> {
+    let at = |number| {
+        let mut all = counts.iter();
+        let found = all.find(|counts| counts.guest == guest && counts.at == At::Checkpoint(number))?;
+        Some(names.iter().map(|name| found.get(name)).sum::<u64>())
+    };
+    Some(rounded(at(checkpoint + 1)?.checked_sub(at(checkpoint)?)? as f64 / n as f64, 1000.0))
+}
+
 fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }

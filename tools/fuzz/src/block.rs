@@ -170,7 +170,7 @@ pub fn run(input: &mut Input<'_>) {
             },
             _ => {
                 let _ = service.work();
-                service.take_signals(|_| {});
+                service.take_signals(|_, _| {});
             }
         }
     }

@@ -97,7 +97,7 @@ pub fn run(input: &mut Input<'_>) {
             _ => {
                 time.0.set(time.0.get() + 1);
                 let _ = switch.work();
-                switch.take_signals(|_| {});
+                switch.take_signals(|_, _| {});
             }
         }
     }

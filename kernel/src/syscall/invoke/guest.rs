@@ -58,5 +58,6 @@ pub fn invoke_vcpu(call: &Call, method: u64) -> Result<Outcome, Error> {
             }
             DONE
         }
+        VcpuMethod::Direct => vcpu.set_direct(first, second).and(DONE),
     }
 }

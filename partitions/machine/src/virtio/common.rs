@@ -47,6 +47,8 @@ pub struct Offer {
 pub enum Effect {
     /// Nothing that concerns others.
     None,
+    /// A queue has another vector.
+    Vector,
     /// The driver asks for a reset.
     Reset,
     /// The driver has set `DRIVER_OK`.
@@ -198,7 +200,7 @@ impl Common {
             (field::CONFIGURATION_VECTOR, Width::Word) => self.configuration_vector = valid_vector(value as u16),
             (field::STATUS, Width::Byte) => return self.set_status(value as u8),
             (field::QUEUE_SELECT, Width::Word) => self.queue_select = value as u16,
-            _ => self.write_queue(offset, width, value),
+            _ => return self.write_queue(offset, width, value),
         }
         Effect::None
     }
@@ -215,21 +217,21 @@ impl Common {
         };
     }
 
-    fn write_queue(&mut self, offset: u64, width: Width, value: u64) {
+    fn write_queue(&mut self, offset: u64, width: Width, value: u64) -> Effect {
         let (ready, largest) = (self.status & DRIVER_OK != 0 || self.resetting, self.offer.queue_size);
         if self.queue_select >= self.offer.queues {
-            return;
+            return Effect::None;
         }
         let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else {
-            return;
+            return Effect::None;
         };
         if (offset, width) == (field::QUEUE_VECTOR, Width::Word) {
             queue.vector = valid_vector(value as u16);
-            return;
+            return Effect::Vector;
         }
         // An enabled queue stays as it is until the reset.
         if queue.enabled || ready {
-            return;
+            return Effect::None;
         }
         let addresses = &mut queue.addresses;
         match (offset & !7, offset & 7, width) {
@@ -245,7 +247,7 @@ impl Common {
                     field::QUEUE_DESCRIPTORS => &mut addresses.descriptors,
                     field::QUEUE_DRIVER => &mut addresses.driver,
                     field::QUEUE_DEVICE => &mut addresses.device,
-                    _ => return,
+                    _ => return Effect::None,
                 };
                 *target = match (within, width) {
                     (0, Width::Qword) => value,
@@ -256,6 +258,7 @@ impl Common {
             }
             _ => (),
         }
+        Effect::None
     }
 
     fn set_status(&mut self, value: u8) -> Effect {

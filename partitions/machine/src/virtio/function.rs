@@ -46,6 +46,8 @@ pub struct VirtioPci {
     doorbells: [Option<u16>; MAX_QUEUES],
     reset_pending: bool,
     ready_pending: bool,
+    /// Another message may go with a queue's interrupt now.
+    messages_pending: bool,
     notified: u16,
 }
 
@@ -84,6 +86,7 @@ impl VirtioPci {
             doorbells: [None; MAX_QUEUES],
             reset_pending: false,
             ready_pending: false,
+            messages_pending: false,
             notified: 0,
             identity,
             device,
@@ -133,6 +136,13 @@ impl VirtioPci {
         }
     }
 
+    /// The message that [`Self::raise`] would send for `queue`, if it would and does nothing else. [`Event::MessagesMoved`] tells when to
+    /// ask again.
+    pub fn message(&self, queue: u16) -> Option<MsiMessage> {
+        let raises = self.common.ready() && queue < self.queues();
+        if raises { self.msix.unmasked(self.common.queue_vector(queue)) } else { None }
+    }
+
     fn raise_configuration(&mut self) {
         if !self.common.ready() {
             return;
@@ -167,6 +177,9 @@ impl VirtioPci {
         }
         if core::mem::take(&mut self.ready_pending) {
             return Some(Event::DriverReady(self.common.driver_configuration()));
+        }
+        if core::mem::take(&mut self.messages_pending) {
+            return Some(Event::MessagesMoved);
         }
         if self.notified != 0 {
             let queue = self.notified.trailing_zeros() as u16;
@@ -204,6 +217,7 @@ impl VirtioPci {
             space::MSIX => {
                 let control = merge(u32::from(self.msix.control()) << 16) >> 16;
                 self.msix.set_control(control as u16);
+                self.messages_pending = true;
             }
             0x98 => self.access[0] = merge(self.access[0]) & 0xff,
             0x9c => self.access[1] = merge(self.access[1]),
@@ -245,15 +259,21 @@ impl VirtioPci {
         match offset {
             window::COMMON..window::ISR => match self.common.write(offset, width, value) {
                 Effect::None => (),
+                Effect::Vector => self.messages_pending = true,
                 Effect::Reset => {
+                    self.messages_pending = true;
                     self.reset_pending = true;
                     self.ready_pending = false;
                     self.notified = 0;
                 }
-                Effect::Ready => self.ready_pending = true,
+                Effect::Ready => {
+                    self.ready_pending = true;
+                    self.messages_pending = true;
+                }
             },
             window::TABLE..window::PENDING if offset - window::TABLE < TABLE_SIZE => {
                 self.msix.write_table(offset - window::TABLE, width, value);
+                self.messages_pending = true;
             }
             _ => (),
         }

@@ -117,6 +117,7 @@ fn a_driver_brings_the_device_up() {
     queues[0] = Some(QueueAddresses { size: 64, descriptors: 0x1_0000_1000, driver: 0x2000, device: 0x3000 });
     let features = 1 << 9 | 1 << 32;
     assert_eq!(function.take_event(), Some(Event::DriverReady(DriverConfiguration { features, queues })));
+    assert_eq!(function.take_event(), Some(Event::MessagesMoved));
     // What is running cannot be changed.
     write(&mut function, 0x20, Width::Dword, 0x5000);
     assert_eq!(read(&mut function, 0x20, Width::Qword), 0x1_0000_1000);
@@ -127,6 +128,7 @@ fn a_driver_brings_the_device_up() {
     // Reset is over when the emulator says so.
     write(&mut function, 0x14, Width::Byte, 0);
     assert_eq!(function.take_event(), Some(Event::Reset));
+    assert_eq!((function.take_event(), function.message(0)), (Some(Event::MessagesMoved), None));
     assert_eq!(read(&mut function, 0x14, Width::Byte), 15);
     function.reset_done();
     assert_eq!(read(&mut function, 0x14, Width::Byte), 0);

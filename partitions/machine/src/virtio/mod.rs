@@ -75,6 +75,8 @@ pub enum Event {
         /// The port from now on.
         new: Option<u16>,
     },
+    /// What [`VirtioPci::message`] answers may be something else now.
+    MessagesMoved,
     /// The driver notified a queue and the access came here, since no doorbell was bound to its port.
     Notified {
         /// The queue.

@@ -117,6 +117,14 @@ impl MsiX {
         }
     }
 
+    /// The message of `vector`, if it would be sent at once and nothing is held back.
+    pub fn unmasked(&self, vector: u16) -> Option<MsiMessage> {
+        let entry = self.entries.get(usize::from(vector))?;
+        let open =
+            self.control & (ENABLE | FUNCTION_MASK) == ENABLE && !entry.masked && self.pending & 1 << vector == 0;
+        open.then_some(MsiMessage { address: entry.address, data: entry.data })
+    }
+
     /// The next message to send.
     pub fn take(&mut self) -> Option<MsiMessage> {
         if self.pending == 0 || self.control & FUNCTION_MASK != 0 {

@@ -258,7 +258,7 @@ fn use_at_random<D: Drive, X: Machine>(drive: D, machine: &X, seed: u64) {
             while service.work() {}
         }
         service.on_time();
-        service.take_signals(|_| {});
+        service.take_signals(|_, _| {});
         for guest in &mut guests {
             guest.drain(block);
         }

@@ -116,7 +116,7 @@ fn attack_and_check(seed: u64) {
             }
         }
         let _ = world.service.work();
-        world.service.take_signals(|_| ());
+        world.service.take_signals(|_, _| ());
     }
     for transfer in &world.bus.0.borrow().transfers {
         assert!(

@@ -257,7 +257,7 @@ impl World {
         loop {
             let more = self.service.work();
             let mut signalled = Vec::new();
-            self.service.take_signals(|index| signalled.push(index));
+            self.service.take_signals(|index, _| signalled.push(index));
             for index in signalled {
                 let guest = &mut self.guests[index];
                 if guest.monitor.needs_reset() {

@@ -135,7 +135,7 @@ fn many_answers_are_one_interrupt() {
         assert!(core::mem::take(&mut world.bus.0.borrow_mut().interrupt));
         world.service.on_interrupt();
         let _ = world.service.work();
-        world.service.take_signals(|_| signals += 1);
+        world.service.take_signals(|_, _| signals += 1);
         if signals > answers.len() {
             world.guests[0].on_interrupt();
             answers.push(world.guests[0].finished.len());
@@ -151,12 +151,12 @@ fn many_answers_are_one_interrupt() {
     world.bus.0.borrow_mut().interrupt = false;
     world.service.on_interrupt();
     let _ = world.service.work();
-    world.service.take_signals(|_| signals += 1);
+    world.service.take_signals(|_, _| signals += 1);
     assert_eq!(signals, 3);
     world.bus.0.borrow_mut().now += 20;
     assert!(world.service.deadline().is_some_and(|deadline| deadline <= world.bus.0.borrow().now));
     world.service.on_time();
-    world.service.take_signals(|_| signals += 1);
+    world.service.take_signals(|_, _| signals += 1);
     assert_eq!(signals, 4);
 }
 

@@ -72,7 +72,7 @@ fn run_with(seed: u64) {
                     world.service.on_interrupt();
                 }
                 if random.below(4) == 0 {
-                    world.service.take_signals(|_| {});
+                    world.service.take_signals(|_, _| {});
                 }
             }
             _ => {

@@ -182,7 +182,7 @@ impl Ports<'_> {
 impl World {
     pub fn run(&mut self) {
         while self.switch.work() {}
-        self.switch.take_signals(|_| {});
+        self.switch.take_signals(|_, _| {});
     }
 
     /// Has a guest send a frame, and the switch pass it on.

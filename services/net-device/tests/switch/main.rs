@@ -170,7 +170,7 @@ proptest! {
             for _ in 0..4 {
                 let _ = world.switch.work();
             }
-            world.switch.take_signals(|_| {});
+            world.switch.take_signals(|_, _| {});
         }
         // What came of it is drained; then the others still talk.
         world.guests[1].receive();

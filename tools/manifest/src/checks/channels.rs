@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::model::{Channel, Console, Located, ONE_WAY, Subject};
+use bulkhead_plan::{ChannelKind, Role};
 
 /// Signal bits of a partition that the compiler gives away; bit 63 belongs to the runtime.
 pub(crate) const USABLE_BITS: usize = 63;
@@ -169,6 +170,16 @@ pub(super) fn endpoints_are_on_one_cpu(context: &Context<'_>) {
     }
 }
 
+/// Bits of a disk or network at its owner.
+const OF_DEVICE: usize = ChannelKind::Device.bits(Role::Second) as usize;
+
+fn bits_suffice(context: &Context<'_>, name: &Located<String>, bits: usize, help: &str) {
+    if bits > USABLE_BITS {
+        let message = format!("`{}` needs {bits} signal bits, and has {USABLE_BITS}", name.value);
+        context.reporter.error("channels::too_many_bits", &name.span, message).help(help);
+    }
+}
+
 /// A partition has a signal bit for each of its channels and interrupts.
 pub(super) fn signal_bits_suffice(context: &Context<'_>) {
     let manifest = context.manifest;
@@ -196,19 +207,26 @@ pub(super) fn signal_bits_suffice(context: &Context<'_>) {
         let init = usize::from(name == crate::model::DEFAULT_CONSOLE);
         let served = manifest.disks().filter(|(_, disk)| is(&disk.service));
         let served: usize = served.map(|(_, disk)| 1 + usize::from(disk.control)).sum();
-        let disks = served + partition.disks.len();
+        let disks = served + OF_DEVICE * partition.disks.len();
         let bits =
             channels + interrupts + has_console + texts + guests + init + disks + manifest.ports_of(name).count();
-        if bits > USABLE_BITS {
-            context
-                .reporter
-                .error(
-                    "channels::too_many_bits",
-                    &partition.name.span,
-                    format!("`{name}` needs {bits} signal bits, and has {USABLE_BITS}"),
-                )
-                .help("each channel, disk, console and interrupt takes one: split the partition in two");
-        }
+        let help =
+            "each channel, disk, console and interrupt takes one, a disk of its own three: split the partition in two";
+        bits_suffice(context, &partition.name, bits, help);
+    }
+    for guest in &manifest.guests {
+        let is = |end: &Option<Located<String>>| end.as_ref().is_some_and(|end| end.value == guest.name.value);
+        let channels = manifest.channels.iter().filter(|channel| is(&channel.first) || is(&channel.second)).count();
+        let controls = guest.disks.iter().filter(|disk| disk.control).count();
+        // Its serial port and its monitor's text.
+        let texts = if manifest.console_of(crate::model::Subject::Guest(guest)).is_some() { 2 } else { 0 };
+        let bits = channels + controls + texts + OF_DEVICE * (guest.disks.len() + guest.networks.len());
+        bits_suffice(
+            context,
+            &guest.name,
+            bits,
+            "each channel and control channel takes one, each disk and network three",
+        );
     }
     let count = manifest.subjects().count() + 1;
     let most = bulkhead_plan::layout::MAX_PARTITIONS;

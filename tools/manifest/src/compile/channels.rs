@@ -6,7 +6,7 @@ use crate::{
     read::DEFAULT_CHANNEL_MEMORY,
 };
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind, EnvironmentEntry, NO_BIT, Role,
+    BindingFlags, BindingRecord, ChannelEnd, ChannelKind, ChannelRecord, EntryKind, EnvironmentEntry, Role,
 };
 
 /// One end of a channel in the making.
@@ -92,13 +92,20 @@ impl Compiler<'_> {
         let region = self.region(size);
         let target = self.writer.channels.len() as u32;
         let mut records = [ChannelEnd { partition: 0, bit: 0, slot: 0 }; 2];
-        let peers = [&ends[1], &ends[0]].map(|peer| peer.index as u64);
-        let sides = [Role::First, Role::Second].into_iter().zip(&ends).zip(peers);
-        for (((role, end), peer), record) in sides.zip(&mut records) {
+        let roles = [Role::First, Role::Second];
+        for ((role, end), record) in roles.into_iter().zip(&ends).zip(&mut records) {
+            if let Some(space) = self.spaces.get_mut(end.index) {
+                record.bit = space.bits(kind.bits(role));
+            }
+        }
+        let [first, second] = records.map(|record| u64::from(record.bit));
+        let peers = [(ends[1].index as u64, second), (ends[0].index as u64, first)];
+        let sides = roles.into_iter().zip(&ends).zip(peers);
+        for (((role, end), (peer, peer_bit)), record) in sides.zip(&mut records) {
             let Some(space) = self.spaces.get_mut(end.index) else {
                 continue;
             };
-            let bit = if kind.is_signalled(role) { space.bit() } else { NO_BIT };
+            let bit = record.bit;
             let slot = if kind.signals(role) { space.slot() } else { 0 };
             let address = space.address(size);
             *record = ChannelEnd { partition: end.index as u32, bit, slot };
@@ -108,7 +115,7 @@ impl Compiler<'_> {
                 address,
                 size,
                 peer: plan_name(end.peer),
-                parameters: [role as u64, kind as u64, peer, 0],
+                parameters: [role as u64, kind as u64, peer, peer_bit],
                 ..EnvironmentEntry::new(EntryKind::Channel, plan_name(end.name))
             };
             let flags = if kind.signals(role) { BindingFlags::WRITE } else { 0 };

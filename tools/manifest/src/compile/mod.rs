@@ -366,7 +366,12 @@ fn check_plan(plan: &[u8]) -> Result<(), String> {
     }
     let plan = Plan::parse(aligned).map_err(|error| format!("{error:?}"))?;
     let too_many = plan.partitions().any(|partition| {
-        partition.environment.entries().iter().filter(|entry| entry.bit != NO_BIT).count() > USABLE_BITS
+        let beyond = |channel: bulkhead_plan::Channel<'_>| {
+            channel.bit != NO_BIT && channel.bit + channel.kind.bits(channel.role) > USABLE_BITS as u32
+        };
+        let environment = &partition.environment;
+        environment.entries().iter().any(|entry| entry.bit != NO_BIT && entry.bit >= USABLE_BITS as u32)
+            || environment.channels().any(beyond)
     });
     if too_many { Err("too many signal bits".to_owned()) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! One partition's signal bits, capability slots and virtual addresses, as the compiler gives them away.
 
 use bulkhead_abi::{PAGE_SIZE, init_slot};
-use bulkhead_plan::{BindingRecord, EnvironmentEntry, Name, layout, writer::EnvironmentWriter};
+use bulkhead_plan::{BindingRecord, EnvironmentEntry, NO_BIT, Name, layout, writer::EnvironmentWriter};
 use std::collections::BTreeSet;
 
 /// Page-table pages in every pool beyond what the mappings need: the state pages of vCPUs, and reserve.
@@ -54,8 +54,14 @@ impl Space {
 
     /// A signal bit.
     pub(super) fn bit(&mut self) -> u32 {
-        self.next_bit += 1;
-        self.next_bit - 1
+        self.bits(1)
+    }
+
+    /// So many signal bits in a row: the first one, or [`NO_BIT`] for none.
+    pub(super) fn bits(&mut self, count: u32) -> u32 {
+        let first = if count == 0 { NO_BIT } else { self.next_bit };
+        self.next_bit += count;
+        first
     }
 
     /// A slot.
