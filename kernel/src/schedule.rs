@@ -140,6 +140,18 @@ fn charge(cpu: &Cpu, now: u64) {
     }
 }
 
+/// Has somebody else pay for what a thread does from here on. If it has its processor, that chooses anew: the window that pays now may
+/// be closed.
+pub fn set_payer(thread: Ref<Thread>, payer: Option<Ref<Thread>>) {
+    if thread.payer.get() != payer
+        && let Some(home) = home(thread).filter(|home| home.current.get() == Some(thread))
+    {
+        charge(home, msr::tsc());
+        prompt(home);
+    }
+    thread.payer.set(payer);
+}
+
 /// Sets the address space and port rights of the thread that is about to run.
 #[inline(always)]
 pub fn enter_space(cpu: &Cpu, thread: Ref<Thread>) {

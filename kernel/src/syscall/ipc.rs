@@ -71,12 +71,12 @@ pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64,
             let info = passed(thread, client, info)?;
             // Nothing can fail from here.
             thread.caller.set(None);
-            thread.payer.set(Some(thread));
             client.server.set(None);
             client.set_message(0, info, [w0, w1, w2, w3]);
         }
         let bound = thread.bound_notification();
         if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.bits.get() == 0) {
+            thread.payer.set(Some(thread));
             receive_later(thread, endpoint);
             return Ok(client.map_or_else(|| schedule::next(cpu), |client| schedule::hand_over(cpu, client)));
         }
@@ -100,6 +100,7 @@ fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
 #[cold]
 fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
+    schedule::set_payer(thread, Some(thread));
     if let Some(notification) = bound.filter(|notification| notification.bits.get() != 0) {
         thread.set_message(SIGNAL_BADGE, 0, [notification.bits.take(), 0, 0, 0]);
         return schedule::next(cpu);
@@ -118,9 +119,7 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
         client.state.set(State::AwaitingReply);
         client.server.set(Some(thread));
         thread.caller.set(Some(client));
-        thread.payer.set(client.payer.get());
-        // The caller's window pays, and may be closed.
-        cpu.reschedule.set(true);
+        schedule::set_payer(thread, client.payer.get());
         thread.set_message(client.badge.get(), info, words);
         return schedule::next(cpu);
     }
