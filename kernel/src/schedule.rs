@@ -110,13 +110,14 @@ fn arm(home: &Cpu, thread: Ref<Thread>, deadline: u64) {
     }
 }
 
-/// Takes the calling thread off its processor until the next slot of its window, if fewer than `ticks` are left of this one.
+/// Has a thread that is in no queue wait for the next slot of its window, if fewer than `ticks` are left of the one that is open. (While
+/// none is, whatever it pays for waits for the next one anyway.)
 #[cold]
 pub fn await_room(thread: Ref<Thread>, ticks: u64) -> bool {
     let now = msr::tsc();
     let frame = thread.paying_window();
     let frame = frame.as_ref().map(|window| &window.frame);
-    let Some((left, _)) = frame.map(|frame| frame.look(now)).filter(|(left, _)| *left < ticks) else {
+    let Some((left, _)) = frame.map(|frame| frame.look(now)).filter(|(left, _)| (1..ticks).contains(left)) else {
         return false;
     };
     thread.state.set(State::Throttled);

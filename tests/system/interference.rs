@@ -140,6 +140,14 @@ fn calls_begin_only_while_there_is_time_for_them() {
 }
 
 #[test]
+fn calls_that_had_to_wait_begin_only_while_there_is_time_for_them() {
+    if let Some(left) = served("tests/manifests/queued-calls.toml", "none with less than ") {
+        // 300 us, less what it takes to get to the server, and a turn of the urgent client's in between.
+        assert!(left >= 15_000 - 4_000, "{left} ticks were left");
+    }
+}
+
+#[test]
 fn a_server_attends_to_signals_in_its_own_windows() {
     if let Some(outside) = served("tests/manifests/signalled-server.toml", " times, ") {
         assert_eq!(outside, 0);

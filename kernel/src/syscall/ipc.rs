@@ -18,12 +18,11 @@ pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64)
     serve(|cpu, thread| {
         let (endpoint, badge) = endpoint_here(cpu, thread, slot, Rights::CALL)?;
         let words = [w0, w1, w2, w3];
-        if endpoint.worst_case.get() != 0 && schedule::await_room(thread, endpoint.worst_case.get().into()) {
-            thread.restart_syscall(Syscall::Call, [slot, info, w0, w1, w2, w3]);
+        if endpoint.worst_case.get() != 0 && postpone(thread, endpoint, slot, info, words) {
             return Ok(schedule::next(cpu));
         }
         let Some(server) = endpoint.receiver.get() else {
-            return Ok(queue(thread, endpoint, badge, info, words));
+            return Ok(queue(thread, endpoint, badge, slot, info, words));
         };
         let info = passed(thread, server, info)?;
         // Nothing can fail from here.
@@ -45,15 +44,27 @@ fn endpoint_here(cpu: &Cpu, thread: Ref<Thread>, slot: u64, right: Rights) -> Re
     if found.0.cpu.get() == cpu.number.get() { Ok(found) } else { Err(Error::WrongCpu) }
 }
 
+/// Has a call happen again in the next slot of the caller's window, if it could take longer than this one lasts.
+#[cold]
+fn postpone(caller: Ref<Thread>, endpoint: Ref<Endpoint>, slot: u64, info: u64, words: [u64; MESSAGE_WORDS]) -> bool {
+    let is_late = schedule::await_room(caller, endpoint.worst_case.get().into());
+    if is_late {
+        let [w0, w1, w2, w3] = words;
+        caller.restart_syscall(Syscall::Call, [slot, info, w0, w1, w2, w3]);
+    }
+    is_late
+}
+
 #[cold]
 fn queue(
     thread: Ref<Thread>,
     endpoint: Ref<Endpoint>,
     badge: u64,
+    slot: u64,
     info: u64,
     words: [u64; MESSAGE_WORDS],
 ) -> Ref<Thread> {
-    thread.set_message(0, info, words);
+    thread.set_message(slot, info, words);
     thread.badge.set(badge);
     thread.endpoint.set(Some(endpoint));
     thread.state.set(State::Calling);
@@ -107,7 +118,10 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
     }
     while let Some(client) = endpoint.callers.pop_front() {
         client.endpoint.set(None);
-        let (info, words) = client.message();
+        let (slot, info, words) = client.message();
+        if endpoint.worst_case.get() != 0 && postpone(client, endpoint, slot, info, words) {
+            continue;
+        }
         let info = match passed(client, thread, info) {
             Ok(info) => info,
             Err(error) => {
@@ -123,7 +137,7 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
         thread.set_message(client.badge.get(), info, words);
         return schedule::next(cpu);
     }
-    // All callers were refused: receive as if there had been none.
+    // All callers were refused, or have to wait: receive as if there had been none.
     receive_later(thread, endpoint);
     schedule::next(cpu)
 }
