@@ -10,7 +10,7 @@ use crate::trial::Trial;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links};
+use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links, on_one_line};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::channel::FAILED;
 use bulkhead_runtime::mapping::FaultPage;
@@ -377,7 +377,7 @@ impl Supervised {
             return true;
         };
         let mut buffer = [0; TEXT_MAX];
-        let text = String::from(status.text(&mut buffer));
+        let text = on_one_line(status.text(&mut buffer));
         match report {
             StatusReport::Running => return false,
             StatusReport::Finished => {
