@@ -59,7 +59,7 @@ pub struct Supervised {
     restarts: Restarts,
     trial: Trial,
     watchdog: Watchdog,
-    /// It has failed, and its peers do not know yet.
+    /// It has failed, or was refused, and its peers do not know yet.
     is_news: bool,
 }
 
@@ -122,6 +122,7 @@ impl Supervisor {
                 }
             }
         }
+        self.spread_news();
         let started = time::now();
         let mut last_in_vain = 0;
         let mut has_ended = false;
@@ -239,7 +240,8 @@ impl Supervised {
         };
         let restarts = Restarts::new(plan.restart(), waits);
         let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(time::microseconds(plan.record.watchdog_us)));
-        Self { plan, state, built, status, restarts, trial, watchdog, is_news: false }
+        let is_news = matches!(state, State::Refused(_));
+        Self { plan, state, built, status, restarts, trial, watchdog, is_news }
     }
 
     /// Name.
@@ -355,6 +357,7 @@ impl Supervised {
             }
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be started: {cause:?}", self.name());
+                self.is_news = true;
                 State::Failed(String::from("it cannot be started"))
             }
         };
