@@ -110,7 +110,7 @@ impl Supervisor {
             // Somebody has to read what is printed; nobody else runs yet.
             let console = own_console(&self.plan);
             for partition in self.partitions.iter_mut().filter(|partition| Some(partition.name()) == console) {
-                partition.start();
+                partition.start(time::now());
             }
             // What contradicts itself now still does at the end, which is a failure then.
             let _ = dump::print("after the seal", &self.partitions);
@@ -118,7 +118,7 @@ impl Supervisor {
         for kind in [PartitionKind::Native, PartitionKind::Guest] {
             for partition in &mut self.partitions {
                 if partition.plan.kind() == kind && partition.state == State::Built {
-                    partition.start();
+                    partition.start(time::now());
                 }
             }
         }
@@ -344,7 +344,8 @@ impl Supervised {
         }
     }
 
-    fn start(&mut self) {
+    /// Starts the partition, which was made ready since `begun`.
+    fn start(&mut self, begun: u64) {
         self.watchdog.rearm();
         let started = match &self.built {
             Some(built) => start_first_thread(built, layout::ENVIRONMENT),
@@ -352,7 +353,7 @@ impl Supervised {
         };
         self.state = match started {
             Ok(()) => {
-                self.restarts.start(time::now());
+                self.restarts.start(begun, time::now());
                 State::Running
             }
             Err(cause) => {
@@ -422,14 +423,14 @@ impl Supervised {
 
     /// Renews the stopped partition, and starts it.
     fn start_anew(&mut self, boot: &'static BootInfo) {
-        let number = self.restarts.count();
+        let (number, begun) = (self.restarts.count(), time::now());
         println!("bulkhead: partition {} is started anew ({number})", self.name());
         let renewed = match &self.built {
             Some(built) => renew(built, self.status, boot, number),
             None => return,
         };
         match renewed {
-            Ok(()) => self.start(),
+            Ok(()) => self.start(begun),
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be renewed: {cause:?}", self.name());
                 self.state = State::Failed(String::from("it cannot be renewed"));
