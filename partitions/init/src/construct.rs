@@ -15,6 +15,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use bulkhead_pci::exchange::Remapping;
 use bulkhead_runtime::abi::{BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot};
+use bulkhead_runtime::events;
 use bulkhead_runtime::mapping::Mapping;
 use bulkhead_runtime::object::{
     Bound, Capability, Endpoint, GuestSpace, Interrupt, Memory, NewObject, Notification, Partition, Table, Thread,
@@ -108,8 +109,6 @@ pub struct Construction<'a> {
     messages_end: u64,
     /// Where PCI configuration space is in memory: first address and end.
     pub(crate) configuration: Option<(u64, u64)>,
-    /// Signalled by nobody: init sleeps by it.
-    pub(crate) quiet: Option<Notification>,
     /// The plan's devices, once the bus service has looked for them.
     pub(crate) devices: Vec<Device>,
 }
@@ -167,7 +166,6 @@ impl<'a> Construction<'a> {
             lines: Vec::new(),
             messages_end: MESSAGES_END,
             configuration: None,
-            quiet: None,
             devices: Vec::new(),
         };
         for partition in plan.partitions() {
@@ -442,7 +440,7 @@ impl Construction<'_> {
     /// Makes what supervising needs after the seal.
     pub fn furnish_supervision(&mut self) -> Result<(), Failure> {
         let slot = self.allocator.create(NewObject::Notification).during("make a notification of", "init")?;
-        self.quiet = Some(Notification(slot));
+        events::set_quiet(Notification(slot));
         Ok(())
     }
 }

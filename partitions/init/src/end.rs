@@ -73,7 +73,7 @@ pub fn announce(outcome: &Result<(), String>) {
     }
     let patience = time::now().saturating_add(time::milliseconds(PATIENCE));
     while !console::is_drained() && time::now() < patience {
-        events::wait(time::now().saturating_add(time::milliseconds(1)));
+        events::rest(time::now().saturating_add(time::milliseconds(1)));
     }
 }
 

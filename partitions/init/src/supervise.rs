@@ -14,7 +14,7 @@ use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links, on_o
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::channel::FAILED;
 use bulkhead_runtime::mapping::FaultPage;
-use bulkhead_runtime::object::{Capability, Endpoint, Notification};
+use bulkhead_runtime::object::{Capability, Endpoint};
 use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
 use bulkhead_runtime::program::{CONSOLE, mask};
 use bulkhead_runtime::status::{COMMAND_SIGNAL, Status, TEXT_MAX};
@@ -71,8 +71,6 @@ pub struct Supervisor {
     links: Vec<Link>,
     /// By the plan's order; those whose server has failed for good are gone.
     endpoints: Vec<Endpoint>,
-    /// Init sleeps by it, undisturbed.
-    quiet: Option<Notification>,
     fault_page: Box<FaultPage>,
     rings: Rings,
 }
@@ -86,7 +84,7 @@ impl Supervisor {
         construction: Construction<'_>,
         rings: Rings,
     ) -> Self {
-        let Construction { statuses, endpoints, quiet, .. } = construction;
+        let Construction { statuses, endpoints, .. } = construction;
         let partitions = outcomes
             .into_iter()
             .map(|outcome| match outcome {
@@ -101,7 +99,7 @@ impl Supervisor {
             })
             .collect();
         let links = links(&plan, COMMAND_SIGNAL);
-        Self { plan, boot, partitions, links, endpoints, quiet, fault_page: Box::default(), rings }
+        Self { plan, boot, partitions, links, endpoints, fault_page: Box::default(), rings }
     }
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
@@ -158,17 +156,10 @@ impl Supervisor {
             }
             self.spread_news();
             if in_vain {
-                self.rest_until(last_in_vain + time::milliseconds(LOOKS_APART));
+                // Whoever signals.
+                events::rest(last_in_vain + time::milliseconds(LOOKS_APART));
                 last_in_vain = time::now();
             }
-        }
-    }
-
-    /// Sleeps until then, whoever signals.
-    fn rest_until(&self, then: u64) {
-        if let Some(quiet) = self.quiet.filter(|_| then > time::now()) {
-            // Nobody else has a capability to it, so that nothing but the time ends the wait.
-            let _ = quiet.wait(then);
         }
     }
 
