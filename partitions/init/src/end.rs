@@ -46,7 +46,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
         }
     }
     if let (End::After(microseconds), None) = (end, &refused) {
-        return timed(elapsed, ticks(microseconds), Ok(()));
+        return timed(elapsed, time::microseconds(microseconds), Ok(()));
     }
     match (end, refused) {
         (End::Never, _) => Verdict::Open,
@@ -59,10 +59,6 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
 
 fn timed(elapsed: u64, end: u64, outcome: Result<(), String>) -> Verdict {
     if elapsed >= end { Verdict::Ended(outcome) } else { Verdict::After(end) }
-}
-
-fn ticks(microseconds: u64) -> u64 {
-    u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000).unwrap_or(u64::MAX)
 }
 
 /// Says how it ended, and gives the console time to read it.
