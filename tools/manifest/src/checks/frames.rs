@@ -11,7 +11,7 @@ use bulkhead_plan::layout::MAX_CPUS;
 /// Shortest and longest frame, in microseconds.
 const FRAME_US: std::ops::RangeInclusive<u64> = 200..=10_000_000;
 /// Longest time that the kernel can promise to a call.
-const MAX_CALL_US: u64 = 500_000;
+const MAX_CALL_US: u64 = bulkhead_plan::LONGEST_CALL_US;
 
 /// A frame is of a CPU that the machine has.
 pub(super) fn cpus_are_there(context: &Context<'_>) {
