@@ -194,19 +194,23 @@ fn choose(cpu: &'static Cpu) -> Ref<Thread> {
     pick(cpu, now).unwrap_or_else(|| idle(cpu))
 }
 
-/// Takes the first thread of the highest priority whose window may pay, and makes it current. Those before it whose budget is used
-/// up sleep until it is filled.
+/// Takes the first thread of the highest priority whose window may pay, and makes it current. Those before it sleep until their budget
+/// is filled, or until their next slot.
 fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
     while let Some(thread) = cpu.ready.pop() {
         let Some(window) = thread.paying_window() else {
             thread.state.set(State::Stopped);
             continue;
         };
-        let available = window.available(now);
+        let (available, again) = window.available(now);
         if available == 0 {
-            trace::record(cpu, TraceKind::Throttle, || [thread.header.generation(), window.priority.get().number()]);
+            if window.frame.look(now).0 != 0 {
+                trace::record(cpu, TraceKind::Throttle, || {
+                    [thread.header.generation(), window.priority.get().number()]
+                });
+            }
             thread.state.set(State::Throttled);
-            arm(cpu, thread, window.refill_at.get());
+            arm(cpu, thread, again);
             continue;
         }
         let until = if window.quiet.get() { now.saturating_add(window.frame.look(now).0) } else { 0 };
