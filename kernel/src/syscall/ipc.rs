@@ -167,7 +167,7 @@ pub fn forget_caller(server: Ref<Thread>, caller: Ref<Thread>) {
     server.caller.set(None);
     let mut serving = Some(server);
     while let Some(thread) = serving {
-        thread.payer.set(Some(server));
+        schedule::set_payer(thread, Some(server));
         serving = thread.server.get();
     }
 }
