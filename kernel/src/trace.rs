@@ -9,6 +9,7 @@ use crate::arch::cpu::{self, Cpu};
 use crate::arch::msr;
 use crate::memory::{publish, write_to_page};
 use crate::object::window::Window;
+use crate::syscall::DIRECT;
 use crate::syscall::invoke::{Outcome, thread::rebind};
 use bulkhead_abi::{Error, ObjectType, Rights, TraceKind, TraceRecord};
 use bulkhead_core::phys::{HostPhysical, Ref};
@@ -31,6 +32,13 @@ pub fn bind(memory: Ref<Slot>, window: Ref<Window>) -> Result<Outcome, Error> {
         cpu.trace.next.set(1);
         cpu.direct.set(0);
     })
+}
+
+/// Lets system calls take the usual way again, if there is no ring any more.
+pub fn forget_gone(cpu: &Cpu) {
+    if cpu.trace.memory.first() == 0 {
+        cpu.direct.set(DIRECT);
+    }
 }
 
 /// Records something, if there is a ring. `arguments` are found out only then.
