@@ -249,7 +249,7 @@ pub struct SlotRecord {
     pub start_us: u64,
     /// Its end, likewise.
     pub end_us: u64,
-    /// 1: device interrupts wait until it is over.
+    /// 1: device interrupts wait until it is over. The same for all slots of a partition on a CPU.
     pub quiet: u32,
     /// Not used, 0.
     pub reserved: u32,
