@@ -110,13 +110,14 @@ fn arm(home: &Cpu, thread: Ref<Thread>, deadline: u64) {
     }
 }
 
-/// Takes the calling thread off its processor until the next slot of its window, if fewer than `ticks` are left of this one.
+/// Has a thread that is in no queue wait for the next slot of its window, if fewer than `ticks` are left of the one that is open. (While
+/// none is, whatever it pays for waits for the next one anyway.)
 #[cold]
 pub fn await_room(thread: Ref<Thread>, ticks: u64) -> bool {
     let now = msr::tsc();
     let frame = thread.paying_window();
     let frame = frame.as_ref().map(|window| &window.frame);
-    let Some((left, _)) = frame.map(|frame| frame.look(now)).filter(|(left, _)| *left < ticks) else {
+    let Some((left, _)) = frame.map(|frame| frame.look(now)).filter(|(left, _)| (1..ticks).contains(left)) else {
         return false;
     };
     thread.state.set(State::Throttled);
@@ -138,6 +139,18 @@ fn charge(cpu: &Cpu, now: u64) {
     if let Some(window) = thread.paying_window() {
         window.charge(ticks);
     }
+}
+
+/// Has somebody else pay for what a thread does from here on. If it has its processor, that chooses anew: the window that pays now may
+/// be closed.
+pub fn set_payer(thread: Ref<Thread>, payer: Option<Ref<Thread>>) {
+    if thread.payer.get() != payer
+        && let Some(home) = home(thread).filter(|home| home.current.get() == Some(thread))
+    {
+        charge(home, msr::tsc());
+        prompt(home);
+    }
+    thread.payer.set(payer);
 }
 
 /// Sets the address space and port rights of the thread that is about to run.
@@ -181,19 +194,23 @@ fn choose(cpu: &'static Cpu) -> Ref<Thread> {
     pick(cpu, now).unwrap_or_else(|| idle(cpu))
 }
 
-/// Takes the first thread of the highest priority whose window may pay, and makes it current. Those before it whose budget is used
-/// up sleep until it is filled.
+/// Takes the first thread of the highest priority whose window may pay, and makes it current. Those before it sleep until their budget
+/// is filled, or until their next slot.
 fn pick(cpu: &'static Cpu, now: u64) -> Option<Ref<Thread>> {
     while let Some(thread) = cpu.ready.pop() {
         let Some(window) = thread.paying_window() else {
             thread.state.set(State::Stopped);
             continue;
         };
-        let available = window.available(now);
+        let (available, again) = window.available(now);
         if available == 0 {
-            trace::record(cpu, TraceKind::Throttle, || [thread.header.generation(), window.priority.get().number()]);
+            if window.frame.look(now).0 != 0 {
+                trace::record(cpu, TraceKind::Throttle, || {
+                    [thread.header.generation(), window.priority.get().number()]
+                });
+            }
             thread.state.set(State::Throttled);
-            arm(cpu, thread, window.refill_at.get());
+            arm(cpu, thread, again);
             continue;
         }
         let until = if window.quiet.get() { now.saturating_add(window.frame.look(now).0) } else { 0 };

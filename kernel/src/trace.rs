@@ -9,6 +9,7 @@ use crate::arch::cpu::{self, Cpu};
 use crate::arch::msr;
 use crate::memory::{publish, write_to_page};
 use crate::object::window::Window;
+use crate::syscall::DIRECT;
 use crate::syscall::invoke::{Outcome, thread::rebind};
 use bulkhead_abi::{Error, ObjectType, Rights, TraceKind, TraceRecord};
 use bulkhead_core::phys::{HostPhysical, Ref};
@@ -27,9 +28,17 @@ pub fn bind(memory: Ref<Slot>, window: Ref<Window>) -> Result<Outcome, Error> {
     memory.expect(ObjectType::Memory, Rights::READ | Rights::WRITE)?;
     let cpu = cpu::by_number(window.cpu.get()).filter(|_| window.root.get() && memory.count().is_power_of_two());
     let cpu = cpu.ok_or(Error::BadArgument)?;
-    cpu.trace.next.set(1);
-    cpu.direct.set(0);
-    rebind(memory, &cpu.trace.memory, || {})
+    rebind(memory, &cpu.trace.memory, || {
+        cpu.trace.next.set(1);
+        cpu.direct.set(0);
+    })
+}
+
+/// Lets system calls take the usual way again, if there is no ring any more.
+pub fn forget_gone(cpu: &Cpu) {
+    if cpu.trace.memory.first() == 0 {
+        cpu.direct.set(DIRECT);
+    }
 }
 
 /// Records something, if there is a ring. `arguments` are found out only then.
@@ -55,9 +64,9 @@ fn write(cpu: &Cpu, kind: TraceKind, arguments: [u64; 2]) {
     let mask = (ring.memory.count() / bytes).wrapping_sub(1);
     // Place 0 is the head's.
     let number = ring.next.get() + u64::from(ring.next.get() & mask == 0);
-    // Of no use to anybody, but no danger either, if the memory is the kernel's by now.
-    if write_to_page(HostPhysical(base.0 + (number & mask) * bytes), &record).is_ok() {
+    // Pages of it may be the kernel's by now: what was to be written there is lost.
+    let written = write_to_page(HostPhysical(base.0 + (number & mask) * bytes), &record);
+    if written.and_then(|()| publish(base, number + 1)).is_ok() {
         ring.next.set(number + 1);
-        publish(base, number + 1);
     }
 }

@@ -118,17 +118,38 @@ fn none_of_all_neighbours_is_noticed() {
     nobody_is_noticed(&SOME.iter().chain(&MORE).collect::<Vec<_>>());
 }
 
+/// What the server of a manifest says of its calls and signals.
+fn served(manifest: &str, after: &str) -> Option<u64> {
+    if !has(Backend::Bochs) {
+        return None;
+    }
+    let outcome = run(manifest, Backend::Bochs, &[]).expect_status(0);
+    let lines = outcome.lines_of("server");
+    let rest = lines.iter().rev().find_map(|line| line.split_once(after)).map(|(_, rest)| rest);
+    let number = rest.and_then(|rest| rest.split_once(' ')).and_then(|(number, _)| number.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("{outcome}")))
+}
+
 #[test]
 fn calls_begin_only_while_there_is_time_for_them() {
-    if !has(Backend::Bochs) {
-        return;
+    if let Some(left) = served("tests/manifests/bounded-calls.toml", "none with less than ") {
+        // 100 us of Bochs' 50 MHz, less what it takes to get to the server; and one that fits begins.
+        let worst_case = 5_000;
+        assert!((worst_case - 500..worst_case + 2_000).contains(&left), "{left} ticks were left");
     }
-    let outcome = run("tests/manifests/bounded-calls.toml", Backend::Bochs, &[]).expect_status(0);
-    let lines = outcome.lines_of("server");
-    let line = lines.iter().rev().find_map(|line| line.split_once("none with less than "));
-    let (left, _) = line.and_then(|(_, rest)| rest.split_once(' ')).unwrap_or_else(|| panic!("{outcome}"));
-    let left: u64 = left.parse().expect("a number");
-    // 100 us of Bochs' 50 MHz, less what it takes to get to the server; and one that fits begins.
-    let worst_case = 5_000;
-    assert!((worst_case - 500..worst_case + 2_000).contains(&left), "{left} ticks were left: {outcome}");
+}
+
+#[test]
+fn calls_that_had_to_wait_begin_only_while_there_is_time_for_them() {
+    if let Some(left) = served("tests/manifests/queued-calls.toml", "none with less than ") {
+        // 300 us, less what it takes to get to the server, and a turn of the urgent client's in between.
+        assert!(left >= 15_000 - 4_000, "{left} ticks were left");
+    }
+}
+
+#[test]
+fn a_server_attends_to_signals_in_its_own_windows() {
+    if let Some(outside) = served("tests/manifests/signalled-server.toml", " times, ") {
+        assert_eq!(outside, 0);
+    }
 }

@@ -31,6 +31,7 @@ fn a_device_that_is_not_there_refuses_its_owner_alone() {
     run("tests/manifests/pci-models.toml", Backend::Qemu, &[])
         .expect_status(0)
         .expect_in_order(&["cannot run partition unlucky: device absent: there is no such device on the bus"])
+        .expect_in_order(&["bereft| the server has failed"])
         .expect_in_order(&[
             "probe| device ahci0: 8086:2922",
             "probe| device ahci0: 1 interrupts by MSI",

@@ -73,6 +73,20 @@ fn calls_and_times_in_a_trace_are_those_that_were() {
 }
 
 #[test]
+fn budgets_are_for_periods_and_not_for_gaps() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let (outcome, _) = trace("tests/manifests/budget-in-gaps.toml", Backend::Bochs);
+    let ticks = ticks(&outcome);
+    let all: f64 = ticks.iter().map(|(_, ticks)| ticks).sum();
+    let limited: f64 = ticks.iter().filter(|(name, _)| *name == "limited").map(|(_, ticks)| ticks).sum();
+    // 2 ms in 20 ms, and once more at the beginning.
+    let share = limited / all;
+    assert!((0.08..0.11).contains(&share), "{share}: {outcome}");
+}
+
+#[test]
 fn exits_in_a_trace_are_those_that_the_monitor_counts() {
     if !has(Backend::Bochs) {
         return;

@@ -205,7 +205,8 @@ numbered! {
         Seal = 17,
         /// Give the window a slot of a cyclic major frame: it is open between `rdx` and `r10`, in TSC ticks since the frame's
         /// beginning, which is when the TSC is a multiple of the frame's length `r8`. Outside its slots nothing that it pays for runs,
-        /// and no deadline passes. `r9` = 1: no device interrupts the slot. Slots come in ascending order, at most [`MAX_FRAME_SLOTS`].
+        /// and no deadline passes. `r9` = 1: no device interrupts any of the window's slots; the last slot that is added decides for
+        /// all. Slots come in ascending order, at most [`MAX_FRAME_SLOTS`].
         AddSlot = 18,
     }
 }

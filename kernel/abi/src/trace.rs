@@ -32,7 +32,7 @@ numbered! {
         Syscall = 3,
         /// The CPU goes on with the guest that the thread runs.
         Enter = 4,
-        /// Exit of the guest: basic exit reason; [`crate::ExitReason`], or [`EXIT_KEPT`] or [`EXIT_TIMED`] if the guest goes on.
+        /// Exit of the guest: basic exit reason, or [`EXIT_UNKNOWN`]; [`crate::ExitReason`], or [`EXIT_KEPT`] or [`EXIT_TIMED`] if the guest goes on.
         Exit = 5,
         /// Interrupt: its vector.
         Interrupt = 6,
@@ -47,3 +47,5 @@ numbered! {
 pub const EXIT_KEPT: u64 = 0x100;
 /// Argument of [`TraceKind::Exit`]: time was up, perhaps before the guest was entered.
 pub const EXIT_TIMED: u64 = 0x101;
+/// Argument of [`TraceKind::Exit`]: the guest processor left the CPU before its exit was recorded, or was not entered.
+pub const EXIT_UNKNOWN: u64 = 0xffff;

@@ -111,20 +111,34 @@ pub fn copy_kernel_half(root: HostPhysical) {
     }
 }
 
-/// Writes a word after everything before it. The place must be one to which [`write_to_page`] has just written.
-pub fn publish(place: HostPhysical, value: u64) {
-    // SAFETY: aligned RAM of partitions in the direct map, as said.
-    unsafe { AtomicU64::from_ptr((DIRECT_MAP + place.0) as *mut u64) }.store(value, Ordering::Release);
+/// Where so many bytes of a page that is RAM of partitions lie in the direct map. Such memory may become the kernel's whenever the
+/// kernel lock is given up.
+fn partition_bytes(place: HostPhysical, length: usize) -> Result<*mut u8, Error> {
+    let offset = place.0 % PAGE_SIZE;
+    let range = FrameRange::page(HostPhysical(place.0 - offset))?;
+    let is_inside = length as u64 <= PAGE_SIZE - offset;
+    Error::MemoryInUse.when(!is_inside || !engine().frames().is_partition_ram(range))?;
+    Ok((DIRECT_MAP + place.0) as *mut u8)
 }
 
-/// Writes plain data to the beginning of a page that a partition has mapped.
-pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhysical, value: &T) -> Result<(), Error> {
-    let range = FrameRange::page(HostPhysical(page.0 & !(PAGE_SIZE - 1)))?;
-    Error::MemoryInUse.when(!engine().frames().is_partition_ram(range) || size_of::<T>() as u64 > PAGE_SIZE)?;
+/// Writes an aligned word of partitions' RAM after everything before it.
+pub fn publish(place: HostPhysical, value: u64) -> Result<(), Error> {
+    Error::Misaligned.when(!place.0.is_multiple_of(size_of::<u64>() as u64))?;
+    let word = partition_bytes(place, size_of::<u64>())?.cast::<u64>();
+    // SAFETY: an aligned word of partitions' RAM in the direct map; partitions may race, which an atomic allows.
+    unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Release);
+    Ok(())
+}
+
+/// Writes plain data to partitions' RAM, inside one page.
+pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(
+    place: HostPhysical,
+    value: &T,
+) -> Result<(), Error> {
     let bytes = value.as_bytes();
-    let target = (DIRECT_MAP + page.0) as *mut u8;
-    // SAFETY: the page is RAM of partitions in the direct map, and the value fits in it; partitions may race, which this copy
-    // allows, and nothing is assumed of the result.
+    let target = partition_bytes(place, bytes.len())?;
+    // SAFETY: so many bytes of partitions' RAM in the direct map; partitions may race, which this copy allows, and nothing is
+    // assumed of the result.
     unsafe { bulkhead_intrinsics::copy_up(target, bytes.as_ptr(), bytes.len()) };
     Ok(())
 }

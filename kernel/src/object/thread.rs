@@ -195,10 +195,10 @@ impl Thread {
         self.set_results([badge, info, w0, w1, w2, w3]);
     }
 
-    /// The message that it keeps while it is queued at an endpoint: info and words.
-    pub fn message(&self) -> (u64, [u64; MESSAGE_WORDS]) {
-        let [_, info, words @ ..] = self.result_registers().map(Cell::get);
-        (info, words)
+    /// What it keeps of its call while it is queued at an endpoint: slot, info and words.
+    pub fn message(&self) -> (u64, u64, [u64; MESSAGE_WORDS]) {
+        let [slot, info, words @ ..] = self.result_registers().map(Cell::get);
+        (slot, info, words)
     }
 
     /// Sets `rdx`, where `Wait` returns the signal bits, and success.

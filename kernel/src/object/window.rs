@@ -51,22 +51,19 @@ impl Window {
         self.remaining.set(self.remaining.get().saturating_sub(ticks));
     }
 
-    /// Fills the budget when its time has come. Returns the ticks that may be used now, `u64::MAX` without a limit, or 0: then there
-    /// will be some at `refill_at`.
+    /// Fills the budget when its time has come. Returns the ticks that may be used now, `u64::MAX` without a limit; if they are 0,
+    /// also when to ask again.
     #[inline]
-    pub fn available(&self, now: u64) -> u64 {
+    pub fn available(&self, now: u64) -> (u64, u64) {
         let period = self.period.get();
         let (left, opens) = self.frame.look(now);
-        if left == 0 {
-            self.refill_at.set(opens);
-        }
         if left == 0 || period == 0 {
-            return left;
+            return (left, opens);
         }
         if now >= self.refill_at.get() {
             self.remaining.set(self.budget.get());
             self.refill_at.set(now.saturating_add(period));
         }
-        self.remaining.get().min(left)
+        (self.remaining.get().min(left), self.refill_at.get())
     }
 }

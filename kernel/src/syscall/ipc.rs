@@ -18,12 +18,11 @@ pub extern "C" fn call(slot: u64, info: u64, w0: u64, w1: u64, w2: u64, w3: u64)
     serve(|cpu, thread| {
         let (endpoint, badge) = endpoint_here(cpu, thread, slot, Rights::CALL)?;
         let words = [w0, w1, w2, w3];
-        if endpoint.worst_case.get() != 0 && schedule::await_room(thread, endpoint.worst_case.get().into()) {
-            thread.restart_syscall(Syscall::Call, [slot, info, w0, w1, w2, w3]);
+        if endpoint.worst_case.get() != 0 && postpone(thread, endpoint, slot, info, words) {
             return Ok(schedule::next(cpu));
         }
         let Some(server) = endpoint.receiver.get() else {
-            return Ok(queue(thread, endpoint, badge, info, words));
+            return Ok(queue(thread, endpoint, badge, slot, info, words));
         };
         let info = passed(thread, server, info)?;
         // Nothing can fail from here.
@@ -45,15 +44,27 @@ fn endpoint_here(cpu: &Cpu, thread: Ref<Thread>, slot: u64, right: Rights) -> Re
     if found.0.cpu.get() == cpu.number.get() { Ok(found) } else { Err(Error::WrongCpu) }
 }
 
+/// Has a call happen again in the next slot of the caller's window, if it could take longer than this one lasts.
+#[cold]
+fn postpone(caller: Ref<Thread>, endpoint: Ref<Endpoint>, slot: u64, info: u64, words: [u64; MESSAGE_WORDS]) -> bool {
+    let is_late = schedule::await_room(caller, endpoint.worst_case.get().into());
+    if is_late {
+        let [w0, w1, w2, w3] = words;
+        caller.restart_syscall(Syscall::Call, [slot, info, w0, w1, w2, w3]);
+    }
+    is_late
+}
+
 #[cold]
 fn queue(
     thread: Ref<Thread>,
     endpoint: Ref<Endpoint>,
     badge: u64,
+    slot: u64,
     info: u64,
     words: [u64; MESSAGE_WORDS],
 ) -> Ref<Thread> {
-    thread.set_message(0, info, words);
+    thread.set_message(slot, info, words);
     thread.badge.set(badge);
     thread.endpoint.set(Some(endpoint));
     thread.state.set(State::Calling);
@@ -71,12 +82,12 @@ pub extern "C" fn reply_receive(slot: u64, info: u64, w0: u64, w1: u64, w2: u64,
             let info = passed(thread, client, info)?;
             // Nothing can fail from here.
             thread.caller.set(None);
-            thread.payer.set(Some(thread));
             client.server.set(None);
             client.set_message(0, info, [w0, w1, w2, w3]);
         }
         let bound = thread.bound_notification();
         if endpoint.callers.is_empty() && bound.is_none_or(|notification| notification.bits.get() == 0) {
+            thread.payer.set(Some(thread));
             receive_later(thread, endpoint);
             return Ok(client.map_or_else(|| schedule::next(cpu), |client| schedule::hand_over(cpu, client)));
         }
@@ -100,13 +111,17 @@ fn receive_later(thread: Ref<Thread>, endpoint: Ref<Endpoint>) {
 #[cold]
 fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<Notification>>) -> Ref<Thread> {
     let cpu = cpu::this();
+    schedule::set_payer(thread, Some(thread));
     if let Some(notification) = bound.filter(|notification| notification.bits.get() != 0) {
         thread.set_message(SIGNAL_BADGE, 0, [notification.bits.take(), 0, 0, 0]);
         return schedule::next(cpu);
     }
     while let Some(client) = endpoint.callers.pop_front() {
         client.endpoint.set(None);
-        let (info, words) = client.message();
+        let (slot, info, words) = client.message();
+        if endpoint.worst_case.get() != 0 && postpone(client, endpoint, slot, info, words) {
+            continue;
+        }
         let info = match passed(client, thread, info) {
             Ok(info) => info,
             Err(error) => {
@@ -118,13 +133,11 @@ fn receive_now(thread: Ref<Thread>, endpoint: Ref<Endpoint>, bound: Option<Ref<N
         client.state.set(State::AwaitingReply);
         client.server.set(Some(thread));
         thread.caller.set(Some(client));
-        thread.payer.set(client.payer.get());
-        // The caller's window pays, and may be closed.
-        cpu.reschedule.set(true);
+        schedule::set_payer(thread, client.payer.get());
         thread.set_message(client.badge.get(), info, words);
         return schedule::next(cpu);
     }
-    // All callers were refused: receive as if there had been none.
+    // All callers were refused, or have to wait: receive as if there had been none.
     receive_later(thread, endpoint);
     schedule::next(cpu)
 }
@@ -154,7 +167,7 @@ pub fn forget_caller(server: Ref<Thread>, caller: Ref<Thread>) {
     server.caller.set(None);
     let mut serving = Some(server);
     while let Some(thread) = serving {
-        thread.payer.set(Some(server));
+        schedule::set_payer(thread, Some(server));
         serving = thread.server.get();
     }
 }

@@ -67,6 +67,7 @@ extern "C" fn syscall_slow(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, numbe
     let note = |kind| {
         let _lock = kernel_lock();
         trace::record(cpu, kind, || [number, a & 0xffff_ffff | b << 32]);
+        trace::forget_gone(cpu);
     };
     note(TraceKind::Syscall);
     let next = syscall_handlers.get(number as usize).unwrap_or(&(unknown as Handler))(a, b, c, d, e, f);

@@ -14,6 +14,7 @@
 //!
 //! General registers and `exit_reason` are stored at every exit.
 
+use crate::arch::cpu;
 use crate::vmx::cpu::VmxCpu;
 use crate::vmx::load::end_shadow;
 use crate::vmx::shadow::Duty;
@@ -21,7 +22,7 @@ use crate::vmx::state::{State, put, store};
 use crate::vmx::store::INTERRUPT_STATE;
 use crate::vmx::vcpu::Vcpu;
 use crate::vmx::vmcs::Vmcs;
-use bulkhead_abi::{Counted, ExitReason, StateGroups, segment};
+use bulkhead_abi::{Counted, EXIT_UNKNOWN, ExitReason, StateGroups, segment};
 use x86::vmx::vmcs::{control, guest, ro};
 
 /// Basic exit reasons (SDM vol. 3, appendix C).
@@ -157,10 +158,13 @@ impl Vcpu {
         }
     }
 
-    /// What a trace tells of the end of a run. The vCPU must have been run last on this processor, and be alive.
+    /// What a trace tells of the end of a run: the basic exit reason, or [`EXIT_UNKNOWN`] if the processor has let go of the vCPU since,
+    /// or did not get to enter it.
     pub fn traced(&self, end: u64) -> [u64; 2] {
-        // SAFETY: the vCPU's VMCS is current, as said.
-        [unsafe { Vmcs::current() }.read(ro::EXIT_REASON), end]
+        let is_current = self.is_current(&cpu::this().vmx);
+        // SAFETY: the vCPU's VMCS is current then.
+        let reason = is_current.then(|| unsafe { Vmcs::current() }.read(ro::EXIT_REASON) & 0xffff);
+        [reason.unwrap_or(EXIT_UNKNOWN), end]
     }
 
     /// An instruction that needs no more than registers.

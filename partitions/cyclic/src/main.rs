@@ -117,6 +117,11 @@ impl Cycle {
         Self { length: length.max(1), offset, end }
     }
 
+    /// Whether its window is open now.
+    fn is_open(&self) -> bool {
+        (self.offset..self.end).contains(&(time::now() % self.length))
+    }
+
     /// Ticks that are left of the window that is open now.
     fn left(&self) -> u64 {
         self.end.saturating_sub(time::now() % self.length)

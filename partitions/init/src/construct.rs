@@ -25,6 +25,7 @@ use bulkhead_runtime::program::mask;
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::status::Status;
 use bulkhead_runtime::syscall::Slot;
+use bulkhead_runtime::{events, time};
 use zerocopy::IntoBytes;
 
 /// Init's own partition.
@@ -108,8 +109,6 @@ pub struct Construction<'a> {
     messages_end: u64,
     /// Where PCI configuration space is in memory: first address and end.
     pub(crate) configuration: Option<(u64, u64)>,
-    /// Signalled by nobody: init sleeps by it.
-    pub(crate) quiet: Option<Notification>,
     /// The plan's devices, once the bus service has looked for them.
     pub(crate) devices: Vec<Device>,
 }
@@ -143,11 +142,10 @@ impl<'a> Construction<'a> {
         }
         let mut endpoints = Vec::new();
         for record in plan.endpoints() {
-            let slot = allocator
-                .create(NewObject::Endpoint {
-                    cpu: u64::from(record.cpu),
-                    worst_case: ticks_of(boot, record.worst_case_us) as u32,
-                })
+            let worst_case = u32::try_from(time::microseconds(record.worst_case_us));
+            let slot = worst_case
+                .map_err(|_| Cause::Contradiction("a worst case that the kernel cannot count"))
+                .and_then(|worst_case| allocator.create(NewObject::Endpoint { cpu: u64::from(record.cpu), worst_case }))
                 .during("make the endpoint", record.name.as_str())?;
             endpoints.push(Endpoint(slot));
         }
@@ -167,7 +165,6 @@ impl<'a> Construction<'a> {
             lines: Vec::new(),
             messages_end: MESSAGES_END,
             configuration: None,
-            quiet: None,
             devices: Vec::new(),
         };
         for partition in plan.partitions() {
@@ -307,7 +304,7 @@ impl<'a> Construction<'a> {
             let cpu = u64::from(record.cpu);
             let parent = Window(Slot(init_slot::FIRST_WINDOW + cpu));
             let window = Window(self.allocator.create(NewObject::Window { parent })?);
-            let (budget, period) = (self.ticks(record.budget_us), self.ticks(record.period_us));
+            let [budget, period] = [record.budget_us, record.period_us].map(time::microseconds);
             window.configure(cpu, u64::from(record.priority), budget, period).map_err(Cause::Kernel)?;
             self.add_slots(window, built.plan.index, record.cpu)?;
             let object = NewObject::Thread { partition: built.handle, window };
@@ -384,14 +381,10 @@ impl<'a> Construction<'a> {
         Ok(Some(space))
     }
 
-    fn ticks(&self, microseconds: u64) -> u64 {
-        ticks_of(self.boot, microseconds)
-    }
-
     /// Gives a window the partition's slots of the CPU's major frame.
     fn add_slots(&self, window: Window, partition: usize, cpu: u32) -> Result<(), Cause> {
         for slot in self.plan.slots(partition, cpu) {
-            let [frame, start, end] = [slot.frame_us, slot.start_us, slot.end_us].map(|time| self.ticks(time));
+            let [frame, start, end] = [slot.frame_us, slot.start_us, slot.end_us].map(time::microseconds);
             window.add_slot(frame, start, end, slot.quiet == 1).map_err(Cause::Kernel)?;
         }
         Ok(())
@@ -442,7 +435,7 @@ impl Construction<'_> {
     /// Makes what supervising needs after the seal.
     pub fn furnish_supervision(&mut self) -> Result<(), Failure> {
         let slot = self.allocator.create(NewObject::Notification).during("make a notification of", "init")?;
-        self.quiet = Some(Notification(slot));
+        events::set_quiet(Notification(slot));
         Ok(())
     }
 }
@@ -472,12 +465,6 @@ impl Built {
         self.program.zero(0, self.image.length()).map_err(Cause::Kernel)?;
         fill(self.program, |view| self.image.load(view))
     }
-}
-
-/// TSC ticks in so many microseconds.
-fn ticks_of(boot: &BootInfo, microseconds: u64) -> u64 {
-    let ticks = u128::from(microseconds) * u128::from(boot.tsc_hz) / 1_000_000;
-    u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
 /// Maps memory in init's space while it is filled.

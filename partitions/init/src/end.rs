@@ -46,7 +46,7 @@ pub fn verdict(plan: &Plan<'_>, partitions: &[Supervised], elapsed: u64) -> Verd
         }
     }
     if let (End::After(microseconds), None) = (end, &refused) {
-        return timed(elapsed, ticks(microseconds), Ok(()));
+        return timed(elapsed, time::microseconds(microseconds), Ok(()));
     }
     match (end, refused) {
         (End::Never, _) => Verdict::Open,
@@ -61,10 +61,6 @@ fn timed(elapsed: u64, end: u64, outcome: Result<(), String>) -> Verdict {
     if elapsed >= end { Verdict::Ended(outcome) } else { Verdict::After(end) }
 }
 
-fn ticks(microseconds: u64) -> u64 {
-    u64::try_from(u128::from(microseconds) * u128::from(time::frequency()) / 1_000_000).unwrap_or(u64::MAX)
-}
-
 /// Says how it ended, and gives the console time to read it.
 pub fn announce(outcome: &Result<(), String>) {
     match outcome {
@@ -73,7 +69,7 @@ pub fn announce(outcome: &Result<(), String>) {
     }
     let patience = time::now().saturating_add(time::milliseconds(PATIENCE));
     while !console::is_drained() && time::now() < patience {
-        events::wait(time::now().saturating_add(time::milliseconds(1)));
+        events::rest(time::now().saturating_add(time::milliseconds(1)));
     }
 }
 

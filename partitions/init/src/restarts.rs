@@ -2,10 +2,13 @@
 //!
 //! The first wait is the manifest's backoff. Each further one is twice as long, up to [`Waits::longest`], until the partition has once
 //! lived for [`Waits::steady`]: then the next wait is the first one again. The limit counts all restarts, however long the partition
-//! lived in between. Whatever the manifest says, two starts are at least [`Waits::apart`] apart, so that a program that crashes at
-//! once costs init a bounded share of its CPU.
+//! lived in between. Whatever the manifest says, two starts are at least [`Waits::apart`] apart, and ten times as long as init took to
+//! make the partition ready, so that a program that crashes at once costs init a bounded share of its CPU.
 
 use bulkhead_plan::Restart;
+
+/// Two starts are apart by this many times what making ready for the first of them took.
+const SHARE: u64 = 10;
 
 /// Times, all in the same unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,17 +46,21 @@ pub struct Restarts {
     next: u64,
     count: u32,
     started: u64,
+    /// No start before.
+    earliest: u64,
 }
 
 impl Restarts {
     /// Those of a partition that was not started yet.
     pub const fn new(policy: Restart, waits: Waits) -> Self {
-        Self { policy, waits, next: waits.backoff, count: 0, started: 0 }
+        Self { policy, waits, next: waits.backoff, count: 0, started: 0, earliest: 0 }
     }
 
-    /// It was started now.
-    pub fn start(&mut self, now: u64) {
+    /// It was started now, after it was made ready since `begun`.
+    pub fn start(&mut self, begun: u64, now: u64) {
         self.started = now;
+        let pause = now.saturating_sub(begun).saturating_mul(SHARE).max(self.waits.apart);
+        self.earliest = now.saturating_add(pause);
     }
 
     /// It has failed now.
@@ -66,14 +73,14 @@ impl Restarts {
         if !again {
             return Decision::Never;
         }
-        let Waits { backoff, longest, steady, apart } = self.waits;
+        let Waits { backoff, longest, steady, .. } = self.waits;
         if now.saturating_sub(self.started) >= steady {
             self.next = backoff;
         }
         let wait = self.next.min(longest);
         self.next = wait.saturating_mul(2).min(longest);
         self.count = self.count.saturating_add(1);
-        let at = now.saturating_add(wait).max(self.started.saturating_add(apart));
+        let at = now.saturating_add(wait).max(self.earliest);
         Decision::Again { number: self.count, at }
     }
 
@@ -92,14 +99,14 @@ mod tests {
     /// Lets it fail after it has lived so long each time; the waits.
     fn waits<const N: usize>(restarts: &mut Restarts, lives: [u64; N]) -> [Option<u64>; N] {
         let mut now = 1_000_000;
-        restarts.start(now);
+        restarts.start(now, now);
         lives.map(|life| {
             now += life;
             match restarts.fail(now) {
                 Decision::Again { at, .. } => {
                     let wait = at - now;
                     now = at;
-                    restarts.start(now);
+                    restarts.start(now, now);
                     Some(wait)
                 }
                 Decision::Never => None,
@@ -137,9 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_long_to_be_made_ready_is_made_ready_seldom() {
+        let mut restarts = Restarts::new(Restart::Always, Waits { backoff: 0, ..WAITS });
+        restarts.start(1_000, 1_300);
+        assert_eq!(restarts.fail(1_301), Decision::Again { number: 1, at: 4_300 });
+        // One that has lived so long anyway waits no longer.
+        restarts.start(4_300, 4_600);
+        assert_eq!(restarts.fail(8_000), Decision::Again { number: 2, at: 8_000 });
+    }
+
+    #[test]
     fn times_at_the_end_of_the_clock_do_not_overflow() {
         let mut restarts = Restarts::new(Restart::Always, Waits { longest: u64::MAX, backoff: u64::MAX, ..WAITS });
-        restarts.start(u64::MAX);
+        restarts.start(u64::MAX, u64::MAX);
         for number in 1..4 {
             assert_eq!(restarts.fail(u64::MAX), Decision::Again { number, at: u64::MAX });
         }

@@ -10,11 +10,11 @@ use crate::trial::Trial;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links};
+use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links, on_one_line};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::channel::FAILED;
 use bulkhead_runtime::mapping::FaultPage;
-use bulkhead_runtime::object::{Capability, Endpoint, Notification};
+use bulkhead_runtime::object::{Capability, Endpoint};
 use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
 use bulkhead_runtime::program::{CONSOLE, mask};
 use bulkhead_runtime::status::{COMMAND_SIGNAL, Status, TEXT_MAX};
@@ -59,7 +59,7 @@ pub struct Supervised {
     restarts: Restarts,
     trial: Trial,
     watchdog: Watchdog,
-    /// It has failed, and its peers do not know yet.
+    /// It has failed, or was refused, and its peers do not know yet.
     is_news: bool,
 }
 
@@ -71,8 +71,6 @@ pub struct Supervisor {
     links: Vec<Link>,
     /// By the plan's order; those whose server has failed for good are gone.
     endpoints: Vec<Endpoint>,
-    /// Init sleeps by it, undisturbed.
-    quiet: Option<Notification>,
     fault_page: Box<FaultPage>,
     rings: Rings,
 }
@@ -86,7 +84,7 @@ impl Supervisor {
         construction: Construction<'_>,
         rings: Rings,
     ) -> Self {
-        let Construction { statuses, endpoints, quiet, .. } = construction;
+        let Construction { statuses, endpoints, .. } = construction;
         let partitions = outcomes
             .into_iter()
             .map(|outcome| match outcome {
@@ -101,7 +99,7 @@ impl Supervisor {
             })
             .collect();
         let links = links(&plan, COMMAND_SIGNAL);
-        Self { plan, boot, partitions, links, endpoints, quiet, fault_page: Box::default(), rings }
+        Self { plan, boot, partitions, links, endpoints, fault_page: Box::default(), rings }
     }
 
     /// Starts all partitions, native ones (the services) before guests, and attends to them until the end.
@@ -110,7 +108,7 @@ impl Supervisor {
             // Somebody has to read what is printed; nobody else runs yet.
             let console = own_console(&self.plan);
             for partition in self.partitions.iter_mut().filter(|partition| Some(partition.name()) == console) {
-                partition.start();
+                partition.start(time::now());
             }
             // What contradicts itself now still does at the end, which is a failure then.
             let _ = dump::print("after the seal", &self.partitions);
@@ -118,10 +116,11 @@ impl Supervisor {
         for kind in [PartitionKind::Native, PartitionKind::Guest] {
             for partition in &mut self.partitions {
                 if partition.plan.kind() == kind && partition.state == State::Built {
-                    partition.start();
+                    partition.start(time::now());
                 }
             }
         }
+        self.spread_news();
         let started = time::now();
         let mut last_in_vain = 0;
         let mut has_ended = false;
@@ -157,17 +156,10 @@ impl Supervisor {
             }
             self.spread_news();
             if in_vain {
-                self.rest_until(last_in_vain + time::milliseconds(LOOKS_APART));
+                // Whoever signals.
+                events::rest(last_in_vain + time::milliseconds(LOOKS_APART));
                 last_in_vain = time::now();
             }
-        }
-    }
-
-    /// Sleeps until then, whoever signals.
-    fn rest_until(&self, then: u64) {
-        if let Some(quiet) = self.quiet.filter(|_| then > time::now()) {
-            // Nobody else has a capability to it, so that nothing but the time ends the wait.
-            let _ = quiet.wait(then);
         }
     }
 
@@ -239,7 +231,8 @@ impl Supervised {
         };
         let restarts = Restarts::new(plan.restart(), waits);
         let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(time::microseconds(plan.record.watchdog_us)));
-        Self { plan, state, built, status, restarts, trial, watchdog, is_news: false }
+        let is_news = matches!(state, State::Refused(_));
+        Self { plan, state, built, status, restarts, trial, watchdog, is_news }
     }
 
     /// Name.
@@ -342,7 +335,8 @@ impl Supervised {
         }
     }
 
-    fn start(&mut self) {
+    /// Starts the partition, which was made ready since `begun`.
+    fn start(&mut self, begun: u64) {
         self.watchdog.rearm();
         let started = match &self.built {
             Some(built) => start_first_thread(built, layout::ENVIRONMENT),
@@ -350,11 +344,12 @@ impl Supervised {
         };
         self.state = match started {
             Ok(()) => {
-                self.restarts.start(time::now());
+                self.restarts.start(begun, time::now());
                 State::Running
             }
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be started: {cause:?}", self.name());
+                self.is_news = true;
                 State::Failed(String::from("it cannot be started"))
             }
         };
@@ -377,7 +372,7 @@ impl Supervised {
             return true;
         };
         let mut buffer = [0; TEXT_MAX];
-        let text = String::from(status.text(&mut buffer));
+        let text = on_one_line(status.text(&mut buffer));
         match report {
             StatusReport::Running => return false,
             StatusReport::Finished => {
@@ -419,14 +414,14 @@ impl Supervised {
 
     /// Renews the stopped partition, and starts it.
     fn start_anew(&mut self, boot: &'static BootInfo) {
-        let number = self.restarts.count();
+        let (number, begun) = (self.restarts.count(), time::now());
         println!("bulkhead: partition {} is started anew ({number})", self.name());
         let renewed = match &self.built {
             Some(built) => renew(built, self.status, boot, number),
             None => return,
         };
         match renewed {
-            Ok(()) => self.start(),
+            Ok(()) => self.start(begun),
             Err(cause) => {
                 println!("bulkhead: partition {} cannot be renewed: {cause:?}", self.name());
                 self.state = State::Failed(String::from("it cannot be renewed"));

@@ -64,7 +64,7 @@ impl Rings {
             if report == Some(StatusReport::Finished) {
                 return;
             }
-            events::wait(time::now().saturating_add(time::milliseconds(10)));
+            events::rest(time::now().saturating_add(time::milliseconds(10)));
         }
         println!("bulkhead: partition {} does not finish the trace", built.plan.name());
     }

@@ -40,6 +40,14 @@ fn main(program: Program) {
         "timers" => repeat(|turn| {
             events::wait(time::now().saturating_add(1_000 + turn % 64 * 500));
         }),
+        // Sleeps for a short time, and disturbs: signals every peer, and calls over the endpoint `calls` if it has that.
+        "disturbs" => repeat(|turn| {
+            events::wait(time::now().saturating_add(2_000 + turn * 7_919 % 40_000));
+            program.channels().for_each(|channel| channel.signal_peer());
+            if let Some((endpoint, _)) = program.endpoint("calls") {
+                let _ = endpoint.call(MessageInfo(0), [turn; 4]);
+            }
+        }),
         // Wants to be started anew each time.
         "crash" => die("crash as the manifest says"),
         "memory" => memory(),

@@ -2,9 +2,9 @@
 
 use crate::plan::slice;
 use crate::{
-    ChannelKind, DeviceSelector, EndKind, EntryKind, Environment, ModuleRecord, NO_BIT, NO_INDEX, PLAN_MAGIC,
-    PLAN_VERSION, Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader, RestartPolicy, Role,
-    Table, TableName, layout,
+    ChannelKind, DeviceSelector, EndKind, EntryKind, Environment, LONGEST_CALL_US, ModuleRecord, NO_BIT, NO_INDEX,
+    PLAN_MAGIC, PLAN_VERSION, Paging, Partition, PartitionKind, PartitionRecord, Plan, PlanError, PlanHeader,
+    RestartPolicy, Role, Table, TableName, layout,
 };
 use bulkhead_abi::{PAGE_SIZE, USER_END};
 use core::mem::size_of;
@@ -80,6 +80,7 @@ impl<'a> Plan<'a> {
         each(plan.endpoints, TableName::Endpoints, |endpoint| {
             endpoint.name.is_valid()
                 && endpoint.cpu < layout::MAX_CPUS
+                && endpoint.worst_case_us <= LONGEST_CALL_US
                 && plan.partitions.get(endpoint.server as usize).is_some()
         })?;
         each(plan.devices, TableName::Devices, |device| {

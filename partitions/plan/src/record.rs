@@ -133,6 +133,8 @@ numbered! {
 
 /// Longest wait before a restart: the waits of [`PartitionRecord::backoff_us`] double up to this.
 pub const LONGEST_BACKOFF_US: u64 = 10_000_000;
+/// Longest worst case of a call, in microseconds: what a `u32` of TSC ticks holds at 8 GHz.
+pub const LONGEST_CALL_US: u64 = 500_000;
 
 numbered! {
     /// What init does to a partition, to try what then happens.
@@ -247,7 +249,7 @@ pub struct SlotRecord {
     pub start_us: u64,
     /// Its end, likewise.
     pub end_us: u64,
-    /// 1: device interrupts wait until it is over.
+    /// 1: device interrupts wait until it is over. The same for all slots of a partition on a CPU.
     pub quiet: u32,
     /// Not used, 0.
     pub reserved: u32,
@@ -324,7 +326,7 @@ pub struct EndpointRecord {
     pub server: u32,
     /// CPU.
     pub cpu: u32,
-    /// Microseconds that its server takes for a call at most; 0 if that is not said.
+    /// Microseconds that its server takes for a call at most, up to [`LONGEST_CALL_US`]; 0 if that is not said.
     pub worst_case_us: u64,
 }
 

@@ -16,23 +16,28 @@ struct Console {
     peer: Notification,
     /// How long to wait for room, in ticks.
     patience: u64,
+    /// Longest sleep between two looks at a full ring, in ticks.
+    sleep: u64,
     /// Bytes that were lost since the patience ended; it begins anew when the ring has been read.
     lost: u64,
 }
 
 static CONSOLE: Mutex<Option<Console>> = Mutex::new(None);
 
-/// Longest sleep between two looks at a full ring, in milliseconds.
-const PATIENCE: u64 = 10;
+/// Longest sleep between two looks at a full ring, in milliseconds; and that of init, which the console may not wake.
+const SLEEP: u64 = 10;
+const SHORT_SLEEP: u64 = 1;
 
 /// Attaches the channel, at the program's entry (init: once it has made one).
 pub fn attach(channel: TextChannel<'static>, peer: Notification) {
-    *CONSOLE.lock() = Some(Console { channel, peer, patience: u64::MAX, lost: 0 });
+    let sleep = time::milliseconds(SLEEP);
+    *CONSOLE.lock() = Some(Console { channel, peer, patience: u64::MAX, sleep, lost: 0 });
 }
 
 /// Attaches the channel of init, which waits for the console no longer than this many milliseconds.
 pub fn attach_impatient(channel: TextChannel<'static>, peer: Notification, patience: u64) {
-    *CONSOLE.lock() = Some(Console { channel, peer, patience: time::milliseconds(patience), lost: 0 });
+    let [patience, sleep] = [patience, SHORT_SLEEP].map(time::milliseconds);
+    *CONSOLE.lock() = Some(Console { channel, peer, patience, sleep, lost: 0 });
 }
 
 impl Console {
@@ -71,11 +76,7 @@ impl Write for Console {
                 return Ok(());
             }
             events::live();
-            if let Some(notification) = events::notification()
-                && let Ok(bits) = notification.wait(time::now().saturating_add(time::milliseconds(PATIENCE)))
-            {
-                events::keep(bits);
-            }
+            events::rest(now.saturating_add(self.sleep));
         }
     }
 }

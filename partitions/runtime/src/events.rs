@@ -36,6 +36,28 @@ pub fn notification() -> Option<Notification> {
     }
 }
 
+/// A notification that nobody signals.
+static QUIET: AtomicU64 = AtomicU64::new(NONE);
+
+/// Has [`rest`] sleep by a notification that nobody signals. For init, to which every partition has something to say.
+pub fn set_quiet(notification: Notification) {
+    QUIET.store(notification.0.0, Ordering::Release);
+}
+
+/// Sleeps until the TSC reaches `deadline`. Without [`set_quiet`] a signal ends it before, and is kept.
+pub fn rest(deadline: u64) {
+    match QUIET.load(Ordering::Acquire) {
+        NONE => {
+            if let Some(Ok(bits)) = notification().map(|own| own.wait(deadline)) {
+                keep(bits);
+            }
+        }
+        quiet => {
+            let _ = Notification(Slot(quiet)).wait(deadline);
+        }
+    }
+}
+
 /// Takes the bits that the runtime kept. A program that learns of signals otherwise than by [`wait`] (by `Run` or
 /// `ReplyReceive`) asks for them after it has printed.
 pub fn take_kept() -> u64 {

@@ -159,15 +159,7 @@ fn serve(
         if let Some(interrupt) = &interrupt
             && signals & interrupt.signal != 0
         {
-            // An edge that comes while the UART is being served must not be lost, hence the order; a level would come again at once.
-            let level = interrupt.entry.flags & 1 != 0;
-            if !level {
-                let _ = interrupt.interrupt.acknowledge();
-            }
-            uart.on_interrupt(|byte| terminal.type_byte(byte));
-            if level {
-                let _ = interrupt.interrupt.acknowledge();
-            }
+            interrupt.attend(|| uart.on_interrupt(|byte| terminal.type_byte(byte)));
         }
     }
 }

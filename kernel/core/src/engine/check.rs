@@ -14,16 +14,22 @@ impl Engine {
     pub fn inspect(&self, slot: Ref<Slot>) -> Option<[u64; 6]> {
         let own = slot.get();
         let object = if is_range(own.object_type) { own.object } else { slot.object_header().generation() };
-        let account = u64::from(self.frames.state(first_unit(slot) / PAGE_SIZE).unwrap_or(DEVICE)) << 32;
+        let account = u64::from(self.account(slot).unwrap_or(DEVICE)) << 32;
         let rights = u64::from(own.rights.bits()) | (slot.mapped_attributes() & 0xffff) << 16 | account;
         let space = slot.space().map_or(0, |space| space.generation());
         self.agrees(slot).then_some([own.object_type as u64, rights, own.badge, own.count, object, space])
     }
 
+    /// What the first page of memory or of an object is used for; nothing for other ranges, and for pages outside the account.
+    fn account(&self, slot: Ref<Slot>) -> Option<u32> {
+        let is_paged = !matches!(slot.object_type(), ObjectType::IoPorts | ObjectType::Interrupt);
+        is_paged.then(|| self.frames.state(first_unit(slot) / PAGE_SIZE))?
+    }
+
     /// Whether a slot agrees with its neighbours. Bounded; changes nothing.
     pub fn agrees(&self, slot: Ref<Slot>) -> bool {
         let (parent, child, space, usage) = (slot.parent.get(), slot.first_child.get(), slot.space.get(), slot.usage());
-        let account = self.frames.state(first_unit(slot) / PAGE_SIZE);
+        let account = self.account(slot);
         let is_kernel = account == Some(KERNEL);
         let is_right = match slot.object_type() {
             ObjectType::None if !slot.is_creating() => parent.is_none() && child.is_none() && usage == Usage::None,

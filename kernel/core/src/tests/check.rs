@@ -2,7 +2,7 @@
 
 use crate::Progress;
 use crate::engine::{install_object, install_range};
-use crate::frames::FrameRange;
+use crate::frames::{DEVICE, FrameRange, KERNEL};
 use crate::phys::{HostPhysical, Ref};
 use crate::slot::{Slot, Usage};
 use crate::tests::machine::{INIT_PAGES, Machine, table_of};
@@ -96,5 +96,18 @@ fn every_damage_is_noticed() {
         let machine = machine();
         damage(&machine);
         assert_ne!(contradictions(&machine), [], "{what}");
+    }
+}
+
+#[test]
+fn only_memory_and_objects_have_an_account() {
+    let machine = machine();
+    let account = |index| machine.engine.inspect(slot_of(&machine, index)).expect("it agrees")[1] >> 32;
+    assert_eq!([account(3), account(7)].map(|account| account as u32), [1, KERNEL]);
+    // Numbers of ports and interrupts, which as addresses would be those of a mapped page.
+    let first = slot_of(&machine, 3).first();
+    for (index, object_type) in [(10, ObjectType::IoPorts), (11, ObjectType::Interrupt)] {
+        install_range(slot_of(&machine, index), object_type, Rights::READ, first, 1);
+        assert_eq!(account(index) as u32, DEVICE);
     }
 }

@@ -39,6 +39,11 @@ pub fn invoke_interrupt(call: &Call, method: u64) -> Result<Outcome, Error> {
     }
 }
 
+/// Shortest budget and slot: 10 us, in ticks.
+fn shortest() -> u64 {
+    time::frequency() / 100_000
+}
+
 /// A method of `Window`.
 pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
     let window = call.slot.expect_object::<Window>(Rights::CONTROL)?;
@@ -48,7 +53,7 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
             let [target, priority, budget, period] = call.arguments;
             Error::WrongCpu.when(target != u64::from(window.cpu.get()))?;
             let priority = Priority::new(priority).filter(|wanted| *wanted <= window.priority.get());
-            let sensible = period == 0 || (budget > 0 && budget <= period && budget >= time::frequency() / 100_000);
+            let sensible = period == 0 || (budget > 0 && budget <= period && budget >= shortest());
             let priority = priority.filter(|_| sensible).ok_or(Error::BadArgument)?;
             window.configure(window.cpu.get(), priority, budget, period);
             DONE
@@ -60,7 +65,7 @@ pub fn invoke_window(call: &Call, method: u64) -> Result<Outcome, Error> {
         }
         WindowMethod::AddSlot => {
             let [start, end, length, quiet] = call.arguments;
-            Error::BadArgument.when(quiet > 1 || end.saturating_sub(start) < time::frequency() / 100_000)?;
+            Error::BadArgument.when(quiet > 1 || end.saturating_sub(start) < shortest())?;
             window.frame.add(length, start, end)?;
             window.quiet.set(quiet == 1);
             DONE

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Longest time that the kernel can promise to a call.
-const MAX_CALL_US: u64 = 500_000;
+const MAX_CALL_US: u64 = bulkhead_plan::LONGEST_CALL_US;
 
 /// In whose slots calls over an endpoint are: its clients', and those of whoever waits for a client that is a server itself.
 fn payers<'m>(manifest: &'m Manifest, endpoint: &'m Endpoint) -> Vec<&'m Located<String>> {
