@@ -7,12 +7,13 @@
 
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::msr;
-use crate::memory::{publish, write_to_page};
+use crate::memory::words_of;
 use crate::object::window::Window;
 use crate::syscall::invoke::{Outcome, thread::rebind};
 use bulkhead_abi::{Error, ObjectType, Rights, TraceKind, TraceRecord};
-use bulkhead_core::phys::{HostPhysical, Ref};
+use bulkhead_core::phys::Ref;
 use bulkhead_core::slot::Slot;
+use bulkhead_core::trace;
 use core::cell::Cell;
 
 /// A processor's ring. Zero: there is none.
@@ -51,13 +52,11 @@ fn write(cpu: &Cpu, kind: TraceKind, arguments: [u64; 2]) {
         return;
     }
     let record = TraceRecord { tsc: msr::tsc(), kind: kind as u16, partition, thread, arguments };
-    let (base, bytes) = (ring.memory.physical(), size_of::<TraceRecord>() as u64);
-    let mask = (ring.memory.count() / bytes).wrapping_sub(1);
-    // Place 0 is the head's.
-    let number = ring.next.get() + u64::from(ring.next.get() & mask == 0);
+    let mask = (ring.memory.count() / size_of::<TraceRecord>() as u64).wrapping_sub(1);
+    let number = trace::number(ring.next.get(), mask);
     // Of no use to anybody, but no danger either, if the memory is the kernel's by now.
-    if write_to_page(HostPhysical(base.0 + (number & mask) * bytes), &record).is_ok() {
+    if let (Ok([head]), Ok(place)) = (words_of(&ring.memory, 0), words_of(&ring.memory, number & mask)) {
+        trace::write(head, place, number, &zerocopy::transmute!(record));
         ring.next.set(number + 1);
-        publish(base, number + 1);
     }
 }

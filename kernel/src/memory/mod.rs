@@ -9,6 +9,7 @@ use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable, Pool};
 use bulkhead_core::phys::HostPhysical;
+use bulkhead_core::slot::Slot;
 use core::sync::atomic::{AtomicU64, Ordering};
 use layout::{DIRECT_MAP, IMAGE_OFFSET};
 
@@ -111,15 +112,18 @@ pub fn copy_kernel_half(root: HostPhysical) {
     }
 }
 
-/// Writes a word after everything before it. The place must be one to which [`write_to_page`] has just written.
-pub fn publish(place: HostPhysical, value: u64) {
-    // SAFETY: aligned RAM of partitions in the direct map, as said.
-    unsafe { AtomicU64::from_ptr((DIRECT_MAP + place.0) as *mut u64) }.store(value, Ordering::Release);
+/// Words of memory that partitions may have mapped, from a multiple of their length on.
+pub fn words_of<const COUNT: usize>(memory: &Slot, index: u64) -> Result<&[AtomicU64; COUNT], Error> {
+    let place = memory.physical().0 + index * size_of::<[AtomicU64; COUNT]>() as u64;
+    let range = FrameRange::page(HostPhysical(place & !(PAGE_SIZE - 1)))?;
+    Error::MemoryInUse.when(!engine().frames().is_partition_ram(range))?;
+    // SAFETY: aligned RAM of partitions in the direct map; the words lie in one page, since their length, a power of two, divides it.
+    Ok(unsafe { &*((DIRECT_MAP + place) as *const [AtomicU64; COUNT]) })
 }
 
 /// Writes plain data to the beginning of a page that a partition has mapped.
 pub fn write_to_page<T: zerocopy::IntoBytes + zerocopy::Immutable>(page: HostPhysical, value: &T) -> Result<(), Error> {
-    let range = FrameRange::page(HostPhysical(page.0 & !(PAGE_SIZE - 1)))?;
+    let range = FrameRange::page(page)?;
     Error::MemoryInUse.when(!engine().frames().is_partition_ram(range) || size_of::<T>() as u64 > PAGE_SIZE)?;
     let bytes = value.as_bytes();
     let target = (DIRECT_MAP + page.0) as *mut u8;
