@@ -49,6 +49,7 @@ fn a_guest_learns_that_the_other_end_failed() {
     let Some(outcome) = run_packaged(LIMIT, "tests/manifests/channel-ends.toml", &[]) else {
         return;
     };
+    assert!(outcome.lines_of("watching").contains(&"check: channel last leads to nobody"), "{outcome}");
     outcome.expect_in_order(&[
         "init| bulkhead: partition hello is made to crash",
         "watching| check: channel echo has ended",

@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
-use bulkhead_runtime::channel::{FAILED, PENDING, generation};
+use bulkhead_runtime::channel::{ABSENT, FAILED, generation};
 use bulkhead_runtime::mapping::FaultPage;
 use bulkhead_runtime::object::{Capability, Endpoint, Notification};
 use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
@@ -174,7 +174,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells the peers of partitions that have failed, or were started anew, and whoever waits for their answers.
+    /// Tells the peers of partitions that have failed, are there again, or have ended, and whoever waits for their answers.
     fn spread_news(&mut self) {
         for index in 0..self.partitions.len() {
             let Some(subject) = self.partitions.get_mut(index) else { continue };
@@ -267,7 +267,8 @@ impl Supervised {
     fn life(&self) -> u32 {
         let flag = match self.state {
             State::Failed(_) | State::Refused(_) => FAILED,
-            State::Pausing(_) => PENDING,
+            State::Pausing(_) => ABSENT,
+            State::Finished if self.plan.kind() == PartitionKind::Guest => ABSENT,
             State::Built | State::Running | State::Finished => 0,
         };
         generation(self.restarts.count()) | flag

@@ -4,7 +4,7 @@
 //! call moves no more than a bounded number of bytes; what is left is done after a signal that the vmm sends itself.
 
 use alloc::vec::Vec;
-use bulkhead_channel::{PENDING, QueueConfiguration, is_up};
+use bulkhead_channel::{QueueConfiguration, is_gone, is_up};
 use bulkhead_console_device::{Console, DEVICE_TYPE, QUEUE_SIZE, feature};
 use bulkhead_guest_memory::Ram;
 use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
@@ -133,8 +133,7 @@ impl Ports {
             let (Some(status), Some(index)) = (self.status, peer.index) else { continue };
             let life = status.life_of(index);
             let before = core::mem::replace(&mut peer.life, life);
-            // Nobody is gone who only has not come yet.
-            if (life ^ before) & !PENDING != 0 {
+            if is_gone(before, life) {
                 self.console.cut(port);
             }
             if life != before && is_up(life) {

@@ -4,19 +4,24 @@
 //! endpoint has *acknowledged* one life of the peer; what was agreed on with it does not hold for the next one. So everything is refused
 //! from the moment the word changes until the program says that it knows.
 
-/// Bit of a life's word: the peer stays stopped. The bits below [`PENDING`] are its generation.
+/// Bit of a life's word: the peer stays stopped. The bits below [`ABSENT`] are its generation.
 pub const FAILED: u32 = 1 << 31;
-/// Bit of a life's word: the peer has not been started in this life yet.
-pub const PENDING: u32 = 1 << 30;
+/// Bit of a life's word: nobody is there in this life. The peer is not started yet, or is a guest that has ended.
+pub const ABSENT: u32 = 1 << 30;
 
 /// The generation in a life's word.
 pub const fn generation(word: u32) -> u32 {
-    word & !(FAILED | PENDING)
+    word & !(FAILED | ABSENT)
 }
 
-/// Whether a life's word says that the peer runs, or has done its work.
+/// Whether a life's word says that the peer is there.
 pub const fn is_up(word: u32) -> bool {
-    word & (FAILED | PENDING) == 0
+    word & (FAILED | ABSENT) == 0
+}
+
+/// Whether who was there when the first word was read is gone when it is the second.
+pub const fn is_gone(before: u32, word: u32) -> bool {
+    generation(word) != generation(before) || is_up(before) && !is_up(word)
 }
 
 /// The peer is not the one that the program began to talk to.
@@ -108,13 +113,24 @@ mod tests {
 
     #[test]
     fn a_life_is_refused_no_longer_than_it_is_new() {
-        let mut life = Life::new(1 | PENDING);
-        assert_eq!((life.check(1 | PENDING), life.check(1)), (Ok(()), Ok(())));
+        let mut life = Life::new(1 | ABSENT);
+        assert_eq!((life.check(1 | ABSENT), life.check(1)), (Ok(()), Ok(())));
         let restarted = PeerError::PeerRestarted { generation: 2 };
-        assert_eq!((life.check(2 | PENDING), life.check(2)), (Err(restarted), Err(restarted)));
+        assert_eq!((life.check(2 | ABSENT), life.check(2)), (Err(restarted), Err(restarted)));
         life.acknowledge(2);
-        assert_eq!((life.check(2 | PENDING), life.check(2)), (Ok(()), Ok(())));
-        assert_eq!([2, 2 | PENDING, 2 | FAILED].map(is_up), [true, false, false]);
+        assert_eq!((life.check(2 | ABSENT), life.check(2)), (Ok(()), Ok(())));
+        assert_eq!([2, 2 | ABSENT, 2 | FAILED].map(is_up), [true, false, false]);
+        for (before, word, gone) in [
+            (2, 2, false),
+            (2, 3, true),
+            (2, 3 | ABSENT, true),
+            (3 | ABSENT, 3, false),
+            (2, 2 | ABSENT, true),
+            (2 | ABSENT, 2 | FAILED, false),
+            (2, 2 | FAILED, true),
+        ] {
+            assert_eq!(is_gone(before, word), gone, "{before:#x} {word:#x}");
+        }
     }
 
     #[test]

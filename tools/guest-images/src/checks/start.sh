@@ -123,6 +123,7 @@ inner=$(word bulkhead.inner)
 large=$(word bulkhead.disk)
 channels=$(word bulkhead.channel)
 ending=$(word bulkhead.ends)
+gone=$(word bulkhead.gone)
 control=$(word bulkhead.control)
 
 # What the card shows of itself.
@@ -263,6 +264,17 @@ check_channel() {
     rm /sent /received
 }
 
+# Nobody is at the other end any more: there is nothing to wait for.
+check_gone() {
+    wait_for_port "$1" || return
+    exec 3<> "$port"
+    if read -r line <&3; then
+        return 1
+    fi
+    exec 3>&-
+    echo "check: channel $1 leads to nobody"
+}
+
 # Whoever is at the other end goes twice, and comes back: a read ends, and the next write waits. One that answers does so in each life.
 check_ends() {
     wait_for_port "$1" || return
@@ -331,6 +343,9 @@ fi
 for channel in $(echo "$channels" | tr , ' '); do
     check_channel || fail "channel $channel"
 done
+if [ -n "$gone" ]; then
+    check_gone "$gone" || fail "channel $gone"
+fi
 for channel in $(echo "$ending" | tr , ' '); do
     check_ends "$channel" || fail "ends of channel $channel"
 done
