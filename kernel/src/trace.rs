@@ -7,13 +7,14 @@
 
 use crate::arch::cpu::{self, Cpu};
 use crate::arch::msr;
-use crate::memory::{publish, write_to_page};
+use crate::memory::words_of;
 use crate::object::window::Window;
 use crate::syscall::DIRECT;
 use crate::syscall::invoke::{Outcome, thread::rebind};
 use bulkhead_abi::{Error, ObjectType, Rights, TraceKind, TraceRecord};
-use bulkhead_core::phys::{HostPhysical, Ref};
+use bulkhead_core::phys::Ref;
 use bulkhead_core::slot::Slot;
+use bulkhead_core::trace;
 use core::cell::Cell;
 
 /// A processor's ring. Zero: there is none.
@@ -60,13 +61,11 @@ fn write(cpu: &Cpu, kind: TraceKind, arguments: [u64; 2]) {
         return;
     }
     let record = TraceRecord { tsc: msr::tsc(), kind: kind as u16, partition, thread, arguments };
-    let (base, bytes) = (ring.memory.physical(), size_of::<TraceRecord>() as u64);
-    let mask = (ring.memory.count() / bytes).wrapping_sub(1);
-    // Place 0 is the head's.
-    let number = ring.next.get() + u64::from(ring.next.get() & mask == 0);
-    // Pages of it may be the kernel's by now: what was to be written there is lost.
-    let written = write_to_page(HostPhysical(base.0 + (number & mask) * bytes), &record);
-    if written.and_then(|()| publish(base, number + 1)).is_ok() {
+    let mask = (ring.memory.count() / size_of::<TraceRecord>() as u64).wrapping_sub(1);
+    let number = trace::number(ring.next.get(), mask);
+    // Of no use to anybody, but no danger either, if the memory is the kernel's by now.
+    if let (Ok([head]), Ok(place)) = (words_of(&ring.memory, 0), words_of(&ring.memory, number & mask)) {
+        trace::write(head, place, number, &zerocopy::transmute!(record));
         ring.next.set(number + 1);
     }
 }

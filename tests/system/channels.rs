@@ -1,4 +1,5 @@
-//! Guests' channels: between two Linux guests, and between one and a native partition. And a channel that leads one way.
+//! Guests' channels: between two Linux guests, and between one and a native partition; and what a guest's program learns when the other
+//! end fails. And a channel that leads one way.
 
 use bulkhead_harness::Backend;
 
@@ -39,6 +40,32 @@ fn guests_talk_over_channels() {
         assert!(lines.contains(&"check: all ok"), "{outcome}");
         assert!(!lines.iter().any(|line| line.contains("FAILED")), "{outcome}");
     }
+}
+
+/// A program in a guest reads the end of the stream when the other end fails, a native partition or a guest's monitor; what it writes then
+/// waits for the next life, which a native one answers.
+#[test]
+fn a_guest_learns_that_the_other_end_failed() {
+    let Some(outcome) = run_packaged(LIMIT, "tests/manifests/channel-ends.toml", &[]) else {
+        return;
+    };
+    assert!(outcome.lines_of("watching").contains(&"check: channel last leads to nobody"), "{outcome}");
+    outcome.expect_in_order(&[
+        "init| bulkhead: partition hello is made to crash",
+        "watching| check: channel echo has ended",
+        "init| bulkhead: partition hello is started anew",
+        "init| bulkhead: partition hello is made to crash",
+        "watching| check: channel echo has ended",
+        "init| bulkhead: partition hello is started anew",
+        "watching| check: ends ok name=echo ends=2 answers=3",
+        "init| bulkhead: partition ending is killed",
+        "watching| check: channel pair has ended",
+        "init| bulkhead: partition ending is killed",
+        "watching| check: channel pair has ended",
+        "watching| check: ends ok name=pair ends=2 answers=0",
+        "watching| check: all ok",
+        "init| bulkhead: end: ok",
+    ]);
 }
 
 /// Whoever receives over a one-way channel can neither signal nor write back: the kernel sees to it. The second manifest includes the

@@ -1,7 +1,8 @@
 //! The kernel's algorithms, free of hardware: they run on the host under property tests.
 //!
 //! Owns: physical-memory references, frame accounting, capabilities, page-table building, shadow paging, scheduler queues, the
-//! lock, and the protocol by which translations are removed. Must never: execute a privileged instruction, or know a device.
+//! lock, the protocol by which translations are removed, and the writer of trace rings. Must never: execute a privileged
+//! instruction, or know a device.
 //!
 //! Everything here but the [`lock`] itself and the mailboxes of [`shootdown`] is used under the kernel's one lock: objects
 //! consist of [`core::cell::Cell`]s and are reached by shared references. Whatever may take long is cut into steps that
@@ -38,6 +39,7 @@ pub mod shootdown;
 pub mod slot;
 pub mod sync;
 pub mod table;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;

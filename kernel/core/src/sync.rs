@@ -4,11 +4,11 @@
 pub use core::{
     cell::Cell,
     hint::spin_loop as relax,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 #[cfg(loom)]
 pub use loom::{
     cell::Cell,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
     thread::yield_now as relax,
 };

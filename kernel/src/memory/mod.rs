@@ -9,6 +9,7 @@ use bulkhead_abi::{Error, PAGE_SIZE, Rights};
 use bulkhead_core::frames::FrameRange;
 use bulkhead_core::page_table::{Attributes, Mapping, Native, PageSize, PageTable, Pool};
 use bulkhead_core::phys::HostPhysical;
+use bulkhead_core::slot::Slot;
 use core::sync::atomic::{AtomicU64, Ordering};
 use layout::{DIRECT_MAP, IMAGE_OFFSET};
 
@@ -121,13 +122,12 @@ fn partition_bytes(place: HostPhysical, length: usize) -> Result<*mut u8, Error>
     Ok((DIRECT_MAP + place.0) as *mut u8)
 }
 
-/// Writes an aligned word of partitions' RAM after everything before it.
-pub fn publish(place: HostPhysical, value: u64) -> Result<(), Error> {
-    Error::Misaligned.when(!place.0.is_multiple_of(size_of::<u64>() as u64))?;
-    let word = partition_bytes(place, size_of::<u64>())?.cast::<u64>();
-    // SAFETY: an aligned word of partitions' RAM in the direct map; partitions may race, which an atomic allows.
-    unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Release);
-    Ok(())
+/// Words of memory that partitions may have mapped, from a multiple of their length on.
+pub fn words_of<const COUNT: usize>(memory: &Slot, index: u64) -> Result<&[AtomicU64; COUNT], Error> {
+    let length = size_of::<[AtomicU64; COUNT]>();
+    let place = partition_bytes(HostPhysical(memory.physical().0 + index * length as u64), length)?;
+    // SAFETY: aligned words of partitions' RAM in the direct map; partitions may race, which atomics allow.
+    Ok(unsafe { &*place.cast::<[AtomicU64; COUNT]>() })
 }
 
 /// Writes plain data to partitions' RAM, inside one page.

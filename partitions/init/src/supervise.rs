@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links, on_one_line};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
-use bulkhead_runtime::channel::FAILED;
+use bulkhead_runtime::channel::{ABSENT, FAILED, generation};
 use bulkhead_runtime::mapping::FaultPage;
 use bulkhead_runtime::object::{Capability, Endpoint};
 use bulkhead_runtime::plan::{self, Fault, LONGEST_BACKOFF_US, PartitionKind, Plan, StatusReport, layout};
@@ -61,6 +61,8 @@ pub struct Supervised {
     watchdog: Watchdog,
     /// It has failed, or was refused, and its peers do not know yet.
     is_news: bool,
+    /// The word that its peers know.
+    told: u32,
 }
 
 /// What init does after the seal.
@@ -113,6 +115,7 @@ impl Supervisor {
             // What contradicts itself now still does at the end, which is a failure then.
             let _ = dump::print("after the seal", &self.partitions);
         }
+        self.spread_news();
         for kind in [PartitionKind::Native, PartitionKind::Guest] {
             for partition in &mut self.partitions {
                 if partition.plan.kind() == kind && partition.state == State::Built {
@@ -163,16 +166,22 @@ impl Supervisor {
         }
     }
 
-    /// Tells the peers of partitions that have failed, and whoever waits for their answers.
+    /// Tells the peers of partitions that have failed, are there again, or have ended, and whoever waits for their answers.
     fn spread_news(&mut self) {
         for index in 0..self.partitions.len() {
-            let Some(subject) = self.partitions.get_mut(index).filter(|one| one.is_news) else { continue };
-            subject.is_news = false;
+            let Some(subject) = self.partitions.get_mut(index) else { continue };
             let (number, word) = (subject.plan.index, subject.life());
+            let has_failed = core::mem::take(&mut subject.is_news);
+            if core::mem::replace(&mut subject.told, word) == word && !has_failed {
+                continue;
+            }
             for link in self.links.iter().filter(|link| link.of == number) {
                 if let Some(peer) = self.partitions.iter().find(|one| one.plan.index == link.to) {
                     peer.learn(number, word, link.bits);
                 }
+            }
+            if !has_failed {
+                continue;
             }
             // What it wrote over what init had told it is not for its next life.
             for link in self.links.iter().filter(|link| link.to == number) {
@@ -231,8 +240,9 @@ impl Supervised {
         };
         let restarts = Restarts::new(plan.restart(), waits);
         let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(time::microseconds(plan.record.watchdog_us)));
+        // Whoever is refused will never be there.
         let is_news = matches!(state, State::Refused(_));
-        Self { plan, state, built, status, restarts, trial, watchdog, is_news }
+        Self { plan, state, built, status, restarts, trial, watchdog, is_news, told: 0 }
     }
 
     /// Name.
@@ -247,8 +257,13 @@ impl Supervised {
 
     /// The word that tells its peers in which life it is.
     fn life(&self) -> u32 {
-        let failed = matches!(self.state, State::Failed(_) | State::Refused(_));
-        self.restarts.count() & !FAILED | if failed { FAILED } else { 0 }
+        let flag = match self.state {
+            State::Failed(_) | State::Refused(_) => FAILED,
+            State::Pausing(_) => ABSENT,
+            State::Finished if self.plan.kind() == PartitionKind::Guest => ABSENT,
+            State::Built | State::Running | State::Finished => 0,
+        };
+        generation(self.restarts.count()) | flag
     }
 
     /// Learns that the partition with this number is in this life.

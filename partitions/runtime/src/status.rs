@@ -8,7 +8,7 @@
 //! | 12 | partition | `u32`: signs of life, which the watchdog waits for |
 //! | 64 | partition | `u32`: bytes of the text |
 //! | 68 | partition | text for the log, UTF-8 |
-//! | 512 | init | `u32` for each partition of the plan: the life that it is in, if it is a peer (`bulkhead_channel::Life`) |
+//! | 512 | init | `u32` for each partition of the plan: the life that it is in, if it is a peer, and whether it is up (`bulkhead_channel::Life`) |
 //!
 //! After it has written a command init signals the partition, with the bit [`COMMAND_SIGNAL`].
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: telling a record that is whole from one that is being overwritten ([`ring`]), and the text form of records, whose writer and reader
 //! are here together ([`text`]), what is counted of them ([`totals`]), how exits are called ([`exits`]) and who had a CPU when ([`timeline`]). Must never: believe what it reads.
-#![no_std]
+#![cfg_attr(not(loom), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -5,7 +5,11 @@
 //! the number at place 0, read afterwards, is not so high that its place may be in use again.
 
 use bulkhead_abi::TraceRecord;
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
+#[cfg(not(loom))]
+use core::sync::atomic::fence;
+#[cfg(loom)]
+use loom::sync::atomic::fence;
 
 /// Words of a record.
 pub const WORDS: usize = size_of::<TraceRecord>() / size_of::<u64>();

@@ -4,6 +4,8 @@
 use crate::device::DeviceLink;
 use crate::monitor::Monitor;
 use bulkhead_machine::virtio::Event;
+use bulkhead_runtime::abi::NO_DEADLINE;
+use bulkhead_runtime::time;
 
 impl Monitor {
     /// Serves signal bits. Those of other threads of this program are done by having ended the wait.
@@ -26,10 +28,22 @@ impl Monitor {
             let index = links.devices.len();
             if let Some(ports) = links.ports.as_mut().filter(|ports| bits & ports.signal != 0) {
                 machine.with_function(&self.model, index, |function| ports.serve(function));
+                self.recall = ports.again.unwrap_or(NO_DEADLINE);
             }
         }
         self.receive();
         self.driver_events();
+    }
+
+    /// Does what it was time for.
+    pub(crate) fn timed(&mut self) {
+        let now = time::now();
+        self.guest.machine.advance(&mut self.model, now);
+        if now >= self.recall {
+            self.recall = NO_DEADLINE;
+            let ports = self.guest.links.lock().ports.as_ref().map_or(0, |ports| ports.signal);
+            self.signalled(ports);
+        }
     }
 
     /// Hands what was typed to the guest's serial port, as far as there is room.
@@ -63,11 +77,17 @@ impl Monitor {
         }
         let index = links.devices.len();
         if let Some(ports) = &mut links.ports {
-            machine.with_function(&self.model, index, |function| {
+            let served = machine.with_function(&self.model, index, |function| {
+                let mut any = false;
                 while let Some(event) = function.take_event() {
                     ports.driver_did(event, function);
+                    any = true;
                 }
+                any
             });
+            if served == Some(true) {
+                ports.call();
+            }
         }
         drop(links);
         self.follow_addresses();

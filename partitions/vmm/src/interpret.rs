@@ -58,8 +58,8 @@ impl Monitor {
         let stopped = interpret::run(self.processor.state_mut(), &self.guest.ram, &mut devices, cache, TURN);
         let power = devices.power;
         self.driver_events();
-        if now >= self.guest.machine.deadline(&self.model) {
-            self.guest.machine.advance(&mut self.model, now);
+        if now >= self.next_deadline() {
+            self.timed();
         }
         self.activity = self.executing();
         match stopped {

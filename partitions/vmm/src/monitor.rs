@@ -42,6 +42,8 @@ pub struct Monitor {
     pub(crate) activity: Activity,
     /// Deadline that the kernel knows.
     deadline: u64,
+    /// When the ports of the guest are to be served, if no signal comes.
+    pub(crate) recall: u64,
     /// Windows that the kernel knows of are open.
     windows: bool,
     /// The guest has set breakpoints on data or ports.
@@ -83,6 +85,7 @@ impl Monitor {
             instructions: None,
             activity: Activity::WaitingForStartup,
             deadline: NO_DEADLINE,
+            recall: NO_DEADLINE,
             windows: false,
             watching: false,
             notable_ports: SERIAL_PORTS,
@@ -138,10 +141,16 @@ impl Monitor {
         }
     }
 
+    /// When there is something to do, if nothing arrives before.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> u64 {
+        self.guest.machine.deadline(&self.model).min(self.recall)
+    }
+
     /// Sees to it that the kernel knows when the next timer fires.
     #[inline]
     fn tell_deadline(&mut self) {
-        let deadline = self.guest.machine.deadline(&self.model);
+        let deadline = self.next_deadline();
         if deadline != self.deadline {
             self.deadline = deadline;
             let state = self.processor.state_mut();
@@ -161,7 +170,7 @@ impl Monitor {
                 None
             }
             Ok(ExitReason::Deadline) => {
-                self.guest.machine.advance(&mut self.model, time::now());
+                self.timed();
                 None
             }
             Ok(ExitReason::EntryFailed) => {
@@ -270,7 +279,7 @@ impl Monitor {
     fn pause(&mut self) -> Option<End> {
         let guest = self.guest;
         guest.machine.with_serial(|serial| serial.tell());
-        let deadline = guest.machine.deadline(&self.model);
+        let deadline = self.next_deadline();
         let interrupts_off =
             self.activity == Activity::WaitingForStartup || self.processor.state().rflags & INTERRUPT_FLAG == 0;
         let deaf = interrupts_off && deadline == NO_DEADLINE;
@@ -295,9 +304,8 @@ impl Monitor {
         if bits != 0 {
             self.signalled(bits);
         }
-        let now = time::now();
-        if now >= deadline {
-            guest.machine.advance(&mut self.model, now);
+        if time::now() >= deadline {
+            self.timed();
         }
         None
     }

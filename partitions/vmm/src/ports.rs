@@ -4,28 +4,46 @@
 //! call moves no more than a bounded number of bytes; what is left is done after a signal that the vmm sends itself.
 
 use alloc::vec::Vec;
-use bulkhead_channel::QueueConfiguration;
+use bulkhead_channel::{QueueConfiguration, is_gone, is_up};
 use bulkhead_console_device::{Console, DEVICE_TYPE, QUEUE_SIZE, feature};
 use bulkhead_guest_memory::Ram;
 use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::Notification;
 use bulkhead_runtime::plan::ChannelKind;
 use bulkhead_runtime::program::{CONSOLE, Channel};
-use bulkhead_runtime::{Program, println};
+use bulkhead_runtime::status::Status;
+use bulkhead_runtime::{Program, println, time};
 
 /// The class of the PCI function: simple communication controller, other (PCI Code and ID Assignment 1.11).
 const CLASS: u32 = 0x07_8000;
+/// How long a port whose other end has closed stays so, in milliseconds. Linux tells a program that waits for bytes of an end only if
+/// the port is still closed when the program runs.
+const PAUSE: u64 = 50;
+/// What the names of disks' control channels end with. Their services go on over a restart where they were: to the guest nobody is gone.
+const CONTROL: &str = ".control";
+
+/// Who is at the other end of a port.
+struct Peer {
+    notification: Notification,
+    /// Number by which init tells of its lives; none if they do not matter.
+    index: Option<u32>,
+    /// The word of its life that the console knows.
+    life: u32,
+}
 
 /// The console and what is behind its ports.
 pub struct Ports {
     console: Console<'static>,
     memory: Ram,
     /// By port.
-    peers: Vec<Notification>,
+    peers: Vec<Peer>,
+    status: Option<Status<'static>>,
     /// This program, to go on later.
     own: Notification,
     /// Mask of the channels' signals.
     pub signal: u64,
+    /// When there will be something to do without a signal.
+    pub again: Option<u64>,
 }
 
 /// Whether a channel is one of the manifest's: all others of this kind are the monitor's own.
@@ -37,8 +55,15 @@ impl Ports {
     /// The guest's ports, if it has any.
     pub fn new(program: &Program, guest: &str) -> Option<Self> {
         let memory = Ram::new(program, guest)?;
-        let mut ports =
-            Self { console: Console::new(), memory, peers: Vec::new(), own: program.notification(), signal: 0 };
+        let mut ports = Self {
+            console: Console::new(time::milliseconds(PAUSE)),
+            memory,
+            peers: Vec::new(),
+            status: program.status(),
+            own: program.notification(),
+            signal: 0,
+            again: None,
+        };
         for channel in program.channels().filter(is_port) {
             let name = channel.entry.name;
             // Neither happens with what a manifest's check has passed.
@@ -46,7 +71,8 @@ impl Ports {
                 println!("vmm: the guest gets no port for channel {name}");
                 continue;
             }
-            ports.peers.push(channel.peer);
+            let index = (!name.ends_with(CONTROL)).then_some(channel.entry.peer_index);
+            ports.peers.push(Peer { notification: channel.peer, index, life: 0 });
             ports.signal |= channel.signal;
         }
         (!ports.peers.is_empty()).then_some(ports)
@@ -61,6 +87,14 @@ impl Ports {
             queues: self.console.queues(),
             queue_size: QUEUE_SIZE,
             configuration: self.console.configuration(),
+        }
+    }
+
+    /// Has the first processor's thread look when there will be something to do.
+    pub fn call(&self) {
+        if self.again.is_some() {
+            // The notification is this program's own, and lives as long as it.
+            let _ = self.own.signal(self.signal);
         }
     }
 
@@ -93,15 +127,32 @@ impl Ports {
         }
     }
 
+    /// Looks who is at the other ends.
+    fn look(&mut self) {
+        for (port, peer) in self.peers.iter_mut().enumerate() {
+            let (Some(status), Some(index)) = (self.status, peer.index) else { continue };
+            let life = status.life_of(index);
+            let before = core::mem::replace(&mut peer.life, life);
+            if is_gone(before, life) {
+                self.console.cut(port);
+            }
+            if life != before && is_up(life) {
+                self.console.connect(port);
+            }
+        }
+    }
+
     /// Moves bytes, and tells both sides.
     pub fn serve(&mut self, function: &mut VirtioPci) {
-        let served = self.console.serve(&self.memory);
+        self.look();
+        let served = self.console.serve(&self.memory, time::now());
+        self.again = served.again;
         for queue in (0..u32::BITS as u16).filter(|queue| served.interrupts >> queue & 1 != 0) {
             function.raise(queue);
         }
         for (_, peer) in (0..).zip(&self.peers).filter(|(port, _)| served.signals >> port & 1 != 0) {
             // A partition that is gone takes nothing; its successor finds what is in the ring.
-            let _ = peer.signal(0);
+            let _ = peer.notification.signal(0);
         }
         if served.broken {
             function.set_needs_reset();

@@ -28,6 +28,8 @@ pub struct Served {
     pub signals: u32,
     /// There may be more to do: serve again, after others have had their turn.
     pub more: bool,
+    /// There will be something to do at this time.
+    pub again: Option<u64>,
     /// The driver broke the rules of a queue: the device needs a reset, and does nothing before.
     pub broken: bool,
 }
@@ -37,12 +39,14 @@ pub struct Served {
 pub struct Console<'a> {
     ports: Vec<Port<'a>>,
     control: Control,
+    pause: u64,
 }
 
 impl<'a> Console<'a> {
-    /// A console without ports.
-    pub fn new() -> Self {
-        Self::default()
+    /// A console without ports. A port whose other end has closed stays so to the driver for at least `pause`, in the units of
+    /// [`Console::serve`]'s time: a driver may have to let a program run to notice it.
+    pub fn new(pause: u64) -> Self {
+        Self { pause, ..Self::default() }
     }
 
     /// Adds a port for a channel, before the driver knows of the device. Whether there was room for it.
@@ -52,6 +56,20 @@ impl<'a> Console<'a> {
             self.ports.push(Port::new(name, channel));
         }
         has_room
+    }
+
+    /// Who was at the other end of a port is gone. The driver is told, after it has got what that one had sent.
+    pub fn cut(&mut self, port: usize) {
+        if let Some(port) = self.ports.get_mut(port) {
+            port.cut();
+        }
+    }
+
+    /// Somebody is at the other end of a port; so it is at first.
+    pub fn connect(&mut self, port: usize) {
+        if let Some(port) = self.ports.get_mut(port) {
+            port.line.connect();
+        }
     }
 
     /// Queues of the device.
@@ -112,23 +130,23 @@ impl<'a> Console<'a> {
     }
 
     /// Moves what can be moved, within bounds. To be called when the driver has notified a queue, when the other end of a channel has
-    /// signalled, and when the last call asked for it.
-    pub fn serve(&mut self, memory: &impl GuestMemory) -> Served {
+    /// signalled or has changed, and when the last call asked for it. `now` is the time, in any unit.
+    pub fn serve(&mut self, memory: &impl GuestMemory, now: u64) -> Served {
         let mut served = Served::default();
-        if self.work(memory, &mut served).is_err() {
+        if self.work(memory, now, &mut served).is_err() {
             served.broken = true;
             self.reset();
         }
         for (number, port) in self.ports.iter_mut().enumerate() {
             served.signals |= u32::from(core::mem::take(&mut port.signal)) << number;
         }
+        served.again = self.ports.iter().filter_map(|port| port.line.reopens()).filter(|at| *at > now).min();
         served
     }
 
-    fn work(&mut self, memory: &impl GuestMemory, served: &mut Served) -> Result<(), QueueError> {
+    fn work(&mut self, memory: &impl GuestMemory, now: u64, served: &mut Served) -> Result<(), QueueError> {
         let mut budget = Budget(BURST);
         self.control.obey(&mut self.ports, memory, &mut budget)?;
-        self.control.tell(&mut self.ports, memory)?;
         served.more |= budget.is_spent();
         for port in &mut self.ports {
             let (mut out, mut back) = (Budget(BURST), Budget(BURST));
@@ -136,6 +154,8 @@ impl<'a> Console<'a> {
             port.deliver(memory, &mut back)?;
             served.more |= out.is_spent() || back.is_spent();
         }
+        // An end comes behind the bytes before it, and what was written to nobody is gone before there is somebody.
+        served.more |= self.control.tell(&mut self.ports, memory, now, self.pause)?;
         let control = [(CONTROL_RECEIVE, &mut self.control.receive), (CONTROL_TRANSMIT, &mut self.control.transmit)];
         let ports = self.ports.iter_mut().enumerate().flat_map(|(number, port)| {
             let receive = receive_queue(number);

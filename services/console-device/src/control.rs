@@ -26,10 +26,8 @@ pub(crate) enum Due {
     Nothing,
     /// That there is such a port.
     Add,
-    /// Its name, then that its other end is open.
+    /// Its name, then whether its other end is open.
     Name,
-    /// That its other end is open: so a channel always is.
-    Open,
 }
 
 /// The queues of messages: to the driver, and from it.
@@ -63,24 +61,50 @@ impl Control {
         Ok(())
     }
 
-    /// Tells the driver what is due, as far as it has buffers.
-    pub(crate) fn tell(&mut self, ports: &mut [Port<'_>], memory: &impl GuestMemory) -> Result<(), QueueError> {
-        let Some(queue) = &mut self.receive else { return Ok(()) };
+    /// Tells the driver what is due, as far as it has buffers. What it has no buffer for stays due. Whether a port is open again, whose
+    /// bytes have waited for that.
+    pub(crate) fn tell(
+        &mut self,
+        ports: &mut [Port<'_>],
+        memory: &impl GuestMemory,
+        now: u64,
+        pause: u64,
+    ) -> Result<bool, QueueError> {
+        let Some(queue) = &mut self.receive else { return Ok(false) };
+        let mut is_open_again = false;
         for (id, port) in (0u32..).zip(ports) {
-            while port.due != Due::Nothing && queue.take_into(memory, &mut self.chain)? {
-                let (what, value, next) = match port.due {
-                    Due::Nothing => break,
-                    Due::Add => (event::PORT_ADD, 1, Due::Nothing),
-                    Due::Name => (event::PORT_NAME, 1, Due::Open),
-                    Due::Open => (event::PORT_OPEN, 1, Due::Nothing),
-                };
+            while let Some((what, value)) = next(port, now) {
+                if !queue.take_into(memory, &mut self.chain)? {
+                    return Ok(is_open_again);
+                }
                 let name = if what == event::PORT_NAME { port.name.as_bytes() } else { &[] };
                 let written = write_message(&self.chain, memory, (id, what, value), name)?;
                 queue.give_back(memory, self.chain.head(), written)?;
-                port.due = next;
+                match (what, value) {
+                    (event::PORT_ADD, _) => port.due = Due::Nothing,
+                    (event::PORT_NAME, _) => (port.due, port.is_named) = (Due::Nothing, true),
+                    (_, 0) => port.line.closed(now.saturating_add(pause)),
+                    _ => {
+                        is_open_again |= port.line.is_dead();
+                        port.line.opened();
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(is_open_again)
+    }
+}
+
+/// What the driver is to be told of a port next, and the value that says it.
+fn next(port: &mut Port<'_>, now: u64) -> Option<(u16, u16)> {
+    match port.due {
+        Due::Add => Some((event::PORT_ADD, 1)),
+        Due::Name => Some((event::PORT_NAME, 1)),
+        Due::Nothing if port.is_named => match port.due_of_line(now)? {
+            true => Some((event::PORT_OPEN, 1)),
+            false => Some((event::PORT_OPEN, 0)),
+        },
+        Due::Nothing => None,
     }
 }
 
@@ -106,11 +130,11 @@ fn obey(ports: &mut [Port<'_>], (id, what, value): (u32, u16, u16)) {
     if what == event::DEVICE_READY {
         // A driver that failed (0) is told of no port.
         let due = if value == 1 { Due::Add } else { Due::Nothing };
-        return ports.iter_mut().for_each(|port| port.due = due);
+        return ports.iter_mut().for_each(|port| port.announce(due));
     }
     let Some(port) = usize::try_from(id).ok().and_then(|id| ports.get_mut(id)) else { return };
     match what {
-        event::PORT_READY if value == 1 => port.due = Due::Name,
+        event::PORT_READY if value == 1 => port.announce(Due::Name),
         event::PORT_OPEN => port.open = value == 1,
         _ => (),
     }

@@ -1,8 +1,8 @@
 //! The emulator of a virtio console whose ports are channels (virtio 1.2, 5.3, with `VIRTIO_CONSOLE_F_MULTIPORT`).
 //!
 //! Owns: the data plane of a guest's ports ([`Console`]): bytes between virtqueues and the rings of text channels, and the messages by
-//! which device and driver tell each other of ports (5.3.6.2). Must never: lose bytes of a ring while the guest has the port closed,
-//! trust what the guest says, or work on one port for more than [`BURST`] bytes before it has looked at the others.
+//! which device and driver tell each other of ports (5.3.6.2), also whether somebody is at the other end. Must never: lose bytes of a
+//! ring while the guest has the port closed, hide from a driver that somebody has gone, trust what the guest says, or work on one port for more than [`BURST`] bytes before it has looked at the others.
 //!
 //! A driver that breaks a queue's own rules stops the device until it resets it. A message that is merely wrong is dropped.
 #![no_std]
@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod console;
 mod control;
+mod line;
 mod port;
 
 pub use console::{Console, Served};

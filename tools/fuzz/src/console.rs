@@ -14,13 +14,14 @@ pub fn run(input: &mut Input<'_>) {
     let memory = memory::memory(0);
     let pages = [channel(), channel()];
     let attach = |page: usize, side| TextChannel::attach(&pages[page], side).expect("there is memory");
-    let mut console = Console::new();
+    let mut console = Console::new(3);
     assert!(console.add("first", attach(0, Side::First)) && console.add("second", attach(1, Side::Second)));
     let mut other = attach(0, Side::Second);
     let queues = [0, 1, 2, 3, 4, 5].map(|number| Some(queue(number)));
     let mut configured = console.configure(feature::MULTIPORT, &queues, &memory).is_ok();
+    let mut now = 0;
     while !input.is_empty() {
-        match input.byte() % 7 {
+        match input.byte() % 8 {
             0 => drop(memory.write(input.below(0x1000 * QUEUES), &input.number(8).to_le_bytes())),
             1 => {
                 let message = input.below(3) | input.below(9) << 32 | input.below(2) << 48;
@@ -48,8 +49,13 @@ pub fn run(input: &mut Input<'_>) {
                 let features = u64::from(input.byte() % 4);
                 configured = console.configure(features, &queues, &memory).is_ok();
             }
+            6 => {
+                let port = input.below(3) as usize;
+                if input.byte().is_multiple_of(2) { console.cut(port) } else { console.connect(port) }
+            }
             _ => {
-                let served = console.serve(&memory);
+                now += input.below(3);
+                let served = console.serve(&memory, now);
                 assert!(configured || served.interrupts == 0, "a queue is used that the driver has not set up");
                 configured &= !served.broken;
             }

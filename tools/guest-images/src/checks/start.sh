@@ -122,6 +122,8 @@ via=$(word bulkhead.via)
 inner=$(word bulkhead.inner)
 large=$(word bulkhead.disk)
 channels=$(word bulkhead.channel)
+ending=$(word bulkhead.ends)
+gone=$(word bulkhead.gone)
 control=$(word bulkhead.control)
 
 # What the card shows of itself.
@@ -262,6 +264,42 @@ check_channel() {
     rm /sent /received
 }
 
+# Nobody is at the other end any more: there is nothing to wait for.
+check_gone() {
+    wait_for_port "$1" || return
+    exec 3<> "$port"
+    if read -r line <&3; then
+        return 1
+    fi
+    exec 3>&-
+    echo "check: channel $1 leads to nobody"
+}
+
+# Whoever is at the other end goes twice, and comes back: a read ends, and the next write waits. One that answers does so in each life.
+check_ends() {
+    wait_for_port "$1" || return
+    exec 3<> "$port"
+    ends=0
+    answers=0
+    while [ $ends -lt 2 ]; do
+        echo "line $ends" >&3 || return
+        while read -r line <&3; do
+            [ "$line" != "line $ends" ] || answers=$((answers + 1))
+        done
+        ends=$((ends + 1))
+        echo "check: channel $1 has ended"
+    done
+    echo "line $ends" >&3 || return
+    if [ $answers != 0 ]; then
+        until read -r line <&3 && [ "$line" = "line $ends" ]; do
+            echo "line $ends" >&3 || return
+        done
+        answers=$((answers + 1))
+    fi
+    exec 3>&-
+    echo "check: ends ok name=$1 ends=$ends answers=$answers"
+}
+
 if grep -q 0x1042 /sys/bus/pci/devices/*/device; then
     waited=0
     while [ ! -b /dev/vda ] && [ $waited -lt 50 ]; do
@@ -304,6 +342,12 @@ if [ -n "$silent" ]; then
 fi
 for channel in $(echo "$channels" | tr , ' '); do
     check_channel || fail "channel $channel"
+done
+if [ -n "$gone" ]; then
+    check_gone "$gone" || fail "channel $gone"
+fi
+for channel in $(echo "$ending" | tr , ' '); do
+    check_ends "$channel" || fail "ends of channel $channel"
 done
 wait
 if [ -e /disk-failed ]; then

@@ -1,43 +1,12 @@
 //! Guests' drivers and their ports: what one writes arrives at the other, whole, and hostile drivers harm nobody.
 
 mod common;
+mod line;
 
-use bulkhead_channel::{AtomicU64, Side, TextChannel};
+use bulkhead_channel::{Side, TextChannel};
 use bulkhead_console_device::*;
 use common::*;
 use proptest::prelude::*;
-
-const NAMES: [&str; 2] = ["first", "second"];
-
-fn words(count: usize) -> &'static [AtomicU64] {
-    Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect())
-}
-
-/// A guest with two ports, and the other ends of their channels.
-fn guest() -> (Guest, [TextChannel<'static>; 2]) {
-    let channels = [words(64), words(64)];
-    let mut console = Console::new();
-    for (name, words) in NAMES.into_iter().zip(channels) {
-        assert!(console.add(name, TextChannel::attach(words, Side::First).unwrap()));
-    }
-    (Guest::new(console), channels.map(|words| TextChannel::attach(words, Side::Second).unwrap()))
-}
-
-/// The same, with both ports open.
-fn ready() -> (Guest, [TextChannel<'static>; 2]) {
-    let (mut guest, ends) = guest();
-    guest.configure(feature::MULTIPORT);
-    guest.offer_buffers(CONTROL_RECEIVE);
-    guest.message(0, 0, 1);
-    let _ = guest.serve();
-    for port in 0..2 {
-        guest.message(port, 3, 1);
-        guest.message(port, 6, 1);
-    }
-    let _ = guest.serve();
-    guest.received(CONTROL_RECEIVE);
-    (guest, ends)
-}
 
 #[test]
 fn a_driver_learns_of_ports() {
@@ -146,7 +115,7 @@ fn a_driver_without_ports_has_one() {
 #[test]
 fn work_is_bounded() {
     let words = words(1 << 13);
-    let mut console = Console::new();
+    let mut console = Console::new(PAUSE);
     console.add("long", TextChannel::attach(words, Side::First).unwrap());
     let mut guest = Guest::new(console);
     guest.configure(feature::MULTIPORT);
@@ -170,7 +139,7 @@ fn work_is_bounded() {
 
 #[test]
 fn ports_have_an_end() {
-    let mut console = Console::new();
+    let mut console = Console::new(PAUSE);
     for _ in 0..MAX_PORTS {
         assert!(console.add("port", TextChannel::attach(words(64), Side::First).unwrap()));
     }
@@ -203,7 +172,7 @@ proptest! {
     fn streams_are_whole(steps in prop::collection::vec((0u8..4, 1usize..2000), 1..200)) {
         let words = words(200);
         let mut guests = [Side::First, Side::Second].map(|side| {
-            let mut console = Console::new();
+            let mut console = Console::new(PAUSE);
             console.add("pair", TextChannel::attach(words, side).unwrap());
             let mut guest = Guest::new(console);
             guest.configure(0);

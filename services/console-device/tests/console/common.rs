@@ -1,6 +1,6 @@
 //! A guest's memory and driver, for tests.
 
-use bulkhead_channel::QueueConfiguration;
+use bulkhead_channel::{AtomicU64, QueueConfiguration, Side, TextChannel};
 use bulkhead_console_device::*;
 use bulkhead_doubles::FlatMemory;
 use bulkhead_virtio::GuestMemory;
@@ -21,10 +21,15 @@ pub const fn port_transmit(port: usize) -> usize {
     2 * port + 3
 }
 
+/// How long a port stays closed at least.
+pub const PAUSE: u64 = 10;
+
 /// A guest: its console and its driver.
 pub struct Guest {
     pub console: Console<'static>,
     pub memory: FlatMemory,
+    /// The time.
+    pub now: u64,
     available: [u16; QUEUES],
     used: [u16; QUEUES],
 }
@@ -41,7 +46,7 @@ fn buffer(queue: usize, index: u16) -> u64 {
 impl Guest {
     pub fn new(console: Console<'static>) -> Self {
         let memory = FlatMemory::new(MEMORY, 0);
-        Self { console, memory, available: [0; QUEUES], used: [0; QUEUES] }
+        Self { console, memory, now: 0, available: [0; QUEUES], used: [0; QUEUES] }
     }
 
     /// All queues of a console of any size.
@@ -54,7 +59,7 @@ impl Guest {
     }
 
     pub fn serve(&mut self) -> Served {
-        self.console.serve(&self.memory)
+        self.console.serve(&self.memory, self.now)
     }
 
     fn offer(&mut self, queue: usize, address: u64, length: u64, flags: u128) {
@@ -124,4 +129,51 @@ impl Guest {
     pub fn scribble(&mut self, address: u64, value: u64) {
         self.memory.write(address, &value.to_le_bytes()).unwrap();
     }
+}
+
+/// The names of the ports.
+pub const NAMES: [&str; 2] = ["first", "second"];
+
+/// Memory of a channel.
+pub fn words(count: usize) -> &'static [AtomicU64] {
+    Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect())
+}
+
+/// A guest with two ports, the other ends of their channels, and the channels' memory: so many words each.
+fn over(count: usize) -> (Guest, [TextChannel<'static>; 2], [&'static [AtomicU64]; 2]) {
+    let channels = [words(count), words(count)];
+    let mut console = Console::new(PAUSE);
+    for (name, words) in NAMES.into_iter().zip(channels) {
+        assert!(console.add(name, TextChannel::attach(words, Side::First).unwrap()));
+    }
+    let ends = channels.map(|words| TextChannel::attach(words, Side::Second).unwrap());
+    (Guest::new(console), ends, channels)
+}
+
+/// A guest with two ports, and the other ends of their channels.
+pub fn guest() -> (Guest, [TextChannel<'static>; 2]) {
+    let (guest, ends, _) = over(64);
+    (guest, ends)
+}
+
+/// The same, with both ports open, and the channels' memory: so many words each.
+pub fn ready_over(count: usize) -> (Guest, [TextChannel<'static>; 2], [&'static [AtomicU64]; 2]) {
+    let (mut guest, ends, channels) = over(count);
+    guest.configure(feature::MULTIPORT);
+    guest.offer_buffers(CONTROL_RECEIVE);
+    guest.message(0, 0, 1);
+    let _ = guest.serve();
+    for port in 0..2 {
+        guest.message(port, 3, 1);
+        guest.message(port, 6, 1);
+    }
+    let _ = guest.serve();
+    guest.received(CONTROL_RECEIVE);
+    (guest, ends, channels)
+}
+
+/// The same, with small channels.
+pub fn ready() -> (Guest, [TextChannel<'static>; 2]) {
+    let (guest, ends, _) = ready_over(64);
+    (guest, ends)
 }
