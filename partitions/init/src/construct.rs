@@ -57,6 +57,8 @@ pub struct Built {
     pub threads: Vec<Thread>,
     /// The notification of its first thread.
     pub notification: Notification,
+    /// Those of its further threads.
+    pub further: Vec<Notification>,
     /// Its program.
     pub image: Image,
     /// The program's memory: the image's segments, one behind the other.
@@ -226,6 +228,7 @@ impl<'a> Construction<'a> {
             handle,
             threads: Vec::new(),
             notification,
+            further: Vec::new(),
             program: self.load(handle, &image).during("load the program of partition", name)?,
             image,
             environment: self
@@ -338,6 +341,9 @@ impl<'a> Construction<'a> {
             built.stacks.push(stack);
             built.private.push((stack, block.length));
             built.threads.push(thread);
+            if index != 0 {
+                built.further.push(notification);
+            }
         }
         Ok(())
     }
@@ -448,6 +454,14 @@ impl Construction<'_> {
 }
 
 impl Built {
+    /// The notification of thread `thread`.
+    pub fn notification_of(&self, thread: usize) -> Option<Notification> {
+        match thread.checked_sub(1) {
+            None => Some(self.notification),
+            Some(further) => self.further.get(further).copied(),
+        }
+    }
+
     /// Writes the environment into its memory, with what only init knows.
     pub fn write_environment(&self, boot: &BootInfo, generation: u64) -> Result<(), Cause> {
         let source = &self.plan.environment;

@@ -12,4 +12,4 @@ mod watchdog;
 
 pub use links::{Link, links};
 pub use restarts::{Decision, Restarts, Waits};
-pub use watchdog::{Look, Watchdog};
+pub use watchdog::{Look, Watchdog, Watchdogs};

@@ -331,6 +331,7 @@ pub(crate) struct Guest {
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: RestartRule,
+    pub(crate) watchdog_us: Option<Located<u64>>,
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
@@ -507,6 +508,21 @@ impl<'a> Subject<'a> {
         match self {
             Self::Partition(partition) => partition.must_finish,
             Self::Guest(guest) => guest.must_finish,
+        }
+    }
+
+    pub(crate) fn restart(self) -> &'a RestartRule {
+        match self {
+            Self::Partition(partition) => &partition.restart,
+            Self::Guest(guest) => &guest.restart,
+        }
+    }
+
+    /// Its watchdog: of a guest, its monitor's.
+    pub(crate) fn watchdog_us(self) -> Option<&'a Located<u64>> {
+        match self {
+            Self::Partition(partition) => partition.watchdog_us.as_ref(),
+            Self::Guest(guest) => guest.watchdog_us.as_ref(),
         }
     }
 

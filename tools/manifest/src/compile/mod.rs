@@ -164,10 +164,7 @@ impl<'a> Compiler<'a> {
                 space.push(heap_entry, writable(heap_region));
                 let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
                 let peer = plan_name("init");
-                let watchdog_us = match subject {
-                    Subject::Partition(partition) => partition.watchdog_us.as_ref().map_or(0, |time| time.value),
-                    Subject::Guest(_) => 0,
-                };
+                let watchdog_us = subject.watchdog_us().map_or(0, |time| time.value);
                 let entry = EnvironmentEntry {
                     slot,
                     address,
@@ -308,9 +305,9 @@ impl<'a> Compiler<'a> {
                 notification_slot,
             });
         }
-        let (inject, watchdog_us) = match subject {
-            Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
-            Subject::Guest(guest) => (guest.inject.as_ref(), 0),
+        let inject = match subject {
+            Subject::Partition(partition) => partition.inject.as_ref(),
+            Subject::Guest(guest) => guest.inject.as_ref(),
         };
         let backoff_us = microseconds(&restart.backoff_us);
         let (restart, restart_limit) = match &restart.policy {
@@ -336,7 +333,7 @@ impl<'a> Compiler<'a> {
             fault_times: inject.map_or(0, |inject| u32::try_from(inject.times).unwrap_or(u32::MAX)),
             fault_after_us: inject.map_or(0, |inject| inject.after_us),
             fault_every_us: inject.map_or(0, |inject| inject.every_us),
-            watchdog_us,
+            watchdog_us: subject.watchdog_us().map_or(0, |time| time.value),
             backoff_us,
             ..PartitionRecord::new_zeroed()
         };

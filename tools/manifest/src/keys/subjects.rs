@@ -122,10 +122,18 @@ pub(super) const GUEST: Table = Table::new(
         LEVEL,
         RESTART,
         Key::new(
+            "watchdog",
+            Kind::Time,
+            "none",
+            "a time of at least 100 ms: the guest is started anew if a thread of its virtual machine monitor shows no sign of life for so \
+             long, [whatever the guest does](#watchdogs)",
+        )
+        .example(r#""1 s""#),
+        Key::new(
             "inject",
             Kind::Table(&INJECT),
             "none",
-            "a fault of its virtual machine monitor, to try what then happens; there is no watchdog for guests",
+            "a fault of its virtual machine monitor, to try what then happens",
         ),
         Key::new(
             "statistics",

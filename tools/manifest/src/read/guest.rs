@@ -47,6 +47,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         paging: table.string("paging"),
         shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(shadow_memory)),
         restart: restart(&table),
+        watchdog_us: table.time("watchdog"),
         inject: table.table("inject").map(|table| inject(&table)),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
