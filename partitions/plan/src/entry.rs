@@ -81,6 +81,32 @@ numbered! {
         FrameSlot = 22,
         /// See [`OwnPartition`]. `slot`; parameters: slot of its window.
         OwnPartition = 23,
+        /// See [`MsrRule`], in a vmm. Parameters: number of the register, [`MsrRead`], the constant, [`MsrWrite`].
+        MsrRule = 24,
+    }
+}
+
+numbered! {
+    /// What a guest's RDMSR of a register does.
+    pub enum MsrRead {
+        /// What it does without a rule.
+        Emulate = 0,
+        /// It faults.
+        Deny = 1,
+        /// It reads a constant.
+        Constant = 2,
+    }
+}
+
+numbered! {
+    /// What a guest's WRMSR to a register does.
+    pub enum MsrWrite {
+        /// What it does without a rule.
+        Emulate = 0,
+        /// It faults.
+        Deny = 1,
+        /// Nothing.
+        Ignore = 2,
     }
 }
 
@@ -414,6 +440,19 @@ impl GuestSpace {
     pub const HPET: u64 = 1;
     /// The same: the vmm is to count exits.
     pub const STATISTICS: u64 = 2;
+}
+
+/// What accesses of a guest to one model-specific register do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrRule {
+    /// Number of the register.
+    pub number: u32,
+    /// RDMSR.
+    pub read: MsrRead,
+    /// For [`MsrRead::Constant`].
+    pub value: u64,
+    /// WRMSR.
+    pub write: MsrWrite,
 }
 
 /// A guest processor.

@@ -164,6 +164,8 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
     let kernel =
         EnvironmentEntry { address: layout::SHARED + (1 << 20), size: 12_345, ..new(EntryKind::Module, "kernel") };
     linux.push(kernel, BindingRecord { target: 2, flags: 0 });
+    let rule = EnvironmentEntry { parameters: [0x1a0, 2, 5, 1], ..new(EntryKind::MsrRule, "msr") };
+    linux.push(rule, BindingRecord { target: NO_INDEX, flags: 0 });
 
     let record = |text: &str, kind: PartitionKind, program, guest, init_bit| PartitionRecord {
         name: name(text),
@@ -208,6 +210,7 @@ fn walk(plan: &Plan<'_>) -> usize {
         let _ = (partition.environment.pci_function("net0"), partition.environment.device_memories().count());
         let environment = partition.environment;
         count += environment.channels().count() + environment.vcpus().count() + environment.disks().count();
+        count += environment.msr_rules().count();
         let _ =
             (environment.heap(), environment.text("note"), partition.guest(), partition.program(), partition.restart());
         if partition.kind() != PartitionKind::Init {

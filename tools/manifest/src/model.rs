@@ -12,6 +12,7 @@ use crate::{
     machine::Device,
     pci::{BUS, CONFIGURATION},
 };
+use bulkhead_machine::policy::listed::named;
 use bulkhead_plan::Fault;
 use bulkhead_plan::layout;
 use std::path::PathBuf;
@@ -327,6 +328,8 @@ pub(crate) struct Guest {
     pub(crate) hpet: bool,
     /// Features that its processors are not to have.
     pub(crate) without: Vec<Located<String>>,
+    /// Model-specific registers of which the manifest says what accesses do.
+    pub(crate) msrs: Vec<Msr>,
     pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
@@ -339,6 +342,34 @@ pub(crate) struct Guest {
     pub(crate) monitor_memory: Located<u64>,
     pub(crate) disks: Vec<Disk>,
     pub(crate) networks: Vec<Network>,
+}
+
+/// `[[guest.NAME.cpu.msr]]`.
+#[derive(Debug)]
+pub(crate) struct Msr {
+    pub(crate) span: Span,
+    pub(crate) name: Option<Located<String>>,
+    pub(crate) number: Option<Located<u64>>,
+    pub(crate) read: Option<MsrRead>,
+    pub(crate) write: Option<Located<String>>,
+}
+
+/// `read` of an MSR.
+#[derive(Debug)]
+pub(crate) enum MsrRead {
+    Word(Located<String>),
+    Constant(u64),
+}
+
+impl Msr {
+    /// Its number, and where the manifest says which register it is; none if it says neither or both, or a name that is none.
+    pub(crate) fn number(&self) -> Option<(u64, &Span)> {
+        match (&self.name, &self.number) {
+            (Some(name), None) => Some((named(&name.value)?.into(), &name.span)),
+            (None, Some(number)) => Some((number.value, &number.span)),
+            _ => None,
+        }
+    }
 }
 
 /// `[[guest.NAME.network]]`.

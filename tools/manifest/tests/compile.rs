@@ -5,7 +5,9 @@ mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
 use bulkhead_manifest::{Compiled, Model, Options, Tracing, compile};
-use bulkhead_plan::{ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout};
+use bulkhead_plan::{
+    ChannelKind, End, EntryKind, MsrRead, MsrRule, MsrWrite, PartitionKind, Plan, Resource, Restart, Role, layout,
+};
 use support::{World, root};
 
 /// Compiles, and hands the plan as init sees it to `look`.
@@ -292,13 +294,33 @@ fn sizes_have_names_and_cpus_are_sets() {
         memory = "small"
         kernel = "debian:linux-image-cloud-amd64"
         cpus = "1,2-3"
-        cpu = { without = ["rdrand"] }
+        [guest.linux.cpu]
+        without = ["rdrand"]
+        [[guest.linux.cpu.msr]]
+        name = "IA32_MISC_ENABLE"
+        [[guest.linux.cpu.msr]]
+        number = 0xc000_0103
+        read = 0x8000_0000_0000_0001
+        write = "ignore"
+        [[guest.linux.cpu.msr]]
+        number = 0x200
+        read = "emulate"
     "#;
     compiled(text, |_, plan| {
         let (hello, linux) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
         assert_eq!(hello.environment.heap().unwrap().size, 512 << 10);
         let space = linux.environment.guest_space().unwrap();
         assert_eq!((space.memory, space.withheld.count_ones()), (96 << 20, 1));
+        let rules: Vec<_> = linux.environment.msr_rules().collect();
+        let rule = |number, read, value, write| MsrRule { number, read, value, write };
+        assert_eq!(
+            rules,
+            [
+                rule(0x1a0, MsrRead::Deny, 0, MsrWrite::Deny),
+                rule(0xc000_0103, MsrRead::Constant, 1 << 63 | 1, MsrWrite::Ignore),
+                rule(0x200, MsrRead::Emulate, 0, MsrWrite::Deny),
+            ]
+        );
         let cpus: Vec<_> = linux.threads().iter().map(|thread| thread.cpu).collect();
         assert_eq!(cpus, [1, 2, 3]);
     });

@@ -14,6 +14,7 @@ mod guests;
 mod levels;
 mod memory;
 mod modules;
+mod msrs;
 mod names;
 mod networks;
 mod pci;
@@ -68,6 +69,11 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,
         cpus::features_can_be_withheld,
+        msrs::registers_are_known,
+        msrs::rules_say_something,
+        msrs::registers_can_be_listed,
+        msrs::registers_are_listed_once,
+        msrs::the_monitor_keeps_to_the_list,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
         memory::trace_rings_are_sound,

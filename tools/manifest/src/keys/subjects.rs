@@ -1,9 +1,10 @@
 //! `[partition.NAME]`, and `[guest.NAME]` with its disks and network cards.
 
 use super::{
-    Key, Kind, Table,
+    Key, Kind, MAX, Table,
     parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, LEVEL, NAMES, PERIOD, PRIORITY, RESTART},
 };
+use bulkhead_machine::policy::listed;
 
 pub(super) const PARTITION: Table = Table::new(
     "partition",
@@ -154,12 +155,42 @@ pub(super) const GUEST: Table = Table::new(
     ],
 );
 
-const CPU: Table = Table::part(&[Key::new(
-    "without",
-    Kind::List(&Kind::Feature),
-    "none",
-    "features that the guest's processors are not to have, though the machine's have them",
-)]);
+const CPU: Table = Table::part(&[
+    Key::new(
+        "without",
+        Kind::List(&Kind::Feature),
+        "none",
+        "features that the guest's processors are not to have, though the machine's have them",
+    ),
+    Key::new(
+        "msr",
+        Kind::Tables(&MSR),
+        "none",
+        "model-specific registers of which accesses do something else than by default",
+    )
+    .example(r#"[{ name = "IA32_MISC_ENABLE" }]"#),
+]);
+
+const MSR: Table = Table::new(
+    "guest.cpu.msr",
+    "What accesses of the guest to a model-specific register do.",
+    &[
+        Key::new("name", Kind::Word(&listed::NAMES), "", "the register, by the name that the manuals give it"),
+        Key::new("number", Kind::Integer(0, 0xffff_ffff), "", "or by its number").example("0x1a0"),
+        Key::new(
+            "read",
+            Kind::Either(&[Kind::Word(&["deny", "emulate"]), Kind::Integer(0, MAX)]),
+            "`\"deny\"`",
+            "what RDMSR does: #GP, as if the register were not listed, or it reads this constant",
+        ),
+        Key::new(
+            "write",
+            Kind::Word(&["deny", "ignore", "emulate"]),
+            "`\"deny\"`",
+            "what WRMSR does: #GP, nothing, or as if the register were not listed",
+        ),
+    ],
+);
 
 /// A file of a guest's.
 const FILE: Kind = Kind::Form("file", "^.+$");
