@@ -63,9 +63,9 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
         plan.modules.push(ModuleRecord { name: name(module), digest: [9; 32], length: 12_345 });
     }
     plan.modules.push(ModuleRecord { name: name("rom/linux"), digest: [9; 32], length: 2 * page });
-    let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
-    let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
-    let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
+    let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0, node: NO_INDEX, reserved: 0 });
+    let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0, node: NO_INDEX, reserved: 0 });
+    let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0, node: 1, reserved: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
         kind: kind as u32,

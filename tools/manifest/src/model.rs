@@ -210,7 +210,17 @@ pub(crate) struct Machine {
     pub(crate) memory: Located<u64>,
     pub(crate) disk: Option<Located<u64>>,
     pub(crate) iommu: bool,
+    /// NUMA nodes, by number; none if nothing is said of them.
+    pub(crate) nodes: Vec<Node>,
     pub(crate) devices: Vec<Device>,
+}
+
+/// `[[machine.node]]`.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) memory: Option<Located<u64>>,
+    pub(crate) cpus: Vec<Located<u64>>,
 }
 
 /// Share of a CPU that a partition or guest asks for.
@@ -271,6 +281,8 @@ pub(crate) struct Partition {
     pub(crate) cpu: Located<u64>,
     pub(crate) schedule: Schedule,
     pub(crate) heap: Located<u64>,
+    /// NUMA node of all its memory.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) stack: Located<u64>,
     pub(crate) devices: Vec<Located<String>>,
     pub(crate) restart: RestartRule,
@@ -296,6 +308,7 @@ impl Partition {
             cpu: number(0),
             schedule: Schedule { priority: number(priority), budget_us: None, period_us: None },
             heap: number(64 << 10),
+            node: None,
             stack: number(layout::STACK_BYTES),
             devices: Vec::new(),
             restart: Restart::Never.into(),
@@ -316,6 +329,8 @@ impl Partition {
 pub(crate) struct Guest {
     pub(crate) name: Located<String>,
     pub(crate) memory: Option<Located<u64>>,
+    /// NUMA node of its RAM, and of all memory of its monitor.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) cpus: Vec<Located<u64>>,
     pub(crate) cpus_span: Span,
     pub(crate) schedule: Schedule,
@@ -487,6 +502,8 @@ pub(crate) struct Memory {
     pub(crate) partitions: Option<Vec<Located<String>>>,
     pub(crate) size: Option<Located<u64>>,
     pub(crate) physical: Option<Located<u64>>,
+    /// NUMA node.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) address: Option<Located<u64>>,
     pub(crate) read_only: bool,
     pub(crate) dma: bool,
@@ -539,6 +556,14 @@ impl<'a> Subject<'a> {
         match self {
             Self::Partition(partition) => partition.must_finish,
             Self::Guest(guest) => guest.must_finish,
+        }
+    }
+
+    /// The NUMA node of its memory.
+    pub(crate) fn node(self) -> Option<&'a Located<u64>> {
+        match self {
+            Self::Partition(partition) => partition.node.as_ref(),
+            Self::Guest(guest) => guest.node.as_ref(),
         }
     }
 

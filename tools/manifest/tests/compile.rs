@@ -6,7 +6,8 @@ mod support;
 use bulkhead_abi::{CpuFeatures, init_slot};
 use bulkhead_manifest::{Compiled, Model, Options, Tracing, compile};
 use bulkhead_plan::{
-    ChannelKind, End, EntryKind, MsrRead, MsrRule, MsrWrite, PartitionKind, Plan, Resource, Restart, Role, layout,
+    ChannelKind, End, EntryKind, MsrRead, MsrRule, MsrWrite, NO_INDEX, PartitionKind, Plan, Resource, Restart, Role,
+    layout,
 };
 use support::{World, root};
 
@@ -323,6 +324,53 @@ fn sizes_have_names_and_cpus_are_sets() {
         );
         let cpus: Vec<_> = linux.threads().iter().map(|thread| thread.cpu).collect();
         assert_eq!(cpus, [1, 2, 3]);
+    });
+}
+
+/// Regions and partitions have the nodes of their manifest, and what nobody places has none.
+#[test]
+fn memory_has_its_nodes() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        cpus = 3
+        memory = "512 MiB"
+        [[machine.node]]
+        memory = "256 MiB"
+        cpus = [0, 2]
+        [[machine.node]]
+        memory = "256 MiB"
+        cpus = "1"
+        [partition.hello]
+        program = "hello"
+        memory = "1 MiB"
+        [partition.far]
+        program = "hello"
+        cpu = 1
+        node = 1
+        memory = "2 MiB"
+        [guest.linux]
+        memory = "96 MiB"
+        node = 0
+        monitor_memory = "3 MiB"
+        kernel = "vmlinuz"
+        [memory.fast]
+        partitions = ["hello", "far"]
+        size = "4 MiB"
+        node = 0
+        [memory.any]
+        partitions = ["hello"]
+        size = "5 MiB"
+    "#;
+    compiled(text, |compiled, plan| {
+        let node_of = |size: u64| plan.regions().iter().find(|region| region.size == size << 20).map(|one| one.node);
+        let nodes = [1, 2, 96, 3, 4, 5].map(|size| node_of(size).unwrap());
+        assert_eq!(nodes, [NO_INDEX, 1, 0, 0, 0, NO_INDEX]);
+        let partitions: Vec<_> = plan.partitions().map(|partition| partition.record.node).collect();
+        assert_eq!(partitions, [NO_INDEX, NO_INDEX, 1, 0]);
+        let needed: Vec<_> = compiled.needs.nodes.iter().map(|node| (node.memory_mib, node.cpus.clone())).collect();
+        assert_eq!(needed, [(256, vec![0, 2]), (256, vec![1])]);
     });
 }
 

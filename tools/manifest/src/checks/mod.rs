@@ -17,6 +17,7 @@ mod modules;
 mod msrs;
 mod names;
 mod networks;
+mod nodes;
 mod pci;
 mod policy;
 mod restart;
@@ -82,6 +83,12 @@ pub(crate) fn all(context: &Context<'_>) {
         memory::addresses_are_apart,
         memory::owners_are_known,
         memory::everything_fits_the_machine,
+        nodes::nodes_are_all_memory,
+        nodes::nodes_have_all_cpus,
+        nodes::nodes_are_known,
+        nodes::nodes_have_enough,
+        nodes::fixed_memory_is_where_it_is,
+        nodes::cpus_are_near,
         channels::ends_are_known,
         channels::ends_differ,
         channels::kinds_are_known,

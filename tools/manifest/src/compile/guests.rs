@@ -9,7 +9,7 @@ use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_plan::{
     BindingFlags, BindingRecord, ChannelKind, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, MsrRead, MsrWrite,
-    NO_INDEX, NetworkPort, Paging, RegionRecord, layout,
+    NO_INDEX, NetworkPort, Paging, layout,
 };
 
 /// Memory of a device's channel.
@@ -38,7 +38,7 @@ impl Compiler<'_> {
                 continue;
             };
             let memory = guest.memory.as_ref().map_or(0, |memory| memory.value);
-            let ram = self.ram(memory);
+            let ram = self.ram(guest, memory);
             let mut mappings: Vec<_> = ram.iter().map(|part| (part.guest_physical, part.size)).collect();
             let firmware = self.guest_file(index, FIRMWARE, guest, guest.firmware.as_ref());
             if let Some(length) = firmware.map(|(_, length)| length) {
@@ -70,12 +70,12 @@ impl Compiler<'_> {
     }
 
     /// The regions of a guest's RAM: below the PCI hole, and above 4 GiB.
-    fn ram(&mut self, memory: u64) -> Vec<Ram> {
+    fn ram(&mut self, guest: &Guest, memory: u64) -> Vec<Ram> {
         let low = memory.min(layout::GUEST_LOW_RAM_END);
         let parts = [(0, low), (layout::GUEST_HIGH_RAM, memory - low)];
         let mut ram = Vec::new();
         for (guest_physical, size) in parts.into_iter().filter(|(_, size)| *size != 0) {
-            let region = self.writer.region(RegionRecord { size, alignment: LARGE_PAGE, physical: 0 });
+            let region = self.region_on(guest.node.as_ref(), size, LARGE_PAGE);
             ram.push(Ram { region, guest_physical, size });
         }
         ram

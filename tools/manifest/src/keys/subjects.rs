@@ -2,7 +2,7 @@
 
 use super::{
     Key, Kind, MAX, Table,
-    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, LEVEL, NAMES, PERIOD, PRIORITY, RESTART},
+    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, CPUS, LEVEL, NAMES, NODES, PERIOD, PRIORITY, RESTART},
 };
 use bulkhead_machine::policy::listed;
 
@@ -16,6 +16,12 @@ pub(super) const PARTITION: Table = Table::new(
         BUDGET,
         PERIOD,
         Key::new("memory", Kind::Size, "`\"256 KiB\"`", "size of its heap"),
+        Key::new(
+            "node",
+            NODES,
+            "any",
+            "the NUMA node that all its memory comes from, but for channels and what `[memory]` gives it",
+        ),
         Key::new("stack", Kind::Size, "`\"64 KiB\"`", "size of its stack").example(r#""64 KiB""#),
         Key::new("devices", NAMES, "none", "devices that it owns; a device has one owner").example(r#"["com1"]"#),
         RESTART,
@@ -72,6 +78,12 @@ pub(super) const GUEST: Table = Table::new(
     &[
         Key::required("memory", Kind::Size, "size of its RAM"),
         Key::new(
+            "node",
+            NODES,
+            "any",
+            "the NUMA node that its RAM comes from, and all memory of its virtual machine monitor but for channels",
+        ),
+        Key::new(
             "monitor",
             Kind::Name,
             "`vmm`",
@@ -93,10 +105,7 @@ pub(super) const GUEST: Table = Table::new(
         Key::new("hpet", Kind::Boolean, "`false`", "whether the guest has a high precision event timer"),
         Key::new(
             "cpus",
-            Kind::Either(&[
-                Kind::List(&Kind::Integer(0, 63)),
-                Kind::Form("set such as `\"0-3\"`", "^ *[0-9]+( *- *[0-9]+)?( *, *[0-9]+( *- *[0-9]+)?)* *$"),
-            ]),
+            CPUS,
             "`[0]`",
             "CPUs, one for each of its processors, at most 16",
         )

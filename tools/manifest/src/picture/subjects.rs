@@ -107,6 +107,9 @@ fn facts(subject: Model<'_>) -> Vec<String> {
         Restart::Always => facts.push("restarts".to_owned()),
         Restart::Limit(limit) => facts.push(format!("restarts {limit} times")),
     }
+    if let Some(node) = subject.node() {
+        facts.push(format!("NUMA node {}", node.value));
+    }
     if let Some(watchdog) = subject.watchdog_us() {
         facts.push(format!("watchdog {}", show_time(watchdog.value)));
     }

@@ -30,6 +30,7 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
+        node: table.integer("node"),
         cpus,
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
