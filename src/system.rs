@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulkhead_guest_images::checks::INTERACTIVE;
-use bulkhead_harness::{Backend, PciDevice};
+use bulkhead_harness::{Backend, NumaNode, PciDevice};
 use bulkhead_image::Module;
 use bulkhead_manifest::{Compiled, Options, Tracing};
 use miette::Diagnostic;
@@ -220,6 +220,19 @@ impl System {
             devices.push(PciDevice { model: device.model, disk });
         }
         Ok(devices)
+    }
+
+    /// The NUMA nodes of a machine with so many processors and so much memory: what it has beyond the manifest's is on the last one.
+    pub fn nodes(&self, cpus: u32, memory_mib: u32) -> Vec<NumaNode> {
+        let needed = &self.compiled.needs;
+        let described = needed.nodes.iter();
+        let mut nodes: Vec<_> =
+            described.map(|node| NumaNode { memory_mib: node.memory_mib, cpus: node.cpus.clone() }).collect();
+        if let Some(last) = nodes.last_mut() {
+            last.memory_mib += u64::from(memory_mib).saturating_sub(needed.memory_mib);
+            last.cpus.extend(needed.cpus..cpus);
+        }
+        nodes
     }
 
     /// Whether the machine has an IOMMU.

@@ -61,15 +61,17 @@ pub fn boot(
     };
     system.check_features(backend, arguments.cpu.as_deref())?;
     let directory = system::directory(&arguments.manifest)?;
+    let (cpus, memory_mib) = (system.cpus(arguments.cpus)?, system.memory_mib(arguments.memory)?);
     let run = Run {
         image: directory.join("image.iso"),
         backend,
         cpu_model: arguments.cpu.clone(),
-        cpus: system.cpus(arguments.cpus)?,
-        memory_mib: system.memory_mib(arguments.memory)?,
+        cpus,
+        memory_mib,
         disk: system.disk(arguments.disk.as_deref(), &directory)?,
         devices: system.devices(&directory)?,
         iommu: system.iommu(),
+        nodes: system.nodes(cpus, memory_mib),
         timeout: time_limit(arguments.timeout),
         directory: directory.join(backend.to_string()),
     };

@@ -71,6 +71,7 @@ impl Files {
             disk: None,
             devices: Vec::new(),
             iommu: false,
+            nodes: Vec::new(),
             timeout: Some(LIMIT),
             directory: self.directory.clone(),
         };

@@ -199,6 +199,32 @@ fn monitors_of_guests_fail_and_other_guests_go_on() {
     assert!(outcome.lines_of("steady").contains(&"3 s since start"), "{outcome}");
 }
 
+/// The neighbour is told each second of its life, whatever the guests' monitors do.
+#[test]
+fn a_monitor_that_loops_is_started_anew_and_those_of_busy_and_idle_guests_are_not() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/guest-watchdog.toml", Backend::Bochs, &[])
+        .expect_status(0)
+        .expect_in_order(&[
+            "init| bulkhead: partition looping is made to loop (1 of 2)",
+            "init| bulkhead: partition looping shows no sign of life",
+            "init| bulkhead: partition looping is started anew (1)",
+            "looping| guest: long mode, command line \"spin\"",
+            "init| bulkhead: partition looping is made to loop (2 of 2)",
+            "init| bulkhead: partition looping is started anew (2)",
+            "looping| guest: long mode, command line \"spin\"",
+        ])
+        .expect_in_order(&["steady| 1 s since start", "steady| 2 s since start", "steady| 3 s since start"])
+        .expect_in_order(&["idle| idle: for 2000 million ticks", "idle| idle: over", "idle| guest: off"])
+        .expect_absent("looping is started anew (3)");
+    for line in ["partition busy shows no", "of partition busy shows no", "idle shows no", "PANIC"] {
+        assert!(!outcome.serial.contains(line), "{line}: {outcome}");
+    }
+    assert!(outcome.lines_of("busy").contains(&"guest: round 2"), "{outcome}");
+}
+
 #[test]
 fn a_console_that_hangs_at_the_end_is_started_anew_and_switches_the_machine_off() {
     if !has(Backend::Qemu) {

@@ -1,5 +1,7 @@
 //! The built-in guests: the good ones reach their end, the bad ones harm only themselves.
 
+use std::collections::BTreeMap;
+
 use bulkhead_harness::Backend;
 
 use crate::machine::{has, run, run_within};
@@ -49,6 +51,41 @@ fn guests_run_on_one_of_the_first_processors_with_vmx() {
         .expect_status(0)
         .expect_in_order(&HELLO)
         .expect_in_order(&REAL);
+}
+
+/// One guest's list counts for that guest alone.
+#[test]
+fn registers_do_what_a_guest_s_list_says() {
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let outcome = run("tests/manifests/msrs.toml", Backend::Bochs, &[]).expect_status(0);
+    let of = |guest| {
+        let lines = outcome.lines_of(guest).into_iter().filter_map(|line| line.strip_prefix("msr "));
+        // By number: what the first read gave, what was written, what the second read gave. The last line of each is whole.
+        let fields =
+            lines.map(|line| line.split([':', ',']).map(|field| field.trim().rsplit(' ').next().unwrap_or("")));
+        let fields = fields.map(|fields| fields.collect::<Vec<_>>()).map(|fields| (fields[0], fields[1..].to_vec()));
+        fields.collect::<BTreeMap<_, _>>()
+    };
+    let (plain, listed) = (of("plain"), of("listed"));
+    let numbers = ["0x1a0", "0xce", "0x3b", "0x1b0", "0x611", "0x200"];
+    let [p1a0, pce, p3b, p1b0, p611, p200] = numbers.map(|number| plain[number].as_slice());
+    let [l1a0, lce, l3b, l1b0, l611, l200] = numbers.map(|number| listed[number].as_slice());
+    let refused = "#GP";
+    // The default: known registers are there and change when they are written, the others fault.
+    for known in [p1a0, p3b, p200] {
+        assert!(known[0] != refused && known[1] != refused && known[1] == known[2], "{outcome}");
+    }
+    assert!(pce[0] != refused && pce[1] == refused && pce[2] == pce[0], "{outcome}");
+    assert_eq!((p1b0, p611), (&[refused; 3][..], &[refused; 3][..]), "{outcome}");
+    // The list: read-only, away, a constant whatever is written, two constants for registers that are not there, writes without effect.
+    assert_eq!(l1a0, [p1a0[0], refused, p1a0[0]], "{outcome}");
+    assert_eq!(lce, [refused; 3], "{outcome}");
+    assert_eq!(l3b, ["0xfedcba987654", "0xfedcba987655", "0xfedcba987654"], "{outcome}");
+    assert_eq!(l1b0, ["0x6", "0x7", "0x6"], "{outcome}");
+    assert_eq!(l611, ["0x0", refused, "0x0"], "{outcome}");
+    assert_eq!(l200, [p200[0], p200[1], p200[0]], "{outcome}");
 }
 
 /// The guest's processors see each page that is put before them, and none after it was taken away.

@@ -20,6 +20,7 @@ mod linux;
 mod machine;
 mod native;
 mod network;
+mod nodes;
 mod pci;
 mod processors;
 mod statistics;

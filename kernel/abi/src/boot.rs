@@ -8,6 +8,8 @@ pub const BOOT_INFO_ADDRESS: u64 = 0x1000_0000;
 pub const MAX_BOOT_MEMORY: usize = 32;
 /// Most modules that boot information lists.
 pub const MAX_BOOT_MODULES: usize = 48;
+/// Most CPUs of which boot information says the APIC identifier.
+pub const MAX_BOOT_CPUS: usize = 64;
 /// Ranges of device memory that boot information lists.
 pub const BOOT_DEVICE_RANGES: usize = 3;
 
@@ -76,6 +78,10 @@ pub struct BootInfo {
     pub mcfg: u64,
     /// Physical address of the ACPI table DMAR, which tells of DMA remapping; 0: there is none.
     pub dmar: u64,
+    /// Physical address of the ACPI table SRAT, which tells to which NUMA nodes memory and processors belong; 0: there is none.
+    pub srat: u64,
+    /// APIC identifiers of the CPUs, by number; 0 for those that are not there.
+    pub apic_ids: [u32; MAX_BOOT_CPUS],
 }
 
 /// Value of [`BootInfo::magic`].

@@ -16,8 +16,8 @@ pub struct Machine {
     pub processors: Vec<u32, MAX_CPUS>,
     /// I/O APICs: physical address and first global system interrupt.
     pub controllers: Vec<(u64, u32), MAX_CONTROLLERS>,
-    /// Physical addresses of MCFG and DMAR, for init; 0 for a table that is not there.
-    pub tables: [u64; 2],
+    /// Physical addresses of MCFG, DMAR and SRAT, for init; 0 for a table that is not there.
+    pub tables: [u64; 3],
 }
 
 /// Maps tables by the direct map.
@@ -46,6 +46,18 @@ unsafe impl AcpiTable for Dmar {
     }
 }
 
+/// The table of affinities, likewise (ACPI 6.5, 5.2.16).
+#[repr(transparent)]
+struct Srat(SdtHeader);
+
+// SAFETY: as for `Dmar`.
+unsafe impl AcpiTable for Srat {
+    const SIGNATURE: Signature = Signature::SRAT;
+    fn header(&self) -> &SdtHeader {
+        &self.0
+    }
+}
+
 fn address_of<T: AcpiTable>(tables: &AcpiTables<DirectMap>) -> u64 {
     tables.find_table::<T>().map_or(0, |table| table.physical_start() as u64)
 }
@@ -58,7 +70,7 @@ pub fn read(root: (u8, u64)) -> Result<Machine, &'static str> {
     let tables = unsafe { AcpiTables::from_rsdt(DirectMap, root.0, root.1 as usize) };
     let tables = tables.map_err(|_| "the ACPI root table is malformed")?;
     let madt = tables.find_table::<Madt>().map_err(|_| "ACPI has no MADT")?;
-    let addresses = [address_of::<Mcfg>(&tables), address_of::<Dmar>(&tables)];
+    let addresses = [address_of::<Mcfg>(&tables), address_of::<Dmar>(&tables), address_of::<Srat>(&tables)];
     let mut machine = Machine { processors: Vec::new(), controllers: Vec::new(), tables: addresses };
     for entry in madt.get().entries() {
         let processor = match entry {

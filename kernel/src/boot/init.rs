@@ -153,7 +153,7 @@ pub fn construct(
     let entry = builder.load(image)?;
     builder.map(STACK_TOP - STACK_BYTES, STACK_BYTES, &[], Rights::READ | Rights::WRITE)?;
     let mut info = grant(&builder, boot, free, entry_tsc, features).map_err(|_| NO_SLOT)?;
-    [info.mcfg, info.dmar] = machine.tables;
+    [info.mcfg, info.dmar, info.srat] = machine.tables;
     builder.map(BOOT_INFO_ADDRESS, size_of::<BootInfo>() as u64, info.as_bytes(), Rights::READ)?;
 
     thread.prepare(entry, STACK_TOP, BOOT_INFO_ADDRESS);
@@ -179,6 +179,7 @@ fn grant(
     let mut info = BootInfo::new_zeroed();
     info.magic = BOOT_INFO_MAGIC;
     info.cpus = u64::from(cpu::count());
+    info.apic_ids = core::array::from_fn(|number| cpu::by_number(number as u32).map_or(0, |cpu| cpu.apic_id.get()));
     info.tsc_hz = time::frequency();
     info.tsc_at_entry = entry_tsc;
     info.features = features.bits();

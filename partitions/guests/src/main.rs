@@ -10,6 +10,8 @@
 //! - `corner AREA...`: checks the architecture's corner cases, all or those of some areas, and powers off;
 //! - `paging-log`: logs what accesses meet under all combinations of rights;
 //! - `storm KIND`: one kind of exit for ever, as fast as it goes;
+//! - `idle MILLIONS`: halts for so many million ticks, and powers off;
+//! - `msr NUMBER...`: says what reading and writing these model-specific registers (in hexadecimal) does;
 //! - `spin`: computes for ever, to see that others get their share;
 //! - `crash`: causes a triple fault;
 //! - `smp`: starts the other processors in every way;
@@ -35,6 +37,7 @@ mod emulators;
 mod exceptions;
 mod halting;
 mod hostile;
+mod idle;
 mod instructions;
 mod interrupts;
 mod ipi;
@@ -42,6 +45,7 @@ mod ipi_bench;
 mod ledger;
 mod machine;
 mod modes;
+mod msr;
 mod priorities;
 mod rampage;
 mod receiver;
@@ -94,6 +98,8 @@ extern "C" fn guest_main(start_information: u32) -> ! {
         Some("paging-log") => corner::paging_log::run(),
         Some("crash") => machine::triple_fault(),
         Some("spin") => spin(),
+        Some("msr") => words.for_each(msr::show),
+        Some("idle") => idle::run(words.next().and_then(|number| number.parse().ok()).unwrap_or(1000)),
         Some("storm") => storm::run(words.next().unwrap_or("cpuid")),
         Some("exit") => machine::exit(words.next().and_then(|code| code.parse().ok()).unwrap_or(0)),
         Some("hello") | None => hello(),

@@ -2,9 +2,11 @@
 
 use crate::failure::Cause;
 use alloc::vec::Vec;
+use bulkhead_affinity::place;
 use bulkhead_runtime::abi::{BootInfo, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::object::{Capability, Memory, NewObject};
 use bulkhead_runtime::syscall::Slot;
+use core::ops::Range;
 
 /// A part of a root memory capability that nothing uses.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,8 @@ pub struct Block {
 pub struct Allocator {
     /// In order of physical address.
     free: Vec<Free>,
+    /// Where memory is taken from at the moment, if not from anywhere.
+    confined: Option<Vec<Range<u64>>>,
     /// The slots from here on are used.
     end_slot: u64,
     /// The slots below are used, or the plan names them.
@@ -52,7 +56,7 @@ impl Allocator {
             })
             .collect();
         free.sort_by_key(|range| range.physical);
-        Self { free, end_slot: boot.slots, first_slot: init_slot::FIRST_FREE }
+        Self { free, confined: None, end_slot: boot.slots, first_slot: init_slot::FIRST_FREE }
     }
 
     /// Leaves the slots below `first` to the plan.
@@ -69,22 +73,24 @@ impl Allocator {
         Ok(Slot(self.end_slot))
     }
 
+    /// From now on memory is taken from these ranges alone; with none, from anywhere again.
+    pub fn confine(&mut self, ranges: Option<Vec<Range<u64>>>) {
+        self.confined = ranges;
+    }
+
+    /// The lowest physical address at which so much free memory lies in one of these ranges.
+    pub fn place_on(&self, ranges: impl Iterator<Item = Range<u64>>, size: u64, alignment: u64) -> Option<u64> {
+        let free = self.free.iter().map(|range| range.physical..range.physical.saturating_add(range.length));
+        place(ranges, free, size, alignment)
+    }
+
     /// Takes memory, from the lowest address on that fits: devices with 32-bit addresses can reach it.
     pub fn take(&mut self, size: u64, alignment: u64) -> Result<Block, Cause> {
-        let none = Cause::NoMemory { size, alignment };
-        for index in 0..self.free.len() {
-            let Some(range) = self.free.get(index) else {
-                break;
-            };
-            let Some(start) = range.physical.checked_next_multiple_of(alignment) else {
-                continue;
-            };
-            let skipped = start - range.physical;
-            if skipped.checked_add(size).is_some_and(|end| end <= range.length) {
-                return self.split(index, skipped, size).ok_or(none);
-            }
-        }
-        Err(none)
+        let start = match &self.confined {
+            Some(ranges) => self.place_on(ranges.iter().cloned(), size, alignment),
+            None => self.place_on(core::iter::once(0..u64::MAX), size, alignment),
+        };
+        self.take_at(start.ok_or(Cause::NoMemory { size, alignment })?, size)
     }
 
     /// Takes the memory at a physical address.
@@ -168,7 +174,7 @@ impl Allocator {
 const SLOT_BYTES: u64 = 128;
 
 /// Pages to set aside for an object: at least as many as the kernel takes when it is left to choose.
-fn object_pages(object: NewObject) -> u64 {
+pub fn object_pages(object: NewObject) -> u64 {
     match object {
         NewObject::Partition { slots } => 2 + (slots * SLOT_BYTES).div_ceil(PAGE_SIZE),
         NewObject::Vcpu { .. } | NewObject::GuestSpace { .. } => 16,

@@ -10,9 +10,11 @@ use crate::failure::{Cause, During, Failure};
 use crate::grants;
 use crate::image::Image;
 use crate::modules::Module;
+use crate::nodes::Nodes;
 use crate::remapping::Units;
 use alloc::vec;
 use alloc::vec::Vec;
+use bulkhead_affinity::Misplaced;
 use bulkhead_pci::exchange::Remapping;
 use bulkhead_runtime::abi::{BootInfo, CpuFeatures, GuestPaging, MAP_UNCACHED, PAGE_SIZE, Rights, init_slot};
 use bulkhead_runtime::mapping::Mapping;
@@ -20,7 +22,9 @@ use bulkhead_runtime::object::{
     Bound, Capability, Endpoint, GuestSpace, Interrupt, Memory, NewObject, Notification, Partition, Table, Thread,
     Window,
 };
-use bulkhead_runtime::plan::{self, EnvironmentCopy, EnvironmentEntry, NO_BIT, Paging, PartitionKind, Plan, layout};
+use bulkhead_runtime::plan::{
+    self, EnvironmentCopy, EnvironmentEntry, NO_BIT, NO_INDEX, Paging, PartitionKind, Plan, layout,
+};
 use bulkhead_runtime::program::mask;
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::status::Status;
@@ -45,6 +49,8 @@ pub struct Region {
     pub block: Block,
     /// Partitions that map it.
     pub users: u32,
+    /// Why it does not come from the NUMA node that the plan says.
+    pub misplaced: Option<Misplaced>,
 }
 
 /// A partition that was built.
@@ -58,6 +64,8 @@ pub struct Built {
     pub threads: Vec<Thread>,
     /// The notification of its first thread.
     pub notification: Notification,
+    /// Those of its further threads.
+    pub further: Vec<Notification>,
     /// Its program.
     pub image: Image,
     /// The program's memory: the image's segments, one behind the other.
@@ -99,6 +107,8 @@ pub struct Construction<'a> {
     pub(crate) statuses: Vec<Option<Status<'static>>>,
     /// What init shares with the bus service.
     pub(crate) exchange: Option<SharedMemory<'static>>,
+    /// The machine's NUMA nodes.
+    pub(crate) nodes: Nodes,
     /// The machine's DMA remapping units.
     pub(crate) units: Units,
     /// What of them is used.
@@ -122,16 +132,8 @@ impl<'a> Construction<'a> {
         modules: Vec<Module>,
     ) -> Result<Self, Failure> {
         let system = plan.name();
-        let mut regions = Vec::with_capacity(plan.regions().len());
-        for record in plan.regions() {
-            let block = match record.physical {
-                0 => allocator.take(record.size, record.alignment),
-                fixed => allocator.take_at(fixed, record.size),
-            };
-            let block = block.during("allocate the memory of", system)?;
-            let memory = allocator.capability(&block).during("allocate the memory of", system)?;
-            regions.push(Region { memory, block, users: 0 });
-        }
+        let nodes = Nodes::find(boot, &plan, &mut allocator).during("read of the NUMA nodes of", system)?;
+        let regions = regions(&plan, &nodes, &mut allocator).during("allocate the memory of", system)?;
         let units = Units::find(boot, &mut allocator).during("read of the IOMMU of", system)?;
         let mut notifications = Vec::new();
         for partition in plan.partitions() {
@@ -160,6 +162,7 @@ impl<'a> Construction<'a> {
             endpoints,
             statuses,
             exchange: None,
+            nodes,
             units,
             remapping: Remapping::default(),
             lines: Vec::new(),
@@ -203,6 +206,16 @@ impl<'a> Construction<'a> {
             let failure = Failure::new("run partition", partition.name(), cause);
             return Ok(Outcome::Refused(partition, failure));
         }
+        self.confine(Some(&partition));
+        let built = self.assemble(partition);
+        self.confine(None);
+        let built = built?;
+        self.compare_nodes(&built);
+        Ok(Outcome::Built(built))
+    }
+
+    /// Builds a partition that the machine can run.
+    fn assemble(&mut self, partition: plan::Partition<'static>) -> Result<Built, Failure> {
         let name = partition.name();
         let record = partition.record;
         let image = self.image(&partition).during("load partition", name)?;
@@ -223,6 +236,7 @@ impl<'a> Construction<'a> {
             handle,
             threads: Vec::new(),
             notification,
+            further: Vec::new(),
             program: self.load(handle, &image).during("load the program of partition", name)?,
             image,
             environment: self
@@ -238,7 +252,7 @@ impl<'a> Construction<'a> {
         let space = self.guest_space(&built).during("make the guest of partition", name)?;
         grants::carry_out(self, &mut built, space)?;
         built.write_environment(self.boot, 0).during("write the environment of partition", name)?;
-        Ok(Outcome::Built(built))
+        Ok(built)
     }
 
     /// Whether the machine has what the partition needs.
@@ -255,6 +269,7 @@ impl<'a> Construction<'a> {
                 return Err(Cause::Cpu { wanted, present: self.boot.cpus });
             }
         }
+        self.is_placed(partition)?;
         let owned = self.plan.devices().iter().enumerate();
         for (index, record) in owned.filter(|(_, record)| record.partition as usize == partition.index) {
             let reason = match self.devices.get(index) {
@@ -335,6 +350,9 @@ impl<'a> Construction<'a> {
             built.stacks.push(stack);
             built.private.push((stack, block.length));
             built.threads.push(thread);
+            if index != 0 {
+                built.further.push(notification);
+            }
         }
         Ok(())
     }
@@ -441,6 +459,14 @@ impl Construction<'_> {
 }
 
 impl Built {
+    /// The notification of thread `thread`.
+    pub fn notification_of(&self, thread: usize) -> Option<Notification> {
+        match thread.checked_sub(1) {
+            None => Some(self.notification),
+            Some(further) => self.further.get(further).copied(),
+        }
+    }
+
     /// Writes the environment into its memory, with what only init knows.
     pub fn write_environment(&self, boot: &BootInfo, generation: u64) -> Result<(), Cause> {
         let source = &self.plan.environment;
@@ -465,6 +491,25 @@ impl Built {
         self.program.zero(0, self.image.length()).map_err(Cause::Kernel)?;
         fill(self.program, |view| self.image.load(view))
     }
+}
+
+/// Allocates the plan's regions: first those that can only be in one place, then those of NUMA nodes.
+fn regions(plan: &Plan<'_>, nodes: &Nodes, allocator: &mut Allocator) -> Result<Vec<Region>, Cause> {
+    let mut order: Vec<usize> = (0..plan.regions().len()).collect();
+    order.sort_by_key(|index| plan.regions().get(*index).map(|record| (record.physical == 0, record.node == NO_INDEX)));
+    let mut regions = vec![None; order.len()];
+    for (index, record) in order.into_iter().filter_map(|index| Some((index, plan.regions().get(index)?))) {
+        let (block, misplaced) = match (record.physical, record.node) {
+            (0, NO_INDEX) => (allocator.take(record.size, record.alignment)?, None),
+            (0, _) => nodes.take(allocator, record)?,
+            (fixed, _) => (allocator.take_at(fixed, record.size)?, None),
+        };
+        let region = Region { memory: allocator.capability(&block)?, block, users: 0, misplaced };
+        if let Some(place) = regions.get_mut(index) {
+            *place = Some(region);
+        }
+    }
+    Ok(regions.into_iter().flatten().collect())
 }
 
 /// Maps memory in init's space while it is filled.

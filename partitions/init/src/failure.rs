@@ -1,6 +1,7 @@
 //! Why init could not do something, in words that a person can act on.
 
 use alloc::string::String;
+use bulkhead_affinity::Misplaced;
 use bulkhead_runtime::abi::{CpuFeatures, Error};
 use bulkhead_runtime::plan::{EntryKind, PlanError};
 use core::fmt;
@@ -16,6 +17,13 @@ pub enum Cause {
         size: u64,
         /// Alignment in bytes.
         alignment: u64,
+    },
+    /// The plan wants memory of a NUMA node that is not to be had.
+    Node {
+        /// The node.
+        node: u32,
+        /// Why not.
+        why: Misplaced,
     },
     /// No number is left for a message interrupt.
     NoMessages,
@@ -89,6 +97,7 @@ impl fmt::Display for Failure {
             Cause::NoMemory { size, alignment } => {
                 write!(f, "no {} KiB of free memory, aligned to {} KiB, are left", size >> 10, alignment >> 10)
             }
+            Cause::Node { node, why } => write!(f, "its memory is to come from NUMA node {node}: {why}"),
             Cause::NoMessages => write!(f, "no number is left for a message interrupt"),
             Cause::Device { name, reason } => write!(f, "device {name}: {reason}"),
             Cause::NotFree(address) => {

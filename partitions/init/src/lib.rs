@@ -15,4 +15,4 @@ mod watchdog;
 pub use links::{Link, links};
 pub use restarts::{Decision, Restarts, Waits};
 pub use text::on_one_line;
-pub use watchdog::{Look, Watchdog};
+pub use watchdog::{Look, Watchdog, Watchdogs};

@@ -4,7 +4,7 @@
 //! faults, starting them anew as the manifest says, and noticing the system's end. Must never: do I/O, parse text, or hold
 //! more authority than that after the seal.
 //!
-//! In the order in which things happen: [`modules`] (map, verify), [`devices`] (what is on the PCI bus), [`construct`] and [`grants`]
+//! In the order in which things happen: [`modules`] (map, verify), [`devices`] (what is on the PCI bus), [`construct`], [`nodes`] and [`grants`]
 //! (build), [`supervise`]
 //! (start, restart), [`faults`] (reports), [`dump`] (what everybody has), [`end`]; [`trace`] at both ends.
 #![no_std]
@@ -25,6 +25,7 @@ mod faults;
 mod grants;
 mod image;
 mod modules;
+mod nodes;
 mod remapping;
 mod supervise;
 mod trace;

@@ -10,7 +10,7 @@ use crate::trial::Trial;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bulkhead_init::{Decision, Link, Look, Restarts, Waits, Watchdog, links, on_one_line};
+use bulkhead_init::{Decision, Link, Restarts, Waits, Watchdogs, links, on_one_line};
 use bulkhead_runtime::abi::{BootInfo, NO_DEADLINE};
 use bulkhead_runtime::channel::{ABSENT, FAILED, generation};
 use bulkhead_runtime::mapping::FaultPage;
@@ -58,7 +58,7 @@ pub struct Supervised {
     status: Option<Status<'static>>,
     restarts: Restarts,
     trial: Trial,
-    watchdog: Watchdog,
+    watchdogs: Watchdogs,
     /// It has failed, or was refused, and its peers do not know yet.
     is_news: bool,
     /// The word that its peers know.
@@ -239,10 +239,10 @@ impl Supervised {
             apart: time::milliseconds(STARTS_APART),
         };
         let restarts = Restarts::new(plan.restart(), waits);
-        let (trial, watchdog) = (Trial::new(&plan), Watchdog::new(time::microseconds(plan.record.watchdog_us)));
+        let watchdogs = Watchdogs::new(time::microseconds(plan.record.watchdog_us), plan.threads().len());
         // Whoever is refused will never be there.
         let is_news = matches!(state, State::Refused(_));
-        Self { plan, state, built, status, restarts, trial, watchdog, is_news, told: 0 }
+        Self { plan, state, built, status, restarts, trial: Trial::new(&plan), watchdogs, is_news, told: 0 }
     }
 
     /// Name.
@@ -292,7 +292,7 @@ impl Supervised {
         if !matches!(self.state, State::Running | State::Finished) {
             return None;
         }
-        let watchdog = self.watchdog.deadline(now).filter(|_| self.state == State::Running);
+        let watchdog = self.watchdogs.deadline(now).filter(|_| self.state == State::Running);
         self.trial.deadline(started).into_iter().chain(watchdog).min()
     }
 
@@ -326,18 +326,18 @@ impl Supervised {
         }
         // Whose work is done owes no sign of life.
         let Some(status) = self.status.filter(|_| self.state == State::Running) else { return };
-        match self.watchdog.look(status.life(), now) {
-            Look::Well => {}
-            // Who waits for calls alone wakes by this, and shows one.
-            Look::Ask => {
-                if let Some(built) = &self.built {
-                    let _ = built.notification.signal(COMMAND_SIGNAL);
-                }
+        // Who waits for calls alone, or is in its guest, wakes by this, and shows one.
+        let ask = |thread: usize| {
+            if let Some(notification) = self.built.as_ref().and_then(|built| built.notification_of(thread)) {
+                let _ = notification.signal(COMMAND_SIGNAL);
             }
-            Look::Expired => {
-                println!("bulkhead: partition {} shows no sign of life", self.name());
-                self.failed(String::from("it shows no sign of life"));
+        };
+        if let Some(thread) = self.watchdogs.look(now, |thread| status.life(thread), ask) {
+            match thread {
+                0 => println!("bulkhead: partition {} shows no sign of life", self.name()),
+                _ => println!("bulkhead: thread {thread} of partition {} shows no sign of life", self.name()),
             }
+            self.failed(String::from("it shows no sign of life"));
         }
     }
 
@@ -352,7 +352,7 @@ impl Supervised {
 
     /// Starts the partition, which was made ready since `begun`.
     fn start(&mut self, begun: u64) {
-        self.watchdog.rearm();
+        self.watchdogs.rearm();
         let started = match &self.built {
             Some(built) => start_first_thread(built, layout::ENVIRONMENT),
             None => return,

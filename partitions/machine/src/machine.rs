@@ -15,7 +15,8 @@ use crate::mailbox::{Events, Mailbox};
 use crate::policy::GeneralProtection;
 use crate::policy::control::ControlPolicy;
 use crate::policy::cpuid::{CpuidParameters, CpuidTable, Leaf, timer_shift};
-use crate::policy::msr::MsrWrite;
+use crate::policy::listed::MsrRules;
+use crate::policy::msr::{ModelSpecificRegisters, MsrWrite};
 use crate::processor::{Arrivals, Processor};
 use crate::virtual_apic::VirtualApic;
 use alloc::vec::Vec;
@@ -25,7 +26,7 @@ use spin::RelaxStrategy;
 use spin::mutex::spin::SpinMutex;
 
 /// What a machine is made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineParameters {
     /// The shared devices.
     pub platform: PlatformParameters,
@@ -33,6 +34,8 @@ pub struct MachineParameters {
     pub cpuid: CpuidParameters,
     /// The microcode revision that the guest is shown.
     pub microcode: u32,
+    /// What the guest's manifest says of single model-specific registers.
+    pub msrs: MsrRules,
 }
 
 /// What the machine asks of the program that it is in.
@@ -83,7 +86,7 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
             platform_deadline: AtomicU64::new(u64::MAX),
             interconnect: Interconnect::new(parameters.cpuid.processors as usize),
             control: ControlPolicy::new(&CpuidTable::new(&parameters.cpuid, 0, H::cpuid)),
-            parameters: *parameters,
+            parameters: parameters.clone(),
             host,
         }
     }
@@ -91,10 +94,11 @@ impl<F: PciFunction, S: SerialSink, H: Host> Machine<F, S, H> {
     /// Makes processor `number`, after reset, for the thread that runs it; nothing if there is no such processor.
     pub fn processor(&self, number: usize) -> Option<Processor> {
         self.interconnect.mailbox(number)?;
-        let MachineParameters { platform, cpuid, microcode } = &self.parameters;
+        let MachineParameters { platform, cpuid, microcode, msrs } = &self.parameters;
         let table = CpuidTable::new(cpuid, number as u32, H::cpuid);
         let shift = timer_shift(platform.tsc_hertz);
-        let mut processor = Processor::new(number, table, platform.tsc_hertz, *microcode, shift);
+        let registers = ModelSpecificRegisters::new(&table, platform.tsc_hertz, *microcode, msrs.clone());
+        let mut processor = Processor::new(number, table, registers, shift);
         self.publish(&mut processor);
         Some(processor)
     }

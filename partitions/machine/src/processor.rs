@@ -27,12 +27,11 @@ pub struct Processor {
 }
 
 impl Processor {
-    pub(crate) fn new(number: usize, cpuid: CpuidTable, tsc_hertz: u64, microcode: u32, timer_shift: u32) -> Self {
+    pub(crate) fn new(number: usize, cpuid: CpuidTable, registers: ModelSpecificRegisters, timer_shift: u32) -> Self {
         let mut apic = LocalApic::new(number as u32, timer_shift);
         if apic.is_boot_processor() {
             apic.set_virtual_wire();
         }
-        let registers = ModelSpecificRegisters::new(&cpuid, tsc_hertz, microcode);
         let mode = ApicMode::Software;
         let untold = StateGroups::empty();
         Self { number, apic, cpuid, registers, hardware: None, priority_only: false, mode, untold }

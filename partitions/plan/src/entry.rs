@@ -86,6 +86,32 @@ numbered! {
         FrameSlot = 22,
         /// See [`OwnPartition`]. `slot`; parameters: slot of its window.
         OwnPartition = 23,
+        /// See [`MsrRule`], in a vmm. Parameters: number of the register, [`MsrRead`], the constant, [`MsrWrite`].
+        MsrRule = 24,
+    }
+}
+
+numbered! {
+    /// What a guest's RDMSR of a register does.
+    pub enum MsrRead {
+        /// What it does without a rule.
+        Emulate = 0,
+        /// It faults.
+        Deny = 1,
+        /// It reads a constant.
+        Constant = 2,
+    }
+}
+
+numbered! {
+    /// What a guest's WRMSR to a register does.
+    pub enum MsrWrite {
+        /// What it does without a rule.
+        Emulate = 0,
+        /// It faults.
+        Deny = 1,
+        /// Nothing.
+        Ignore = 2,
     }
 }
 

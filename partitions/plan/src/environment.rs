@@ -4,8 +4,8 @@ use crate::entry::numbered;
 use crate::view::View;
 use crate::{
     Channel, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EntryKind, EnvironmentEntry, FrameSlot, GuestMemory,
-    GuestSpace, Interrupt, IoPorts, Memory, Module, Name, NetworkPort, OwnPartition, PciFunction, RemappingUnit,
-    StatusPage, Thread, Vcpu, VirtioStructures, layout,
+    GuestSpace, Interrupt, IoPorts, Memory, Module, MsrRule, Name, NetworkPort, OwnPartition, PciFunction,
+    RemappingUnit, StatusPage, Thread, Vcpu, VirtioStructures, layout,
 };
 use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -127,6 +127,7 @@ impl<'a> Environment<'a> {
             EntryKind::Text => self.text_of(entry).is_some(),
             EntryKind::Disk => Disk::view(entry).is_some(),
             EntryKind::NetworkPort => NetworkPort::view(entry).is_some(),
+            EntryKind::MsrRule => MsrRule::view(entry).is_some(),
             EntryKind::Status => StatusPage::view(entry).is_some(),
             EntryKind::Endpoint => Endpoint::view(entry).is_some(),
             EntryKind::PciFunction => PciFunction::view(entry).is_some(),
@@ -282,6 +283,11 @@ impl<'a> Environment<'a> {
 
     /// All disks.
     pub fn disks(&self) -> impl Iterator<Item = Disk<'a>> + use<'a> {
+        self.views()
+    }
+
+    /// What the guest's accesses to single model-specific registers do.
+    pub fn msr_rules(&self) -> impl Iterator<Item = MsrRule> + use<'a> {
         self.views()
     }
 

@@ -41,6 +41,7 @@ impl<'a> Plan<'a> {
                 && region.alignment.is_power_of_two()
                 && region.alignment >= PAGE_SIZE
                 && region.physical.is_multiple_of(PAGE_SIZE)
+                && (region.physical == 0 || region.node == NO_INDEX)
                 && end.is_some()
         })?;
         each(plan.threads, TableName::Threads, |thread| {

@@ -364,9 +364,12 @@ impl<'a> Partition<'a> {
                 Resource::Status { region: region(target)? }
             }
             EntryKind::OwnPartition => without_target(Resource::OwnPartition(OwnPartition::view(entry)?))?,
-            EntryKind::Text | EntryKind::Disk | EntryKind::NetworkPort | EntryKind::Absent | EntryKind::FrameSlot => {
-                without_target(Resource::None)?
-            }
+            EntryKind::Text
+            | EntryKind::Disk
+            | EntryKind::NetworkPort
+            | EntryKind::Absent
+            | EntryKind::FrameSlot
+            | EntryKind::MsrRule => without_target(Resource::None)?,
         })
     }
 }

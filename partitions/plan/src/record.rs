@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Value of [`PlanHeader::magic`].
 pub const PLAN_MAGIC: u64 = u64::from_le_bytes(*b"BULKPLAN");
 /// Value of [`PlanHeader::version`].
-pub const PLAN_VERSION: u32 = 7;
+pub const PLAN_VERSION: u32 = 8;
 /// In place of an index: none.
 pub const NO_INDEX: u32 = u32::MAX;
 
@@ -197,8 +197,8 @@ pub struct PartitionRecord {
     pub fault: u32,
     /// How often.
     pub fault_times: u32,
-    /// Not used, 0.
-    pub reserved: u32,
+    /// NUMA node from which all memory comes that it has beside regions; [`NO_INDEX`] for any.
+    pub node: u32,
     /// When for the first time, in microseconds after the start of the partitions.
     pub fault_after_us: u64,
     /// Microseconds between two times.
@@ -287,6 +287,10 @@ pub struct RegionRecord {
     pub alignment: u64,
     /// Physical address that it must have; 0 for any.
     pub physical: u64,
+    /// NUMA node that it must come from; [`NO_INDEX`] for any.
+    pub node: u32,
+    /// Not used, 0.
+    pub reserved: u32,
 }
 
 /// One end of a channel.

@@ -2,8 +2,9 @@
 
 use crate::{
     Channel, ChannelKind, ConfigurationSpace, DeviceMemory, Disk, Endpoint, EndpointSide, EntryKind, EnvironmentEntry,
-    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, NO_BIT, NetworkPort,
-    OwnPartition, Paging, PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu, VirtioStructures,
+    FrameSlot, GuestMemory, GuestSpace, Interrupt, IoPorts, Memory, Module, MsixTable, MsrRead, MsrRule, MsrWrite,
+    NO_BIT, NetworkPort, OwnPartition, Paging, PciFunction, RemappingUnit, Role, StatusPage, Thread, Vcpu,
+    VirtioStructures,
 };
 
 /// An entry is viewed as its kind, or not at all.
@@ -201,6 +202,15 @@ impl View<'_> for GuestSpace {
         let [paging, memory, facilities, withheld] = entry.parameters;
         let [hpet, statistics] = [Self::HPET, Self::STATISTICS].map(|bit| facilities & bit != 0);
         Some(Self { slot: entry.slot, paging: Paging::from_number(paging)?, memory, hpet, statistics, withheld })
+    }
+}
+
+impl View<'_> for MsrRule {
+    fn view(entry: &EnvironmentEntry) -> Option<Self> {
+        of_kind(entry, EntryKind::MsrRule)?;
+        let [number, read, value, write] = entry.parameters;
+        let (read, write) = (MsrRead::from_number(read)?, MsrWrite::from_number(write)?);
+        Some(Self { number: small(number)?, read, value, write })
     }
 }
 

@@ -63,9 +63,9 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
         plan.modules.push(ModuleRecord { name: name(module), digest: [9; 32], length: 12_345 });
     }
     plan.modules.push(ModuleRecord { name: name("rom/linux"), digest: [9; 32], length: 2 * page });
-    let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
-    let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0 });
-    let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0 });
+    let status = plan.region(RegionRecord { size: page, alignment: page, physical: 0, node: NO_INDEX, reserved: 0 });
+    let channel = plan.region(RegionRecord { size: page, alignment: page, physical: 0, node: NO_INDEX, reserved: 0 });
+    let ram = plan.region(RegionRecord { size: 16 << 20, alignment: 2 << 20, physical: 0, node: 1, reserved: 0 });
     plan.channels.push(ChannelRecord {
         name: name("linux/0"),
         kind: kind as u32,
@@ -164,6 +164,8 @@ fn sample_of(kind: ChannelKind, (bit, slot): (u32, u64), (guest_bit, guest_slot)
     let kernel =
         EnvironmentEntry { address: layout::SHARED + (1 << 20), size: 12_345, ..new(EntryKind::Module, "kernel") };
     linux.push(kernel, BindingRecord { target: 2, flags: 0 });
+    let rule = EnvironmentEntry { parameters: [0x1a0, 2, 5, 1], ..new(EntryKind::MsrRule, "msr") };
+    linux.push(rule, BindingRecord { target: NO_INDEX, flags: 0 });
 
     let record = |text: &str, kind: PartitionKind, program, guest, init_bit| PartitionRecord {
         name: name(text),
@@ -208,6 +210,7 @@ fn walk(plan: &Plan<'_>) -> usize {
         let _ = (partition.environment.pci_function("net0"), partition.environment.device_memories().count());
         let environment = partition.environment;
         count += environment.channels().count() + environment.vcpus().count() + environment.disks().count();
+        count += environment.msr_rules().count();
         let _ =
             (environment.heap(), environment.text("note"), partition.guest(), partition.program(), partition.restart());
         if partition.kind() != PartitionKind::Init {

@@ -74,29 +74,31 @@ pub fn keep(bits: u64) {
     }
 }
 
-/// The page in which the program's first thread shows signs of life, and how many ticks may lie between two.
+/// The page in which the program's threads show signs of life, and how many ticks may lie between two of a thread.
 static WATCHDOG: Once<(Status<'static>, u64)> = Once::new();
 
 /// Set once, at the program's entry.
 pub(crate) fn set_watchdog(status: Status<'static>, microseconds: u64) {
     WATCHDOG.call_once(|| (status, time::microseconds(microseconds)));
+    live();
 }
 
-/// Shows that the program lives, if it has a watchdog and this is its first thread: for whoever waits otherwise than by [`wait`].
-pub(crate) fn live() {
-    if let Some((status, _)) = WATCHDOG.get().filter(|_| thread::index() == 0) {
-        status.live();
+/// Shows that the thread that calls lives, if the program has a watchdog: for whoever waits otherwise than by [`wait`]. Init asks for it by
+/// [`COMMAND_SIGNAL`](crate::status::COMMAND_SIGNAL).
+pub fn live() {
+    if let Some((status, _)) = WATCHDOG.get() {
+        status.live(thread::index());
     }
 }
 
-/// Waits for any bit until the TSC reaches `deadline`; returns the bits, 0 if the deadline passed first. A program with a watchdog
-/// shows that it lives.
+/// Waits for any bit until the TSC reaches `deadline`; returns the bits, 0 if the deadline passed first. A thread of a program with a
+/// watchdog shows that it lives.
 pub fn wait(deadline: u64) -> u64 {
-    let Some((status, period)) = WATCHDOG.get().filter(|_| thread::index() == 0) else {
+    let Some((status, period)) = WATCHDOG.get() else {
         return wait_quietly(deadline);
     };
     loop {
-        status.live();
+        status.live(thread::index());
         let next = time::now().saturating_add(period / 3);
         let bits = wait_quietly(deadline.min(next));
         if bits != 0 || deadline <= next {

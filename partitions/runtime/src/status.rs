@@ -5,14 +5,15 @@
 //! | 0 | partition | `u32`: [`StatusReport`] |
 //! | 4 | partition | `u32`: code for the log |
 //! | 8 | init | `u32`: [`Command`] |
-//! | 12 | partition | `u32`: signs of life, which the watchdog waits for |
 //! | 64 | partition | `u32`: bytes of the text |
 //! | 68 | partition | text for the log, UTF-8 |
 //! | 512 | init | `u32` for each partition of the plan: the life that it is in, if it is a peer, and whether it is up (`bulkhead_channel::Life`) |
+//! | 1024 | partition | for each thread 64 bytes, which begin with a `u32`: signs of life, which the watchdog waits for; 0: not started |
 //!
 //! After it has written a command init signals the partition, with the bit [`COMMAND_SIGNAL`].
 
 use crate::shared::SharedMemory;
+use crate::thread::MAX_THREADS;
 use bulkhead_plan::StatusReport;
 use bulkhead_plan::layout::MAX_PARTITIONS;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -24,10 +25,17 @@ pub const TEXT_MAX: usize = 256;
 const REPORT: usize = 0;
 const CODE: usize = 4;
 const COMMAND: usize = 8;
-const LIFE: usize = 12;
 const TEXT_LENGTH: usize = 64;
 const TEXT: usize = 68;
 const LIVES: usize = 512;
+const SIGNS: usize = 1024;
+/// Bytes of a thread's signs of life: threads on different CPUs write to different cache lines.
+const SIGNS_STRIDE: usize = 64;
+
+/// Where the signs of life of a thread stand. What is none is outside the page.
+fn sign_offset(thread: usize) -> usize {
+    if thread < MAX_THREADS { SIGNS + SIGNS_STRIDE * thread } else { usize::MAX }
+}
 
 /// Where the life of a partition stands. What is none is outside the page.
 fn life_offset(partition: u32) -> usize {
@@ -114,14 +122,15 @@ impl<'a> Status<'a> {
         }
     }
 
-    /// Shows a sign of life.
-    pub fn live(self) {
-        self.store(LIFE, self.load(LIFE).wrapping_add(1));
+    /// Shows a sign of life of a thread, of which this is its own number.
+    pub fn live(self, thread: usize) {
+        let offset = sign_offset(thread);
+        self.store(offset, self.load(offset).wrapping_add(1).max(1));
     }
 
-    /// A number that changes with each sign of life.
-    pub fn life(self) -> u32 {
-        self.load(LIFE)
+    /// A number that changes with each sign of life of a thread; 0 for one that has not shown any.
+    pub fn life(self, thread: usize) -> u32 {
+        self.load(sign_offset(thread))
     }
 
     /// Writes in which life the partition with this number is.
@@ -134,8 +143,11 @@ impl<'a> Status<'a> {
         self.load(life_offset(partition))
     }
 
-    /// Forgets report and command, before the partition starts anew.
+    /// Forgets report, command and signs of life, before the partition starts anew.
     pub fn clear(self) {
+        for thread in 0..MAX_THREADS {
+            self.store(sign_offset(thread), 0);
+        }
         self.set_report(StatusReport::Running, 0, "");
         self.set_command(Command::None);
     }

@@ -31,6 +31,7 @@ static ENTRIES: [spin::Once<fn(usize)>; MAX_THREADS] = [const { spin::Once::new(
 
 extern "C" fn enter(index: u64) -> ! {
     let index = index as usize;
+    crate::events::live();
     if let Some(function) = ENTRIES.get(index).and_then(spin::Once::get) {
         function(index);
     }

@@ -5,11 +5,17 @@ use crate::device::DeviceLink;
 use crate::monitor::Monitor;
 use bulkhead_machine::virtio::Event;
 use bulkhead_runtime::abi::NO_DEADLINE;
+use bulkhead_runtime::events as signals;
+use bulkhead_runtime::status::COMMAND_SIGNAL;
 use bulkhead_runtime::time;
 
 impl Monitor {
-    /// Serves signal bits. Those of other threads of this program are done by having ended the wait.
+    /// Serves signal bits. Those of other threads of this program are done by having ended the wait. Init asks for a sign of life by the
+    /// same bit, so that a guest that runs for long costs an exit only when its monitor is asked.
     pub(crate) fn signalled(&mut self, bits: u64) {
+        if bits & OWN != 0 {
+            signals::live();
+        }
         if bits & !OWN == 0 {
             return;
         }
@@ -124,3 +130,4 @@ impl Monitor {
 
 /// The bit by which this program's threads wake each other.
 const OWN: u64 = 1 << bulkhead_runtime::plan::layout::OWN_BIT;
+const _: () = assert!(OWN == COMMAND_SIGNAL, "init's signal is no device's");

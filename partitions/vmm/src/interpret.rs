@@ -9,7 +9,7 @@ use bulkhead_machine::policy::GeneralProtection;
 use bulkhead_machine::policy::control::{ControlPolicy, cr4};
 use bulkhead_machine::policy::msr::{MsrRead, MsrWrite};
 use bulkhead_runtime::abi::{CpuFeatures, StateGroups, VcpuState};
-use bulkhead_runtime::{println, time};
+use bulkhead_runtime::{events, println, time};
 
 /// Instructions between two looks at time and mailbox.
 const TURN: u32 = 1000;
@@ -51,6 +51,8 @@ impl Monitor {
     /// Executes instructions of the guest. Something if it ends the guest.
     #[cold]
     pub(crate) fn interpret(&mut self) -> Option<End> {
+        // A processor that is interpreted for long is not interrupted by signals.
+        events::live();
         self.require(StateGroups::all() - StateGroups::APIC - StateGroups::INTERRUPT_STATUS);
         let now = time::now();
         let mut devices = Devices { machine: &self.guest.machine, by: &mut self.model, now, power: None };

@@ -16,6 +16,7 @@ use bulkhead_machine::loader::{self, BootImage, BootState};
 use bulkhead_machine::machine::{Host, Machine, MachineParameters};
 use bulkhead_machine::memory::{GuestMemory, GuestPhysical};
 use bulkhead_machine::policy::cpuid::CpuidParameters;
+use bulkhead_machine::policy::listed::{MsrRule, MsrRules, ReadRule, WriteRule};
 use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_machine::virtio::BarPlaces;
 use bulkhead_machine::virtio::VirtioPci;
@@ -23,7 +24,7 @@ use bulkhead_machine::virtual_apic::VirtualApic;
 use bulkhead_runtime::abi::CpuFeatures;
 use bulkhead_runtime::mapping::GuestProcessor;
 use bulkhead_runtime::object::{Notification, Vcpu};
-use bulkhead_runtime::plan::{ChannelKind, GuestSpace};
+use bulkhead_runtime::plan::{self, ChannelKind, GuestSpace};
 use bulkhead_runtime::program::{Channel, GuestProcessorEntry};
 use bulkhead_runtime::syscall::Slot;
 use bulkhead_runtime::{Program, events, thread, time};
@@ -88,7 +89,8 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
         Some(firmware) => start_firmware(&ram, firmware)?,
         None => boot(program, &ram, &AcpiImage::new(&acpi))?,
     };
-    let parameters = parameters(&ram, processors.len(), &offered);
+    let msrs = program.environment().msr_rules().map(msr_rule).collect();
+    let parameters = parameters(&ram, processors.len(), &offered, msrs);
     let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
     let links = SpinMutex::new(Links { devices, ports, input });
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
@@ -206,7 +208,22 @@ fn start_firmware(ram: &Ram, firmware: &[u8]) -> Result<BootState, String> {
     loader::load_firmware(ram, firmware, signature).map_err(|error| format!("the firmware cannot be started: {error}"))
 }
 
-fn parameters(ram: &Ram, processors: usize, offered: &GuestSpace) -> MachineParameters {
+/// A rule of the plan as the model of the processor knows it.
+fn msr_rule(rule: plan::MsrRule) -> MsrRule {
+    let read = match rule.read {
+        plan::MsrRead::Emulate => ReadRule::Emulate,
+        plan::MsrRead::Deny => ReadRule::Deny,
+        plan::MsrRead::Constant => ReadRule::Constant(rule.value),
+    };
+    let write = match rule.write {
+        plan::MsrWrite::Emulate => WriteRule::Emulate,
+        plan::MsrWrite::Deny => WriteRule::Deny,
+        plan::MsrWrite::Ignore => WriteRule::Ignore,
+    };
+    MsrRule { number: rule.number, read, write }
+}
+
+fn parameters(ram: &Ram, processors: usize, offered: &GuestSpace, msrs: MsrRules) -> MachineParameters {
     /// x87, SSE, AVX and the three parts of AVX-512.
     const STATES: u64 = 0xe7;
     /// Guest-physical addresses: enough for every guest, and for 4-level extended page tables.
@@ -237,6 +254,7 @@ fn parameters(ram: &Ram, processors: usize, offered: &GuestSpace) -> MachinePara
             withheld: Withheld(offered.withheld),
         },
         microcode: 0,
+        msrs,
     }
 }
 

@@ -63,6 +63,7 @@ fn file(kernel: &Path, what: &str, path: &Path, model: &str, limit: Duration) ->
         disk: system.disk(None, &directory)?,
         devices: system.devices(&directory)?,
         iommu: system.iommu(),
+        nodes: system.nodes(system.cpus(None)?, system.memory_mib(None)?),
         timeout: Some(limit),
         directory,
     };

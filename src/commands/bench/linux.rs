@@ -113,6 +113,7 @@ impl<'a> Native<'a> {
                 disk: self.disk,
                 devices: self.devices,
                 iommu: false,
+                nodes: Vec::new(),
                 timeout: Some(TIME_LIMIT),
                 directory,
             },

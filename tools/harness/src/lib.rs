@@ -26,4 +26,4 @@ pub use backend::{Backend, NestedVmx};
 pub use bochs::{cpu_models, has_network_card};
 pub use error::HarnessError;
 pub use report::{End, Report, Verdict};
-pub use run::{Input, PciDevice, Reply, Run};
+pub use run::{Input, NumaNode, PciDevice, Reply, Run};

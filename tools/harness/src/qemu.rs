@@ -53,6 +53,11 @@ fn arguments(run: &Run, serial: &str) -> Result<Vec<OsString>, HarnessError> {
         }
     };
     add(&["-smp", &run.cpus.to_string(), "-m", &run.memory_mib.to_string()]);
+    for (number, node) in run.nodes.iter().enumerate() {
+        let cpus: String = node.cpus.iter().map(|cpu| format!(",cpus={cpu}")).collect();
+        add(&["-object", &format!("memory-backend-ram,id=memory{number},size={}M", node.memory_mib)]);
+        add(&["-numa", &format!("node,nodeid={number},memdev=memory{number}{cpus}")]);
+    }
     add(&["-display", "none", "-nic", "none", "-no-reboot", "-monitor", "none"]);
     add(&["-chardev", &format!("serial,id=serial,path={serial}"), "-serial", "chardev:serial"]);
     add(&["-drive", &drive("cd", &run.image, "media=cdrom,readonly=on")?]);

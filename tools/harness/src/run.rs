@@ -41,10 +41,21 @@ pub struct Run {
     pub devices: Vec<PciDevice>,
     /// Whether the machine has an IOMMU (VT-d).
     pub iommu: bool,
+    /// NUMA nodes, by number: all of the memory and the processors. None for a machine without; Bochs has none in any case.
+    pub nodes: Vec<NumaNode>,
     /// After this long the emulator is killed; never if `None`.
     pub timeout: Option<Duration>,
     /// Where configuration and logs go; made if it is not there.
     pub directory: PathBuf,
+}
+
+/// A NUMA node of the machine.
+#[derive(Clone, Debug)]
+pub struct NumaNode {
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Numbers of its processors.
+    pub cpus: Vec<u32>,
 }
 
 /// A device on the machine's PCI bus.

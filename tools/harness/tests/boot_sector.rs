@@ -109,6 +109,7 @@ fn run(backend: Backend, directory: &Path, text: &str) -> Run {
         disk: None,
         devices: Vec::new(),
         iommu: false,
+        nodes: Vec::new(),
         timeout: Some(Duration::from_secs(60)),
         directory: directory.join("run"),
     }

@@ -21,7 +21,7 @@ pub mod picture;
 mod read;
 
 pub use command::{check_command, render, render_plain};
-pub use compile::{Compiled, EmulatedDevice, Needs};
+pub use compile::{Compiled, EmulatedDevice, EmulatedNode, Needs};
 pub use diagnostic::{Diagnostic, Place};
 pub use flow::Edge;
 pub use pci::Model;

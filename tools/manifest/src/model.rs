@@ -4,10 +4,12 @@
 
 mod added;
 mod frame;
+mod msr;
 mod network;
 
 pub(crate) use added::{TRACE, Trace};
 pub(crate) use frame::{Frame, FrameWindow, MIN_WINDOW_US};
+pub(crate) use msr::{Msr, MsrRead};
 pub(crate) use network::{Flow, Network, Switch, parse_mac};
 
 use crate::{diagnostic::Span, machine::Device};
@@ -82,7 +84,17 @@ pub(crate) struct Machine {
     pub(crate) memory: Located<u64>,
     pub(crate) disk: Option<Located<u64>>,
     pub(crate) iommu: bool,
+    /// NUMA nodes, by number; none if nothing is said of them.
+    pub(crate) nodes: Vec<Node>,
     pub(crate) devices: Vec<Device>,
+}
+
+/// `[[machine.node]]`.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) memory: Option<Located<u64>>,
+    pub(crate) cpus: Vec<Located<u64>>,
 }
 
 /// Share of a CPU that a partition or guest asks for.
@@ -143,6 +155,8 @@ pub(crate) struct Partition {
     pub(crate) cpu: Located<u64>,
     pub(crate) schedule: Schedule,
     pub(crate) heap: Located<u64>,
+    /// NUMA node of all its memory.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) stack: Located<u64>,
     pub(crate) devices: Vec<Located<String>>,
     pub(crate) restart: RestartRule,
@@ -170,6 +184,7 @@ impl Partition {
             cpu: number(0),
             schedule: Schedule { priority: number(priority), budget_us: None, period_us: None },
             heap: number(64 << 10),
+            node: None,
             stack: number(layout::STACK_BYTES),
             devices: Vec::new(),
             restart: Restart::Never.into(),
@@ -191,6 +206,8 @@ impl Partition {
 pub(crate) struct Guest {
     pub(crate) name: Located<String>,
     pub(crate) memory: Option<Located<u64>>,
+    /// NUMA node of its RAM, and of all memory of its monitor.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) cpus: Vec<Located<u64>>,
     pub(crate) cpus_span: Span,
     pub(crate) schedule: Schedule,
@@ -203,10 +220,13 @@ pub(crate) struct Guest {
     pub(crate) hpet: bool,
     /// Features that its processors are not to have.
     pub(crate) without: Vec<Located<String>>,
+    /// Model-specific registers of which the manifest says what accesses do.
+    pub(crate) msrs: Vec<Msr>,
     pub(crate) statistics: bool,
     pub(crate) paging: Option<Located<String>>,
     pub(crate) shadow_memory: Located<u64>,
     pub(crate) restart: RestartRule,
+    pub(crate) watchdog_us: Option<Located<u64>>,
     pub(crate) inject: Option<Inject>,
     pub(crate) console: Console,
     pub(crate) must_finish: bool,
@@ -278,6 +298,8 @@ pub(crate) struct Memory {
     pub(crate) partitions: Option<Vec<Located<String>>>,
     pub(crate) size: Option<Located<u64>>,
     pub(crate) physical: Option<Located<u64>>,
+    /// NUMA node.
+    pub(crate) node: Option<Located<u64>>,
     pub(crate) address: Option<Located<u64>>,
     pub(crate) read_only: bool,
     pub(crate) dma: bool,
@@ -330,6 +352,29 @@ impl<'a> Subject<'a> {
         match self {
             Self::Partition(partition) => partition.must_finish,
             Self::Guest(guest) => guest.must_finish,
+        }
+    }
+
+    /// The NUMA node of its memory.
+    pub(crate) fn node(self) -> Option<&'a Located<u64>> {
+        match self {
+            Self::Partition(partition) => partition.node.as_ref(),
+            Self::Guest(guest) => guest.node.as_ref(),
+        }
+    }
+
+    pub(crate) fn restart(self) -> &'a RestartRule {
+        match self {
+            Self::Partition(partition) => &partition.restart,
+            Self::Guest(guest) => &guest.restart,
+        }
+    }
+
+    /// Its watchdog: of a guest, its monitor's.
+    pub(crate) fn watchdog_us(self) -> Option<&'a Located<u64>> {
+        match self {
+            Self::Partition(partition) => partition.watchdog_us.as_ref(),
+            Self::Guest(guest) => guest.watchdog_us.as_ref(),
         }
     }
 

@@ -5,7 +5,10 @@ mod support;
 
 use bulkhead_abi::{CpuFeatures, init_slot};
 use bulkhead_manifest::{Compiled, Model, Options, Tracing, compile};
-use bulkhead_plan::{ChannelKind, End, EntryKind, PartitionKind, Plan, Resource, Restart, Role, layout};
+use bulkhead_plan::{
+    ChannelKind, End, EntryKind, MsrRead, MsrRule, MsrWrite, NO_INDEX, PartitionKind, Plan, Resource, Restart, Role,
+    layout,
+};
 use support::{World, root};
 
 /// Compiles, and hands the plan as init sees it to `look`.
@@ -297,15 +300,82 @@ fn sizes_have_names_and_cpus_are_sets() {
         memory = "small"
         kernel = "debian:linux-image-cloud-amd64"
         cpus = "1,2-3"
-        cpu = { without = ["rdrand"] }
+        [guest.linux.cpu]
+        without = ["rdrand"]
+        [[guest.linux.cpu.msr]]
+        name = "IA32_MISC_ENABLE"
+        [[guest.linux.cpu.msr]]
+        number = 0xc000_0103
+        read = 0x8000_0000_0000_0001
+        write = "ignore"
+        [[guest.linux.cpu.msr]]
+        number = 0x200
+        read = "emulate"
     "#;
     compiled(text, |_, plan| {
         let (hello, linux) = (plan.partition(1).unwrap(), plan.partition(2).unwrap());
         assert_eq!(hello.environment.heap().unwrap().size, 512 << 10);
         let space = linux.environment.guest_space().unwrap();
         assert_eq!((space.memory, space.withheld.count_ones()), (96 << 20, 1));
+        let rules: Vec<_> = linux.environment.msr_rules().collect();
+        let rule = |number, read, value, write| MsrRule { number, read, value, write };
+        assert_eq!(
+            rules,
+            [
+                rule(0x1a0, MsrRead::Deny, 0, MsrWrite::Deny),
+                rule(0xc000_0103, MsrRead::Constant, 1 << 63 | 1, MsrWrite::Ignore),
+                rule(0x200, MsrRead::Emulate, 0, MsrWrite::Deny),
+            ]
+        );
         let cpus: Vec<_> = linux.threads().iter().map(|thread| thread.cpu).collect();
         assert_eq!(cpus, [1, 2, 3]);
+    });
+}
+
+/// Regions and partitions have the nodes of their manifest, and what nobody places has none.
+#[test]
+fn memory_has_its_nodes() {
+    let text = r#"
+        [system]
+        end = "never"
+        [machine]
+        cpus = 3
+        memory = "512 MiB"
+        [[machine.node]]
+        memory = "256 MiB"
+        cpus = [0, 2]
+        [[machine.node]]
+        memory = "256 MiB"
+        cpus = "1"
+        [partition.hello]
+        program = "hello"
+        memory = "1 MiB"
+        [partition.far]
+        program = "hello"
+        cpu = 1
+        node = 1
+        memory = "2 MiB"
+        [guest.linux]
+        memory = "96 MiB"
+        node = 0
+        monitor_memory = "3 MiB"
+        kernel = "vmlinuz"
+        [memory.fast]
+        partitions = ["hello", "far"]
+        size = "4 MiB"
+        node = 0
+        [memory.any]
+        partitions = ["hello"]
+        size = "5 MiB"
+    "#;
+    compiled(text, |compiled, plan| {
+        let node_of = |size: u64| plan.regions().iter().find(|region| region.size == size << 20).map(|one| one.node);
+        let nodes = [1, 2, 96, 3, 4, 5].map(|size| node_of(size).unwrap());
+        assert_eq!(nodes, [NO_INDEX, 1, 0, 0, 0, NO_INDEX]);
+        let partitions: Vec<_> = plan.partitions().map(|partition| partition.record.node).collect();
+        assert_eq!(partitions, [NO_INDEX, NO_INDEX, 1, 0]);
+        let needed: Vec<_> = compiled.needs.nodes.iter().map(|node| (node.memory_mib, node.cpus.clone())).collect();
+        assert_eq!(needed, [(256, vec![0, 2]), (256, vec![1])]);
     });
 }
 

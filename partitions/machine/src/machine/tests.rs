@@ -129,6 +129,7 @@ fn machine(processors: u32) -> Pc {
             kvm_leaves: false,
             withheld: Default::default(),
         },
+        msrs: Default::default(),
         microcode: 0,
     };
     let machine = Machine::new(&parameters, alloc::vec![Scratch::default()], Text::default(), Woken::default());

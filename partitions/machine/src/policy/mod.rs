@@ -4,6 +4,7 @@ pub mod control;
 pub mod cpuid;
 pub mod debug;
 pub mod features;
+pub mod listed;
 pub mod msr;
 pub mod mtrr;
 pub mod state;

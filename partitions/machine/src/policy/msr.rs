@@ -3,6 +3,7 @@
 use super::GeneralProtection;
 use super::cpuid::CpuidTable;
 use super::features::{basic_ecx, extended, structured_edx};
+use super::listed::{MsrRules, ReadRule, WriteRule};
 use super::mtrr::MemoryTypes;
 use super::state::StateRegister;
 use crate::devices::lapic::{LapicEffect, LocalApic};
@@ -105,12 +106,14 @@ pub struct ModelSpecificRegisters {
     rdtscp: bool,
     speculation_bits: u64,
     prediction_barrier: bool,
+    /// What the guest's manifest says of single registers.
+    rules: MsrRules,
 }
 
 impl ModelSpecificRegisters {
     /// The registers after reset, for a processor with the features in `table`. `microcode`: the revision that the guest is
-    /// shown.
-    pub fn new(table: &CpuidTable, tsc_hertz: u64, microcode: u32) -> Self {
+    /// shown. `rules` count before everything else.
+    pub fn new(table: &CpuidTable, tsc_hertz: u64, microcode: u32, rules: MsrRules) -> Self {
         let edx = table.structured_edx();
         let bit = |feature: u32, bit: u32| if edx & feature != 0 { 1 << bit } else { 0 };
         Self {
@@ -131,6 +134,7 @@ impl ModelSpecificRegisters {
                 | bit(structured_edx::STIBP, 1)
                 | bit(structured_edx::SSBD, 2),
             prediction_barrier: edx & structured_edx::IBRS != 0,
+            rules,
         }
     }
 
@@ -141,6 +145,11 @@ impl ModelSpecificRegisters {
 
     /// RDMSR.
     pub fn read(&self, index: u32, apic: &mut LocalApic, now: u64) -> Result<MsrRead, GeneralProtection> {
+        match self.rules.read(index) {
+            ReadRule::Emulate => {}
+            ReadRule::Deny => return Err(GeneralProtection),
+            ReadRule::Constant(value) => return Ok(MsrRead::Value(value)),
+        }
         let value = match index {
             number::TSC_DEADLINE if self.tsc_deadline => apic.tsc_deadline(),
             number::X2APIC..=number::X2APIC_LAST => {
@@ -182,6 +191,11 @@ impl ModelSpecificRegisters {
         apic: &mut LocalApic,
         now: u64,
     ) -> Result<MsrWrite, GeneralProtection> {
+        match self.rules.write(index) {
+            WriteRule::Emulate => {}
+            WriteRule::Deny => return Err(GeneralProtection),
+            WriteRule::Ignore => return Ok(MsrWrite::Done),
+        }
         match index {
             number::TSC_DEADLINE if self.tsc_deadline => apic.set_tsc_deadline(value, now),
             number::X2APIC..=number::X2APIC_LAST => {
@@ -275,6 +289,7 @@ const fn is_canonical(address: u64) -> bool {
 mod tests {
     use super::*;
     use crate::policy::cpuid::CpuidParameters;
+    use crate::policy::listed::MsrRule;
     use crate::policy::withheld::Withheld;
     use proptest::prelude::*;
 
@@ -282,12 +297,48 @@ mod tests {
         registers_without(Withheld::default(), x2apic, speculation_control)
     }
 
+    /// Registers are what the rules say, whether the model knows them or not, and as they were where they say nothing.
+    #[test]
+    fn rules_count_before_the_model() {
+        let table = CpuidTable::new(&parameters(Withheld::default(), false, false), 0, |_, _| [u32::MAX; 4]);
+        let reads = [ReadRule::Emulate, ReadRule::Deny, ReadRule::Constant(0x1234_5678_9abc_def0)];
+        let writes = [WriteRule::Emulate, WriteRule::Deny, WriteRule::Ignore];
+        // Known to the model: MISC_ENABLE, a variable memory type; unknown: ENERGY_PERF_BIAS.
+        for index in [number::MISC_ENABLE, 0x200, 0x1b0] {
+            for (read, write) in reads.iter().flat_map(|read| writes.map(|write| (*read, write))) {
+                let rules = [MsrRule { number: index, read, write }].into_iter().collect();
+                let mut msrs = ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21, rules);
+                let mut plain = ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21, MsrRules::default());
+                let mut apic = LocalApic::new(0, 0);
+                let wrote = msrs.write(index, 6, &mut apic, 0);
+                match write {
+                    WriteRule::Emulate => assert_eq!(wrote, plain.write(index, 6, &mut apic, 0)),
+                    WriteRule::Deny => assert_eq!(wrote, Err(GeneralProtection)),
+                    WriteRule::Ignore => assert_eq!(wrote, Ok(MsrWrite::Done)),
+                }
+                let expected = match read {
+                    ReadRule::Emulate => plain.read(index, &mut apic, 0),
+                    ReadRule::Deny => Err(GeneralProtection),
+                    ReadRule::Constant(value) => Ok(MsrRead::Value(value)),
+                };
+                assert_eq!(msrs.read(index, &mut apic, 0), expected);
+                assert_eq!(msrs.read(0x2ff, &mut apic, 0), plain.read(0x2ff, &mut apic, 0), "what is not listed");
+            }
+        }
+    }
+
     fn registers_without(
         withheld: Withheld,
         x2apic: bool,
         speculation_control: bool,
     ) -> (ModelSpecificRegisters, LocalApic) {
-        let parameters = CpuidParameters {
+        let table = CpuidTable::new(&parameters(withheld, x2apic, speculation_control), 0, |_, _| [u32::MAX; 4]);
+        let registers = ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21, MsrRules::default());
+        (registers, LocalApic::new(0, 0))
+    }
+
+    fn parameters(withheld: Withheld, x2apic: bool, speculation_control: bool) -> CpuidParameters {
+        CpuidParameters {
             processors: 1,
             tsc_hertz: 2_000_000_000,
             xcr0_mask: 7,
@@ -298,9 +349,7 @@ mod tests {
             speculation_control,
             kvm_leaves: false,
             withheld,
-        };
-        let table = CpuidTable::new(&parameters, 0, |_, _| [u32::MAX; 4]);
-        (ModelSpecificRegisters::new(&table, 2_000_000_000, 0x21), LocalApic::new(0, 0))
+        }
     }
 
     /// What CPUID does not show has no registers either.

@@ -1,6 +1,6 @@
 //! What belongs to a guest: its memory, processors, disks and network cards, in its monitor and in its services.
 
-use super::numbered;
+use super::{MsrRead, MsrWrite, numbered};
 use bulkhead_abi::CpuFeatures;
 
 numbered! {
@@ -154,4 +154,17 @@ impl NetworkPort<'_> {
     pub const UPLINK: u64 = 1 << 18;
     /// Where the VLAN begins in the same parameter.
     pub const VLAN: u32 = 32;
+}
+
+/// What accesses of a guest to one model-specific register do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrRule {
+    /// Number of the register.
+    pub number: u32,
+    /// RDMSR.
+    pub read: MsrRead,
+    /// For [`MsrRead::Constant`].
+    pub value: u64,
+    /// WRMSR.
+    pub write: MsrWrite,
 }

@@ -15,8 +15,10 @@ mod guests;
 mod levels;
 mod memory;
 mod modules;
+mod msrs;
 mod names;
 mod networks;
+mod nodes;
 mod pci;
 mod policy;
 mod restart;
@@ -73,6 +75,11 @@ pub(crate) fn all(context: &Context<'_>) {
         cpus::vcpus_are_not_too_many,
         cpus::processors_are_apart,
         cpus::features_can_be_withheld,
+        msrs::registers_are_known,
+        msrs::rules_say_something,
+        msrs::registers_can_be_listed,
+        msrs::registers_are_listed_once,
+        msrs::the_monitor_keeps_to_the_list,
         memory::sizes_are_whole_pages,
         memory::sizes_fit_their_place,
         memory::fixed_ranges_are_inside_the_machine,
@@ -80,6 +87,12 @@ pub(crate) fn all(context: &Context<'_>) {
         memory::addresses_are_apart,
         memory::owners_are_known,
         memory::everything_fits_the_machine,
+        nodes::nodes_are_all_memory,
+        nodes::nodes_have_all_cpus,
+        nodes::nodes_are_known,
+        nodes::nodes_have_enough,
+        nodes::fixed_memory_is_where_it_is,
+        nodes::cpus_are_near,
         channels::ends_are_known,
         channels::ends_differ,
         channels::kinds_are_known,

@@ -16,8 +16,8 @@ const MIN_EVERY_US: u64 = 10_000;
 
 /// A watchdog is of use only if the partition is started anew, and waits long enough.
 pub(super) fn watchdogs_can_act(context: &Context<'_>) {
-    for partition in &context.manifest.partitions {
-        let Some(watchdog) = &partition.watchdog_us else {
+    for subject in context.manifest.subjects() {
+        let Some(watchdog) = subject.watchdog_us() else {
             continue;
         };
         if watchdog.value < MIN_WATCHDOG_US {
@@ -27,7 +27,7 @@ pub(super) fn watchdogs_can_act(context: &Context<'_>) {
                 .error("restart::watchdog_too_short", &watchdog.span, message)
                 .help(format!("write at least {}", show_time(MIN_WATCHDOG_US)));
         }
-        if partition.restart.policy == Restart::Never {
+        if subject.restart().policy == Restart::Never {
             context
                 .reporter
                 .error("restart::watchdog_without_restart", &watchdog.span, "what hangs is not started anew")

@@ -3,13 +3,13 @@
 use super::{Compiler, channels::End, plan_name, space::table_pages, without_target};
 use crate::{
     files::Image,
-    model::{Guest, Located, Network, parse_mac},
+    model::{self, Guest, Located, Network, parse_mac},
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
 use bulkhead_machine::policy::withheld::Withheld;
 use bulkhead_plan::{
-    BindingFlags, BindingRecord, ChannelKind, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, NO_INDEX,
-    NetworkPort, Paging, RegionRecord, layout,
+    BindingFlags, BindingRecord, ChannelKind, EntryKind, EnvironmentEntry, GuestRecord, GuestSpace, MsrRead, MsrWrite,
+    NO_INDEX, NetworkPort, Paging, layout,
 };
 
 /// Memory of a device's channel.
@@ -38,7 +38,7 @@ impl Compiler<'_> {
                 continue;
             };
             let memory = guest.memory.as_ref().map_or(0, |memory| memory.value);
-            let ram = self.ram(memory);
+            let ram = self.ram(guest, memory);
             let mut mappings: Vec<_> = ram.iter().map(|part| (part.guest_physical, part.size)).collect();
             let firmware = self.guest_file(index, FIRMWARE, guest, guest.firmware.as_ref());
             if let Some(length) = firmware.map(|(_, length)| length) {
@@ -56,6 +56,7 @@ impl Compiler<'_> {
             });
             self.map_ram(index, guest, &ram, BindingFlags::WRITE, guest.monitor.is_some());
             self.processors(index, number, guest, memory);
+            self.msrs(index, guest);
             self.guest_file(index, "kernel", guest, guest.kernel.as_ref());
             self.guest_file(index, "initrd", guest, guest.initrd.as_ref());
             if let (Some(line), Some(space)) = (&guest.command_line, self.spaces.get_mut(index)) {
@@ -69,12 +70,12 @@ impl Compiler<'_> {
     }
 
     /// The regions of a guest's RAM: below the PCI hole, and above 4 GiB.
-    fn ram(&mut self, memory: u64) -> Vec<Ram> {
+    fn ram(&mut self, guest: &Guest, memory: u64) -> Vec<Ram> {
         let low = memory.min(layout::GUEST_LOW_RAM_END);
         let parts = [(0, low), (layout::GUEST_HIGH_RAM, memory - low)];
         let mut ram = Vec::new();
         for (guest_physical, size) in parts.into_iter().filter(|(_, size)| *size != 0) {
-            let region = self.writer.region(RegionRecord { size, alignment: LARGE_PAGE, physical: 0 });
+            let region = self.region_on(guest.node.as_ref(), size, LARGE_PAGE);
             ram.push(Ram { region, guest_physical, size });
         }
         ram
@@ -132,6 +133,29 @@ impl Compiler<'_> {
                 ..EnvironmentEntry::new(EntryKind::Thread, plan_name(&format!("thread{thread}")))
             };
             space.push(entry, BindingRecord { target: thread as u32, flags: 0 });
+        }
+    }
+
+    /// What accesses to model-specific registers do.
+    fn msrs(&mut self, index: usize, guest: &Guest) {
+        let Some(space) = self.spaces.get_mut(index) else {
+            return;
+        };
+        for msr in &guest.msrs {
+            let Some((number, _)) = msr.number() else { continue };
+            let (read, value) = match &msr.read {
+                Some(model::MsrRead::Constant(value)) => (MsrRead::Constant, *value),
+                Some(model::MsrRead::Word(word)) if word.value == "emulate" => (MsrRead::Emulate, 0),
+                _ => (MsrRead::Deny, 0),
+            };
+            let write = match msr.write.as_ref().map(|word| word.value.as_str()) {
+                Some("emulate") => MsrWrite::Emulate,
+                Some("ignore") => MsrWrite::Ignore,
+                _ => MsrWrite::Deny,
+            };
+            let parameters = [number, read as u64, value, write as u64];
+            let new = EnvironmentEntry::new(EntryKind::MsrRule, plan_name("msr"));
+            space.push(EnvironmentEntry { parameters, ..new }, without_target());
         }
     }
 

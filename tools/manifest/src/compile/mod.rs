@@ -12,7 +12,7 @@ use crate::{
     checks::USABLE_BITS,
     diagnostic::{Diagnostic, Reporter},
     files::{Files, MONITOR},
-    model::{EndCondition, Manifest, Partition, Restart, Subject},
+    model::{EndCondition, Located, Manifest, Partition, Restart, Subject},
     pci::Model,
 };
 use bulkhead_abi::{CpuFeatures, PAGE_SIZE};
@@ -53,10 +53,21 @@ pub struct Needs {
     pub devices: Vec<EmulatedDevice>,
     /// Whether the machine must have an IOMMU (VT-d).
     pub iommu: bool,
+    /// The NUMA nodes that an emulated machine must have; none if nothing is said of them.
+    pub nodes: Vec<EmulatedNode>,
     /// CPU features that all partitions together need.
     pub features: CpuFeatures,
     /// CPU features by partition, for those that need any.
     pub features_by_partition: Vec<(String, CpuFeatures)>,
+}
+
+/// A NUMA node that an emulated machine must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmulatedNode {
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Numbers of its CPUs.
+    pub cpus: Vec<u32>,
 }
 
 /// A device that an emulated machine must have.
@@ -109,6 +120,11 @@ fn plan_name(text: &str) -> Name {
     Name::new(text).unwrap_or(Name::EMPTY)
 }
 
+/// A NUMA node as the plan holds it.
+fn number_of(node: Option<&Located<u64>>) -> u32 {
+    node.and_then(|node| u32::try_from(node.value).ok()).unwrap_or(NO_INDEX)
+}
+
 fn without_target() -> BindingRecord {
     BindingRecord { target: NO_INDEX, flags: 0 }
 }
@@ -128,8 +144,14 @@ impl<'a> Compiler<'a> {
         (1..).zip(self.manifest.subjects())
     }
 
+    /// Memory in whole pages, from anywhere.
     fn region(&mut self, size: u64) -> u32 {
-        self.writer.region(RegionRecord { size, alignment: PAGE_SIZE, physical: 0 })
+        self.region_on(None, size, PAGE_SIZE)
+    }
+
+    /// The same from a NUMA node.
+    fn region_on(&mut self, node: Option<&Located<u64>>, size: u64, alignment: u64) -> u32 {
+        self.writer.region(RegionRecord { size, alignment, physical: 0, node: number_of(node), reserved: 0 })
     }
 
     fn heaps_and_status_pages(&mut self) {
@@ -138,7 +160,7 @@ impl<'a> Compiler<'a> {
                 Subject::Partition(partition) => partition.heap.value,
                 Subject::Guest(guest) => guest.monitor_memory.value,
             };
-            let heap_region = self.region(heap);
+            let heap_region = self.region_on(subject.node(), heap, PAGE_SIZE);
             let status_region = self.region(PAGE_SIZE);
             let name = plan_name("status");
             if let Some(init) = self.spaces.first_mut() {
@@ -164,10 +186,7 @@ impl<'a> Compiler<'a> {
                 space.push(heap_entry, writable(heap_region));
                 let (slot, address) = (space.slot(), space.address(PAGE_SIZE));
                 let peer = plan_name("init");
-                let watchdog_us = match subject {
-                    Subject::Partition(partition) => partition.watchdog_us.as_ref().map_or(0, |time| time.value),
-                    Subject::Guest(_) => 0,
-                };
+                let watchdog_us = subject.watchdog_us().map_or(0, |time| time.value);
                 let entry = EnvironmentEntry {
                     slot,
                     address,
@@ -245,6 +264,7 @@ impl<'a> Compiler<'a> {
             disk_bytes: manifest.machine.disk.as_ref().map(|disk| disk.value),
             devices: emulated_devices(manifest),
             iommu: manifest.machine.iommu,
+            nodes: emulated_nodes(manifest),
             features,
             features_by_partition,
         };
@@ -261,6 +281,7 @@ impl<'a> Compiler<'a> {
             table_slots: next_slot as u32,
             pool_pages,
             init_bit: NO_BIT,
+            node: NO_INDEX,
             ..PartitionRecord::new_zeroed()
         };
         self.writer.partition(record, &[], space.environment());
@@ -308,9 +329,9 @@ impl<'a> Compiler<'a> {
                 notification_slot,
             });
         }
-        let (inject, watchdog_us) = match subject {
-            Subject::Partition(partition) => (partition.inject.as_ref(), microseconds(&partition.watchdog_us)),
-            Subject::Guest(guest) => (guest.inject.as_ref(), 0),
+        let inject = match subject {
+            Subject::Partition(partition) => partition.inject.as_ref(),
+            Subject::Guest(guest) => guest.inject.as_ref(),
         };
         let backoff_us = microseconds(&restart.backoff_us);
         let (restart, restart_limit) = match &restart.policy {
@@ -336,13 +357,22 @@ impl<'a> Compiler<'a> {
             fault_times: inject.map_or(0, |inject| u32::try_from(inject.times).unwrap_or(u32::MAX)),
             fault_after_us: inject.map_or(0, |inject| inject.after_us),
             fault_every_us: inject.map_or(0, |inject| inject.every_us),
-            watchdog_us,
+            node: number_of(subject.node()),
+            watchdog_us: subject.watchdog_us().map_or(0, |time| time.value),
             backoff_us,
             ..PartitionRecord::new_zeroed()
         };
         self.writer.partition(record, &threads, space.environment());
         Some(())
     }
+}
+
+fn emulated_nodes(manifest: &Manifest) -> Vec<EmulatedNode> {
+    let nodes = manifest.machine.nodes.iter().map(|node| EmulatedNode {
+        memory_mib: node.memory.as_ref().map_or(0, |memory| memory.value >> 20),
+        cpus: node.cpus.iter().map(|cpu| cpu.value as u32).collect(),
+    });
+    nodes.collect()
 }
 
 fn emulated_devices(manifest: &Manifest) -> Vec<EmulatedDevice> {

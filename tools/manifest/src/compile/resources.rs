@@ -1,6 +1,6 @@
 //! What partitions own or share beside channels: devices, endpoints, memory.
 
-use super::{Compiler, plan_name, space::Space, without_target, writable};
+use super::{Compiler, number_of, plan_name, space::Space, without_target, writable};
 use crate::{
     model::{TRACE, Trace},
     pci::{BUS, PciDevice},
@@ -61,7 +61,7 @@ impl Compiler<'_> {
             }
         }
         let tables = self.tables_bytes();
-        let region = self.writer.region(RegionRecord { size: tables, alignment: PAGE_SIZE, physical: 0 });
+        let region = self.region(tables);
         if let Some(space) = self.spaces.get_mut(bus) {
             let (address, size) = (space.address(tables), tables);
             let new = EnvironmentEntry::new(EntryKind::Memory, plan_name(exchange::TABLES));
@@ -144,7 +144,9 @@ impl Compiler<'_> {
                 continue;
             };
             let physical = memory.physical.as_ref().map_or(0, |physical| physical.value);
-            let target = self.writer.region(RegionRecord { size, alignment: PAGE_SIZE, physical });
+            let node = number_of(memory.node.as_ref());
+            let record = RegionRecord { size, alignment: PAGE_SIZE, physical, node, reserved: 0 };
+            let target = self.writer.region(record);
             for index in memory.partitions().iter().filter_map(|owner| self.index_of(&owner.value)).collect::<Vec<_>>()
             {
                 let Some(space) = self.spaces.get_mut(index) else {

@@ -41,6 +41,14 @@ pub(super) const PERIOD: Key = Key::new(
     "after how long it has its budget anew, 100 us to 60 s; together with `budget`",
 );
 
+/// CPUs: a list, or a text.
+pub(super) const CPUS: Kind = Kind::Either(&[
+    Kind::List(&Kind::Integer(0, 63)),
+    Kind::Form("set such as `\"0-3\"`", "^ *[0-9]+( *- *[0-9]+)?( *, *[0-9]+( *- *[0-9]+)?)* *$"),
+]);
+/// Numbers of NUMA nodes. The largest number of 32 bits stands for none in plans.
+pub(super) const NODES: Kind = Kind::Integer(0, u32::MAX as u64 - 1);
+
 pub(super) const CONSOLE: Kind = Kind::Either(&[Kind::Name, Kind::False]);
 pub(super) const CONSOLE_DEFAULT: &str = "`\"console\"`, if there is one";
 

@@ -1,9 +1,10 @@
 //! `[partition.NAME]`, and `[guest.NAME]` with its disks and network cards.
 
 use super::{
-    Key, Kind, Table,
-    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, LEVEL, NAMES, PERIOD, PRIORITY, RESTART},
+    Key, Kind, MAX, Table,
+    parts::{BUDGET, CONSOLE, CONSOLE_DEFAULT, CPUS, LEVEL, NAMES, NODES, PERIOD, PRIORITY, RESTART},
 };
+use bulkhead_machine::policy::listed;
 
 pub(super) const PARTITION: Table = Table::new(
     "partition",
@@ -15,6 +16,12 @@ pub(super) const PARTITION: Table = Table::new(
         BUDGET,
         PERIOD,
         Key::new("memory", Kind::Size, "`\"256 KiB\"`", "size of its heap, at most 256 MiB"),
+        Key::new(
+            "node",
+            NODES,
+            "any",
+            "the NUMA node that all its memory comes from, but for channels and what `[memory]` gives it",
+        ),
         Key::new("stack", Kind::Size, "`\"64 KiB\"`", "size of its stack, less than 16 MiB").example(r#""64 KiB""#),
         Key::new("devices", NAMES, "none", "devices that it owns; a device has one owner").example(r#"["com1"]"#),
         RESTART,
@@ -71,6 +78,12 @@ pub(super) const GUEST: Table = Table::new(
     &[
         Key::required("memory", Kind::Size, "size of its RAM: what its kernel needs, 1 MiB to 256 GiB"),
         Key::new(
+            "node",
+            NODES,
+            "any",
+            "the NUMA node that its RAM comes from, and all memory of its virtual machine monitor but for channels",
+        ),
+        Key::new(
             "monitor",
             Kind::Name,
             "`vmm`",
@@ -92,10 +105,7 @@ pub(super) const GUEST: Table = Table::new(
         Key::new("hpet", Kind::Boolean, "`false`", "whether the guest has a high precision event timer"),
         Key::new(
             "cpus",
-            Kind::Either(&[
-                Kind::List(&Kind::Integer(0, 63)),
-                Kind::Form("set such as `\"0-3\"`", "^ *[0-9]+( *- *[0-9]+)?( *, *[0-9]+( *- *[0-9]+)?)* *$"),
-            ]),
+            CPUS,
             "`[0]`",
             "CPUs, one for each of its processors, at most 16",
         )
@@ -122,10 +132,18 @@ pub(super) const GUEST: Table = Table::new(
         LEVEL,
         RESTART,
         Key::new(
+            "watchdog",
+            Kind::Time,
+            "none",
+            "a time of at least 100 ms: the guest is started anew if a thread of its virtual machine monitor shows no sign of life for so \
+             long, [whatever the guest does](#watchdogs)",
+        )
+        .example(r#""1 s""#),
+        Key::new(
             "inject",
             Kind::Table(&INJECT),
             "none",
-            "a fault of its virtual machine monitor, to try what then happens; there is no watchdog for guests",
+            "a fault of its virtual machine monitor, to try what then happens",
         ),
         Key::new(
             "statistics",
@@ -146,12 +164,42 @@ pub(super) const GUEST: Table = Table::new(
     ],
 );
 
-const CPU: Table = Table::part(&[Key::new(
-    "without",
-    Kind::List(&Kind::Feature),
-    "none",
-    "features that the guest's processors are not to have, though the machine's have them",
-)]);
+const CPU: Table = Table::part(&[
+    Key::new(
+        "without",
+        Kind::List(&Kind::Feature),
+        "none",
+        "features that the guest's processors are not to have, though the machine's have them",
+    ),
+    Key::new(
+        "msr",
+        Kind::Tables(&MSR),
+        "none",
+        "model-specific registers of which accesses do something else than by default",
+    )
+    .example(r#"[{ name = "IA32_MISC_ENABLE" }]"#),
+]);
+
+const MSR: Table = Table::new(
+    "guest.cpu.msr",
+    "What accesses of the guest to a model-specific register do.",
+    &[
+        Key::new("name", Kind::Word(&listed::NAMES), "", "the register, by the name that the manuals give it"),
+        Key::new("number", Kind::Integer(0, 0xffff_ffff), "", "or by its number").example("0x1a0"),
+        Key::new(
+            "read",
+            Kind::Either(&[Kind::Word(&["deny", "emulate"]), Kind::Integer(0, MAX)]),
+            "`\"deny\"`",
+            "what RDMSR does: #GP, as if the register were not listed, or it reads this constant",
+        ),
+        Key::new(
+            "write",
+            Kind::Word(&["deny", "ignore", "emulate"]),
+            "`\"deny\"`",
+            "what WRMSR does: #GP, nothing, or as if the register were not listed",
+        ),
+    ],
+);
 
 /// A file of a guest's.
 const FILE: Kind = Kind::Form("file", "^.+$");

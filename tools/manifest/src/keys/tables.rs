@@ -2,7 +2,7 @@
 
 use super::{
     Key, Kind, MAX, Table,
-    parts::{FLOWS, NAMES},
+    parts::{CPUS, FLOWS, NAMES, NODES},
     subjects::{GUEST, PARTITION},
 };
 use crate::model::ONE_WAY;
@@ -74,7 +74,17 @@ const MACHINE: Table = Table::new(
             "whether the machine must have an IOMMU (VT-d): without one, no device on the PCI bus is handed out. `run` starts a \
              machine that has it. A machine's IOMMU is used in any case",
         ),
+        Key::new("node", Kind::Tables(&NODE), "one of all CPUs and all memory", "NUMA nodes, numbered from 0"),
         Key::new("device", Kind::Named(&DEVICE), "", "devices that are not built in, or described otherwise"),
+    ],
+);
+
+const NODE: Table = Table::new(
+    "machine.node",
+    "A NUMA node: memory, and the CPUs that are near to it.",
+    &[
+        Key::required("memory", Kind::Size, "its memory, in whole MiB; behind that of the node before"),
+        Key::new("cpus", CPUS, "none", "its CPUs").example("[0]"),
     ],
 );
 
@@ -234,6 +244,7 @@ const MEMORY: Table = Table::new(
         Key::required("size", Kind::Size, "how much it is, at most 64 GiB"),
         Key::new("read_only", Kind::Boolean, "`false`", "whether it is mapped read-only"),
         Key::new("dma", Kind::Boolean, "`false`", "whether they learn its physical address, to give it to a device"),
+        Key::new("node", NODES, "any", "the NUMA node that it comes from"),
         Key::new(
             "physical",
             Kind::Integer(0, MAX),

@@ -19,9 +19,11 @@ pub(super) fn subject(manifest: &Manifest, subject: Model<'_>) -> Subject {
             SubjectKind::Partition,
             partition.program.as_ref().map_or_else(String::new, |program| program.value.clone()),
             memory_of_partition(manifest, partition),
-            facts(partition.restart.policy, partition.watchdog_us.as_ref().map(|watchdog| watchdog.value)),
+            facts(subject),
         ),
-        Model::Guest(guest) => (SubjectKind::Guest, started(guest), memory_of_guest(guest), facts_of_guest(guest)),
+        Model::Guest(guest) => {
+            (SubjectKind::Guest, started(guest), memory_of_guest(guest), facts_of_guest(subject, guest))
+        }
     };
     Subject {
         name: name.to_owned(),
@@ -97,21 +99,24 @@ fn short(reference: &str) -> &str {
     }
 }
 
-fn facts(restart: Restart, watchdog_us: Option<u64>) -> Vec<String> {
+fn facts(subject: Model<'_>) -> Vec<String> {
     let mut facts = Vec::new();
-    match restart {
+    match subject.restart().policy {
         Restart::Never => {}
         Restart::Always => facts.push("restarts".to_owned()),
         Restart::Limit(limit) => facts.push(format!("restarts {limit} times")),
     }
-    if let Some(watchdog) = watchdog_us {
-        facts.push(format!("watchdog {}", show_time(watchdog)));
+    if let Some(node) = subject.node() {
+        facts.push(format!("NUMA node {}", node.value));
+    }
+    if let Some(watchdog) = subject.watchdog_us() {
+        facts.push(format!("watchdog {}", show_time(watchdog.value)));
     }
     facts
 }
 
-fn facts_of_guest(guest: &Guest) -> Vec<String> {
-    let mut facts = facts(guest.restart.policy, None);
+fn facts_of_guest(subject: Model<'_>, guest: &Guest) -> Vec<String> {
+    let mut facts = facts(subject);
     if guest.paging.as_ref().is_some_and(|paging| paging.value == "shadow") {
         facts.push(format!("shadow tables: {}", show_size(guest.shadow_memory.value)));
     }

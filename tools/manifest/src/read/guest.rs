@@ -1,7 +1,7 @@
 //! `[guest.NAME]` and its disks.
 
 use super::{console, partition::inject, restart, schedule, table::TableReader};
-use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Network, monitor_heap};
+use crate::model::{Disk, Guest, Located, MAX_SHADOW_MEMORY, Msr, MsrRead, Network, monitor_heap};
 use bulkhead_plan::{Disk as PlanDisk, NetworkPort as PlanPort};
 
 /// Most bytes behind a frame's header, unless the manifest says otherwise (IEEE 802.3, 3.2.7).
@@ -22,9 +22,11 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
     let monitor_heap = monitor_heap(&disks);
     let monitor = table.string("monitor");
     let firmware = table.string("firmware");
+    let (without, msrs) = table.table("cpu").map(|cpu| processors(&cpu)).unwrap_or_default();
     let guest = Guest {
         name: Located::new(table.name.clone(), table.span.clone()),
         memory: table.require("memory", TableReader::size),
+        node: table.integer("node"),
         cpus,
         cpus_span: cpus_field.map_or_else(|| table.span.clone(), |field| field.span),
         schedule: schedule(&table),
@@ -38,11 +40,13 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
         command_line: table.string("command_line"),
         firmware,
         hpet: table.boolean("hpet", false),
-        without: table.table("cpu").map(|cpu| without(&cpu)).unwrap_or_default(),
+        without,
+        msrs,
         statistics: table.boolean("statistics", false),
         paging: table.string("paging"),
         shadow_memory: table.size("shadow_memory").unwrap_or_else(|| table.default(shadow_memory)),
         restart: restart(&table),
+        watchdog_us: table.time("watchdog"),
         inject: table.table("inject").map(|table| inject(&table)),
         console: console(&table),
         must_finish: table.boolean("must_finish", true),
@@ -56,10 +60,29 @@ pub(super) fn guest(table: TableReader<'_, '_>) -> Guest {
 }
 
 /// `cpu`: what its processors are like.
-fn without(table: &TableReader<'_, '_>) -> Vec<Located<String>> {
+fn processors(table: &TableReader<'_, '_>) -> (Vec<Located<String>>, Vec<Msr>) {
     let without = table.strings("without");
+    let msrs = table.tables("msr").into_iter().map(msr).collect();
     table.finish();
-    without
+    (without, msrs)
+}
+
+fn msr(table: TableReader<'_, '_>) -> Msr {
+    let is_text = table.field("read").is_some_and(|field| field.as_str().is_some());
+    let read = if is_text {
+        table.string("read").map(MsrRead::Word)
+    } else {
+        table.integer("read").map(|constant| MsrRead::Constant(constant.value))
+    };
+    let msr = Msr {
+        span: table.span.clone(),
+        name: table.string("name"),
+        number: table.integer("number"),
+        read,
+        write: table.string("write"),
+    };
+    table.finish();
+    msr
 }
 
 fn disk(table: TableReader<'_, '_>) -> Disk {

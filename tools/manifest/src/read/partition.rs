@@ -14,6 +14,7 @@ pub(super) fn partition(table: TableReader<'_, '_>) -> Partition {
         cpu: table.integer("cpu").unwrap_or_else(|| table.default(0)),
         schedule: schedule(&table),
         heap: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_HEAP)),
+        node: table.integer("node"),
         stack: table.size("stack").unwrap_or_else(|| table.default(layout::STACK_BYTES)),
         devices: table.strings("devices"),
         restart: restart(&table),

@@ -41,6 +41,7 @@ pub(super) fn memory(table: TableReader<'_, '_>) -> Memory {
         partitions: table.require("partitions", |table, key| Some(table.strings(key))),
         size: table.require("size", TableReader::size),
         physical: table.integer("physical"),
+        node: table.integer("node"),
         address: table.integer("address"),
         read_only: table.boolean("read_only", false),
         dma: table.boolean("dma", false),

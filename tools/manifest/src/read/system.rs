@@ -3,7 +3,7 @@
 use super::table::TableReader;
 use crate::{
     machine::{self, Device, InterruptLine, PortRange},
-    model::{EndCondition, Located, Machine, System},
+    model::{EndCondition, Located, Machine, Node, System},
     pci::{DEFAULT_VECTORS, PciDevice, Selection},
 };
 
@@ -64,6 +64,7 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
             memory: root.default(DEFAULT_MEMORY),
             disk: None,
             iommu: false,
+            nodes: Vec::new(),
             devices,
         };
     };
@@ -76,10 +77,18 @@ pub(super) fn machine(root: &TableReader<'_, '_>) -> Machine {
         memory: table.size("memory").unwrap_or_else(|| table.default(DEFAULT_MEMORY)),
         disk: table.size("disk"),
         iommu: table.boolean("iommu", false),
+        nodes: table.tables("node").into_iter().map(node).collect(),
         devices,
     };
     table.finish();
     machine
+}
+
+fn node(table: TableReader<'_, '_>) -> Node {
+    let node =
+        Node { span: table.span.clone(), memory: table.require("memory", TableReader::size), cpus: table.cpus("cpus") };
+    table.finish();
+    node
 }
 
 fn device(table: TableReader<'_, '_>) -> Device {
