@@ -84,33 +84,32 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         core::mem::take(&mut self.signal)
     }
 
-    /// Obeys the monitor's commands.
+    /// Obeys the monitor's next command. It gives no other before the answer; one that does, again and again, has no more than its turn.
     pub(crate) fn obey(&mut self) {
-        while let Some(command) = self.channel.next_command() {
-            match command {
-                Command::Reset => {
-                    self.forget_queues();
-                    // The device may be writing to the guest's memory: then the reset is done when it has finished.
-                    self.reset_wanted = true;
-                }
-                Command::Configure(configuration) => {
-                    let done = self.configure(&configuration, false);
-                    self.acknowledge(done);
-                }
-                // The monitor had told the last life, and this one took it for its own: it is told twice.
-                Command::Resume(_) if self.queues.iter().any(Option::is_some) => self.acknowledge(true),
-                Command::Resume(configuration) => {
-                    let done = self.configure(&configuration, true);
-                    self.acknowledge(done);
-                    if done {
-                        // Answers of the last life may not have been told.
-                        for (index, _) in self.queues.iter().enumerate().filter(|(_, queue)| queue.is_some()) {
-                            self.signal |= self.channel.raise(Interrupts::queue(index));
-                        }
+        match self.channel.next_command() {
+            Some(Command::Reset) => {
+                self.forget_queues();
+                // The device may be writing to the guest's memory: then the reset is done when it has finished.
+                self.reset_wanted = true;
+            }
+            Some(Command::Configure(configuration)) => {
+                let done = self.configure(&configuration, false);
+                self.acknowledge(done);
+            }
+            // The monitor had told the last life, and this one took it for its own: it is told twice.
+            Some(Command::Resume(_)) if self.queues.iter().any(Option::is_some) => self.acknowledge(true),
+            Some(Command::Resume(configuration)) => {
+                let done = self.configure(&configuration, true);
+                self.acknowledge(done);
+                if done {
+                    // Answers of the last life may not have been told.
+                    for (index, _) in self.queues.iter().enumerate().filter(|(_, queue)| queue.is_some()) {
+                        self.signal |= self.channel.raise(Interrupts::queue(index));
                     }
                 }
-                Command::Refused(_) => self.acknowledge(false),
             }
+            Some(Command::Refused(_)) => self.acknowledge(false),
+            None => {}
         }
         self.finish_reset();
     }

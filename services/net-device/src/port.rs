@@ -138,24 +138,23 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         core::mem::take(&mut self.signal)
     }
 
-    /// Obeys the monitor's commands.
+    /// Obeys the monitor's next command. It gives no other before the answer; one that does, again and again, has no more than its turn.
     pub(crate) fn obey(&mut self) {
-        while let Some(command) = self.channel.next_command() {
-            let done = match command {
-                Command::Reset => {
-                    self.queues = None;
-                    self.signal |= self.channel.set_needs_reset(false);
-                    true
-                }
-                Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
-                // The monitor had told the last life, and this one took it for its own: it is told twice.
-                Command::Resume(_) if self.queues.is_some() => true,
-                Command::Resume(configuration) => self.configure(&configuration, true),
-                Command::Refused(_) => false,
-            };
-            self.channel.acknowledge(done);
-            self.signal = true;
-        }
+        let Some(command) = self.channel.next_command() else { return };
+        let done = match command {
+            Command::Reset => {
+                self.queues = None;
+                self.signal |= self.channel.set_needs_reset(false);
+                true
+            }
+            Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
+            // The monitor had told the last life, and this one took it for its own: it is told twice.
+            Command::Resume(_) if self.queues.is_some() => true,
+            Command::Resume(configuration) => self.configure(&configuration, true),
+            Command::Refused(_) => false,
+        };
+        self.channel.acknowledge(done);
+        self.signal = true;
     }
 
     /// A frame is taken and given back in one step, so that a restart finds none in flight.
