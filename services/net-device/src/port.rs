@@ -71,8 +71,8 @@ struct Queues {
 pub(crate) enum Taken {
     /// There is none, or none may be sent now.
     Nothing,
-    /// There was one that is not passed on.
-    Dropped,
+    /// There was one that is not passed on, of which so many bytes were copied.
+    Dropped { length: usize },
     /// It is in the buffer.
     Frame { header: Header, length: usize, addresses: Addresses, vlan: Option<Vlan> },
 }
@@ -241,22 +241,22 @@ impl<'a, M: GuestMemory> Port<'a, M> {
                 match Addresses::of(frame).filter(|addresses| addresses.source == self.offer.mac) {
                     None => {
                         drops.source += 1;
-                        Taken::Dropped
+                        Taken::Dropped { length }
                     }
                     Some(_) if vlan.is_some() && is_tagged(frame) => {
                         drops.tag += 1;
-                        Taken::Dropped
+                        Taken::Dropped { length }
                     }
                     Some(addresses) => Taken::Frame { header, length, addresses, vlan },
                 }
             }
             Err(HeaderError::Length) => {
                 drops.length += 1;
-                Taken::Dropped
+                Taken::Dropped { length: length.unwrap_or(0) }
             }
             Err(HeaderError::Offload) => {
                 drops.header += 1;
-                Taken::Dropped
+                Taken::Dropped { length: length.unwrap_or(0) }
             }
         })
     }

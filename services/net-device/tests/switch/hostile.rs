@@ -31,3 +31,19 @@ fn a_monitor_that_commands_without_end_has_no_more_than_its_turn() {
     // The reset that the monitor begins with was given up for it.
     assert_eq!(words[8].load(Relaxed) as u32, 2, "one command is answered");
 }
+
+#[test]
+fn who_sends_trains_has_no_more_of_the_switch_than_who_sends_frames() {
+    let mut world = world(3, both_ways(&[(0, 2), (1, 2)]), 0, ALL, BUFFER_BYTES as u32);
+    let receiver = world.guests[2].mac;
+    let train = world.frame(0, receiver, 60_000);
+    let header = Header { checksum: Some((34, 16)), segments: Some((1448, 66)) };
+    for _ in 0..3 {
+        world.guests[0].send(header.to_bytes(0), &train);
+    }
+    let frame = world.frame(1, receiver, 100);
+    world.guests[1].send(NONE, &frame);
+    world.run();
+    let lengths: Vec<_> = world.guests[2].receive().iter().map(|(_, frame)| frame.len()).collect();
+    assert_eq!(lengths, [60_000, 100, 60_000, 60_000]);
+}
