@@ -6,7 +6,7 @@ use crate::frame::{Addresses, Mac};
 use crate::header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
 use crate::vlan::{Vlan, is_tagged};
 use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, PublishError};
-use bulkhead_virtio::{Chain, GuestMemory, Queue, QueueError, cut};
+use bulkhead_virtio::{Chain, GuestMemory, MAX_DESCRIPTORS, Queue, QueueError, cut};
 
 /// Most buffers for one frame: as many of 1,536 bytes as a train of segments takes, and some more.
 const MAX_BUFFERS: usize = 48;
@@ -370,9 +370,12 @@ fn buffers_for(
     needed: usize,
     most: usize,
 ) -> Result<Option<u16>, QueueError> {
-    let (mut room, mut count) = (0u64, 0u16);
-    while room < needed as u64 && usize::from(count) < most && queue.take_into(memory, chain)? {
+    let (mut room, mut count, mut walked) = (0u64, 0u16, 0);
+    // A driver that cuts its buffers to pieces has others wait for no more than one long chain.
+    let may_go_on = |count: u16, walked| usize::from(count) < most && walked < MAX_DESCRIPTORS;
+    while room < needed as u64 && may_go_on(count, walked) && queue.take_into(memory, chain)? {
         room += chain.writable().iter().map(|segment| u64::from(segment.length)).sum::<u64>();
+        walked += chain.readable().len() + chain.writable().len();
         count += 1;
     }
     queue.untake(count);
