@@ -28,8 +28,6 @@ pub struct Disk<'a, M> {
     queues: [Option<GuestQueue<'a>>; MAX_QUEUES],
     /// Places for requests; as many as the drive may work on for this disk.
     transfers: Vec<Transfer>,
-    /// Requests of an earlier life that are to be done again: queue and head.
-    again: Vec<(usize, u16)>,
     /// The monitor waits for a reset to be acknowledged.
     reset_wanted: bool,
     /// The monitor has to be signalled.
@@ -57,7 +55,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             limits,
             queues: Default::default(),
             transfers: Vec::new(),
-            again: Vec::new(),
             reset_wanted: false,
             signal: true,
             next_queue: 0,
@@ -121,7 +118,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
 
     fn forget_queues(&mut self) {
         self.queues = Default::default();
-        self.again.clear();
         for index in 0..MAX_QUEUES {
             if let Some(record) = self.channel.in_flight(index) {
                 record.clear();
@@ -157,15 +153,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
                 return false;
             }
         }
-        if resumed {
-            let open = self.queues.iter().enumerate().filter_map(|(index, queue)| Some((index, queue.as_ref()?)));
-            self.again = open.flat_map(|(index, queue)| queue.left_open().map(move |head| (index, head))).collect();
-            for (index, _) in &self.again {
-                if let Some(Some(queue)) = self.queues.get_mut(*index) {
-                    queue.open += 1;
-                }
-            }
-        }
         self.queues.iter().any(Option::is_some)
     }
 
@@ -194,13 +181,13 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         let Some(transfer) = self.transfers.get_mut(place) else {
             return Ok(Next::Nothing);
         };
-        if let Some((index, head)) = self.again.pop() {
-            if let Some(Some(queue)) = self.queues.get(index) {
-                queue.queue.walk(&self.memory, head, &mut transfer.chain)?;
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if let Some(queue) = queue
+                && queue.take_again(&self.memory, &mut transfer.chain)?
+            {
                 transfer.queue = index;
                 return self.begin(place, offline, now);
             }
-            return Ok(Next::Answered);
         }
         for step in 0..MAX_QUEUES {
             let index = (self.next_queue + step) % MAX_QUEUES;
