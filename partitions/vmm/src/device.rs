@@ -55,7 +55,7 @@ impl DeviceLink {
     /// The link over `channel`, or to a data plane that is here and uses the channel itself; nothing if its memory is too small.
     pub fn new(channel: &program::Channel, copied: Option<CopiedDisk>) -> Option<Self> {
         let words = copied.as_ref().map_or(channel.words(), |disk| disk.page);
-        Some(Self {
+        let mut link = Self {
             monitor: MonitorSide::attach(words).ok()?,
             peer: channel.peer,
             signal: channel.signal,
@@ -66,11 +66,19 @@ impl DeviceLink {
             configuring: false,
             choice: None,
             copied,
-        })
+        };
+        // To attach is to reset.
+        link.tell();
+        link.serve();
+        Some(link)
     }
 
-    /// The device, as soon as the service offers one that makes sense.
+    /// The device, as soon as the service offers one that makes sense, and has obeyed: what it still did for an earlier life of this program
+    /// would get into the next guest's memory.
     pub fn offered(&mut self) -> Option<Device> {
+        if self.monitor.outcome() == Outcome::Pending {
+            return None;
+        }
         let (generation, description) = self.monitor.description()?.ok()?;
         self.generation = Some(generation);
         Some(device_of(&description))

@@ -86,7 +86,8 @@ impl<'a, B: Doorbell> BlockClient<'a, B> {
             commands: [None; DEPTH as usize],
         };
         client.generation = client.monitor.generation();
-        client.reset();
+        // To attach is to reset.
+        client.doorbell.ring();
         Some(client)
     }
 

@@ -28,8 +28,6 @@ pub struct Disk<'a, M> {
     queues: [Option<GuestQueue<'a>>; MAX_QUEUES],
     /// Places for requests; as many as the drive may work on for this disk.
     transfers: Vec<Transfer>,
-    /// Requests of an earlier life that are to be done again: queue and head.
-    again: Vec<(usize, u16)>,
     /// The monitor waits for a reset to be acknowledged.
     reset_wanted: bool,
     /// What the monitor has to be told.
@@ -57,7 +55,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
             limits,
             queues: Default::default(),
             transfers: Vec::new(),
-            again: Vec::new(),
             reset_wanted: false,
             signals: Signals::LOOK,
             next_queue: 0,
@@ -90,33 +87,32 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         core::mem::take(&mut self.signals)
     }
 
-    /// Obeys the monitor's commands.
+    /// Obeys the monitor's next command. It gives no other before the answer; one that does, again and again, has no more than its turn.
     pub(crate) fn obey(&mut self) {
-        while let Some(command) = self.channel.next_command() {
-            match command {
-                Command::Reset => {
-                    self.forget_queues();
-                    // The device may be writing to the guest's memory: then the reset is done when it has finished.
-                    self.reset_wanted = true;
-                }
-                Command::Configure(configuration) => {
-                    let done = self.configure(&configuration, false);
-                    self.acknowledge(done);
-                }
-                // The monitor had told the last life, and this one took it for its own: it is told twice.
-                Command::Resume(_) if self.queues.iter().any(Option::is_some) => self.acknowledge(true),
-                Command::Resume(configuration) => {
-                    let done = self.configure(&configuration, true);
-                    self.acknowledge(done);
-                    if done {
-                        // Answers of the last life may not have been told.
-                        for (index, _) in self.queues.iter().enumerate().filter(|(_, queue)| queue.is_some()) {
-                            self.signals |= self.channel.raise(Interrupts::queue(index));
-                        }
+        match self.channel.next_command() {
+            Some(Command::Reset) => {
+                self.forget_queues();
+                // The device may be writing to the guest's memory: then the reset is done when it has finished.
+                self.reset_wanted = true;
+            }
+            Some(Command::Configure(configuration)) => {
+                let done = self.configure(&configuration, false);
+                self.acknowledge(done);
+            }
+            // The monitor had told the last life, and this one took it for its own: it is told twice.
+            Some(Command::Resume(_)) if self.queues.iter().any(Option::is_some) => self.acknowledge(true),
+            Some(Command::Resume(configuration)) => {
+                let done = self.configure(&configuration, true);
+                self.acknowledge(done);
+                if done {
+                    // Answers of the last life may not have been told.
+                    for (index, _) in self.queues.iter().enumerate().filter(|(_, queue)| queue.is_some()) {
+                        self.signals |= self.channel.raise(Interrupts::queue(index));
                     }
                 }
-                Command::Refused(_) => self.acknowledge(false),
             }
+            Some(Command::Refused(_)) => self.acknowledge(false),
+            None => {}
         }
         self.finish_reset();
     }
@@ -128,7 +124,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
 
     fn forget_queues(&mut self) {
         self.queues = Default::default();
-        self.again.clear();
         for index in 0..MAX_QUEUES {
             if let Some(record) = self.channel.in_flight(index) {
                 record.clear();
@@ -164,15 +159,6 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
                 return false;
             }
         }
-        if resumed {
-            let open = self.queues.iter().enumerate().filter_map(|(index, queue)| Some((index, queue.as_ref()?)));
-            self.again = open.flat_map(|(index, queue)| queue.left_open().map(move |head| (index, head))).collect();
-            for (index, _) in &self.again {
-                if let Some(Some(queue)) = self.queues.get_mut(*index) {
-                    queue.open += 1;
-                }
-            }
-        }
         self.queues.iter().any(Option::is_some)
     }
 
@@ -201,13 +187,13 @@ impl<'a, M: GuestMemory> Disk<'a, M> {
         let Some(transfer) = self.transfers.get_mut(place) else {
             return Ok(Next::Nothing);
         };
-        if let Some((index, head)) = self.again.pop() {
-            if let Some(Some(queue)) = self.queues.get(index) {
-                queue.queue.walk(&self.memory, head, &mut transfer.chain)?;
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if let Some(queue) = queue
+                && queue.take_again(&self.memory, &mut transfer.chain)?
+            {
                 transfer.queue = index;
                 return self.begin(place, offline, now);
             }
-            return Ok(Next::Answered);
         }
         for step in 0..MAX_QUEUES {
             let index = (self.next_queue + step) % MAX_QUEUES;

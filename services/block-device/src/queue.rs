@@ -3,11 +3,35 @@
 //! The driver is interrupted when so many requests have been answered as are still open, or after some time, such as [`PATIENCE`]: a driver with one
 //! request learns of its end at once, one with many of half of them together.
 
-use bulkhead_channel::{Configuration, InFlight};
+use bulkhead_channel::{Configuration, IN_FLIGHT_HEADS, InFlight};
 use bulkhead_virtio::{GuestMemory, Queue, QueueError, Reply, Status};
 
 /// How long an answer may wait for others before the driver is interrupted, in milliseconds.
 pub(crate) const PATIENCE: u64 = 20;
+
+/// A set of heads, a bit each: whatever the notes say, it takes no memory.
+#[derive(Default)]
+struct Heads([u64; IN_FLIGHT_HEADS as usize / 64]);
+
+impl Heads {
+    fn insert(&mut self, head: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(head / 64)) {
+            *word |= 1 << (head % 64);
+        }
+    }
+
+    fn len(&self) -> u16 {
+        // As many bits as there are heads.
+        self.0.iter().map(|word| word.count_ones()).sum::<u32>() as u16
+    }
+
+    fn take(&mut self) -> Option<u16> {
+        let (index, word) = (0..).zip(&mut self.0).find(|(_, word)| **word != 0)?;
+        let bit = word.trailing_zeros() as u16;
+        *word &= *word - 1;
+        Some(64 * index + bit)
+    }
+}
 
 /// What the driver was told about its doorbell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +48,8 @@ enum Doorbell {
 pub(crate) struct GuestQueue<'a> {
     pub(crate) queue: Queue,
     record: InFlight<'a>,
+    /// Requests of an earlier life that are to be done again.
+    again: Heads,
     doorbell: Doorbell,
     /// Requests taken and not answered.
     pub(crate) open: u16,
@@ -43,20 +69,28 @@ impl<'a> GuestQueue<'a> {
         memory: &impl GuestMemory,
     ) -> Option<Self> {
         let at = (*configuration.queues.get(index)?)?;
+        let mut again = Heads::default();
         let queue = if resumed {
             let fresh = Queue::resume(at, configuration.features, memory, 0).ok()?;
-            let open = record.recover(fresh.used()).count() as u16;
-            Queue::resume(at, configuration.features, memory, open).ok()?
+            record.recover(fresh.used()).for_each(|head| again.insert(head));
+            Queue::resume(at, configuration.features, memory, again.len()).ok()?
         } else {
             record.clear();
             Queue::new(at, configuration.features, memory).ok()?
         };
-        Some(Self { queue, record, doorbell: Doorbell::Unsaid, open: 0, untold: 0, since: 0 })
+        let open = again.len();
+        Some(Self { queue, record, again, doorbell: Doorbell::Unsaid, open, untold: 0, since: 0 })
     }
 
-    /// Heads that an earlier life of the service left open.
-    pub(crate) fn left_open(&self) -> impl Iterator<Item = u16> + use<> {
-        self.record.recover(self.queue.used())
+    /// The next request that an earlier life of the service left open, into `chain`; false if there is none.
+    pub(crate) fn take_again(
+        &mut self,
+        memory: &impl GuestMemory,
+        chain: &mut bulkhead_virtio::Chain,
+    ) -> Result<bool, QueueError> {
+        let Some(head) = self.again.take() else { return Ok(false) };
+        self.queue.walk(memory, head, chain)?;
+        Ok(true)
     }
 
     /// Takes the next chain; false if there is none.

@@ -21,7 +21,8 @@
 //!    device-specific configuration changes; the emulator then asks for an interrupt of the configuration.
 //! 2. The monitor writes words 25 and up, then the command word with the next sequence number, and signals the emulator. It
 //!    gives no other command before the acknowledgement: until then, a reset is not finished and the device status that the guest
-//!    reads stays as it was.
+//!    reads stays as it was. Its first command in each of its lives is a reset, and the memory that it shares with the emulator is not
+//!    used before that is acknowledged: an earlier life may have ended while its queues were in use.
 //! 3. The emulator reads the command once, checks it, obeys, writes the acknowledgement and signals the monitor. A command comes
 //!    before the doorbells that arrive with it, since the guest rings only after the monitor let it go on.
 //! 4. For used buffers the emulator sets an interrupt bit and signals the monitor, if the bit was not set already. The first queues may have
@@ -287,11 +288,14 @@ pub struct MonitorSide<'a> {
 pub struct Generation(u64);
 
 impl<'a> MonitorSide<'a> {
-    /// Takes the monitor's side of the channel in `words`. A monitor that was restarted should begin with a reset.
+    /// Takes the monitor's side of the channel in `words`, and gives a reset: an earlier life of the monitor may have left queues in use.
+    /// The emulator has to be signalled. Until it has answered, it may use them.
     pub fn attach(words: &'a [AtomicU64]) -> Result<Self, TooSmall> {
         let page = Page::new(words)?;
         let (sequence, _) = unpack(page.0[COMMAND].load(Relaxed));
-        Ok(Self { page, sequence })
+        let mut monitor = Self { page, sequence };
+        monitor.reset();
+        Ok(monitor)
     }
 
     /// The emulator's present generation; `None` while there is no device.

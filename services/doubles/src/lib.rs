@@ -1,4 +1,4 @@
-//! What tests of emulators have in the place of a guest's memory ([`FlatMemory`], [`WordMemory`]) and of the time ([`Time`]).
+//! What tests of emulators have in the place of a guest's memory ([`FlatMemory`], [`WordMemory`], [`Watched`]) and of the time ([`Time`]).
 //!
 //! Owns: memory that behaves as [`GuestMemory`] demands, and a clock that is set. Must never: be part of a program.
 #![forbid(unsafe_code)]
@@ -127,6 +127,41 @@ impl GuestMemory for WordMemory {
     fn translate(&self, address: u64, length: u64) -> Result<PhysicalSegment, OutsideMemory> {
         self.check(address, length)?;
         Ok(PhysicalSegment { address: self.base + address, length })
+    }
+}
+
+/// Memory of whose every use somebody is told first: who counts uses, or does meanwhile what a guest or its monitor could.
+pub struct Watched<M, F> {
+    /// The memory.
+    pub memory: M,
+    /// Is told.
+    pub watch: F,
+}
+
+impl<M: GuestMemory, F: Fn()> GuestMemory for Watched<M, F> {
+    fn read(&self, address: u64, destination: &mut [u8]) -> Result<(), OutsideMemory> {
+        (self.watch)();
+        self.memory.read(address, destination)
+    }
+
+    fn write(&self, address: u64, source: &[u8]) -> Result<(), OutsideMemory> {
+        (self.watch)();
+        self.memory.write(address, source)
+    }
+
+    fn load_u16(&self, address: u64) -> Result<u16, OutsideMemory> {
+        (self.watch)();
+        self.memory.load_u16(address)
+    }
+
+    fn store_u16(&self, address: u64, value: u16) -> Result<(), OutsideMemory> {
+        (self.watch)();
+        self.memory.store_u16(address, value)
+    }
+
+    fn translate(&self, address: u64, length: u64) -> Result<PhysicalSegment, OutsideMemory> {
+        (self.watch)();
+        self.memory.translate(address, length)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::frame::{Addresses, Mac};
 use crate::header::{HEADER_BYTES, Header, HeaderError, MAX_TRAIN};
 use crate::vlan::{Vlan, is_tagged};
 use bulkhead_channel::{AtomicU64, Command, Configuration, EmulatorSide, Interrupts, PublishError, Signals};
-use bulkhead_virtio::{Chain, GuestMemory, Queue, QueueError, cut};
+use bulkhead_virtio::{Chain, GuestMemory, MAX_DESCRIPTORS, Queue, QueueError, cut};
 
 /// Most buffers for one frame: as many of 1,536 bytes as a train of segments takes, and some more.
 const MAX_BUFFERS: usize = 48;
@@ -71,8 +71,8 @@ struct Queues {
 pub(crate) enum Taken {
     /// There is none, or none may be sent now.
     Nothing,
-    /// There was one that is not passed on.
-    Dropped,
+    /// There was one that is not passed on, of which so many bytes were copied.
+    Dropped { length: usize },
     /// It is in the buffer.
     Frame { header: Header, length: usize, addresses: Addresses, vlan: Option<Vlan> },
 }
@@ -144,24 +144,23 @@ impl<'a, M: GuestMemory> Port<'a, M> {
         core::mem::take(&mut self.signals)
     }
 
-    /// Obeys the monitor's commands.
+    /// Obeys the monitor's next command. It gives no other before the answer; one that does, again and again, has no more than its turn.
     pub(crate) fn obey(&mut self) {
-        while let Some(command) = self.channel.next_command() {
-            let done = match command {
-                Command::Reset => {
-                    self.queues = None;
-                    self.signals |= self.channel.set_needs_reset(false);
-                    true
-                }
-                Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
-                // The monitor had told the last life, and this one took it for its own: it is told twice.
-                Command::Resume(_) if self.queues.is_some() => true,
-                Command::Resume(configuration) => self.configure(&configuration, true),
-                Command::Refused(_) => false,
-            };
-            self.channel.acknowledge(done);
-            self.signals |= Signals::LOOK;
-        }
+        let Some(command) = self.channel.next_command() else { return };
+        let done = match command {
+            Command::Reset => {
+                self.queues = None;
+                self.signals |= self.channel.set_needs_reset(false);
+                true
+            }
+            Command::Configure(configuration) => self.queues.is_none() && self.configure(&configuration, false),
+            // The monitor had told the last life, and this one took it for its own: it is told twice.
+            Command::Resume(_) if self.queues.is_some() => true,
+            Command::Resume(configuration) => self.configure(&configuration, true),
+            Command::Refused(_) => false,
+        };
+        self.channel.acknowledge(done);
+        self.signals |= Signals::LOOK;
     }
 
     /// A frame is taken and given back in one step, so that a restart finds none in flight.
@@ -248,22 +247,22 @@ impl<'a, M: GuestMemory> Port<'a, M> {
                 match Addresses::of(frame).filter(|addresses| addresses.source == self.offer.mac) {
                     None => {
                         drops.source += 1;
-                        Taken::Dropped
+                        Taken::Dropped { length }
                     }
                     Some(_) if vlan.is_some() && is_tagged(frame) => {
                         drops.tag += 1;
-                        Taken::Dropped
+                        Taken::Dropped { length }
                     }
                     Some(addresses) => Taken::Frame { header, length, addresses, vlan },
                 }
             }
             Err(HeaderError::Length) => {
                 drops.length += 1;
-                Taken::Dropped
+                Taken::Dropped { length: length.unwrap_or(0) }
             }
             Err(HeaderError::Offload) => {
                 drops.header += 1;
-                Taken::Dropped
+                Taken::Dropped { length: length.unwrap_or(0) }
             }
         })
     }
@@ -377,9 +376,12 @@ fn buffers_for(
     needed: usize,
     most: usize,
 ) -> Result<Option<u16>, QueueError> {
-    let (mut room, mut count) = (0u64, 0u16);
-    while room < needed as u64 && usize::from(count) < most && queue.take_into(memory, chain)? {
+    let (mut room, mut count, mut walked) = (0u64, 0u16, 0);
+    // A driver that cuts its buffers to pieces has others wait for no more than one long chain.
+    let may_go_on = |count: u16, walked| usize::from(count) < most && walked < MAX_DESCRIPTORS;
+    while room < needed as u64 && may_go_on(count, walked) && queue.take_into(memory, chain)? {
         room += chain.writable().iter().map(|segment| u64::from(segment.length)).sum::<u64>();
+        walked += chain.readable().len() + chain.writable().len();
         count += 1;
     }
     queue.untake(count);

@@ -1,7 +1,7 @@
 //! Where frames go.
 
 use crate::frame::{Mac, fill_checksum};
-use crate::header::{Header, MAX_FRAME};
+use crate::header::{Header, MAX_FRAME, MAX_TRAIN};
 use crate::policy::{MAX_PORTS, Policy};
 use crate::port::{Port, PortStatistics, Taken};
 use crate::train::Train;
@@ -14,6 +14,9 @@ use heapless::Vec;
 
 /// Frames of one port before the next port has its turn.
 pub const BURST: usize = 16;
+/// Bytes that are copied for one port before the next port has its turn, each receiver's apart: a train of segments, or a few frames for many.
+/// The last frame may go beyond it.
+const BURST_BYTES: usize = MAX_TRAIN;
 /// Rounds before events are looked at again.
 const ROUNDS: usize = 8;
 
@@ -171,10 +174,17 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
 
     /// Passes on the frames of one port; whether it had as many as it may have at a time.
     fn serve(&mut self, index: usize, now: u64) -> bool {
+        let mut copied = 0;
         for _ in 0..BURST {
+            if copied >= BURST_BYTES {
+                break;
+            }
             let (header, length, addresses, vlan) = match self.take(index, now) {
                 Taken::Nothing => return false,
-                Taken::Dropped => continue,
+                Taken::Dropped { length } => {
+                    copied += length;
+                    continue;
+                }
                 Taken::Frame { header, length, addresses, vlan } => (header, length, addresses, vlan),
             };
             let meant = self.meant(addresses.destination);
@@ -187,6 +197,7 @@ impl<'a, C: Clock, M: GuestMemory> Switch<'a, C, M> {
                 to &= !self.outside();
             }
             let passed = self.pass(header, length, vlan, to);
+            copied += length * (1 + to.count_ones() as usize);
             let statistics = match self.ports.get_mut(index) {
                 Some(port) => Some(&mut port.statistics),
                 None => self.uplink.as_mut().map(|uplink| &mut uplink.statistics),

@@ -48,7 +48,7 @@ impl<'a> Uplink<'a> {
         let drops = &mut self.statistics.dropped;
         let mut taken = Taken::Nothing;
         self.nic.receive(&mut |frame, _| {
-            taken = Taken::Dropped;
+            taken = Taken::Dropped { length: frame.len() };
             let Some(addresses) = Addresses::of(frame) else {
                 drops.length += 1;
                 return;

@@ -49,13 +49,16 @@ pub fn run(input: &mut Input<'_>) {
     let mut configuration = Configuration { features: FEATURES, ..Default::default() };
     configuration.queues[0] = Some(queue(0));
     configuration.queues[1] = Some(queue(1));
+    let mut monitors = Vec::new();
     for ((number, memory), words) in (0u8..).zip(&memories).zip(words) {
         let vlan = vlans[usize::from(number)];
         let mac = Mac([2, 0, 0, 0, 0, number]);
         let offer_of = CardOffer { mac, mtu: 1500, checksum: true, segmentation: true, link: true };
         let port = Port::publish(words, memory.clone(), offer_of, 0).expect("there is memory");
         assert!(switch.add(port.in_vlan(vlan)).is_ok());
-        MonitorSide::attach(words).expect("there is memory").configure(&configuration);
+        let mut monitor = MonitorSide::attach(words).expect("there is memory");
+        monitor.configure(&configuration);
+        monitors.push(monitor);
         for index in 0..16u16 {
             let descriptor = u128::from(0x4000 + u64::from(index) * 0x800) | 0x800 << 64 | 2 << 96;
             let _ = memory.write(16 * u64::from(index), &descriptor.to_le_bytes());
@@ -63,7 +66,7 @@ pub fn run(input: &mut Input<'_>) {
         }
     }
     assert!(switch.set_uplink(Uplink::new(&mut card)).is_ok());
-    let mut monitor = MonitorSide::attach(words[0]).expect("there is memory");
+    let mut monitor = monitors.swap_remove(0);
     while !input.is_empty() {
         match input.byte() % 7 {
             0 => drop(memories[0].write(input.below(0x2000), &input.number(8).to_le_bytes())),

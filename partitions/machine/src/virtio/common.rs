@@ -104,7 +104,7 @@ impl Common {
         *self = Self { generation: self.generation, ..Self::new(self.offer) };
     }
 
-    /// Changes the offer; the driver sees it from the next reset on.
+    /// Changes the offer, at once. What the driver has chosen stays until the next reset.
     pub fn set_offer(&mut self, offer: Offer) {
         self.offer = offer;
     }

@@ -51,10 +51,15 @@ pub struct VirtioPci {
     notified: u16,
 }
 
-fn offer_of(device: &Device) -> Offer {
+/// Queues of a device that have a notification port.
+fn queues_of(device: &Device, identity: &Identity) -> u16 {
+    device.queues.min((identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16).min(MAX_QUEUES as u16)
+}
+
+fn offer_of(device: &Device, identity: &Identity) -> Offer {
     Offer {
         features: device.features | VERSION_1,
-        queues: device.queues.min(MAX_QUEUES as u16),
+        queues: queues_of(device, identity),
         queue_size: 1 << device.queue_size.max(1).ilog2(),
     }
 }
@@ -81,7 +86,7 @@ impl VirtioPci {
             interrupt_line: 0,
             access: [0; 3],
             msix: MsiX::new(),
-            common: Common::new(offer_of(&device)),
+            common: Common::new(offer_of(&device, &identity)),
             isr: 0,
             doorbells: [None; MAX_QUEUES],
             reset_pending: false,
@@ -99,9 +104,10 @@ impl VirtioPci {
     }
 
     /// Exchanges the device for one of another shape (its emulator was restarted, or has changed its capacity), and tells the
-    /// driver that the configuration changed. Queue numbers and configuration size stay those of the first device.
+    /// driver that the configuration changed. It has no more queues than there are ports for: those and the configuration's size stay as they
+    /// were at first.
     pub fn set_device(&mut self, device: Device) {
-        self.common.set_offer(offer_of(&device));
+        self.common.set_offer(offer_of(&device, &self.identity));
         self.device = device;
         self.common.configuration_changed();
         self.raise_configuration();
@@ -159,7 +165,7 @@ impl VirtioPci {
     }
 
     fn queues(&self) -> u16 {
-        self.device.queues.min((self.identity.port_size / u32::from(NOTIFY_MULTIPLIER)) as u16).min(MAX_QUEUES as u16)
+        queues_of(&self.device, &self.identity)
     }
 
     /// The next thing to tell others; asked after every access of the guest until there is none.

@@ -168,6 +168,19 @@ fn interrupts_by_message() {
 }
 
 #[test]
+fn another_device_has_no_more_queues_than_there_are_ports() {
+    let mut function = enabled();
+    function.set_device(Device { queues: 8, ..device() });
+    assert_eq!(read(&mut function, 0x12, Width::Word), 2);
+    write(&mut function, 0x16, Width::Word, 2);
+    assert_eq!(read(&mut function, 0x18, Width::Word), 0, "there is no third queue");
+    function.set_device(Device { queues: 1, ..device() });
+    assert_eq!(read(&mut function, 0x12, Width::Word), 1);
+    function.set_device(device());
+    assert_eq!(read(&mut function, 0x12, Width::Word), 2);
+}
+
+#[test]
 fn interrupts_by_pin() {
     let mut function = enabled();
     function.raise(0);

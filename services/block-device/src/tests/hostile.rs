@@ -1,6 +1,7 @@
 //! What they may not: random attacks of a guest and its monitor.
 
 use super::*;
+use bulkhead_doubles::{FlatMemory, Watched};
 
 /// What a hostile guest does, together with a hostile monitor.
 enum Attack {
@@ -152,7 +153,28 @@ fn attack_and_check(seed: u64) {
     assert_eq!(world.guests[1].finished.pop_front(), Some((slot, 0, 513)));
     // And so is this one, after a reset.
     world.guests[0].monitor = MonitorSide::attach(world.words[0]).unwrap();
-    world.guests[0].monitor.reset();
     let _ = world.service.work();
     assert_eq!(world.guests[0].monitor.outcome(), Outcome::Done);
+}
+
+#[test]
+fn a_monitor_that_commands_without_end_has_no_more_than_its_turn() {
+    let words: &'static [AtomicU64] = Box::leak((0..512).map(|_| AtomicU64::new(0)).collect());
+    let bus = Bus::new(true);
+    let range =
+        DiskRange { name: "disk", first_sector: 0, sectors: 8, read_only: false, withheld: Withheld::default() };
+    // Its next command comes while the last one is obeyed: there is no memory for the queue.
+    let watch = || {
+        let given = words[24].fetch_add(1, Relaxed);
+        assert!(given as u32 <= 4, "the service does nothing but obey");
+    };
+    let memory = Watched { memory: FlatMemory::new(0, 0), watch };
+    let mut disk = Disk::publish(words, memory, range, service(&bus).information()).unwrap();
+    let mut choice = Configuration { features: FEATURES, ..Default::default() };
+    choice.queues[0] =
+        Some(QueueConfiguration { size: QUEUE_SIZE, descriptors: DESCRIPTORS, driver: DRIVER, device: DEVICE });
+    MonitorSide::attach(words).unwrap().configure(&choice);
+    disk.obey();
+    // The reset that the monitor begins with was given up for it.
+    assert_eq!(words[8].load(Relaxed) as u32, 2, "one command is answered");
 }

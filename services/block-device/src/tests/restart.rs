@@ -156,3 +156,23 @@ fn a_service_that_is_told_twice_to_go_on_goes_on() {
     assert!(world.guests[0].finished.is_empty());
     world.round_trip(0, 3, DATA, DATA + 512, 512);
 }
+
+/// A monitor that is started anew, as its guest is, finds no queue of the old guest's in use; requests under way end first.
+#[test]
+fn the_next_life_of_a_monitor_begins_with_a_device_that_is_as_new() {
+    let mut world = world(&[SECTORS], false);
+    world.start(FEATURES);
+    world.guests[0].request(0, 3, sector(DATA));
+    world.run(false);
+    let before = world.guests[0].ram.load_u16(DEVICE + 2).unwrap();
+    world.guests[0].monitor = MonitorSide::attach(world.words[0]).unwrap();
+    world.run(false);
+    assert_eq!(world.guests[0].monitor.outcome(), Outcome::Pending, "the drive still reaches the memory");
+    world.run(true);
+    assert_eq!(world.guests[0].monitor.outcome(), Outcome::Done);
+    assert_eq!(world.guests[0].ram.load_u16(DEVICE + 2).unwrap(), before, "nothing is given back");
+    world.guests[0].configure(FEATURES);
+    world.run(true);
+    assert_eq!(world.guests[0].monitor.outcome(), Outcome::Done);
+    world.round_trip(0, 5, DATA, DATA + 0x1000, 512);
+}

@@ -2,6 +2,7 @@
 
 mod card;
 mod guest;
+mod hostile;
 mod uplink;
 mod vlan;
 
