@@ -80,12 +80,12 @@ impl Neighbour {
 fn observe(neighbour: &Neighbour) -> (String, u64) {
     let text = fs::read_to_string(path("tests/manifests/interference.toml")).expect("the manifest");
     let (common, _) = text.split_once(NEIGHBOUR).expect("the neighbour's place");
-    observe_in(&format!("{common}{}", neighbour.table()))
+    observe_in("interference.toml", &format!("{common}{}", neighbour.table()))
 }
 
-/// The same with a whole manifest.
-fn observe_in(text: &str) -> (String, u64) {
-    let manifest = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interference.toml");
+/// The same with a whole manifest, written to a file of this name.
+fn observe_in(file: &str, text: &str) -> (String, u64) {
+    let manifest = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
     fs::write(&manifest, text).expect("to write a manifest");
     let outcome = run(manifest.to_str().expect("a name"), Backend::Bochs, &[]).expect_status(0);
     // A line that its window's end cuts is shown as far as it goes, and then whole.
@@ -154,7 +154,7 @@ fn each_ready_neighbour_delays_a_window_by_a_bounded_time() {
     let before = common.replace("start = \"3 ms\", length = \"4 ms\"", "start = \"1 ms\", length = \"1 ms\"");
     assert_ne!(before, common);
     let common = before.replace("[\"neighbour\", \"other\"]", &format!("{names:?}"));
-    let (_, latest) = observe_in(&format!("{common}{tables}"));
+    let (_, latest) = observe_in("many-neighbours.toml", &format!("{common}{tables}"));
     eprintln!("{NEIGHBOURS} ready neighbours: windows at most {latest} late");
     assert!(latest <= LATEST + (NEIGHBOURS - 4) * 400, "{latest}");
     // They are there.
