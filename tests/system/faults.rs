@@ -149,9 +149,15 @@ fn every_partition_fails_in_every_way_and_the_others_go_on() {
         let pause = last.split("longest pause ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
         assert!(pause.is_some_and(|pause| pause < LONGEST_PAUSE), "{fault}: {outcome}");
         assert!(!last.contains(" 0 new servers"), "{fault}: {outcome}");
-        // Memory is used up, and capabilities are not for who was given none to pass on.
+        // Memory is used up; so are the slots of who was given a capability to make others of, and of nobody else.
         let exhausted = "client| exhausted: 262144 bytes of heap, 0 new capabilities, then Some(MissingRight)";
         assert_eq!(serial.contains(exhausted), fault == "exhaust", "{outcome}");
+        // (The drive may have been stopped while it printed; then its last words are lost.)
+        let made = outcome.lines_of("server").iter().find_map(|line| {
+            let rest = line.strip_suffix(" new capabilities, then Some(SlotOutOfRange)")?;
+            rest.rsplit_once(' ')?.1.parse::<u64>().ok()
+        });
+        assert_eq!(made.is_some_and(|made| made > 0), fault == "exhaust", "{outcome}");
         outcome
             .expect_in_order(&["server| the peer of channel talk is in generation 1"])
             .expect_in_order(&["partition client has finished: all answers were right"])

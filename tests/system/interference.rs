@@ -80,14 +80,19 @@ impl Neighbour {
 fn observe(neighbour: &Neighbour) -> (String, u64) {
     let text = fs::read_to_string(path("tests/manifests/interference.toml")).expect("the manifest");
     let (common, _) = text.split_once(NEIGHBOUR).expect("the neighbour's place");
-    let manifest = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interference.toml");
-    fs::write(&manifest, format!("{common}{}", neighbour.table())).expect("to write a manifest");
+    observe_in("interference.toml", &format!("{common}{}", neighbour.table()))
+}
+
+/// The same with a whole manifest, written to a file of this name.
+fn observe_in(file: &str, text: &str) -> (String, u64) {
+    let manifest = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+    fs::write(&manifest, text).expect("to write a manifest");
     let outcome = run(manifest.to_str().expect("a name"), Backend::Bochs, &[]).expect_status(0);
     // A line that its window's end cuts is shown as far as it goes, and then whole.
     let lines = outcome.lines_of("observer");
     let find = |after: &str| {
         let rest = lines.iter().rev().find_map(|line| line.split_once(after)).map(|(_, rest)| rest);
-        rest.unwrap_or_else(|| panic!("{}: {outcome}", neighbour.name()))
+        rest.unwrap_or_else(|| panic!("{outcome}"))
     };
     let (latest, _) = find(" median, ").split_once(' ').expect("a number");
     (find("200 windows, hash ").to_owned(), latest.parse().expect("a number"))
@@ -128,6 +133,32 @@ fn served(manifest: &str, after: &str) -> Option<u64> {
     let rest = lines.iter().rev().find_map(|line| line.split_once(after)).map(|(_, rest)| rest);
     let number = rest.and_then(|rest| rest.split_once(' ')).and_then(|(number, _)| number.parse().ok());
     Some(number.unwrap_or_else(|| panic!("{outcome}")))
+}
+
+/// The time until a window begins grows with the threads that are ready when the one before it ends, and not by more than is said.
+#[test]
+fn each_ready_neighbour_delays_a_window_by_a_bounded_time() {
+    const NEIGHBOURS: u64 = 12;
+    if !has(Backend::Bochs) {
+        return;
+    }
+    let names: Vec<_> = (0..NEIGHBOURS).map(|number| format!("neighbour{number}")).collect();
+    let tables: String = names
+        .iter()
+        .map(|name| {
+            format!("[partition.{name}]\nprogram = \"neighbour\"\nsettings = {{ behaviour = \"compute\" }}\n\n")
+        })
+        .collect();
+    let text = fs::read_to_string(path("tests/manifests/interference.toml")).expect("the manifest");
+    let (common, _) = text.split_once("[partition.other]").expect("the neighbours' place");
+    let before = common.replace("start = \"3 ms\", length = \"4 ms\"", "start = \"1 ms\", length = \"1 ms\"");
+    assert_ne!(before, common);
+    let common = before.replace("[\"neighbour\", \"other\"]", &format!("{names:?}"));
+    let (_, latest) = observe_in("many-neighbours.toml", &format!("{common}{tables}"));
+    eprintln!("{NEIGHBOURS} ready neighbours: windows at most {latest} late");
+    assert!(latest <= LATEST + (NEIGHBOURS - 4) * 400, "{latest}");
+    // They are there.
+    assert!(latest > LATEST, "{latest}");
 }
 
 #[test]

@@ -31,7 +31,8 @@ pub(crate) fn commit(fault: Fault, program: &Program) -> ! {
     }
 }
 
-/// Allocates all memory that there is, then makes capabilities until there is no slot, and ends as a program does that has neither.
+/// Allocates all memory that there is, then makes capabilities, of what it may make some of, until there is no slot; and ends as a program
+/// does that has neither.
 fn exhaust(program: &Program) -> ! {
     let bytes = heap::exhaust();
     let mut made = 0;
@@ -39,13 +40,16 @@ fn exhaust(program: &Program) -> ! {
     let header = program.environment().header();
     let own = [header.notification_slot, header.thread_slot];
     let entries = program.environment().entries().iter().map(|entry| entry.slot).filter(|slot| *slot != 0);
-    for source in own.into_iter().chain(entries) {
+    'sources: for source in own.into_iter().chain(entries) {
         for destination in 0.. {
             match Notification(Slot(source)).derive(Slot(destination), Rights::all(), 0, Table::Own) {
                 Ok(()) => made += 1,
                 Err(Error::SlotOccupied) => {}
                 Err(error) => {
                     last = Some(error);
+                    if error == Error::SlotOutOfRange {
+                        break 'sources;
+                    }
                     break;
                 }
             }
