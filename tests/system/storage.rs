@@ -91,3 +91,20 @@ fn a_copied_disk_survives_its_service() {
     let lines = outcome.lines_of("linux");
     assert!(!lines.iter().any(|line| line.contains("I/O error") || line.contains("FAILED")), "{outcome}");
 }
+
+/// The block service goes on while the monitor of its guest starts anew: what it did for the last life has ended before the next one uses the memory.
+#[test]
+fn a_guest_that_starts_anew_finds_its_disk_as_new() {
+    let Some(outcome) = run_packaged(LINUX_LIMIT, "tests/manifests/guest-restart.toml", &[]) else {
+        return;
+    };
+    outcome.expect_in_order(&[
+        "check: vda sectors=32768 serial=linux/0 queues=1",
+        "partition linux is made to crash",
+        "partition linux is started anew (1)",
+        "check: vda sectors=32768 serial=linux/0 queues=1",
+        "check: disk ok sha256=",
+        "check: disk ok bytes=8388608",
+        "check: all ok",
+    ]);
+}

@@ -5,16 +5,15 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use bulkhead_block_client::{BUFFERS_AT, BlockClient, Buffers, CopyDrive, Doorbell, SameAddress};
-use bulkhead_block_device::{Bounce, Disk, DiskRange, Service, Withheld};
+use bulkhead_block_device::{Disk, DiskRange, NoBounce, Service, Withheld};
 use bulkhead_channel::{AtomicU64, DEVICE_CHANNEL_WORDS};
-use bulkhead_driver::{Drive, PhysicalSegment};
+use bulkhead_driver::Drive;
 use bulkhead_guest_memory::Ram;
 use bulkhead_runtime::object::Notification;
 use bulkhead_runtime::program::Channel;
 use bulkhead_runtime::shared::SharedMemory;
 use bulkhead_runtime::time::{self, Tsc};
 use bulkhead_runtime::{Program, events, plan};
-use bulkhead_virtio::OutsideMemory;
 
 /// The way to the service.
 struct ToService(Notification);
@@ -39,26 +38,9 @@ impl Buffers for SharedBuffers {
     }
 }
 
-/// Memory to bounce what the drive does not reach: the client reaches all of the guest's.
-struct Nothing;
-
-impl Bounce for Nothing {
-    fn segment(&self) -> PhysicalSegment {
-        PhysicalSegment { address: 0, length: 0 }
-    }
-
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
-    }
-}
-
 /// The drive behind the emulator.
 type Copier = CopyDrive<'static, ToService, Ram, SharedBuffers>;
-type Emulator = Service<'static, Copier, Tsc, SameAddress<Ram>, Nothing>;
+type Emulator = Service<'static, Copier, Tsc, SameAddress<Ram>, NoBounce>;
 
 /// The data plane of such a disk.
 pub struct CopiedDisk {
@@ -74,7 +56,7 @@ pub struct CopiedDisk {
 /// An emulator without disks; apart, so that the stack has it only while it is made.
 #[inline(never)]
 fn boxed(drive: Copier) -> Box<Emulator> {
-    Box::new(Service::new(drive, Tsc, Nothing))
+    Box::new(Service::new(drive, Tsc, NoBounce))
 }
 
 impl CopiedDisk {

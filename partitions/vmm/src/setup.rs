@@ -32,7 +32,7 @@ use core::sync::atomic::AtomicUsize;
 use spin::Once;
 use spin::mutex::spin::SpinMutex;
 
-/// What the real-time clock starts with when the environment says nothing: 2026-01-01 00:00 UTC.
+/// What the real-time clock starts with, since nothing tells the time: 2026-01-01 00:00 UTC.
 const UNIX_TIME: i64 = 1_767_225_600;
 /// How long a device's service may take to come up, in milliseconds.
 const PATIENCE: u64 = 20_000;

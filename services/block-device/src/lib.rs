@@ -19,7 +19,7 @@ mod transfer;
 pub use control::{Answers, Control, Served};
 pub use disk::Disk;
 pub use offer::{DiskRange, PublishError, Withheld};
-pub use service::{Bounce, MAX_DISKS, Service, TooManyDisks};
+pub use service::{Bounce, MAX_DISKS, NoBounce, Service, TooManyDisks};
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,24 @@ pub trait Bounce {
     fn write(&self, offset: u64, source: &[u8]) -> Result<(), OutsideMemory>;
 }
 
+/// No such memory: the drive reaches all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBounce;
+
+impl Bounce for NoBounce {
+    fn segment(&self) -> PhysicalSegment {
+        PhysicalSegment { address: 0, length: 0 }
+    }
+
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), OutsideMemory> {
+        Err(OutsideMemory)
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<(), OutsideMemory> {
+        Err(OutsideMemory)
+    }
+}
+
 /// There are already [`MAX_DISKS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooManyDisks;

@@ -3,12 +3,10 @@
 #[path = "../../ide/tests/common/mod.rs"]
 mod controller;
 
-use bulkhead_block_device::{Bounce, Disk, DiskRange, Service, Withheld};
+use bulkhead_block_device::{Disk, DiskRange, NoBounce, Service, Withheld};
 use bulkhead_channel::{AtomicU64, Configuration, MonitorSide, Outcome, QueueConfiguration};
 use bulkhead_doubles::FlatMemory;
-use bulkhead_driver::PhysicalSegment;
 use bulkhead_ide::{IdeDrive, Position, PrdTable};
-use bulkhead_virtio::OutsideMemory;
 use controller::{Bus, TABLE_PHYSICAL};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -38,20 +36,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-struct NoBounce;
-
-impl Bounce for NoBounce {
-    fn segment(&self) -> PhysicalSegment {
-        PhysicalSegment { address: 0, length: 0 }
-    }
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
-    }
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
-    }
-}
 
 type TestService = Service<'static, IdeDrive<'static, Bus, Bus>, Bus, FlatMemory, NoBounce>;
 

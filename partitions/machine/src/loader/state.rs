@@ -2,7 +2,7 @@
 
 use super::placement::{GDT, PAGE_TABLES};
 use crate::memory::{GuestMemory, GuestPhysical, OutOfGuest};
-use bulkhead_abi::{Segment, StateGroups, VcpuState, register, segment};
+use bulkhead_abi::{NO_DEADLINE, Segment, StateGroups, VcpuState, register, segment};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_ET: u64 = 1 << 4;
@@ -172,8 +172,20 @@ impl BootState {
         state.sysenter_eip = 0;
         // SDM vol. 3, 12.12.4: the page attribute table after reset.
         state.pat = 0x0007_0406_0007_0406;
-        state.dirty |= (StateGroups::SYSTEM_REGISTERS | StateGroups::XCR0).bits();
+        // The page outlives the monitor: what its last life waited for is not this one's.
+        (state.interrupt_window, state.nmi_window, state.deadline) = (0, 0, NO_DEADLINE);
+        (state.interrupt_status, state.tsc_offset, state.pdptes) = (0, 0, [0; 4]);
+        state.dirty |= Self::STARTED.bits();
     }
+
+    /// What [`Self::apply`] sets beside [`Self::GROUPS`].
+    const STARTED: StateGroups = StateGroups::SYSTEM_REGISTERS
+        .union(StateGroups::XCR0)
+        .union(StateGroups::WINDOWS)
+        .union(StateGroups::DEADLINE)
+        .union(StateGroups::INTERRUPT_STATUS)
+        .union(StateGroups::TSC_OFFSET)
+        .union(StateGroups::PDPTES);
 
     /// The same after INIT, which leaves model-specific registers and XCR0 as they were (SDM vol. 3, table 10-1).
     pub fn apply_init(&self, state: &mut VcpuState) {
@@ -246,13 +258,24 @@ mod test {
     use zerocopy::FromZeros;
 
     #[test]
+    fn what_an_earlier_life_of_the_monitor_waited_for_is_forgotten() {
+        let mut state = VcpuState::new_zeroed();
+        (state.interrupt_window, state.nmi_window, state.deadline) = (1, 1, 1000);
+        (state.interrupt_status, state.injection, state.pending_debug) = (0x3031, 1 << 31 | 0x30, 1 << 14);
+        BootState::startup(0x9a).apply(&mut state);
+        assert_eq!((state.interrupt_window, state.nmi_window, state.deadline), (0, 0, NO_DEADLINE));
+        assert_eq!((state.interrupt_status, state.injection, state.pending_debug), (0, 0, 0));
+        let kept = StateGroups::WINDOWS | StateGroups::DEADLINE | StateGroups::INTERRUPT_STATUS;
+        assert!(StateGroups::from_bits_truncate(state.dirty).contains(kept));
+    }
+
+    #[test]
     fn a_started_processor_is_in_real_mode_at_its_vector() {
         let mut state = VcpuState::new_zeroed();
         BootState::startup(0x9a).apply(&mut state);
         let code = state.segments[segment::CS];
         assert_eq!((code.selector, code.base, code.access, state.rip), (0x9a00, 0x9_a000, 0x9b, 0));
         assert_eq!((state.cr0, state.rflags, state.dr7, state.xcr0), (0x6000_0010, 2, 0x400, 1));
-        let all = BootState::GROUPS | StateGroups::SYSTEM_REGISTERS | StateGroups::XCR0;
-        assert_eq!(state.dirty, all.bits());
+        assert_eq!(state.dirty, (BootState::GROUPS | BootState::STARTED).bits());
     }
 }

@@ -2,9 +2,9 @@
 //! sees the bounce memory alone.
 
 use crate::drive::Machine;
-use crate::{Bell, NoBounce, Server, Share, bytes, channel};
+use crate::{Bell, Server, Share, bytes, channel};
 use bulkhead_block_client::{BlockClient, CopyDrive, MEMORY_BYTES, SameAddress};
-use bulkhead_block_device::{Disk, DiskRange, Service, Withheld};
+use bulkhead_block_device::{Disk, DiskRange, NoBounce, Service, Withheld};
 use bulkhead_doubles::{FlatMemory, Time, WordMemory};
 use bulkhead_driver::{Command, Completion, DmaMemory, Drive, PhysicalSegment, SECTOR, SubmitError};
 use bulkhead_virtio::GuestMemory;

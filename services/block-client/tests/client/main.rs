@@ -8,11 +8,10 @@ mod hostile;
 mod native;
 
 use bulkhead_block_client::{BlockClient, Doorbell, MEMORY_BYTES};
-use bulkhead_block_device::{Bounce, Disk, DiskRange, Service, Withheld};
+use bulkhead_block_device::{Disk, DiskRange, NoBounce, Service, Withheld};
 use bulkhead_channel::AtomicU64;
 use bulkhead_doubles::{Time, WordMemory};
-use bulkhead_driver::PhysicalSegment;
-use bulkhead_virtio::{GuestMemory, OutsideMemory};
+use bulkhead_virtio::GuestMemory;
 use drive::{Machine, TestDrive};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -24,21 +23,6 @@ struct Bell(Rc<Cell<bool>>);
 impl Doorbell for Bell {
     fn ring(&self) {
         self.0.set(true);
-    }
-}
-
-/// Memory that the drive reaches, which nothing here needs: it reaches all.
-struct NoBounce;
-
-impl Bounce for NoBounce {
-    fn segment(&self) -> PhysicalSegment {
-        PhysicalSegment { address: 0, length: 0 }
-    }
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
-    }
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory)
     }
 }
 
