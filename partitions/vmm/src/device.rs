@@ -7,6 +7,7 @@ use bulkhead_channel::{
     Configuration, DeviceDescription, DeviceKind, Generation, Interrupts, MonitorSide, Outcome, QueueConfiguration,
 };
 use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
+use bulkhead_runtime::abi::Error;
 use bulkhead_runtime::object::{GuestSpace, Notification};
 use bulkhead_runtime::plan::DEVICE_INTERRUPTS;
 use bulkhead_runtime::{println, program};
@@ -116,8 +117,15 @@ impl DeviceLink {
                     // It may have lost its meaning already, when the service's notification went.
                     let _ = space.unbind_doorbell(old);
                 }
+                let bind = |port| match space.bind_doorbell(port, self.peer) {
+                    // By a former life of this program.
+                    Err(Error::AlreadyMapped) => {
+                        space.unbind_doorbell(port).and_then(|()| space.bind_doorbell(port, self.peer))
+                    }
+                    other => other,
+                };
                 if let Some(new) = new
-                    && let Err(error) = space.bind_doorbell(new, self.peer)
+                    && let Err(error) = bind(new)
                 {
                     println!("vmm: no doorbell at port {new:#x}: {error:?}; notifications go through the vmm");
                 }
@@ -131,6 +139,16 @@ impl DeviceLink {
     /// The bit by which the interrupt of queue `queue` comes, if it has one of its own.
     fn bit(&self, queue: usize) -> u32 {
         self.first_bit + 1 + queue as u32
+    }
+
+    /// Takes back what a former life of this program told the kernel, whose vCPUs outlive it.
+    pub fn forget_routes(&self, threads: &Threads) {
+        for thread in &threads.0 {
+            for queue in 0..self.routes.len() {
+                // The handle is the program's own, and the bit is one.
+                let _ = thread.vcpu.direct(self.bit(queue), 0);
+            }
+        }
     }
 
     /// Has the kernel post the interrupts of the first queues, as far as they lead to one processor and to nothing else; `route` says where

@@ -91,7 +91,11 @@ pub fn build(program: &Program) -> Result<(Guest, BootState), String> {
     };
     let msrs = program.environment().msr_rules().map(msr_rule).collect();
     let parameters = parameters(&ram, processors.len(), &offered, msrs);
-    let machine = Machine::new(&parameters, functions, output, threads(program, &processors)?);
+    let threads = threads(program, &processors)?;
+    for device in &devices {
+        device.forget_routes(&threads);
+    }
+    let machine = Machine::new(&parameters, functions, output, threads);
     let links = SpinMutex::new(Links { devices, ports, input });
     let mut features = CpuFeatures::from_bits_truncate(program.environment().header().features);
     let is_shadowed = offered.paging.is_shadow(features);
