@@ -145,6 +145,12 @@ impl Mailbox {
         self.events.compare_exchange(0, Events::IN_GUEST, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// The thread is awake again, and has taken nothing yet: whoever posts from now on need not wake it, itself above all.
+    #[inline]
+    pub fn awake(&self) {
+        self.events.fetch_and(!Events::SLEEPING, Ordering::AcqRel);
+    }
+
     /// Where the thread is. Its next [`sleep`](Self::sleep) or [`enter_guest`](Self::enter_guest) is ordered after everything
     /// that the caller did before: an operation that changes nothing, but stands in the word's order of changes.
     #[inline]
@@ -206,6 +212,8 @@ mod tests {
         assert!(mailbox.request(0xff, true));
         assert!(!mailbox.request(0x41, false));
         assert!(!mailbox.post(Events::NMI));
+        mailbox.awake();
+        assert!(mailbox.whereabouts() == Whereabouts::Awake && !mailbox.post(Events::PIN));
         let events = mailbox.take();
         assert!(events.contains(Events::NMI) && events.contains(Events::VECTORS) && events.startup().is_none());
         assert_eq!(vectors(&mailbox), [(0x41, false), (0xff, true)]);

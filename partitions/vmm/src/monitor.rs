@@ -302,6 +302,8 @@ impl Monitor {
             guest.deaf.fetch_sub(1, Ordering::AcqRel);
         }
         if bits != 0 {
+            // It does not wake itself by what a device now has for this processor.
+            self.mailbox.awake();
             self.signalled(bits);
         }
         if time::now() >= deadline {
