@@ -74,6 +74,7 @@ fn default_guests_without_apic_virtualization() {
 }
 
 #[test]
+#[ignore = "takes minutes"]
 fn default_guests_without_unrestricted_guest_mode() {
     expect_default(&LYNNFIELD);
 }
@@ -85,6 +86,7 @@ fn default_guests_without_extended_page_tables() {
 }
 
 #[test]
+#[ignore = "takes minutes"]
 fn guest_with_four_processors() {
     if let Some(outcome) = run("partitions/linux-4cpus.toml", &["--cpus", "4"]) {
         expect_checks(&outcome, "linux", 4);
@@ -121,6 +123,7 @@ fn pae_paging() {
 }
 
 #[test]
+#[ignore = "takes minutes"]
 fn two_level_paging_in_shadow_tables() {
     expect_32_bits("tests/manifests/linux-686-shadow.toml");
 }
