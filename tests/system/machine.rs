@@ -1,6 +1,7 @@
 //! An emulated machine, and what came of booting a manifest on it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -146,6 +147,14 @@ impl Outcome {
         let is_whole =
             |line: &str, next: Option<&&str>| next.is_none_or(|next| *next == line || !next.starts_with(line));
         lines.iter().zip(next).filter(|(line, next)| is_whole(line, *next)).map(|(line, _)| *line).collect()
+    }
+
+    /// What the monitor of a guest has counted of its first processor at the end, by name.
+    pub fn counts(&self, guest: &str) -> BTreeMap<String, u64> {
+        let lines = self.lines_of(&format!("{guest}-vmm"));
+        let ends = lines.iter().filter_map(|line| line.strip_prefix("vmm: statistics 0 end: "));
+        let pairs = ends.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, count)| (name.to_owned(), count.parse().expect("a number"))).collect()
     }
 }
 

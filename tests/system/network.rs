@@ -76,13 +76,8 @@ fn a_disk_survives_its_service() {
     assert!(asked.parse::<u32>().is_ok_and(|asked| asked > 5), "{outcome}");
     assert!(said.starts_with("model=Generic 1234 serial=BXHD00011 identify="), "{outcome}");
     // The disk's interrupts did not make the guest leave for its monitor, which was signalled for other reasons only.
-    let monitor = outcome.lines_of("linux-vmm");
-    let count = |name: &str| -> u64 {
-        let counts = monitor.iter().filter_map(|line| line.strip_prefix("vmm: statistics 0 end: "));
-        let pairs = counts.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(other, _)| *other == name).filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
-    };
-    let (requests, signals) = (count("doorbell"), count("host.signals"));
+    let counts = outcome.counts("linux");
+    let [requests, signals] = ["doorbell", "host.signals"].map(|name| counts.get(name).copied().unwrap_or(0));
     assert!(requests > 500 && signals < requests / 10, "{requests} requests, {signals} signals:\n{outcome}");
 }
 

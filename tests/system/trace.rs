@@ -93,14 +93,7 @@ fn exits_in_a_trace_are_those_that_the_monitor_counts() {
     }
     let (outcome, document) = trace("tests/manifests/traced-guest.toml", Backend::Bochs);
     let recorded = pairs(&outcome, "hello exits:");
-    let counted: BTreeMap<_, _> = outcome
-        .lines_of("hello-vmm")
-        .iter()
-        .filter_map(|line| line.strip_prefix("vmm: statistics 0 end: "))
-        .flat_map(str::split_whitespace)
-        .filter_map(|word| word.split_once('='))
-        .map(|(name, count)| (name.to_owned(), count.parse::<u64>().expect("a number")))
-        .collect();
+    let counted = outcome.counts("hello");
     let mut compared = 0;
     for (name, count) in counted.iter().filter(|(name, _)| !name.contains('.')) {
         assert_eq!(recorded.get(name.as_str()), Some(count), "{name}: {counted:?} {recorded:?}");

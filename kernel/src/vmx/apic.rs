@@ -124,17 +124,16 @@ impl Vcpu {
     pub fn post_signals(&self, mut bits: u64) -> u64 {
         let first = self.space.get().and_then(|space| space.vcpus.first());
         for vcpu in core::iter::successors(first, |vcpu| List::<Vcpu, InSpace>::next(*vcpu)) {
-            let own = bits & vcpu.direct.get();
+            let mut own = bits & vcpu.direct.get();
             if own == 0 {
                 continue;
             }
             let Some(runner) = vcpu.runner.get() else { continue };
             bits &= !own;
-            for (bit, vector) in vcpu.direct_vectors.iter().map(Cell::get).enumerate() {
-                if own >> bit & 1 != 0 {
-                    let word = vcpu.apic_word(POSTED + usize::from(vector >> 5));
-                    word.fetch_or(1 << (vector & 31), Ordering::Release);
-                }
+            while let Some(vector) = vcpu.direct_vectors.get(own.trailing_zeros() as usize).map(Cell::get) {
+                let word = vcpu.apic_word(POSTED + usize::from(vector >> 5));
+                word.fetch_or(1 << (vector & 31), Ordering::Release);
+                own &= own - 1;
             }
             vcpu.apic_word(POSTED + POSTED_WORDS).store(1, Ordering::Release);
             schedule::interrupt_guest(runner, vector::POSTED);

@@ -125,6 +125,16 @@ numbered! {
     }
 }
 
+impl Role {
+    /// The other end.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
 numbered! {
     /// What a channel's memory holds.
     pub enum ChannelKind {

@@ -43,6 +43,12 @@ pub const MAX_PARTITIONS: usize = 62;
 pub const SIGNAL_BITS: u32 = 64;
 /// The one that is never given to a channel or a device: by it the threads of a program wake each other.
 pub const OWN_BIT: u32 = SIGNAL_BITS - 1;
+
+/// The mask of so many signal bits in a row; none if the first is not one of them.
+pub const fn signal_mask(first: u32, count: u32) -> u64 {
+    if first < SIGNAL_BITS && count < SIGNAL_BITS { ((1 << count) - 1) << first } else { 0 }
+}
+
 /// Most devices on the PCI bus.
 pub const MAX_DEVICES: usize = 16;
 /// Most DMA remapping units that are used.

@@ -286,8 +286,7 @@ impl<'a> Partition<'a> {
                     && kind as u32 == record.kind;
                 same.then_some(())?;
                 let region = region(record.region as usize)?;
-                let bits = (1 << kind.bits(if role == Role::First { Role::Second } else { Role::First })) - 1;
-                let badge = if other.bit < layout::SIGNAL_BITS { bits << other.bit } else { 0 };
+                let badge = layout::signal_mask(other.bit, kind.bits(role.other()));
                 Resource::Channel { index: target, region, own, other, badge, sends: kind.signals(role) }
             }
             EntryKind::Memory | EntryKind::Heap | EntryKind::GuestMemory => Resource::Region {

@@ -172,7 +172,7 @@ impl Program {
         Channel {
             memory: self.memory_at(entry.address, entry.size),
             peer: Notification(Slot(entry.slot)),
-            signal: masks(entry.bit, entry.kind.bits(entry.role)),
+            signal: plan::layout::signal_mask(entry.bit, entry.kind.bits(entry.role)),
             entry,
         }
     }
@@ -291,10 +291,5 @@ impl Program {
 
 /// The mask of a signal bit.
 pub const fn mask(bit: u32) -> u64 {
-    if bit < u64::BITS { 1 << bit } else { 0 }
-}
-
-/// The mask of so many signal bits in a row.
-const fn masks(first: u32, count: u32) -> u64 {
-    if first < u64::BITS { ((1 << count) - 1) << first } else { 0 }
+    plan::layout::signal_mask(bit, 1)
 }

@@ -9,7 +9,7 @@ use bulkhead_console_device::{Console, DEVICE_TYPE, QUEUE_SIZE, feature};
 use bulkhead_guest_memory::Ram;
 use bulkhead_machine::virtio::{Device, DriverConfiguration, Event, VirtioPci};
 use bulkhead_runtime::object::Notification;
-use bulkhead_runtime::plan::ChannelKind;
+use bulkhead_runtime::plan::{ChannelKind, Disk};
 use bulkhead_runtime::program::{CONSOLE, Channel};
 use bulkhead_runtime::status::Status;
 use bulkhead_runtime::{Program, println, time};
@@ -19,8 +19,6 @@ const CLASS: u32 = 0x07_8000;
 /// How long a port whose other end has closed stays so, in milliseconds. Linux tells a program that waits for bytes of an end only if
 /// the port is still closed when the program runs.
 const PAUSE: u64 = 50;
-/// What the names of disks' control channels end with. Their services go on over a restart where they were: to the guest nobody is gone.
-const CONTROL: &str = ".control";
 
 /// Who is at the other end of a port.
 struct Peer {
@@ -71,7 +69,8 @@ impl Ports {
                 println!("vmm: the guest gets no port for channel {name}");
                 continue;
             }
-            let index = (!name.ends_with(CONTROL)).then_some(channel.entry.peer_index);
+            // Services of disks go on over a restart where they were: to the guest nobody is gone.
+            let index = (!name.ends_with(Disk::CONTROL_PORT)).then_some(channel.entry.peer_index);
             ports.peers.push(Peer { notification: channel.peer, index, life: 0 });
             ports.signal |= channel.signal;
         }

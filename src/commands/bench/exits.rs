@@ -31,8 +31,7 @@ pub fn caused(
 /// What the counts of these names are together for each of `n` operations, in thousandths, between a checkpoint and the next.
 pub fn counted(counts: &[Counts], guest: &str, checkpoint: u32, names: &[&str], n: u64) -> Option<f64> {
     let at = |number| {
-        let mut all = counts.iter();
-        let found = all.find(|counts| counts.guest == guest && counts.at == At::Checkpoint(number))?;
+        let found = find(counts, guest, number)?;
         Some(names.iter().map(|name| found.get(name)).sum::<u64>())
     };
     Some(rounded(at(checkpoint + 1)?.checked_sub(at(checkpoint)?)? as f64 / n as f64, 1000.0))
@@ -42,11 +41,12 @@ fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 
+fn find<'c>(counts: &'c [Counts], guest: &str, checkpoint: u32) -> Option<&'c Counts> {
+    counts.iter().find(|counts| counts.guest == guest && counts.at == At::Checkpoint(checkpoint))
+}
+
 fn total(counts: &[Counts], guest: &str, checkpoint: u32) -> Option<u64> {
-    let at = |number| {
-        let mut all = counts.iter();
-        all.find(|counts| counts.guest == guest && counts.at == At::Checkpoint(number)).map(Counts::exits)
-    };
+    let at = |number| find(counts, guest, number).map(Counts::exits);
     // The second checkpoint has been counted itself.
     at(checkpoint + 1)?.checked_sub(at(checkpoint)? + 1)
 }

@@ -116,6 +116,8 @@ impl Disk<'_> {
     /// A disk's control channel is a text channel. In the service it is called `GUEST/ctlN`, this being its middle part: guest and
     /// number are those of the disk.
     pub const CONTROL: &'static str = "ctl";
+    /// The owner calls it, and a guest its port, `diskN` with this behind it; no other channel's name has a dot.
+    pub const CONTROL_PORT: &'static str = ".control";
 }
 
 /// A guest's network card: a port of a switch.

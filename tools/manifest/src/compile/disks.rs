@@ -31,7 +31,7 @@ impl Compiler<'_> {
             let name = format!("{owner}/{}{number}", PlanDisk::CONTROL);
             let ends = [
                 End { index: service_index, name: &name, peer: owner },
-                End { index, name: &format!("disk{number}.control"), peer: service },
+                End { index, name: &format!("disk{number}{}", PlanDisk::CONTROL_PORT), peer: service },
             ];
             self.channel(&name, ChannelKind::Text, DEFAULT_CHANNEL_MEMORY, ends);
         }
